@@ -1,0 +1,131 @@
+"""What a handler is: a pure function of (message, documents, context) that returns an outcome. The loop does everything else.
+
+Room: broker/. Services write handlers against this page only: no broker, no database, no clock of their own. Because a handler
+is pure, the loop may run it again after a write conflict, and a test may run it without anything around it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from broker.message import Message
+from store.document import Document, Key, Record
+
+D = TypeVar("D", bound=Document)
+
+
+class Documents:
+    """The documents a batch has read and changed so far, one object for each key (an identity map).
+
+    Asking for a document that was never declared in `reads` is a bug of the handler and says so; a declared one that does not
+    exist is None."""
+
+    def __init__(self) -> None:
+        self._records: dict[Key, Record | None] = {}
+        self._documents: dict[Key, Document] = {}
+        self._versions: dict[Key, int] = {}
+
+    def unread(self, keys: Iterable[Key]) -> set[Key]:
+        return {key for key in keys if key not in self._records}
+
+    def add(self, keys: Iterable[Key], found: Mapping[Key, Record]) -> None:
+        """Remember what a query for `keys` found, and that the others do not exist."""
+        for key in keys:
+            self._records[key] = found.get(key)
+
+    def get(self, kind: type[D], document_id: str) -> D | None:
+        """The document as it stands now, None if there is none. Raises LookupError if the handler's `reads` did not name it."""
+        key = kind.key_of(document_id)
+        document = self._documents.get(key)
+        if document is None:
+            if key not in self._records:
+                msg = f"{kind.__name__} {document_id} was not declared in the handler's reads"
+                raise LookupError(msg)
+            record = self._records[key]
+            if record is None:
+                return None
+            document = self._documents[key] = kind.from_body(record.body)
+        assert isinstance(document, kind)  # noqa: S101 - one collection holds one kind of document
+        return document
+
+    def peek(self, kind: type[D], document_id: str) -> D | None:
+        """Like `get`, for use in `reads`: None also while the document has not been read yet."""
+        return self.get(kind, document_id) if kind.key_of(document_id) in self._records else None
+
+    def put(self, document: Document) -> None:
+        self._documents[document.key] = document
+
+    def version_read(self, key: Key) -> int:
+        """The stored version that this batch read; 0 for a document that did not exist."""
+        record = self._records.get(key)
+        return record.version if record else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a handler may know besides its message and documents. `now` is in seconds since the epoch.
+
+    `injected` is the failure that somebody asked for at this service for this order (`out_of_stock`, say), or None: a handler
+    that can refuse treats it as one more reason to."""
+
+    now: float
+    injected: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a handler wants: documents written, messages published after the commit, calls made to the outside after it."""
+
+    documents: tuple[Document, ...] = ()
+    messages: tuple[Message, ...] = ()
+    calls: tuple["Call", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call to the outside, made after the commit and outside the loop; its answer comes back as an input for the same order.
+
+    `order_id` names the order it is for. A service subclasses it with what its client needs."""
+
+    order_id: str
+
+
+NOTHING = Outcome()
+
+Reads = Callable[[Any, Documents], Iterable[Key]]
+Decide = Callable[[Any, Documents, Context], Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """How one message type is handled.
+
+    `reads` names the documents needed. It is asked again after they were read, because one document may name others (a
+    reservation its stock lines), until it names nothing new. `compensates` says that giving up is worse than waiting: such a
+    message has the longer retry budget."""
+
+    reads: Reads
+    decide: Decide
+    compensates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A wait of this worker: documents of `kind` whose `due_at` has passed get `wakes` as an input (a local one, never on the wire)."""
+
+    kind: type[Document]
+    wakes: type[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One worker as its mode wires it: what it accepts from its queue, and what each message means here.
+
+    `accepts` turns a message type into the function that gives the command to handle: the identity for a command, a reaction
+    for an event. Anything else on the queue is a dead letter."""
+
+    worker: str
+    accepts: Mapping[type[Message], Callable[[Any], Message]]
+    handlers: Mapping[type[Message], Handler]
+    watches: tuple[Watch, ...] = field(default=())
+    single_active: bool = False

@@ -1,0 +1,94 @@
+"""The broker's furniture as data: names are pure functions, a topology is a value, and what must have a reader follows from it.
+
+Room: broker/. Built by each mode's wiring.py from what its workers accept, declared by a transport. Every name begins with the
+mode's prefix, so both modes live side by side on one broker.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from broker.message import Command, Message
+
+#: Seconds a message waits before its next attempt, one delay queue for each level (a queue with mixed times would make a short
+#: wait stand behind a long one). The last level repeats until the budget is used up.
+RETRY_LEVELS_S: tuple[float, ...] = (0.1, 0.5, 2.0, 5.0)
+
+#: Deliveries of one message that the broker itself allows, so that a message that kills its worker cannot do so for ever.
+#: Explicit, because RabbitMQ 3.x has no limit and 4.x has another.
+DELIVERY_LIMIT = 20
+
+
+def commands_exchange(prefix: str) -> str:
+    """Direct; the routing key is the recipient's name."""
+    return f"{prefix}.commands"
+
+
+def events_exchange(prefix: str) -> str:
+    """Topic; the routing key is the event's type, such as `order.OrderPlaced`."""
+    return f"{prefix}.events"
+
+
+def aside_exchange(prefix: str) -> str:
+    """Direct; leads to delay queues and dead letters, the routing key is the queue's name."""
+    return f"{prefix}.aside"
+
+
+def queue_of(prefix: str, worker: str) -> str:
+    return f"{prefix}.{worker}"
+
+
+def retry_queue(queue: str, level: int) -> str:
+    return f"{queue}.retry.{level}"
+
+
+def dead_queue(queue: str) -> str:
+    return f"{queue}.dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a message is published. `mandatory`: it must reach a queue, a return is a fault."""
+
+    exchange: str
+    routing_key: str
+    mandatory: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkQueue:
+    """One worker's queue. `single_active`: replicas take turns, because they would write the same hot documents (stock)."""
+
+    worker: str
+    takes_commands: bool
+    listens_to: tuple[str, ...]
+    single_active: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All furniture of one mode under one prefix."""
+
+    prefix: str
+    queues: tuple[WorkQueue, ...]
+
+    def address_of(self, message_type: type[Message]) -> Address:
+        """Commands go to their recipient and must arrive; an event must arrive if some worker listens to it."""
+        if issubclass(message_type, Command):
+            return Address(commands_exchange(self.prefix), message_type.service, mandatory=True)
+        heard = any(message_type.type_name in queue.listens_to for queue in self.queues)
+        return Address(events_exchange(self.prefix), message_type.type_name, mandatory=heard)
+
+    def retry_address(self, worker: str, level: int) -> Address:
+        queue = retry_queue(queue_of(self.prefix, worker), level)
+        return Address(aside_exchange(self.prefix), queue, mandatory=True)
+
+    def dead_address(self, worker: str) -> Address:
+        return Address(aside_exchange(self.prefix), dead_queue(queue_of(self.prefix, worker)), mandatory=True)
+
+    def queue_names(self) -> Iterable[str]:
+        """Every queue, delay queues and dead letters included."""
+        for queue in self.queues:
+            name = queue_of(self.prefix, queue.worker)
+            yield name
+            yield dead_queue(name)
+            yield from (retry_queue(name, level) for level in range(len(RETRY_LEVELS_S)))

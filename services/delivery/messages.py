@@ -1,0 +1,23 @@
+"""The delivery service's messages. Room: services/delivery/; the one file of it that others may import."""
+
+from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent
+
+
+class ScheduleDelivery(ForwardCommand, service="delivery"):
+    """The pivot: once scheduled, the order goes forward whatever else arrives."""
+
+
+class CancelDelivery(BackwardCommand, service="delivery"):
+    """Bar the pivot: DeliveryCancelled if it comes before ScheduleDelivery is handled, DeliveryScheduled if it is too late."""
+
+
+class DeliveryScheduled(ForwardEvent, service="delivery"):
+    """The delivery is final."""
+
+
+class DeliveryRejected(BackwardEvent, service="delivery"):
+    """Nobody delivers there, or it was cancelled before it was asked."""
+
+
+class DeliveryCancelled(BackwardEvent, service="delivery"):
+    """There is no delivery for this order and never will be."""

@@ -1,0 +1,23 @@
+"""The inventory service's messages. Room: services/inventory/; the one file of it that others may import."""
+
+from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent
+
+
+class ReserveStock(ForwardCommand, service="inventory"):
+    """Hold stock for all lines of the order, or for none."""
+
+
+class ReleaseStock(BackwardCommand, service="inventory"):
+    """The compensation of ReserveStock. Always answered by StockReleased; before its step it leaves a tombstone."""
+
+
+class StockReserved(ForwardEvent, service="inventory"):
+    """All lines are held."""
+
+
+class StockRejected(BackwardEvent, service="inventory"):
+    """Nothing is held: out of stock, unknown, or undone before it began."""
+
+
+class StockReleased(BackwardEvent, service="inventory"):
+    """Nothing is held any more."""

@@ -1,0 +1,36 @@
+"""The payment service's messages. Room: services/payment/; the one file of it that others may import."""
+
+from broker.message import Command
+from services.payment.answers import Answer, Verb
+from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent
+
+
+class AuthorizePayment(ForwardCommand, service="payment"):
+    """Get the order's total authorized at the payment gateway."""
+
+
+class VoidPayment(BackwardCommand, service="payment"):
+    """The compensation of AuthorizePayment. Answered by PaymentVoided, but not before the gateway has said "voided"."""
+
+
+class PaymentAuthorized(ForwardEvent, service="payment"):
+    """The gateway holds the money."""
+
+
+class PaymentDeclined(BackwardEvent, service="payment"):
+    """The gateway holds nothing: it declined, or was voided after it gave no answer in time."""
+
+
+class PaymentVoided(BackwardEvent, service="payment"):
+    """The gateway holds nothing any more, and never will."""
+
+
+class GatewayAnswered(Command, service="payment"):
+    """A local input, never on the wire: what came of a call to the payment gateway."""
+
+    verb: Verb
+    answer: Answer
+
+
+class LookAgain(Command, service="payment"):
+    """A local input of payment's watch, never on the wire: this payment has waited long enough."""

@@ -1,0 +1,95 @@
+"""The words every service shares: order lines, money, an address, and the reasons an order may be refused for.
+
+Room: services/. No logic; the one module that all four services import. Amounts are integer cents with a currency, quantities
+positive integers. Everything is bounded, so that what passes here cannot break a database later.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from broker.message import Command, Event
+
+
+class Reason(StrEnum):
+    """Why an order was not, or will not be, completed. The same words on the wire, in documents, in the CLI and in reports."""
+
+    OUT_OF_STOCK = "out_of_stock"  # inventory: less available than asked
+    UNKNOWN_SKU = "unknown_sku"  # inventory: no such article
+    PAYMENT_DECLINED = "payment_declined"  # the payment gateway said no
+    PAYMENT_TIMEOUT = "payment_timeout"  # the payment gateway gave no final answer within payment's patience
+    UNDELIVERABLE = "undeliverable"  # delivery: nobody drives there
+    WITHDRAWN = "withdrawn"  # the customer took the order back before the pivot
+    DEADLINE = "deadline"  # the order's own deadline passed before the pivot
+
+
+#: Largest values that are surely safe in JSON, BSON (64 bit) and a sum over a long run.
+MAX_CENTS = 10**12
+MAX_QUANTITY = 10**6
+MAX_LINES = 50
+
+Sku = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+
+
+class Part(BaseModel):
+    """Base of the values inside a message or a document."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Line(Part):
+    """One article of an order and how many of it."""
+
+    sku: Sku
+    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
+
+
+class Address(Part):
+    """Where to deliver."""
+
+    name: Text
+    street: Text
+    postcode: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 -]{2,12}$")]
+    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+
+
+class OrderDetails(Part):
+    """What every step needs to know of an order. It rides on every forward message, in both modes: stamp coupling, measured."""
+
+    lines: Annotated[tuple[Line, ...], Field(min_length=1, max_length=MAX_LINES, strict=False)]
+    total_cents: Annotated[int, Field(ge=0, le=MAX_CENTS)]
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+    address: Address
+
+    def quantities(self) -> dict[str, int]:
+        """How many of each SKU, several lines of one SKU added up."""
+        wanted: dict[str, int] = {}
+        for line in self.lines:
+            wanted[line.sku] = wanted.get(line.sku, 0) + line.quantity
+        return wanted
+
+
+class ForwardCommand(Command):
+    """A command on the way to completion: carries the order's details."""
+
+    details: OrderDetails
+
+
+class ForwardEvent(Event):
+    """A success on the way to completion: carries the order's details."""
+
+    details: OrderDetails
+
+
+class BackwardCommand(Command):
+    """A compensation, a withdrawal or a rejection: carries its reason."""
+
+    reason: Reason
+
+
+class BackwardEvent(Event):
+    """A refusal or a rollback: carries its reason."""
+
+    reason: Reason
