@@ -5,13 +5,17 @@ is pure, the loop may run it again after a write conflict, and a test may run it
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from broker.message import Message
 from store.document import Document, Key, Record
 
 D = TypeVar("D", bound=Document)
+
+
+class ProtocolViolation(Exception):  # noqa: N818 - it names what happened
+    """A message that no run of the protocol can produce in this state: forged, or a bug. A dead letter at once, never retried."""
 
 
 class Documents:
@@ -107,25 +111,3 @@ class Handler:
     reads: Reads
     decide: Decide
     compensates: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """A wait of this worker: documents of `kind` whose `due_at` has passed get `wakes` as an input (a local one, never on the wire)."""
-
-    kind: type[Document]
-    wakes: type[Message]
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """One worker as its mode wires it: what it accepts from its queue, and what each message means here.
-
-    `accepts` turns a message type into the function that gives the command to handle: the identity for a command, a reaction
-    for an event. Anything else on the queue is a dead letter."""
-
-    worker: str
-    accepts: Mapping[type[Message], Callable[[Any], Message]]
-    handlers: Mapping[type[Message], Handler]
-    watches: tuple[Watch, ...] = field(default=())
-    single_active: bool = False

@@ -9,9 +9,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 #: UUIDs in their canonical lower-case form; new ones are version 7, so they sort by the time they were made.
-Uuid = Annotated[
-    str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", max_length=36)
-]
+Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", max_length=36)]
 
 
 class Message(BaseModel):
@@ -33,7 +31,7 @@ class Message(BaseModel):
 
     @classmethod
     def drawn_from(cls, source: BaseModel) -> Self:
-        """This message, filled by field name from something that knows them all: an event, or a saga.
+        """The message filled by field name from something that knows them all: an event, or a saga.
 
         This is how an event becomes a reaction's command and a saga's state becomes its next command."""
         return cls(**{name: getattr(source, name) for name in cls.model_fields})

@@ -13,7 +13,7 @@ from broker.message import Command, Message
 #: wait stand behind a long one). The last level repeats until the budget is used up.
 RETRY_LEVELS_S: tuple[float, ...] = (0.1, 0.5, 2.0, 5.0)
 
-#: Deliveries of one message that the broker itself allows, so that a message that kills its worker cannot do so for ever.
+#: How often one message may come back to its queue unsettled, so that a message that kills its worker cannot do so for ever.
 #: Explicit, because RabbitMQ 3.x has no limit and 4.x has another.
 DELIVERY_LIMIT = 20
 
@@ -66,10 +66,13 @@ class WorkQueue:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All furniture of one mode under one prefix."""
+    """All furniture of one mode under one prefix.
+
+    `delivery_limit`: how often a message may come back unsettled; once more and it is a dead letter."""
 
     prefix: str
     queues: tuple[WorkQueue, ...]
+    delivery_limit: int = DELIVERY_LIMIT
 
     def address_of(self, message_type: type[Message]) -> Address:
         """Commands go to their recipient and must arrive; an event must arrive if some worker listens to it."""

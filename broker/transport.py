@@ -110,6 +110,9 @@ class Transport(Protocol):
     async def purge(self, topology: Topology) -> None:
         """Empty every queue of the topology, delay queues and dead letters included."""
 
+    async def delete(self, topology: Topology) -> None:
+        """Remove every queue and exchange of the topology with all that is in them; harmless when they are not there."""
+
     async def depth(self, queue: str) -> int:
         """How many messages wait in `queue`, those being handled not counted."""
 

@@ -5,8 +5,10 @@ Room: services/order/. Anyone may import this file; nobody but the order service
 
 from enum import StrEnum
 
+from pydantic import field_validator
+
 from broker.message import Command, Event
-from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent
+from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, Reason
 
 
 class PlaceOrder(ForwardCommand, service="order"):
@@ -15,6 +17,13 @@ class PlaceOrder(ForwardCommand, service="order"):
 
 class WithdrawOrder(BackwardCommand, service="order"):
     """From the door: the customer takes the order back. Answered by OrderWithdrawn while pending, else WithdrawalRefused."""
+
+    @field_validator("reason")
+    @classmethod
+    def _a_withdrawal_has_its_own_reasons(cls, reason: Reason) -> Reason:
+        if reason not in (Reason.WITHDRAWN, Reason.DEADLINE):
+            raise ValueError("a withdrawal's reason is withdrawn or deadline")
+        return reason
 
 
 class CompleteOrder(Command, service="order"):

@@ -1,0 +1,97 @@
+"""The outbox relay: what a commit owes to the broker is published until the broker has confirmed it.
+
+Room: broker/. In normal running the loop publishes right after its commit and this finds nothing. It is for what a crash, an
+outage or a commit of unknown outcome left behind. It may publish twice; the inbox of whoever receives it drops the twin.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from broker.codec import unpack
+from broker.sources import Sources
+from broker.transport import Outgoing, Receipt, Transport
+from store.store import Store, StoreError
+
+log = structlog.get_logger()
+
+#: Rows published in one go.
+ROWS_AT_ONCE = 256
+
+
+class Relay:
+    """Publishes outbox rows and remembers which the broker has confirmed, so that a later commit removes them in passing."""
+
+    def __init__(
+        self, worker: str, transport: Transport, store: Store, sources: Sources, *, interval_s: float, after_s: float
+    ) -> None:
+        self._worker = worker
+        self._transport = transport
+        self._store = store
+        self._sources = sources
+        self._interval_s = interval_s
+        self._after_s = after_s
+        self._sent: dict[str, None] = {}
+        self._soon = asyncio.Event()
+
+    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+        """Publish what was just committed. What is not confirmed stays in the outbox and is found again."""
+        if not outgoing:
+            return
+        receipts = await self._transport.publish(outgoing)
+        for item, receipt in zip(outgoing, receipts, strict=True):
+            if receipt is Receipt.CONFIRMED:
+                self._sent[str(item.wire.message_id)] = None
+            else:
+                log.warning("not_confirmed", service=self._worker, receipt=receipt.value, to=item.address.routing_key)
+
+    def take_sent(self) -> list[str]:
+        """Rows that the broker has; the caller removes them, or gives them back with `put_back`."""
+        sent, self._sent = list(self._sent), {}
+        return sent
+
+    def put_back(self, sent: Sequence[str]) -> None:
+        self._sent.update(dict.fromkeys(sent))
+
+    def hurry(self) -> None:
+        """Look at once, at rows of any age: a commit of unknown outcome may have left some."""
+        self._soon.set()
+
+    async def run(self) -> None:
+        """For ever: look for rows that are owed for too long, the first time for rows of any age."""
+        after_s = 0.0
+        while True:
+            try:
+                await self._look(after_s)
+            except StoreError as error:
+                log.warning("relay_paused", service=self._worker, error=str(error))
+            after_s = await self._rest()
+
+    async def _look(self, after_s: float) -> None:
+        rows = await self._store.owed(self._sources.now() - after_s, ROWS_AT_ONCE)
+        owed = [unpack(row.payload) for row in rows if row.message_id not in self._sent]
+        if owed:
+            log.info("relayed", service=self._worker, count=len(owed))
+            await self.publish(owed)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Remove confirmed rows now (in idle times no commit comes along to do it)."""
+        sent = self.take_sent()
+        if not sent:
+            return
+        try:
+            await self._store.forget(sent)
+        except StoreError:
+            self.put_back(sent)
+            raise
+
+    async def _rest(self) -> float:
+        """Wait for the next look; gives the age from which rows are owed then."""
+        try:
+            await asyncio.wait_for(self._soon.wait(), self._interval_s)
+        except TimeoutError:
+            return self._after_s
+        self._soon.clear()
+        return 0.0

@@ -1,0 +1,233 @@
+"""The worker loop, the one that every worker of both modes runs: group commit.
+
+Room: broker/. Everything that is here now is handled as one batch and committed as one transaction:
+
+    1. take      every input already here, up to batch_max; never wait for a fuller batch
+    2. decode    what cannot be decoded goes to the dead letters and blocks nothing
+    3. load      the documents the batch names, one query a collection
+    4. decide    run the handlers: pure functions, nobody waits for the outside
+    5. commit    documents, inbox, outbox and the removal of published outbox rows, in one transaction
+    6. ack       the outbox owns the outcomes now, so the broker need not remember the inputs
+    7. publish   all outcomes at once, confirms awaited together; what is not confirmed stays for the relay
+
+A crash between any two of these loses and doubles nothing: what was not acknowledged comes again and meets the inbox, what was
+not published is in the outbox and meets the relay. Steps 3 to 5 are `Decider` inside `Store.transact`.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from broker.aside import Aside
+from broker.batch import Decider, Job, Plan
+from broker.calls import Caller, CallPool
+from broker.codec import Envelope, Undecodable, decode
+from broker.handler import Call
+from broker.injection import Injection, die
+from broker.intake import Input, Intake, Local
+from broker.message import Message
+from broker.relay import Relay
+from broker.role import Role
+from broker.sources import Sources
+from broker.topology import Topology, queue_of
+from broker.transport import Delivery, Outgoing, Transport
+from broker.watcher import watch
+from store.store import Changes, DataRefused, DuplicateInput, OutcomeUnknown, Reader, Store, StoreError
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every bound of the loop. Times in seconds."""
+
+    #: Inputs in one commit. Never cap it low: the fuller the batch, the cheaper a message.
+    batch_max: int = 256
+    #: Deliveries handed over and not yet settled; at least twice the batch, so that the next one fills while this one commits.
+    prefetch: int = 512
+    #: Calls to the outside at once.
+    calls_max: int = 512
+    #: Between two looks for waits that are over.
+    watch_interval_s: float = 0.25
+    #: Between two looks for messages still owed, and how old one must be before it is sent again.
+    relay_interval_s: float = 1.0
+    relay_after_s: float = 5.0
+    #: How long `slow` takes.
+    slow_s: float = 0.5
+
+
+async def no_calls(call: Call, injected: str | None) -> Message:
+    """The caller of a worker whose service never calls the outside."""
+    raise LookupError(f"this worker makes no calls, but was asked for {call!r} ({injected})")
+
+
+class Worker:
+    """One worker: a role, a transport, a store. `run` until `stop`; several may run the same role side by side."""
+
+    def __init__(
+        self,
+        role: Role,
+        topology: Topology,
+        transport: Transport,
+        store: Store,
+        *,
+        sources: Sources | None = None,
+        caller: Caller = no_calls,
+        limits: Limits | None = None,
+        faults: bool = False,
+        die: Callable[[], None] = die,
+    ) -> None:
+        self.role = role
+        self.transport = transport
+        self.store = store
+        self.sources = sources or Sources()
+        self.limits = limits or Limits()
+        self._queue = queue_of(topology.prefix, role.worker)
+        self._intake = Intake()
+        self._decider = Decider(role, topology, self.sources)
+        self._aside = Aside(transport, topology, role.worker, self.sources)
+        self._injection = Injection(role.worker, store, self._aside, slow_s=self.limits.slow_s, die=die) if faults else None
+        self._calls = CallPool(caller, self._intake, most=self.limits.calls_max)
+        self._relay = Relay(
+            role.worker,
+            transport,
+            store,
+            self.sources,
+            interval_s=self.limits.relay_interval_s,
+            after_s=self.limits.relay_after_s,
+        )
+        self._stopping = False
+        self._handling = False
+
+    async def run(self) -> None:
+        """Open both ends, then loop until `stop`. Raises what cannot be waited out (an unsafe store, a missing queue)."""
+        await self.store.open([wait.kind.collection for wait in self.role.service.watches])
+        await self.transport.open()
+        await self.transport.consume(self._queue, self.limits.prefetch, self._intake.put)
+        log.info("started", service=self.role.worker, queue=self._queue, faults=self._injection is not None)
+        background = [
+            asyncio.create_task(self._relay.run(), name=f"{self.role.worker}.relay"),
+            asyncio.create_task(
+                watch(self.role, self.store, self._intake, self.sources, self.limits.watch_interval_s),
+                name=f"{self.role.worker}.watch",
+            ),
+        ]
+        try:
+            await self._loop(background)
+        finally:
+            await self._wind_down(background)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing in hand, nothing waiting here, no call under way."""
+        return not (self._handling or len(self._intake) or len(self._calls))
+
+    def stop(self) -> None:
+        """Finish the batch in hand, then return from `run`. What was not begun goes back to its queue."""
+        self._stopping = True
+        self._intake.wake()
+
+    async def _loop(self, background: Sequence[asyncio.Task[None]]) -> None:
+        while not self._stopping:
+            batch = await self._intake.take(self.limits.batch_max)
+            if batch:
+                self._handling = True
+                await self.handle(batch)
+                self._handling = False
+            for task in background:
+                if task.done() and task.exception():  # a long-lived task must never die in silence
+                    await task
+
+    async def _wind_down(self, background: Sequence[asyncio.Task[None]]) -> None:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await self._calls.close()
+        try:
+            await self._relay.flush()
+        except StoreError as error:
+            log.warning("rows_left_for_relay", service=self.role.worker, error=str(error))
+
+    async def handle(self, inputs: Sequence[Input]) -> None:
+        """Steps 2 to 7 for one batch."""
+        jobs, parcels = self._decode(inputs)
+        if self._injection:
+            jobs, late = await self._injection.suffer(jobs)
+            parcels += late
+        plan = await self._commit(jobs)
+        for call, origin in plan.calls:
+            injected = self._injection.of_the_business(origin.injected) if self._injection else None
+            self._calls.start(call, origin, injected)
+        parcels += [(job.delivery, self._aside.failed(job, error)) for job, error in plan.failed if job.delivery]
+        await self._aside.put(parcels)
+        await self.transport.ack([item for item in inputs if isinstance(item, Delivery)])
+        doubled = self._injection.doubled(plan) if self._injection else []
+        await self._relay.publish(plan.outgoing + doubled)
+        self._tell(plan)
+
+    def _decode(self, inputs: Sequence[Input]) -> tuple[list[Job], list[tuple[Delivery, Outgoing]]]:
+        """Step 2: what can be handled, and what goes to the dead letters."""
+        jobs: list[Job] = []
+        dead: list[tuple[Delivery, Outgoing]] = []
+        for item in inputs:
+            if isinstance(item, Local):
+                envelope = Envelope(item.message, item.origin.causation_id or "", item.origin)
+                jobs.append(self._decider.job_of(None, envelope, item.message, faults=self._injection is not None))
+                continue
+            try:
+                envelope = decode(item.wire, self.role.types)
+            except Undecodable as error:
+                dead.append((item, self._aside.dead(item, error.reason, str(error))))
+                continue
+            command = self.role.accepts[type(envelope.message)](envelope.message)
+            jobs.append(self._decider.job_of(item, envelope, command, faults=self._injection is not None))
+        return jobs, dead
+
+    async def _commit(self, jobs: Sequence[Job]) -> Plan:
+        """Steps 3 to 5, until the outcome is known. Gives what follows the commit."""
+        look_up = any(job.delivery and job.delivery.redelivered for job in jobs)
+        attempt = 0
+        while jobs:
+            sent = self._relay.take_sent()
+            try:
+                return await self.store.transact(lambda reader: self._decide(jobs, reader, sent, look_up=look_up))  # noqa: B023
+            except DuplicateInput:
+                look_up = True
+            except DataRefused as error:
+                self._relay.put_back(sent)
+                return await self._take_apart(jobs, error)
+            except StoreError as error:
+                if isinstance(error, OutcomeUnknown):  # it may have been written: ask the inbox, and let the relay look too
+                    look_up = True
+                    self._relay.hurry()
+                attempt += 1
+                log.warning("commit_again", service=self.role.worker, attempt=attempt, error=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(self.sources.backoff_s(attempt))
+            self._relay.put_back(sent)
+        return Plan()
+
+    async def _decide(self, jobs: Sequence[Job], reader: Reader, sent: Sequence[str], *, look_up: bool) -> tuple[Changes, Plan]:
+        changes, plan = await self._decider.decide(jobs, reader, look_up=look_up)
+        return Changes(changes.records, changes.inbox, changes.outbox, sent), plan
+
+    async def _take_apart(self, jobs: Sequence[Job], error: DataRefused) -> Plan:
+        """The database refuses something in this batch: halve it until the poison stands alone and costs only itself."""
+        if len(jobs) == 1:
+            return Plan(failed=[(jobs[0], error)])
+        middle = len(jobs) // 2
+        return (await self._commit(jobs[:middle])).join(await self._commit(jobs[middle:]))
+
+    def _tell(self, plan: Plan) -> None:
+        for job, outcome in plan.handled:
+            log.info(
+                "handled",
+                service=self.role.worker,
+                order_id=job.command.order_id,
+                message_id=job.envelope.message_id,
+                type=job.command.type_name,
+                published=[message.type_name for message in outcome.messages],
+            )
+        if plan.dropped:
+            log.info("duplicates_dropped", service=self.role.worker, count=plan.dropped)

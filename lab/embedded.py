@@ -1,0 +1,66 @@
+"""Parts in memory, for one mode: no server, no sockets, no files. What `saga demo` and the fast tests run on.
+
+Room: lab/. On a virtual-time loop all waits pass at once, and one seed gives one run.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from broker.memory import MemoryBroker, MemoryTransport
+from broker.sources import Sources
+from broker.worker import Limits
+from gateway.books import Books
+from gateway.storage import MemoryStorage
+from lab.in_process_gateway import InProcessGateway
+from lab.modes import Mode
+from lab.snapshot import Booked
+from services.catalogue import Times
+from store.memory import MemoryDatabase, MemoryStore
+
+#: How long the gateway of the embedded run leaves a payment pending before it settles.
+SETTLE_AFTER_S = 3.0
+
+
+def loop_sources(seed: int) -> Sources:
+    """Time from the running loop's clock, ids and chance from `seed`: a run that repeats exactly on virtual time."""
+    loop = asyncio.get_running_loop()
+    chance = random.Random(seed)
+
+    def new_id() -> str:
+        bits = int(loop.time() * 1000) << 80 | 0x7 << 76 | chance.getrandbits(12) << 64 | 0b10 << 62 | chance.getrandbits(62)
+        text = f"{bits:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    return Sources(now=loop.time, new_id=new_id, chance=chance)
+
+
+@dataclass(slots=True)
+class EmbeddedParts:
+    """`lab.system.Parts` in memory. Made inside the running loop, whose clock it uses."""
+
+    mode: Mode
+    seed: int = 1
+    times: Times = field(default_factory=Times)
+    limits: Limits = field(default_factory=Limits)
+    broker: MemoryBroker = field(default_factory=MemoryBroker)
+    sources: Sources = field(init=False)
+    bank: Books = field(init=False)
+    _databases: dict[str, MemoryDatabase] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sources = loop_sources(self.seed)
+        self.bank = Books(MemoryStorage(), now=self.sources.now, faults=True, settle_after_s=SETTLE_AFTER_S)
+
+    def transport(self, worker: str) -> MemoryTransport:  # noqa: ARG002 - a name is for people who look at connections
+        return MemoryTransport(self.broker)
+
+    def store(self, worker: str) -> MemoryStore:
+        return MemoryStore(self._databases.setdefault(worker, MemoryDatabase()))
+
+    def gateway(self) -> InProcessGateway:
+        return InProcessGateway(self.bank, self.mode)
+
+    async def books(self) -> Mapping[str, Booked]:
+        return {key: Booked(paid.state.value, paid.amount_cents or 0) for key, paid in await self.bank.page(self.mode, limit=10_000)}

@@ -1,0 +1,71 @@
+"""Everything that is stored now: four databases, the sagas, the gateway's books, and which failures acted.
+
+Room: lab/. Only instruments look at all databases at once; no service ever does.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from broker.injection import NOTES
+from orchestrator.coordinator import NAME as COORDINATOR
+from orchestrator.saga import SagaRun
+from services.delivery.domain import Delivery
+from services.inventory.domain import Reservation, Stock
+from services.order.domain import Order
+from services.payment.domain import Payment
+from store.document import Document
+from store.store import Store
+
+D = TypeVar("D", bound=Document)
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """What the payment gateway has in its books for one key: its state (`authorized`, `declined`, ...) and the amount."""
+
+    state: str
+    amount_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Documents by id. Taken one database after the other, so only what has come to rest fits together exactly."""
+
+    orders: Mapping[str, Order] = field(default_factory=dict)
+    stock: Mapping[str, Stock] = field(default_factory=dict)
+    reservations: Mapping[str, Reservation] = field(default_factory=dict)
+    payments: Mapping[str, Payment] = field(default_factory=dict)
+    deliveries: Mapping[str, Delivery] = field(default_factory=dict)
+    #: Empty in choreography: nobody there knows the sequence.
+    sagas: Mapping[str, SagaRun] = field(default_factory=dict)
+    books: Mapping[str, Booked] = field(default_factory=dict)
+    #: Failure (`payment:declined`) -> on how many orders it acted, the gateway's not included.
+    acted: Mapping[str, int] = field(default_factory=dict)
+
+
+async def snapshot(stores: Mapping[str, Store], books: Mapping[str, Booked]) -> Snapshot:
+    """Read every database in `stores` (by worker name)."""
+    coordinator = stores.get(COORDINATOR)
+    return Snapshot(
+        orders=await _all(stores["order"], Order),
+        stock=await _all(stores["inventory"], Stock),
+        reservations=await _all(stores["inventory"], Reservation),
+        payments=await _all(stores["payment"], Payment),
+        deliveries=await _all(stores["delivery"], Delivery),
+        sagas=await _all(coordinator, SagaRun) if coordinator else {},
+        books=books,
+        acted=await _acted(stores),
+    )
+
+
+async def _all(store: Store, kind: type[D]) -> dict[str, D]:
+    return {record.document_id: kind.from_body(record.body) for record in await store.find(kind.collection)}
+
+
+async def _acted(stores: Mapping[str, Store]) -> dict[str, int]:
+    acted: Counter[str] = Counter()
+    for store in stores.values():
+        acted.update(str(record.body["failure"]) for record in await store.find(NOTES))
+    return dict(acted)

@@ -1,0 +1,186 @@
+"""One mode, whole, in one event loop: its workers, a door, and a view of everything. What journeys and demo run on.
+
+Room: lab/. It is given its parts (a transport and a store for each worker, a payment gateway), in memory or real, and knows no
+difference. Workers can be stopped, started and crashed by name, as processes can.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from broker.calls import Caller
+from broker.handler import Call
+from broker.message import Message
+from broker.sources import Sources
+from broker.topology import queue_of
+from broker.transport import Transport, Wire
+from broker.worker import Limits, Worker, no_calls
+from lab.door import Door
+from lab.modes import Mode, roles, topology
+from lab.snapshot import Booked, Snapshot, snapshot
+from services.catalogue import Times
+from services.inventory.domain import Stock
+from services.payment.gateway import GatewayCall, PaymentGateway
+from services.payment.messages import GatewayAnswered
+from store.document import Record
+from store.store import Store
+
+
+class Parts(Protocol):
+    """What a system stands on. Every call gives a new client; the data behind it outlives its clients."""
+
+    sources: Sources
+    times: Times
+    limits: Limits
+
+    def transport(self, worker: str) -> Transport: ...
+
+    def store(self, worker: str) -> Store: ...
+
+    def gateway(self) -> PaymentGateway: ...
+
+    async def books(self) -> Mapping[str, Booked]:
+        """The payment gateway's own books for this mode."""
+
+
+class WorkerCrashed(BaseException):
+    """Raised where a process would be killed. Not an Exception, so that nothing on the way handles it."""
+
+
+def calling(gateway: PaymentGateway) -> Caller:
+    """The payment worker's caller: asks the gateway, and brings its answer in the form that the loop takes."""
+
+    async def call(call: Call, injected: str | None) -> Message:
+        assert isinstance(call, GatewayCall)  # noqa: S101 - payment makes no other calls
+        answer = await gateway.ask(call, injected)
+        return GatewayAnswered(order_id=call.order_id, verb=call.verb, answer=answer)
+
+    return call
+
+
+async def set_up_stock(store: Store, quantities: Mapping[str, int]) -> None:
+    """Put articles on the shelf of an inventory that has none of them yet (SKU -> units)."""
+    articles = [Stock(sku=sku).receive(quantity) for sku, quantity in quantities.items()]
+    await store.put([Record("stock", article.sku, 1, article.to_body()) for article in articles])
+
+
+@dataclass(slots=True)
+class Running:
+    """One worker at work: its clients and its task."""
+
+    worker: Worker
+    transport: Transport
+    store: Store
+    task: asyncio.Task[None]
+
+
+@dataclass(slots=True)
+class System:
+    """Open it, use it, close it (or `async with`). `heard` holds every event of the mode, in the order of its arrival."""
+
+    mode: Mode
+    parts: Parts
+    prefix: str | None = None
+    heard: list[Wire] = field(default_factory=list)
+    door: Door = field(init=False)
+    stores: dict[str, Store] = field(default_factory=dict)
+    running: dict[str, Running] = field(default_factory=dict)
+    _door_transport: Transport = field(init=False)
+
+    async def __aenter__(self) -> "System":
+        furniture = topology(self.mode, self.prefix)
+        self._door_transport = self.parts.transport("door")
+        self.door = Door(self._door_transport, furniture, self.parts.sources)
+        await self._door_transport.open()
+        await self._door_transport.declare(furniture)
+        await self._door_transport.subscribe(furniture, ["#"], self.heard.append)
+        for name in roles(self.mode):
+            self.stores[name] = self.parts.store(name)
+            await self.start(name)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for name in list(self.running):
+            await self.stop(name)
+        for store in self.stores.values():
+            await store.close()
+        await self._door_transport.close()
+
+    async def start(self, name: str) -> None:
+        """Start a worker that is not running."""
+        role = roles(self.mode, self.parts.times)[name]
+        transport, store = self.parts.transport(name), self.stores[name]
+        worker = Worker(
+            role,
+            self.door.topology,
+            transport,
+            store,
+            sources=self.parts.sources,
+            caller=calling(self.parts.gateway()) if name == "payment" else no_calls,
+            limits=self.parts.limits,
+            faults=True,
+            die=_die,
+        )
+        task = asyncio.create_task(self._supervise(name, worker), name=name)
+        self.running[name] = Running(worker, transport, store, task)
+
+    async def stop(self, name: str) -> None:
+        """Stop a worker in good order: it finishes its batch, the rest stays in its queue."""
+        running = self.running.pop(name)
+        running.worker.stop()
+        await running.task
+        await running.transport.close()
+
+    async def _supervise(self, name: str, worker: Worker) -> None:
+        """Run the worker; if it is killed by an injected crash, start another in its place, as `saga up` does with processes."""
+        try:
+            await worker.run()
+        except WorkerCrashed:
+            await worker.transport.close()
+            await self.start(name)
+
+    async def until(self, condition: Callable[[], bool | Awaitable[bool]], what: str, *, timeout_s: float = 60.0) -> None:
+        """Wait for a condition. Raises TimeoutError that says what was waited for."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while True:
+            holds = condition()
+            if holds if isinstance(holds, bool) else await holds:
+                return
+            self._raise_what_failed()
+            if loop.time() > deadline:
+                raise TimeoutError(f"{self.mode}: waited {timeout_s} s for {what}")
+            await asyncio.sleep(0.02)
+
+    async def at_rest(self, *, timeout_s: float = 60.0) -> None:
+        """Wait until nothing moves: no message waits, nobody has anything in hand, no order or payment is open."""
+        await self.until(self._is_quiet, "all to come to rest", timeout_s=timeout_s)
+
+    async def waiting(self, worker: str) -> bool:
+        """Whether messages wait in a worker's queue."""
+        return await self._door_transport.depth(queue_of(self.door.topology.prefix, worker)) > 0
+
+    async def look(self) -> Snapshot:
+        """Everything that is stored now."""
+        return await snapshot(self.stores, await self.parts.books())
+
+    async def _is_quiet(self) -> bool:
+        for _ in range(2):  # twice, because a message may be between the broker and its worker
+            if not all(running.worker.idle for running in self.running.values()):
+                return False
+            for queue in self.door.topology.queue_names():
+                if not queue.endswith(".dead") and await self._door_transport.depth(queue):
+                    return False
+            await asyncio.sleep(0.02)
+        seen = await self.look()
+        return not any(order.is_open for order in seen.orders.values()) and not any(p.due_at for p in seen.payments.values())
+
+    def _raise_what_failed(self) -> None:
+        for running in self.running.values():
+            if running.task.done() and not running.task.cancelled() and (error := running.task.exception()):
+                raise error
+
+
+def _die() -> None:
+    raise WorkerCrashed

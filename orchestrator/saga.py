@@ -1,0 +1,153 @@
+"""A saga as data, and `advance`: the pure function that moves one run of it. The table of protocol.md section 2 in full.
+
+Room: orchestrator/. Nothing here sends or stores; the coordinator does. The one rule that is easy to miss: a run acts only on the
+event it waits for. Every other event is late (its compensation is already on its way, or its twin was here) and changes nothing.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from typing import Any, ClassVar
+
+from broker.message import Command, Event, Message
+from services.vocabulary import BackwardCommand, BackwardEvent, OrderDetails, Reason
+from store.document import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: the command to send, the event that means success, and how a refusal and an undo look.
+
+    Before the pivot a step is compensatable (it has an `undo`); after it, retriable (it cannot be refused)."""
+
+    command: type[Command]
+    success: type[Event]
+    refused: type[BackwardEvent] | None = None
+    undo: type[BackwardCommand] | None = None
+    undone: type[BackwardEvent] | None = None
+    pivot: bool = False
+    retriable: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.undo is None) != (self.undone is None):
+            raise ValueError(f"{self.command.__name__}: an undo and the event that answers it come together")
+        if self.retriable == (self.undo is not None):
+            raise ValueError(f"{self.command.__name__}: a step is either compensatable (undo=) or retriable, not both or neither")
+        if self.retriable and (self.refused or self.pivot):
+            raise ValueError(f"{self.command.__name__}: a retriable step cannot be refused, nor be the pivot")
+
+
+@dataclass(frozen=True, slots=True)
+class Saga:
+    """The whole sequence. Checked when it is built: exactly one pivot, compensatable before it, retriable after it."""
+
+    begins: type[Event]
+    withdrawn: type[BackwardEvent]
+    steps: tuple[Step, ...]
+    rejects: type[BackwardCommand]
+    rejected: type[BackwardEvent]
+
+    def __post_init__(self) -> None:
+        if [step.pivot for step in self.steps].count(True) != 1:
+            raise ValueError("a saga has exactly one pivot")
+        if any(earlier.retriable and not later.retriable for earlier, later in pairwise(self.steps)):
+            raise ValueError("retriable steps come last")
+        if any(not step.retriable for step in self.steps[self.pivot + 1 :]):
+            raise ValueError("after the pivot every step is retriable")
+        for step in self.steps:
+            for command in filter(None, (step.command, step.undo)):
+                if missing := command.lacks_from(SagaRun):
+                    raise ValueError(f"{command.__name__} needs {missing}, which a saga does not know")
+
+    @property
+    def pivot(self) -> int:
+        """The index of the step after which the saga only goes forward."""
+        return next(index for index, step in enumerate(self.steps) if step.pivot)
+
+    def events(self) -> tuple[type[Event], ...]:
+        """Everything the saga listens to, in the order of the steps."""
+        answers = [kind for step in self.steps for kind in (step.success, step.refused, step.undone) if kind]
+        return (self.begins, self.withdrawn, *answers, self.rejected)
+
+
+class Phase(StrEnum):
+    """Where a run stands."""
+
+    AT = "AT"  # waiting for the answer of step `step`
+    UNDO = "UNDO"  # waiting for the undo of step `step`
+    ENDING = "ENDING"  # everything is undone; waiting for the rejection
+    DONE = "DONE"  # the end, either way
+
+
+class SagaRun(Document):
+    """One run: the saga of one order, kept as long as the order. `step` is an index into the saga's steps."""
+
+    collection: ClassVar[str] = "sagas"
+
+    order_id: str
+    phase: Phase
+    step: int
+    details: OrderDetails | None = None
+    reason: Reason | None = None
+
+
+#: The run as it is now, and the command to send, if any.
+Move = tuple[SagaRun, Message | None]
+
+
+def advance(saga: Saga, run: SagaRun | None, event: Event) -> Move | None:
+    """The next state and command, or None when the event is late and changes nothing."""
+    if run is None:
+        return _begin(saga, event)
+    if run.phase is Phase.AT:
+        return _at(saga, run, event)
+    if run.phase is Phase.UNDO:
+        return _undoing(saga, run, event)
+    if run.phase is Phase.ENDING and isinstance(event, saga.rejected):
+        return run.but(phase=Phase.DONE), None
+    return None
+
+
+def _begin(saga: Saga, event: Event) -> Move | None:
+    if isinstance(event, saga.begins):
+        details: Any = getattr(event, "details", None)
+        return _ask(saga, SagaRun(order_id=event.order_id, phase=Phase.AT, step=0, details=details))
+    if isinstance(event, saga.withdrawn):  # it overtook the beginning: nothing was asked yet, so only the end is left
+        return _undo_before(saga, SagaRun(order_id=event.order_id, phase=Phase.AT, step=0, reason=event.reason), 0)
+    return None
+
+
+def _at(saga: Saga, run: SagaRun, event: Event) -> Move | None:
+    step = saga.steps[run.step]
+    if isinstance(event, step.success):
+        return _ask(saga, run.but(step=run.step + 1))
+    if step.refused and isinstance(event, step.refused):  # it holds nothing itself: undo the ones before it
+        return _undo_before(saga, run.but(reason=event.reason), run.step)
+    if isinstance(event, saga.withdrawn) and run.step <= saga.pivot:  # in doubt: undo this one too
+        return _undo_before(saga, run.but(reason=event.reason), run.step + 1)
+    return None
+
+
+def _undoing(saga: Saga, run: SagaRun, event: Event) -> Move | None:
+    step = saga.steps[run.step]
+    if step.undone and isinstance(event, step.undone):
+        return _undo_before(saga, run, run.step)
+    if step.pivot and isinstance(event, step.success):  # the pivot was passed before it could be barred: forward
+        return _ask(saga, run.but(phase=Phase.AT, step=run.step + 1, reason=None))
+    return None
+
+
+def _ask(saga: Saga, run: SagaRun) -> Move:
+    """Send the command of the step that the run is at; after the last step it is done."""
+    if run.step == len(saga.steps):
+        return run.but(phase=Phase.DONE), None
+    return run, saga.steps[run.step].command.drawn_from(run)
+
+
+def _undo_before(saga: Saga, run: SagaRun, index: int) -> Move:
+    """Undo the step before `index`; when there is none left, reject the order."""
+    if index == 0:
+        return run.but(phase=Phase.ENDING, step=0), saga.rejects.drawn_from(run)
+    undo = saga.steps[index - 1].undo
+    assert undo is not None  # noqa: S101 - the saga's constructor saw to it: no retriable step stands before the pivot
+    return run.but(phase=Phase.UNDO, step=index - 1), undo.drawn_from(run)

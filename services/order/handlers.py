@@ -1,0 +1,122 @@
+"""What the order service does with each command. The table of protocol.md section 3, row by row.
+
+Room: services/order/. Pure functions of (command, documents, context); neither mode is known here.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+from broker.handler import NOTHING, Context, Documents, Handler, Outcome, ProtocolViolation
+from broker.message import Event, Message
+from broker.role import Service, Watch
+from services.order.domain import Order, OrderState
+from services.order.messages import (
+    CompleteOrder,
+    DeadlinePassed,
+    OrderCompleted,
+    OrderPlaced,
+    OrderRejected,
+    OrderWithdrawn,
+    PlaceOrder,
+    Refusal,
+    RejectOrder,
+    WithdrawalRefused,
+    WithdrawOrder,
+)
+from services.vocabulary import Reason
+from store.document import Key
+
+
+def the_order(command: Message, _: Documents) -> Iterable[Key]:
+    """Every command here needs the one order it names."""
+    return (Order.key_of(command.order_id),)
+
+
+def place_order(command: PlaceOrder, found: Documents, context: Context, *, deadline_s: float) -> Outcome:
+    """A new order is PENDING until its deadline; one that was withdrawn before it came is REJECTED at once."""
+    order = found.get(Order, command.order_id)
+    if order is None:
+        order = Order(
+            order_id=command.order_id,
+            state=OrderState.PENDING,
+            details=command.details,
+            placed_at=context.now,
+            due_at=context.now + deadline_s,
+        )
+        return Outcome((order,), (OrderPlaced.drawn_from(command),))
+    if order.state is OrderState.TOMBSTONE:
+        assert order.withdrawn is not None  # noqa: S101 - that is what a tombstone is
+        order = order.but(details=command.details, placed_at=context.now).rejected(order.withdrawn, context.now)
+        return Outcome((order,), (OrderRejected(order_id=order.order_id, reason=order.withdrawn or Reason.WITHDRAWN),))
+    if order.state is OrderState.PENDING:
+        return Outcome(messages=(OrderPlaced(order_id=order.order_id, details=order.details or command.details),))
+    return NOTHING
+
+
+def withdraw_order(command: WithdrawOrder, found: Documents, context: Context, *, deadline_s: float) -> Outcome:
+    """Record the first withdrawal; the pivot decides what it is worth. An order that has ended refuses it."""
+    order = found.get(Order, command.order_id)
+    if order is None:
+        tombstone = Order(order_id=command.order_id, state=OrderState.TOMBSTONE, withdrawn=command.reason)
+        return Outcome((tombstone,))
+    if order.ended:
+        order = order.but(withdrawal_refused=order.withdrawal_refused or Refusal.ALREADY_ENDED)
+        return Outcome((order,), (WithdrawalRefused(order_id=order.order_id, refusal=Refusal.ALREADY_ENDED),))
+    if order.state is OrderState.PENDING:
+        return _withdrawn(order, command.reason, context.now + deadline_s)
+    return NOTHING
+
+
+def deadline_passed(command: DeadlinePassed, found: Documents, context: Context, *, deadline_s: float) -> Outcome:
+    """An overdue order withdraws itself. Publishing a withdrawal again later redrives a rollback that stalled."""
+    order = found.get(Order, command.order_id)
+    if order is None or order.state is not OrderState.PENDING or (order.due_at or 0) > context.now:
+        return NOTHING
+    return _withdrawn(order, Reason.DEADLINE, context.now + deadline_s)
+
+
+def _withdrawn(order: Order, reason: Reason, again_at: float) -> Outcome:
+    first = order.withdrawn or reason
+    return Outcome(
+        (order.but(withdrawn=first, due_at=again_at),),
+        (OrderWithdrawn(order_id=order.order_id, reason=first),),
+    )
+
+
+def complete_order(command: CompleteOrder, found: Documents, context: Context) -> Outcome:
+    """The end after the pivot. A customer whose withdrawal came too late is told."""
+    order = found.get(Order, command.order_id)
+    if order is None or order.state in (OrderState.TOMBSTONE, OrderState.REJECTED):
+        raise ProtocolViolation(f"CompleteOrder for an order that is {order.state if order else 'unknown'}")
+    completed = OrderCompleted(order_id=order.order_id)
+    if order.state is OrderState.COMPLETED:
+        return Outcome(messages=(completed,))
+    events: tuple[Event, ...] = (completed,)
+    if order.withdrawn is Reason.WITHDRAWN:
+        events += (WithdrawalRefused(order_id=order.order_id, refusal=Refusal.TOO_LATE),)
+    return Outcome((order.completed(context.now),), events)
+
+
+def reject_order(command: RejectOrder, found: Documents, context: Context) -> Outcome:
+    """The end once nothing is held any more; a recorded withdrawal is its reason."""
+    order = found.get(Order, command.order_id)
+    if order is None or order.state in (OrderState.TOMBSTONE, OrderState.COMPLETED):
+        raise ProtocolViolation(f"RejectOrder for an order that is {order.state if order else 'unknown'}")
+    changed: tuple[Order, ...] = ()
+    if order.state is OrderState.PENDING:
+        order = order.rejected(command.reason, context.now)
+        changed = (order,)
+    assert order.reason is not None  # noqa: S101 - a rejected order has its reason
+    return Outcome(changed, (OrderRejected(order_id=order.order_id, reason=order.reason),))
+
+
+def order_service(*, deadline_s: float) -> Service:
+    """The order service; `deadline_s` is how long an order may be PENDING before it withdraws itself."""
+    handlers: Mapping[type[Message], Handler] = {
+        PlaceOrder: Handler(the_order, partial(place_order, deadline_s=deadline_s)),
+        WithdrawOrder: Handler(the_order, partial(withdraw_order, deadline_s=deadline_s), compensates=True),
+        DeadlinePassed: Handler(the_order, partial(deadline_passed, deadline_s=deadline_s), compensates=True),
+        CompleteOrder: Handler(the_order, complete_order, compensates=True),
+        RejectOrder: Handler(the_order, reject_order, compensates=True),
+    }
+    return Service("order", handlers, watches=(Watch(Order, wakes=DeadlinePassed),))

@@ -1,0 +1,68 @@
+"""The payment: what stands between an order and the payment gateway, in doubt included.
+
+Room: services/payment/. A payment waits in PENDING or VOIDING with a `due_at`: a hang, a dropped connection, a "pending" and a
+crash in between are one case, because the wait is in the document and the watch finds it again.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from services.payment.answers import Verb
+from services.payment.gateway import GatewayCall
+from services.vocabulary import OrderDetails, Reason
+from store.document import Document
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentTimes:
+    """How long payment waits. Its patience ends well before the order's deadline, so that the order learns the true reason."""
+
+    #: Until a payment that waits is looked at again; longer than one call to the gateway may take.
+    look_again_s: float = 2.0
+    #: Until an authorization without a final answer is voided.
+    patience_s: float = 8.0
+
+
+class PaymentState(StrEnum):
+    """Where a payment stands."""
+
+    PENDING = "PENDING"  # the gateway was, or is about to be, asked to authorize
+    VOIDING = "VOIDING"  # the gateway must say "voided" before anything is published
+    AUTHORIZED = "AUTHORIZED"  # the gateway holds the money
+    DECLINED = "DECLINED"  # the gateway holds nothing, by its own decision or after our patience
+    VOIDED = "VOIDED"  # undone, or barred before it was asked: also the tombstone
+
+
+class Payment(Document):
+    """The payment of one order. A tombstone (voided before it was asked) has no `details`; kept as long as the order.
+
+    `asked`: VoidPayment has come, so the answer to VOIDING is PaymentVoided; otherwise our own patience ran out and it is
+    PaymentDeclined."""
+
+    collection: ClassVar[str] = "payments"
+
+    order_id: str
+    state: PaymentState
+    details: OrderDetails | None = None
+    reason: Reason | None = None
+    asked: bool = False
+    patience_until: float | None = None
+    due_at: float | None = None
+
+    def voiding(self, reason: Reason, *, asked: bool, due_at: float) -> "Payment":
+        return self.but(state=PaymentState.VOIDING, reason=reason, asked=asked, due_at=due_at, patience_until=None)
+
+    def ended(self, state: PaymentState, reason: Reason | None = None) -> "Payment":
+        """At rest: nothing is waited for any more."""
+        return self.but(state=state, reason=reason, due_at=None, patience_until=None)
+
+    def call(self, verb: Verb) -> GatewayCall:
+        """The call that asks the gateway about this payment."""
+        details = self.details
+        return GatewayCall(
+            order_id=self.order_id,
+            verb=verb,
+            amount_cents=details.total_cents if details else 0,
+            currency=details.currency if details else "",
+        )
