@@ -71,7 +71,7 @@ class Running:
 
     worker: Worker
     transport: Transport
-    store: Store
+    gateway: PaymentGateway
     task: asyncio.Task[None]
 
 
@@ -97,6 +97,7 @@ class System:
         await self._door_transport.subscribe(furniture, ["#"], self.heard.append)
         for name in roles(self.mode):
             self.stores[name] = self.parts.store(name)
+            await self.stores[name].open([])
             await self.start(name)
         return self
 
@@ -110,20 +111,20 @@ class System:
     async def start(self, name: str) -> None:
         """Start a worker that is not running."""
         role = roles(self.mode, self.parts.times)[name]
-        transport, store = self.parts.transport(name), self.stores[name]
+        transport, gateway = self.parts.transport(name), self.parts.gateway()
         worker = Worker(
             role,
             self.door.topology,
             transport,
-            store,
+            self.stores[name],
             sources=self.parts.sources,
-            caller=calling(self.parts.gateway()) if name == "payment" else no_calls,
+            caller=calling(gateway) if name == "payment" else no_calls,
             limits=self.parts.limits,
             faults=True,
             die=_die,
         )
         task = asyncio.create_task(self._supervise(name, worker), name=name)
-        self.running[name] = Running(worker, transport, store, task)
+        self.running[name] = Running(worker, transport, gateway, task)
 
     async def stop(self, name: str) -> None:
         """Stop a worker in good order: it finishes its batch, the rest stays in its queue."""
@@ -131,6 +132,7 @@ class System:
         running.worker.stop()
         await running.task
         await running.transport.close()
+        await running.gateway.close()
 
     async def _supervise(self, name: str, worker: Worker) -> None:
         """Run the worker; if it is killed by an injected crash, start another in its place, as `saga up` does with processes."""
