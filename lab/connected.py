@@ -1,10 +1,12 @@
-"""Real parts, for one mode: RabbitMQ, MongoDB and the payment gateway by URL. What `saga storm`, `order` and `audit` look through.
+"""Real parts, for one mode: RabbitMQ, MongoDB and the payment gateway by URL. What `saga storm`, `order` and `audit` use.
 
 Room: lab/. The counterpart of `lab.embedded`; workers built on either are the same.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 
@@ -12,7 +14,7 @@ from broker.rabbit import RabbitTransport
 from broker.sources import Sources
 from broker.worker import Limits
 from lab.modes import database_of
-from lab.snapshot import Booked
+from lab.snapshot import Booked, GatewayBooks
 from services.catalogue import Times
 from services.payment.http_gateway import HttpGateway
 from store.mongo import MongoStore
@@ -47,9 +49,18 @@ class ConnectedParts:
     def gateway(self) -> HttpGateway:
         return HttpGateway(self.gateway_url, self.prefix, limit=self.limits.calls_max, timeout_s=self.gateway_timeout_s)
 
-    async def books(self) -> Mapping[str, Booked]:
+    async def books(self) -> GatewayBooks:
         async with aiohttp.ClientSession() as session:
-            return {key: booked async for key, booked in self._pages(session)}
+            payments = {key: booked async for key, booked in self._pages(session)}
+            acted = (await self._get(session, "failures", {"detail": "1"}))["keys"]
+            return GatewayBooks(payments, acted)
+
+    async def empty_books(self) -> None:
+        """Forget everything in the gateway's book for this prefix."""
+        async with aiohttp.ClientSession() as session:
+            with self._asking():
+                response = await session.delete(f"{self.gateway_url}/{self.prefix}")
+                response.raise_for_status()
 
     async def _pages(self, session: aiohttp.ClientSession) -> AsyncIterator[tuple[str, Booked]]:
         after: str | None = ""
@@ -60,16 +71,15 @@ class ConnectedParts:
                 yield row["key"], Booked(row["state"], row["amount_cents"] or 0)
             after = page["next"]
 
-    async def failures(self) -> dict[str, int]:
-        """Failure -> on how many payments it acted at the gateway."""
-        async with aiohttp.ClientSession() as session:
-            acted: dict[str, int] = (await self._get(session, "failures", {}))["acted"]
-            return acted
-
-    async def _get(self, session: aiohttp.ClientSession, what: str, query: Mapping[str, str]) -> dict:  # type: ignore[type-arg]
-        try:
+    async def _get(self, session: aiohttp.ClientSession, what: str, query: Mapping[str, str]) -> dict[str, Any]:
+        with self._asking():
             async with session.get(f"{self.gateway_url}/{self.prefix}/{what}", params=query) as response:
                 response.raise_for_status()
                 return dict(await response.json())
-        except aiohttp.ClientError as error:
-            raise GatewayUnreachable(f"the payment gateway at {self.gateway_url} does not show its books: {error}") from error
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise GatewayUnreachable(f"the payment gateway at {self.gateway_url} does not answer: {error}") from error

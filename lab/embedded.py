@@ -5,7 +5,6 @@ Room: lab/. On a virtual-time loop all waits pass at once, and one seed gives on
 
 import asyncio
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from broker.memory import MemoryBroker, MemoryTransport
@@ -15,7 +14,7 @@ from gateway.books import Books
 from gateway.storage import MemoryStorage
 from lab.in_process_gateway import InProcessGateway
 from lab.modes import Mode
-from lab.snapshot import Booked
+from lab.snapshot import Booked, GatewayBooks
 from services.catalogue import Times
 from store.memory import MemoryDatabase, MemoryStore
 
@@ -62,5 +61,8 @@ class EmbeddedParts:
     def gateway(self) -> InProcessGateway:
         return InProcessGateway(self.bank, self.mode)
 
-    async def books(self) -> Mapping[str, Booked]:
-        return {key: Booked(paid.state.value, paid.amount_cents or 0) for key, paid in await self.bank.page(self.mode, limit=10_000)}
+    async def books(self) -> GatewayBooks:
+        page = await self.bank.page(self.mode, limit=1_000_000)
+        acted = await self.bank.acted(self.mode)
+        payments = {key: Booked(payment.state.value, payment.amount_cents or 0) for key, payment in page}
+        return GatewayBooks(payments, {failure.value: keys for failure, keys in acted.items()})

@@ -1,6 +1,6 @@
 """The journeys: what can happen to an order, each a short script that runs in either mode, on parts in memory or on real ones.
 
-Room: lab/. A script places orders and meddles (a failure, a withdrawal, a worker that is down); `ends` is how its orders must end,
+Room: lab/. A script places orders and meddles (a failure, a withdrawal, a worker that is down). `ends` is how its orders must end,
 in both modes, and `undone` which compensations must have had an effect, in their order.
 """
 
@@ -144,9 +144,7 @@ JOURNEYS: dict[str, Journey] = {
     for journey in (
         Journey("happy", "everything in stock, payment authorized", simple, COMPLETED),
         Journey("out-of-stock", "two lines, one out of stock", two_lines, {"REJECTED out_of_stock": 1}),
-        Journey(
-            "last-unit", "20 buyers at once for the last unit", last_unit, {"COMPLETED": 1, "REJECTED out_of_stock": 19}
-        ),
+        Journey("last-unit", "20 buyers at once for the last unit", last_unit, {"COMPLETED": 1, "REJECTED out_of_stock": 19}),
         Journey(
             "declined",
             "payment declined",

@@ -3,8 +3,7 @@
 Room: lab/. Only instruments look at all databases at once; no service ever does.
 """
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -30,6 +29,14 @@ class Booked:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayBooks:
+    """The gateway's books for one mode: payments by key, and failure (`declined`) -> the keys on which it acted."""
+
+    payments: Mapping[str, Booked] = field(default_factory=dict)
+    acted: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Documents by id. Taken one database after the other, so only what has come to rest fits together exactly."""
 
@@ -41,11 +48,11 @@ class Snapshot:
     #: Empty in choreography: nobody there knows the sequence.
     sagas: Mapping[str, SagaRun] = field(default_factory=dict)
     books: Mapping[str, Booked] = field(default_factory=dict)
-    #: Failure (`payment:declined`) -> on how many orders it acted, the gateway's not included.
-    acted: Mapping[str, int] = field(default_factory=dict)
+    #: Injected failure (`payment:declined`) -> the orders on which it acted, wherever it did.
+    acted: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-async def snapshot(stores: Mapping[str, Store], books: Mapping[str, Booked]) -> Snapshot:
+async def snapshot(stores: Mapping[str, Store], books: GatewayBooks) -> Snapshot:
     """Read every database in `stores` (by worker name)."""
     coordinator = stores.get(COORDINATOR)
     return Snapshot(
@@ -55,8 +62,8 @@ async def snapshot(stores: Mapping[str, Store], books: Mapping[str, Booked]) -> 
         payments=await _all(stores["payment"], Payment),
         deliveries=await _all(stores["delivery"], Delivery),
         sagas=await _all(coordinator, SagaRun) if coordinator else {},
-        books=books,
-        acted=await _acted(stores),
+        books=books.payments,
+        acted=await _acted(stores) | {f"payment:{failure}": frozenset(keys) for failure, keys in books.acted.items()},
     )
 
 
@@ -64,8 +71,9 @@ async def _all(store: Store, kind: type[D]) -> dict[str, D]:
     return {record.document_id: kind.from_body(record.body) for record in await store.find(kind.collection)}
 
 
-async def _acted(stores: Mapping[str, Store]) -> dict[str, int]:
-    acted: Counter[str] = Counter()
+async def _acted(stores: Mapping[str, Store]) -> dict[str, frozenset[str]]:
+    acted: dict[str, set[str]] = {}
     for store in stores.values():
-        acted.update(str(record.body["failure"]) for record in await store.find(NOTES))
-    return dict(acted)
+        for note in await store.find(NOTES):
+            acted.setdefault(str(note.body["failure"]), set()).add(note.document_id.split(":")[0])
+    return {failure: frozenset(orders) for failure, orders in acted.items()}

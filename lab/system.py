@@ -7,7 +7,7 @@ difference. Workers can be stopped, started and crashed by name, as processes ca
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 from broker.calls import Caller
 from broker.handler import Call
@@ -18,7 +18,7 @@ from broker.transport import Transport, Wire
 from broker.worker import Limits, Worker, no_calls
 from lab.door import Door
 from lab.modes import Mode, roles, topology
-from lab.snapshot import Booked, Snapshot, snapshot
+from lab.snapshot import GatewayBooks, Snapshot, snapshot
 from services.catalogue import Times
 from services.inventory.domain import Stock
 from services.payment.gateway import GatewayCall, PaymentGateway
@@ -40,7 +40,7 @@ class Parts(Protocol):
 
     def gateway(self) -> PaymentGateway: ...
 
-    async def books(self) -> Mapping[str, Booked]:
+    async def books(self) -> GatewayBooks:
         """The payment gateway's own books for this mode."""
 
 
@@ -88,7 +88,7 @@ class System:
     running: dict[str, Running] = field(default_factory=dict)
     _door_transport: Transport = field(init=False)
 
-    async def __aenter__(self) -> "System":
+    async def __aenter__(self) -> Self:
         furniture = topology(self.mode, self.prefix)
         self._door_transport = self.parts.transport("door")
         self.door = Door(self._door_transport, furniture, self.parts.sources)

@@ -1,0 +1,175 @@
+"""`saga demo`: every kind of journey in both modes side by side, in this process, with no server.
+
+Room: cli/. The journeys are lab/journeys.py, the parts are in memory, the waits pass on virtual time.
+"""
+
+import logging
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Annotated
+
+import structlog
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cli.output import Code, data, print_json, stop
+from lab.embedded import EmbeddedParts
+from lab.journeys import JOURNEYS, SHELF, SHOWN, Journey
+from lab.modes import Mode, topology
+from lab.record import Arrow, Recorder, summed
+from lab.run import Result, Run
+from lab.system import System, set_up_stock
+from lab.virtual_time import run_virtually
+
+#: Longer flows are shown with equal arrows counted together.
+ARROWS_SHOWN = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One journey in one mode, and what travelled. `seconds` is virtual time, from the first order to rest."""
+
+    journey: Journey
+    result: Result
+    flow: list[Arrow]
+    seconds: float
+
+    def as_dict(self) -> dict[str, object]:
+        """The run as `--json` prints it."""
+        return {
+            "journey": self.journey.name,
+            "mode": str(self.result.mode),
+            "state": ", ".join(_told(self.result.ends)),
+            "reason": ", ".join(sorted({reason for reason in self._reasons() if reason})) or None,
+            "messages": len(self.flow),
+            "compensations": list(self.result.undone),
+            "balanced": self.result.audit.ok,
+        }
+
+    def _reasons(self) -> list[str]:
+        return [end.partition(" ")[2] for end in self.result.ends]
+
+
+def _told(ends: dict[str, int]) -> list[str]:
+    """`1 COMPLETED`, `19 REJECTED`; a single order without its number."""
+    counted: dict[str, int] = {}
+    for end, count in ends.items():
+        state = end.partition(" ")[0]
+        counted[state] = counted.get(state, 0) + count
+    return list(counted) if sum(counted.values()) == 1 else [f"{count} {state}" for state, count in counted.items()]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(epilog="Example: saga demo --journey undeliverable")(demo)
+
+
+def demo(
+    journey: Annotated[str | None, typer.Option(help="Only this one; `all` for every one. Without it, one of each kind.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Run the journeys in both modes side by side, with no server: what travels, how it ends, and whether the books balance."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    shown = [_pair(chosen, quiet=as_json) for chosen in _chosen(journey)]
+    runs = [run for pair in shown for run in pair]
+    if as_json:
+        print_json({"runs": [run.as_dict() for run in runs]})
+    else:
+        _print_summary(shown)
+    wrong = [run for run in runs if run.result.ends != run.journey.ends or not run.result.audit.ok]
+    if wrong:
+        names = ", ".join(f"{run.journey.name} ({run.result.mode})" for run in wrong)
+        stop(Code.FAILED, f"these did not end as they must: {names}.")
+
+
+def _chosen(name: str | None) -> list[Journey]:
+    if name is None:
+        return [JOURNEYS[shown] for shown in SHOWN]
+    if name == "all":
+        return list(JOURNEYS.values())
+    if name not in JOURNEYS:
+        stop(Code.USAGE, f"there is no journey {name!r}. There are: all, {', '.join(JOURNEYS)}.")
+    return [JOURNEYS[name]]
+
+
+def _pair(journey: Journey, *, quiet: bool) -> tuple[Shown, Shown]:
+    left, right = (run_virtually(_run(journey, mode)) for mode in Mode)
+    if not quiet:
+        _print_pair(left, right)
+    return left, right
+
+
+async def _run(journey: Journey, mode: Mode) -> Shown:
+    parts = EmbeddedParts(mode)
+    recorder = Recorder(topology(mode))
+    parts.broker.on_publish.append(recorder.note)
+    async with System(mode, parts) as system:
+        await set_up_stock(system.stores["inventory"], SHELF)
+        run = Run(system)
+        began = parts.sources.now()
+        await journey.script(run)
+        result = await run.result()
+        return Shown(journey, result, recorder.flow(), parts.sources.now() - began)
+
+
+def _print_pair(left: Shown, right: Shown) -> None:
+    table = Table(title=left.journey.title, title_justify="left", title_style="bold", expand=True)
+    for shown in (left, right):
+        table.add_column(f"{shown.result.mode}", ratio=1, overflow="fold")
+    for arrows in zip_longest(_lines(left), _lines(right), fillvalue=Text()):
+        table.add_row(*arrows)
+    table.add_section()
+    table.add_row(_verdict(left), _verdict(right))
+    data.print(table)
+
+
+def _lines(shown: Shown) -> list[Text]:
+    if len(shown.flow) <= ARROWS_SHOWN:
+        return [_line(arrow) for arrow in shown.flow]
+    return [_line(arrow, count) for arrow, count in summed(shown.flow)]
+
+
+def _line(arrow: Arrow, count: int = 1) -> Text:
+    """`order ───▶ inventory  ReserveStock`: commands solid, events dashed, rollbacks red and marked."""
+    shaft = "──▶" if arrow.command else "┄┄▷"
+    receivers = "+".join(arrow.receivers) or "·"
+    line = Text(f"{arrow.sender:>11} {shaft} {receivers:<11} ", overflow="fold")
+    style = "red" if arrow.rollback else "cyan" if arrow.command else "green"
+    line.append(("↩ " if arrow.rollback else "  ") + arrow.name, style=style)
+    if count > 1:
+        line.append(f"  x{count}", style="dim")
+    return line
+
+
+def _verdict(shown: Shown) -> Text:
+    ends = ", ".join(f"{count} {end}" if len(shown.result.ends) > 1 else end for end, count in shown.result.ends.items())
+    verdict = Text(ends, style="bold")
+    verdict.append(f"\n{len(shown.flow)} messages", style="not bold")
+    verdict.append(f", undone: {' then '.join(shown.result.undone) or 'nothing'}", style="not bold")
+    verdict.append(f", {shown.seconds:.1f} s of virtual time", style="not bold dim")
+    balanced = shown.result.audit.ok
+    verdict.append(
+        "\nbooks balance" if balanced else "\nBOOKS DO NOT BALANCE", style="not bold green" if balanced else "bold red"
+    )
+    return verdict
+
+
+def _print_summary(shown: list[tuple[Shown, Shown]]) -> None:
+    if len(shown) > 1:
+        table = Table(title="messages for each journey", title_justify="left", title_style="bold")
+        table.add_column("journey")
+        table.add_column("ends")
+        for mode in Mode:
+            table.add_column(str(mode), justify="right")
+        for left, right in shown:
+            ends = ", ".join(_told(left.result.ends))
+            table.add_row(left.journey.title, ends, str(len(left.flow)), str(len(right.flow)))
+        data.print(table)
+    data.print(
+        "commands ──▶   events ┄┄▷   rollbacks ↩   · heard by nobody who must act\n"
+        "No server ran: broker, databases and payment gateway were in memory, and waits passed on virtual time.\n"
+        "For the real ones: make up MODE=choreography, then saga order place, saga storm, saga audit.",
+        style="dim",
+        highlight=False,
+    )

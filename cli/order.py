@@ -1,0 +1,222 @@
+"""`saga order place|show|list|withdraw`: one order at a time, for people and scripts.
+
+Room: cli/. Places through the door, looks at the databases; never changes what a service has stored.
+"""
+
+import asyncio
+import time
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from broker.faults import BUSINESS_FAULTS, MessageFault
+from cli.output import Code, console, data, print_json, run, stop
+from cli.settings import Settings
+from lab.connected import ConnectedParts
+from lab.door import AN_ADDRESS, Door, order_of
+from lab.modes import SERVICES, Mode, topology
+from lab.remains import held, remains
+from lab.snapshot import Snapshot, snapshot
+from lab.view import Seen, looking
+from services.order.domain import Order, OrderState
+from services.vocabulary import Line
+
+app = typer.Typer(no_args_is_help=True, help="Place, show, list and withdraw orders.")
+
+ModeFlag = Annotated[Mode, typer.Option("--mode", "-m", envvar="SAGA_MODE", help="Which mode's order service.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+OrderId = Annotated[str, typer.Argument(help="The order's id, as `place` gave it.")]
+
+
+def parse_lines(texts: list[str]) -> list[Line]:
+    """`book` or `book=2` for each line. Ends with a sentence when one makes no sense."""
+    lines = []
+    for text in texts:
+        sku, _, quantity = text.partition("=")
+        try:
+            lines.append(Line(sku=sku, quantity=int(quantity or "1")))
+        except ValueError:
+            stop(Code.USAGE, f"{text!r} is no order line. Write SKU or SKU=QUANTITY, such as sku-001=2.")
+    return lines
+
+
+def parse_failures(texts: list[str]) -> list[str]:
+    """`service:failure` for each. Ends with a sentence when there is no such failure."""
+    for text in texts:
+        service, _, failure = text.partition(":")
+        known = sorted({*BUSINESS_FAULTS.get(service, ()), *MessageFault} - ({"error"} if service == "order" else set()))
+        if service not in SERVICES:
+            stop(
+                Code.USAGE, f"{text!r}: there is no service {service!r}. Write SERVICE:FAILURE with one of {', '.join(SERVICES)}."
+            )
+        if failure not in known:
+            stop(Code.USAGE, f"{text!r}: {service} has no failure {failure!r}. It has {', '.join(known)}.")
+    services = [text.partition(":")[0] for text in texts]
+    if len(set(services)) < len(services):
+        stop(Code.USAGE, "one failure a service: the second would never act.")
+    return texts
+
+
+async def refuse_unless_faults(seen: Seen, failures: list[str]) -> None:
+    """End with a sentence when a worker that should fail has faults disabled: the failure would silently not happen."""
+    for service in sorted({failure.partition(":")[0] for failure in failures}):
+        announced = await seen.stores[service].find("workers")
+        if not announced:
+            stop(Code.USAGE, f"no {service} worker has announced itself. Start the mode: saga up --mode {seen.mode}")
+        if not any(record.body.get("faults") for record in announced):
+            stop(
+                Code.USAGE,
+                f"the {service} worker runs with faults disabled, so --fail would do nothing. "
+                "Start it with SAGA_FAULTS=1, or use `saga up` without --no-faults.",
+            )
+
+
+@app.command(epilog="Example: saga order place sku-001=2 sku-007 --mode choreography --fail payment:declined --wait")
+def place(
+    lines: Annotated[list[str], typer.Argument(help="SKU or SKU=QUANTITY, one or more.")],
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    fail: Annotated[list[str] | None, typer.Option(help="SERVICE:FAILURE to inject, at most one a service.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the order to its end.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to follow it.")] = 60.0,
+    country: Annotated[str, typer.Option(help="Where to deliver; nobody drives to AQ.")] = "GB",
+    as_json: JsonFlag = False,
+) -> None:
+    """Place an order. Prints its id; with --wait its end too."""
+    wanted, failures = parse_lines(lines), parse_failures(fail or [])
+    if len(country) != 2 or not country.isalpha() or not country.isupper():
+        stop(Code.USAGE, f"{country!r} is no country code. Write two capital letters, such as GB.")
+    order = run(_place(mode, wanted, failures, country, timeout if wait else None))
+    _say(order, as_json=as_json)
+    if wait and order["state"] == OrderState.PENDING:
+        stop(Code.FAILED, f"the order has not ended within {timeout:g} s. Look again: saga order show {order['order_id']}")
+
+
+async def _place(
+    mode: Mode, lines: list[Line], failures: list[str], country: str, patience_s: float | None
+) -> dict[str, str | None]:
+    parts = Settings().parts(mode)
+    async with looking(mode, parts) as seen:
+        await refuse_unless_faults(seen, failures)
+        order_id = parts.sources.new_id()
+        await _send(mode, parts, order_id, lines, failures, country)
+        if patience_s is None:
+            return {"order_id": order_id, "state": "ACCEPTED", "reason": None}
+        deadline = time.monotonic() + patience_s
+        with console.status(f"order {order_id} is under way"):
+            while (order := await _find(seen, order_id)) is None or not order.ended:
+                if time.monotonic() > deadline:
+                    return {"order_id": order_id, "state": str(OrderState.PENDING), "reason": None}
+                await asyncio.sleep(0.05)
+        return _brief(order)
+
+
+async def _send(mode: Mode, parts: ConnectedParts, order_id: str, lines: list[Line], failures: list[str], country: str) -> None:
+    transport = parts.transport("door")
+    await transport.open()
+    try:
+        address = AN_ADDRESS.model_copy(update={"country": country})
+        await Door(transport, topology(mode), parts.sources).place(order_id, order_of(lines, address), failures)
+    finally:
+        await transport.close()
+
+
+async def _find(seen: Seen, order_id: str) -> Order | None:
+    found = await seen.stores["order"].find(Order.collection, {"order_id": order_id})
+    return Order.from_body(found[0].body) if found else None
+
+
+def _brief(order: Order) -> dict[str, str | None]:
+    return {"order_id": order.order_id, "state": str(order.state), "reason": str(order.reason) if order.reason else None}
+
+
+def _say(order: dict[str, str | None], *, as_json: bool) -> None:
+    if as_json:
+        print_json(order)
+    else:
+        data.print(f"{order['order_id']}  {order['state']}{'  ' + order['reason'] if order['reason'] else ''}", highlight=False)
+
+
+@app.command(epilog="Example: saga order show 0190a0a0-0000-7000-8000-000000000000 --json")
+def show(order_id: OrderId, mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> None:
+    """Where an order stands: state, reason, what is held for it, and what remains to be done."""
+    seen = run(_look(mode))
+    order = seen.orders.get(order_id)
+    if order is None:
+        stop(Code.FAILED, f"the {mode} mode has no order {order_id}. `saga order list --mode {mode}` shows what it has.")
+    holds, left = held(seen, order_id), remains(mode, seen, order_id)
+    if as_json:
+        print_json({**_brief(order), "held": holds, "remains": left})
+        return
+    _say(_brief(order), as_json=False)
+    if order.withdrawal_refused:
+        data.print(f"  a withdrawal was refused: {order.withdrawal_refused}")
+    data.print("  held:    " + (", ".join(f"{name} {what}" for name, what in holds.items()) or "nothing"), highlight=False)
+    data.print("  remains: " + (" > ".join(left) or "nothing"), highlight=False)
+    if left and mode is Mode.CHOREOGRAPHY:
+        data.print("  (inferred from four databases: in choreography nobody knows the sequence)", style="dim")
+
+
+async def _look(mode: Mode) -> Snapshot:
+    parts = Settings().parts(mode)
+    async with looking(mode, parts) as seen:
+        return await snapshot(seen.stores, await parts.books())
+
+
+@app.command("list", epilog="Example: saga order list --mode choreography --state PENDING")
+def list_(
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    state: Annotated[OrderState | None, typer.Option(help="Only orders in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most this many, the newest first.")] = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """The newest orders of a mode."""
+    orders = run(_newest(mode, state, limit))
+    if as_json:
+        print_json({"orders": [_brief(order) for order in orders]})
+        return
+    table = Table("order", "state", "reason", "withdrawn")
+    for order in orders:
+        table.add_row(order.order_id, str(order.state), str(order.reason or ""), str(order.withdrawn or ""))
+    data.print(table)
+
+
+async def _newest(mode: Mode, state: OrderState | None, limit: int) -> list[Order]:
+    async with looking(mode, Settings().parts(mode)) as seen:
+        where = {"state": str(state)} if state else None
+        return [Order.from_body(record.body) for record in await seen.stores["order"].find(Order.collection, where, limit)]
+
+
+@app.command(epilog="Example: saga order withdraw 0190a0a0-0000-7000-8000-000000000000 --wait")
+def withdraw(
+    order_id: OrderId,
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the order to its end.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to follow it.")] = 60.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take an order back. It takes effect only if it comes before the pivot (the delivery's scheduling)."""
+    order = run(_withdraw(mode, order_id, timeout if wait else None))
+    _say(order, as_json=as_json)
+    if wait and order["state"] == OrderState.PENDING:
+        stop(Code.FAILED, f"the order has not ended within {timeout:g} s. Look again: saga order show {order_id}")
+
+
+async def _withdraw(mode: Mode, order_id: str, patience_s: float | None) -> dict[str, str | None]:
+    parts = Settings().parts(mode)
+    async with looking(mode, parts) as seen:
+        if await _find(seen, order_id) is None:
+            stop(Code.FAILED, f"the {mode} mode has no order {order_id}. `saga order list --mode {mode}` shows what it has.")
+        transport = parts.transport("door")
+        await transport.open()
+        try:
+            await Door(transport, topology(mode), parts.sources).withdraw(order_id)
+        finally:
+            await transport.close()
+        deadline = time.monotonic() + (patience_s or 0.0)
+        while True:
+            order = await _find(seen, order_id)
+            assert order is not None  # noqa: S101 - it was there, and orders are kept
+            if order.ended or time.monotonic() > deadline:
+                return _brief(order)
+            await asyncio.sleep(0.05)

@@ -1,0 +1,72 @@
+"""What the CLI says and how it ends: data on stdout, everything else on stderr, one exit code for each kind of end.
+
+Room: cli/. Every command runs inside `ending`, which turns what can go wrong into one sentence and an exit code, no traceback.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+
+from broker.transport import TransportError, TransportUnavailable
+from lab.connected import GatewayUnreachable
+from lab.door import NotTaken
+from store.store import StoreError, StoreUnavailable
+
+T = TypeVar("T")
+
+#: Columns where no terminal says how wide it is (a pipe, a CI log).
+WIDTH_UNKNOWN = 110
+
+#: `console` is for everything but data; `data` writes to stdout.
+console = Console(stderr=True)
+data = Console(width=None if sys.stdout.isatty() else WIDTH_UNKNOWN)
+
+
+class Code(IntEnum):
+    """Exit codes."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2  # what was asked for makes no sense, or is not allowed here
+    AUDIT_FAILED = 3  # a promise does not hold, or orders did not end
+    SERVER_MISSING = 4  # RabbitMQ, MongoDB or the payment gateway is not there
+    INTERRUPTED = 130  # Ctrl-C
+
+
+def stop(code: Code, what: str) -> NoReturn:
+    """End with one sentence that says what, why and what to do."""
+    console.print(f"[bold red]saga:[/] {what}", highlight=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Turn what can go wrong into a sentence and an exit code."""
+    try:
+        yield
+    except (TransportUnavailable, StoreUnavailable, GatewayUnreachable) as error:
+        stop(
+            Code.SERVER_MISSING, f"{error}. Start it (`make up` starts what is installed), or point SAGA_…_URL to where it runs."
+        )
+    except (TransportError, StoreError, NotTaken) as error:
+        stop(Code.FAILED, f"{error}.")
+    except KeyboardInterrupt:
+        stop(Code.INTERRUPTED, "interrupted.")
+
+
+def run(program: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine to its end, or to a sentence and an exit code."""
+    with ending():
+        return asyncio.run(program)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on stdout."""
+    typer.echo(json.dumps(value, indent=2))

@@ -1,0 +1,51 @@
+"""`saga reset`: empties the queues, databases and gateway books of one mode.
+
+Room: cli/.
+"""
+
+from typing import Annotated
+
+import typer
+
+from cli.order import JsonFlag, ModeFlag
+from cli.output import Code, data, print_json, run, stop
+from cli.settings import Settings
+from lab.modes import Mode, topology
+from lab.view import looking
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(epilog="Example: saga reset --mode choreography --yes")(reset)
+
+
+def reset(
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    yes: Annotated[bool, typer.Option("--yes", help="Really.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Empty the queues, the databases and the gateway's book of a mode. The other mode is not touched."""
+    if not yes:
+        stop(Code.USAGE, f"this deletes every order, payment and message of the {mode} mode. Say --yes if that is what you want.")
+    run(_reset(mode))
+    if as_json:
+        print_json({"mode": str(mode), "reset": True})
+    else:
+        data.print(f"the {mode} mode is empty", highlight=False)
+
+
+async def _reset(mode: Mode) -> None:
+    parts = Settings().parts(mode)
+    async with looking(mode, parts) as seen:
+        transport = parts.transport("reset")
+        await transport.open()
+        try:
+            await transport.declare(topology(mode))
+            await transport.purge(topology(mode))
+        finally:
+            await transport.close()
+        for store in seen.stores.values():
+            announced = await store.find("workers")  # workers that run go on running: keep what they said of themselves
+            await store.wipe()
+            await store.put(announced)
+    await parts.empty_books()

@@ -1,0 +1,52 @@
+"""Settings: every one has a default, a `SAGA_…` variable, and where it matters a flag (which wins).
+
+Room: cli/. Read once, here; the rooms below get plain arguments.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from broker.worker import Limits
+from lab.connected import ConnectedParts
+from services.catalogue import Times
+from services.payment.domain import PaymentTimes
+
+
+class Settings(BaseSettings):
+    """`SAGA_BROKER_URL` is `broker_url`, and so on. Times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="SAGA_", extra="ignore")
+
+    broker_url: str = Field(default="amqp://guest:guest@127.0.0.1:5672/", description="RabbitMQ")
+    store_url: str = Field(default="mongodb://127.0.0.1:27017/", description="MongoDB, a replica set (transactions need one)")
+    gateway_url: str = Field(default="http://127.0.0.1:8090", description="the payment gateway")
+    gateway_books: Path = Field(default=Path(".saga/gateway-books.db"), description="the gateway's own SQLite file")
+    faults: bool = Field(default=False, description="honour failures injected with an order (a worker's `saga up` turns it on)")
+    log_level: str = Field(default="info", description="debug, info, warning or error; info is one line an event")
+    deadline_s: float = Field(default=30.0, gt=0, description="how long an order may be PENDING before it withdraws itself")
+    look_again_s: float = Field(default=2.0, gt=0, description="until a waiting payment is looked at again")
+    patience_s: float = Field(default=8.0, gt=0, description="until an authorization without a final answer is voided")
+    gateway_timeout_s: float = Field(default=2.0, gt=0, description="how long one call to the gateway may take")
+    settle_after_s: float = Field(default=3.0, gt=0, description="how long the gateway leaves a payment pending")
+    batch_max: int = Field(default=256, ge=1, le=1024, description="messages in one commit; 1 is one transaction a message")
+
+    def times(self) -> Times:
+        """The business waits. Raises ValueError when they contradict each other."""
+        return Times(self.deadline_s, PaymentTimes(self.look_again_s, self.patience_s))
+
+    def limits(self) -> Limits:
+        return Limits(batch_max=self.batch_max, prefetch=max(2 * self.batch_max, 2))
+
+    def parts(self, prefix: str) -> ConnectedParts:
+        """Clients of the servers that these settings name, for the mode (or namespace) `prefix`."""
+        return ConnectedParts(
+            prefix,
+            self.broker_url,
+            self.store_url,
+            self.gateway_url,
+            times=self.times(),
+            limits=self.limits(),
+            gateway_timeout_s=self.gateway_timeout_s,
+        )

@@ -1,0 +1,33 @@
+"""A view of one mode's databases for people and instruments, opened and closed in good order.
+
+Room: lab/.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from lab.modes import Mode, roles
+from lab.system import Parts
+from store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The stores of one mode, by worker, open."""
+
+    mode: Mode
+    stores: Mapping[str, Store]
+
+
+@asynccontextmanager
+async def looking(mode: Mode, parts: Parts) -> AsyncIterator[Seen]:
+    """Open every database of a mode. Raises StoreUnavailable, UnsafeStore."""
+    stores: dict[str, Store] = {name: parts.store(name) for name in roles(mode)}
+    try:
+        for store in stores.values():
+            await store.open([])
+        yield Seen(mode, stores)
+    finally:
+        for store in stores.values():
+            await store.close()
