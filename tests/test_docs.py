@@ -1,0 +1,38 @@
+"""README and docs say what is true: generated parts are fresh, and the map matches the folders."""
+
+import re
+
+import pytest
+
+from cli.reference import PARTS, ROOT, fresh
+
+
+@pytest.mark.parametrize("path", PARTS)
+def test_generated_parts_are_fresh(path: str) -> None:
+    assert (ROOT / path).read_text() == fresh(path), f"{path} is stale: run `make docs`"
+
+
+def test_the_map_in_the_readme_names_every_room_and_no_other() -> None:
+    readme = (ROOT / "README.md").read_text().partition("## The house")[2].partition("## ")[0]
+    mapped = set(re.findall(r"^\| \[(\w+)/\]", readme, re.MULTILINE))
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    assert mapped == rooms
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/decisions.md", "docs/messages.md", "docs/cli.md"])
+def test_links_between_the_pages_lead_somewhere(path: str) -> None:
+    page = ROOT / path
+    for link in re.findall(r"\]\((?!https?://)([^)#]+)\)", page.read_text()):
+        assert (page.parent / link).exists(), f"{path} links to {link}"
+
+
+def test_every_module_opens_with_what_it_is_for() -> None:
+    for path in ROOT.glob("*/**/*.py"):
+        if ".venv" in path.parts or not path.read_text():
+            continue
+        assert path.read_text().startswith('"""'), f"{path.relative_to(ROOT)} does not say what it is for"
+
+
+def test_the_two_rooms_fit_on_a_screen() -> None:
+    for path in ("orchestrator/fulfilment.py", "choreography/reactions.py"):
+        assert len((ROOT / path).read_text().splitlines()) <= 45, f"{path} no longer fits on a screen"
