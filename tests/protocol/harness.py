@@ -1,0 +1,49 @@
+"""Runs one real handler with nothing around it: documents in a dictionary, a clock that stands still, an order to talk about.
+
+Room: tests/protocol/. A whole mode with messages under way is in world.py.
+"""
+
+from collections.abc import Mapping
+
+from broker.handler import Context, Documents, Handler, Outcome
+from broker.message import Message
+from services.catalogue import Times
+from services.payment.domain import PaymentTimes
+from services.vocabulary import Address, Line, OrderDetails
+from store.document import Document, Key
+
+#: Seconds since the epoch; no handler cares which.
+NOW = 1_000.0
+#: Patience is long against `look_again_s`, so that a payment can be looked at often without running out of it.
+TIMES = Times(deadline_s=5_000.0, payment=PaymentTimes(look_again_s=1.0, patience_s=1_000.0))
+
+ADDRESS = Address(name="Ada", street="Main Street 1", postcode="12345", country="DE")
+NOBODY_DRIVES_THERE = ADDRESS.model_copy(update={"country": "AQ"})
+
+
+def order_id(number: int) -> str:
+    return f"00000000-0000-7000-8000-{number:012x}"
+
+
+def details(lines: Mapping[str, int], *, served: bool = True) -> OrderDetails:
+    """An order of `lines` (SKU -> quantity), at 10.00 a piece."""
+    return OrderDetails(
+        lines=tuple(Line(sku=sku, quantity=quantity) for sku, quantity in lines.items()),
+        total_cents=1_000 * sum(lines.values()),
+        currency="EUR",
+        address=ADDRESS if served else NOBODY_DRIVES_THERE,
+    )
+
+
+def decide(
+    handler: Handler, command: Message, stored: Mapping[Key, Document], *, now: float = NOW, injected: str | None = None
+) -> Outcome:
+    """Run one handler: read what it names until it names nothing new, then decide. It may write only what it has read."""
+    found = Documents()
+    while missing := found.unread(handler.reads(command, found)):
+        found.add(missing, {})
+        for key in missing & stored.keys():
+            found.put(stored[key])
+    outcome = handler.decide(command, found, Context(now, injected))
+    assert not found.unread(document.key for document in outcome.documents), "a handler wrote what it had not read"
+    return outcome

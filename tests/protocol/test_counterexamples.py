@@ -1,0 +1,138 @@
+"""T5: the counterexamples C1 to C12 of protocol.md section 5, as named schedules.
+
+Room: tests/protocol/. First the scripts of counterexamples.py, with the rules and without; then those that are about which of two
+legal ends comes out, the same in both modes.
+"""
+
+import pytest
+
+from services.delivery.messages import CancelDelivery, DeliveryScheduled, ScheduleDelivery
+from services.inventory.messages import ReleaseStock, ReserveStock
+from services.order.messages import CompleteOrder, PlaceOrder, RejectOrder
+from services.payment.answers import Verb
+from services.payment.messages import AuthorizePayment
+from tests.protocol.counterexamples import CASES, CHOREOGRAPHY, DECLINED, FINE, ORCHESTRATOR, Counterexample
+from tests.protocol.gateway_model import Decision
+from tests.protocol.harness import details, order_id
+from tests.protocol.invariants import Broken
+from tests.protocol.planted import Bug
+from tests.protocol.planted_rules import RULES
+from tests.protocol.scenario import STOCK, Plan
+from tests.protocol.script import Script, world_of
+from tests.protocol.world import MODES, Parcel
+
+BUGS = {bug.name: bug for bug in RULES}
+
+
+def scripted(case: Counterexample, mode: str, bug: Bug | None = None) -> Script:
+    script = Script(world_of(mode, STOCK, case.given, bug=bug), case.given)
+    case.play(script)
+    return script
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.play.__name__) for case in CASES])
+def test_with_the_rules_a_counterexample_ends_well(case: Counterexample, mode: str) -> None:
+    scripted(case, mode).ends_as(**case.ends)
+
+
+@pytest.mark.parametrize(
+    ("case", "mode"), [pytest.param(case, mode, id=f"{case.play.__name__}-{mode}") for case in CASES for mode in case.hurts]
+)
+def test_without_its_rule_a_counterexample_breaks_what_the_page_says(case: Counterexample, mode: str) -> None:
+    with pytest.raises(Broken, match=f"^({case.breaks}):"):
+        scripted(case, mode, BUGS[case.bug]).ends_as()
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.play.__name__) for case in CASES if case.hurts == (ORCHESTRATOR,) and "R3 C5" in case.bug]
+)
+def test_choreography_ends_well_even_when_refusals_are_repeated(case: Counterexample) -> None:
+    scripted(case, CHOREOGRAPHY, BUGS[case.bug]).ends_as(order=case.ends["order"])
+
+
+# -- which of two legal ends, the same in both modes
+
+modes = pytest.mark.parametrize("mode", MODES)
+
+
+def begun(mode: str, given: Plan) -> Script:
+    """A script in which the gateway has given its answer about the payment."""
+    script = Script(world_of(mode, STOCK, given), given)
+    script.handles(PlaceOrder, ReserveStock, AuthorizePayment)
+    script.gateway_handles(Verb.AUTHORIZE)
+    script.payment_hears()
+    return script
+
+
+@modes
+def test_c9_an_order_service_that_wakes_up_overdue_rejects_for_its_deadline(mode: str) -> None:
+    script = begun(mode, DECLINED)
+    script.handles(ReleaseStock)
+    assert script.on_its_way(RejectOrder)
+    script.deadline_passes()
+    script.handles(RejectOrder)
+    script.ends_as(order="REJECTED(deadline)")
+
+
+@modes
+def test_c9_an_order_service_that_wakes_up_in_time_rejects_for_the_refusal(mode: str) -> None:
+    script = begun(mode, DECLINED)
+    script.handles(ReleaseStock, RejectOrder)
+    script.ends_as(order="REJECTED(payment_declined)")
+
+
+@modes
+def test_c10_delivery_down_past_the_deadline_answers_twice_and_the_order_completes(mode: str) -> None:
+    script = begun(mode, FINE)
+    assert script.on_its_way(ScheduleDelivery)
+    script.deadline_passes()
+    assert script.on_its_way(CancelDelivery)
+    script.handles(ScheduleDelivery, CancelDelivery)
+    scheduled = [item for item in script.world.bag if isinstance(item, Parcel) and isinstance(item.message, DeliveryScheduled)]
+    assert len(scheduled) == 2
+    script.ends_as(order="COMPLETED", delivery="SCHEDULED", payment="AUTHORIZED", gateway="authorized", stock="HELD")
+
+
+@modes
+def test_c10_delivery_that_cancels_first_bars_the_pivot(mode: str) -> None:
+    script = begun(mode, FINE)
+    assert script.on_its_way(ScheduleDelivery)
+    script.deadline_passes()
+    script.handles(CancelDelivery, ScheduleDelivery)
+    script.ends_as(order="REJECTED(deadline)", delivery="CANCELLED", payment="VOIDED", gateway="voided", stock="RELEASED")
+
+
+@modes
+def test_c10_an_order_service_down_past_the_deadline_completes_too(mode: str) -> None:
+    script = begun(mode, FINE)
+    script.handles(ScheduleDelivery)
+    assert script.on_its_way(CompleteOrder)
+    script.deadline_passes()
+    script.ends_as(order="COMPLETED", delivery="SCHEDULED")
+
+
+def contenders(mode: str) -> tuple[Script, Script]:
+    """Two orders for the last cup; the gateway declines X."""
+    x = Plan(order_id(1), details({"cup": 1}), contending=True, gateway=Decision.DECLINES)
+    y = Plan(order_id(2), details({"cup": 1}), contending=True)
+    world = world_of(mode, {"cup": 1}, x, y)
+    return Script(world, x), Script(world, y)
+
+
+@modes
+def test_c12_who_comes_before_the_last_unit_is_released_goes_without(mode: str) -> None:
+    x, y = contenders(mode)
+    x.handles(PlaceOrder, ReserveStock)
+    y.handles(PlaceOrder, ReserveStock)
+    x.ends_as(order="REJECTED(payment_declined)")
+    y.ends_as(order="REJECTED(out_of_stock)")
+
+
+@modes
+def test_c12_who_comes_after_the_last_unit_was_released_gets_it(mode: str) -> None:
+    x, y = contenders(mode)
+    x.handles(PlaceOrder, ReserveStock)
+    x.ends_as(order="REJECTED(payment_declined)")
+    y.handles(PlaceOrder, ReserveStock)
+    y.ends_as(order="COMPLETED", stock="HELD")

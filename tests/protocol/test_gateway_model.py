@@ -1,0 +1,69 @@
+"""The gateway that the random schedules use, held against the rules of the real one: a wrong model would prove nothing.
+
+Room: tests/protocol/.
+"""
+
+import pytest
+
+from gateway import rules
+from services.payment.answers import Answer, Verb
+from tests.protocol.gateway_model import Decision, GatewayModel
+
+#: What makes the real gateway decide as the model does. It never declines what was pending.
+FAILURES = {
+    Decision.AUTHORIZES: None,
+    Decision.DECLINES: rules.Failure.DECLINED,
+    Decision.PENDING_THEN_AUTHORIZED: rules.Failure.PENDING,
+    Decision.MUTE: rules.Failure.HANG,
+}
+HEARD = (rules.Manner.AT_ONCE,)
+
+
+class RealRules:
+    """The real rules with one key in their books."""
+
+    def __init__(self, decision: Decision) -> None:
+        self._failure = FAILURES[decision]
+        self._known: rules.Payment | None = None
+        self._now = 0.0
+
+    def handle(self, verb: Verb) -> Answer | None:
+        if verb is Verb.VOID:
+            ruling = rules.void(self._known, self._failure)
+        else:
+            ruling = rules.authorize(self._known, 100, "EUR", self._failure, now=self._now, settle_after_s=10.0)
+        self._known = ruling.record or self._known
+        return Answer(ruling.answer.value) if ruling.answer and ruling.manner in HEARD else None
+
+    def settle(self) -> None:
+        self._now = 20.0
+
+    def book(self) -> str | None:
+        return rules.present(self._known, self._now).state.value if self._known else None
+
+
+ASK, VOID, SETTLE = "authorize", "void", "settle"
+
+
+@pytest.mark.parametrize("decision", FAILURES)
+@pytest.mark.parametrize(
+    "calls",
+    [
+        (ASK, ASK),
+        (VOID, ASK, VOID),
+        (ASK, VOID, ASK),
+        (ASK, SETTLE, ASK, VOID, ASK),
+        (VOID, SETTLE, ASK),
+        (ASK, VOID, SETTLE, ASK),
+    ],
+    ids=" ".join,
+)
+def test_the_model_answers_and_books_what_the_real_rules_do(decision: Decision, calls: tuple[str, ...]) -> None:
+    model, real = GatewayModel({"key": decision}), RealRules(decision)
+    for call in calls:
+        if call == SETTLE:
+            model.settle("key")
+            real.settle()
+        else:
+            assert model.handle(Verb(call), "key") == real.handle(Verb(call))
+        assert model.books.get("key") == real.book()

@@ -1,0 +1,204 @@
+"""T3: both modes' real handlers in random order, with duplicates, losses, withdrawals, timers and outages: G1 to G5 hold.
+
+Room: tests/protocol/. Each seed is one scenario and one schedule (driver.py); G1, G2 and the legal ends are checked after every
+step (invariants.py), G3 and G5 when everything came to rest. A failure prints its schedule; `run(mode, *drawn(seed))` plays it
+again.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
+from random import Random
+
+import pytest
+
+from services.order.domain import Order, OrderState
+from services.order.messages import Refusal, WithdrawOrder
+from services.vocabulary import Reason
+from tests.protocol.driver import decisions, end_of, run
+from tests.protocol.gateway_model import GatewayModel
+from tests.protocol.harness import details, order_id
+from tests.protocol.invariants import Broken
+from tests.protocol.scenario import STOCK, Plan, Scenario
+from tests.protocol.world import MODES, World
+
+SEEDS = 6_000
+CROWDS = 300
+
+ANSWERS = ("authorized", "declined", "voided", "pending", "in_doubt")
+#: Everything that a service may be asked, and the states that it may be in.
+CELLS = {
+    (command, state)
+    for commands, states in (
+        (
+            ["PlaceOrder", "WithdrawOrder", "CompleteOrder", "RejectOrder", "DeadlinePassed"],
+            "none TOMBSTONE PENDING COMPLETED REJECTED",
+        ),
+        (["ReserveStock", "ReleaseStock"], "none HELD REJECTED RELEASED"),
+        (
+            [
+                *("AuthorizePayment", "VoidPayment", "LookAgain"),
+                *(f"GatewayAnswered {answer} to authorize" for answer in ANSWERS),
+                *(f"GatewayAnswered {answer} to void" for answer in ("voided", "in_doubt")),
+            ],
+            "none PENDING VOIDING AUTHORIZED DECLINED VOIDED",
+        ),
+        (["ScheduleDelivery", "CancelDelivery"], "none SCHEDULED REJECTED CANCELLED"),
+    )
+    for command in commands
+    for state in states.split()
+}
+#: What no schedule has to reach: the bugs of the tables (a handler that meets one raises), and answers of a gateway that has said
+#: something else for good.
+OUT_OF_REACH = {
+    *((command, state) for command in ("CompleteOrder", "RejectOrder") for state in ("none", "TOMBSTONE")),
+    ("CompleteOrder", "REJECTED"),
+    ("RejectOrder", "COMPLETED"),
+    *((f"GatewayAnswered {answer} to authorize", "none") for answer in ANSWERS),
+    *((f"GatewayAnswered {answer} to authorize", "AUTHORIZED") for answer in ("declined", "voided")),
+    *(
+        (f"GatewayAnswered {answer} to void", state)
+        for answer in ("voided", "in_doubt")
+        for state in ("none", "PENDING", "AUTHORIZED")
+    ),
+}
+
+
+@dataclass(slots=True)
+class Exploration:
+    """What all runs of one mode saw. `broken`: the first failure."""
+
+    broken: Broken | None = None
+    ends: Counter[str] = field(default_factory=Counter)
+    cells: set[tuple[str, str]] = field(default_factory=set)
+    #: Things that happened, by their words in the trace.
+    happened: Counter[str] = field(default_factory=Counter)
+
+
+def drawn(seed: int) -> tuple[Scenario, Random]:
+    rng = Random(seed)
+    return Scenario.single(rng), rng
+
+
+@cache
+def explored(mode: str) -> Exploration:
+    """Every seed once in this mode; the tests below ask what it saw."""
+    seen = Exploration()
+    for seed in range(SEEDS):
+        try:
+            world = run(mode, *drawn(seed))
+        except Broken as broken:
+            broken.add_note(f"seed {seed}")
+            seen.broken = broken
+            break
+        seen.cells |= world.cells
+        seen.ends[end_of(world)] += 1
+        seen.happened.update(words(world))
+    return seen
+
+
+def words(world: World) -> set[str]:
+    story = "\n".join(world.trace)
+    faults = ("lost:", "dies before its commit", "in_doubt", "patience is over", "deadline passes", "looks again")
+    happened = {fault for fault in faults if fault in story}
+    return happened | {refusal.value for _, refusal in world.told} | ({"withdrawn"} if world.first_withdrawal else set())
+
+
+modes = pytest.mark.parametrize("mode", MODES)
+
+
+@modes
+def test_in_every_schedule_what_must_hold_holds(mode: str) -> None:
+    seen = explored(mode)
+    if seen.broken:
+        raise seen.broken
+    assert sum(seen.ends.values()) == SEEDS
+
+
+@modes
+def test_the_schedules_reached_every_end_and_every_fault(mode: str) -> None:
+    seen = explored(mode)
+    assert set(seen.ends) == {"COMPLETED", *(f"REJECTED({reason})" for reason in Reason)}
+    assert min(seen.ends.values()) > SEEDS / 100
+    expected = {
+        "lost:",
+        "dies before its commit",
+        "in_doubt",
+        "patience is over",
+        "deadline passes",
+        "looks again",
+        "withdrawn",
+        *Refusal,
+    }
+    assert set(seen.happened) == expected
+    assert min(seen.happened.values()) > SEEDS / 100
+
+
+def test_the_schedules_reached_every_cell_of_the_tables_but_those_that_cannot_be() -> None:
+    reached = set().union(*(explored(mode).cells for mode in MODES))
+    assert CELLS - OUT_OF_REACH - reached == set()
+
+
+def test_without_withdrawal_and_timer_both_modes_end_alike_whatever_the_schedule() -> None:
+    ends = Counter[str]()
+    for seed in range(SEEDS // 6):
+        scenario, rng = drawn(seed)
+        first, second = (end_of(run(mode, scenario.quiet(), Random(rng.random()))) for mode in MODES)
+        assert first == second, f"seed {seed}: {scenario}"
+        ends[first] += 1
+    assert set(ends) == {
+        "COMPLETED",
+        *(f"REJECTED({reason})" for reason in ("out_of_stock", "unknown_sku", "payment_declined", "undeliverable")),
+    }
+
+
+@modes
+def test_an_order_that_races_its_withdrawal_has_two_legal_ends_and_no_third(mode: str) -> None:
+    """All decisions are fine, so the pivot alone decides; a withdrawal that came too late is answered."""
+    ends = Counter[str]()
+    for seed in range(400):
+        rng = Random(seed)
+        plan = Plan(order_id(1), details({"cup": 2}), withdrawals=(rng.randrange(14),))
+        world = run(mode, Scenario((plan,), STOCK), rng)
+        ends[end_of(world)] += 1
+        refused = {refusal for _, refusal in world.told}
+        late = Refusal.TOO_LATE if world.first_withdrawal else Refusal.ALREADY_ENDED
+        assert refused == ({late} if end_of(world) == "COMPLETED" else set())
+    assert set(ends) == {"COMPLETED", "REJECTED(withdrawn)"}
+    assert min(ends.values()) > 20
+
+
+@modes
+def test_orders_that_compete_for_scarce_stock_never_share_a_unit(mode: str) -> None:
+    """Six orders at once: conservation is checked whenever a reservation changes, G1 to G5 for each order."""
+    ends = Counter[str]()
+    sold_out = 0
+    for seed in range(CROWDS):
+        rng = Random(seed)
+        scenario = Scenario.crowd(rng)
+        world = run(mode, scenario, rng)
+        orders = [end_of(world, plan.order_id) for plan in scenario.plans]
+        ends.update(orders)
+        sold_out += "REJECTED(out_of_stock)" in orders and "COMPLETED" in orders
+    assert sold_out > CROWDS / 4, "stock was scarce, and some got it"
+    assert ends["REJECTED(withdrawn)"] > CROWDS / 10
+
+
+# -- the driver itself
+
+
+@modes
+def test_the_same_seed_gives_the_same_schedule(mode: str) -> None:
+    traces = [[run(mode, *drawn(seed)).trace for seed in range(50)] for _ in range(2)]
+    assert traces[0] == traces[1]
+
+
+def test_a_withdrawal_that_comes_first_is_seen_from_outside() -> None:
+    """The judge knows the first accepted withdrawal from the commands, not from the documents it judges."""
+    plan = Plan(order_id(1), details({"cup": 2}))
+    world = World("choreography", GatewayModel({}), STOCK)
+    world.handle("order", WithdrawOrder(order_id=plan.order_id, reason=Reason.WITHDRAWN))
+    order = world.find(Order, plan.order_id)
+    assert order is not None
+    assert order.state is OrderState.TOMBSTONE
+    assert decisions(world, plan).withdrawn is Reason.WITHDRAWN
