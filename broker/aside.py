@@ -37,15 +37,18 @@ class Aside:
     worker: str
     sources: Sources
 
-    async def put(self, parcels: Sequence[tuple[Delivery, Outgoing]]) -> None:
-        """Publish the copies and wait for their confirms; a delivery whose copy is not confirmed goes back to its queue."""
+    async def put(self, parcels: Sequence[tuple[Delivery, Outgoing]]) -> list[Delivery]:
+        """Publish the copies and wait for their confirms; a delivery whose copy is not confirmed goes back to its queue.
+
+        Gives those that went back: they are settled, and a broker takes it amiss when they are acknowledged as well."""
         if not parcels:
-            return
+            return []
         receipts = await self.transport.publish([copy for _, copy in parcels])
         back = [delivery for (delivery, _), receipt in zip(parcels, receipts, strict=True) if receipt is not Receipt.CONFIRMED]
         if back:
             log.warning("not_put_aside", service=self.worker, count=len(back))
             await self.transport.requeue(back)
+        return back
 
     def failed(self, job: Job, error: Exception) -> Outgoing:
         """Where a message goes whose handler raised: to its next attempt, or to the dead letters when its budget is used up."""

@@ -81,10 +81,10 @@ class Decider:
         fresh = await self._fresh(jobs, reader, look_up=look_up)
         plan = Plan(dropped=len(jobs) - len(fresh))
         documents = Documents()
-        await _load(fresh, documents, reader)
+        ready, plan.failed = await _load(fresh, documents, reader)
         touched: dict[Key, tuple[Document, Origin]] = {}
         inbox: list[str] = []
-        for job in fresh:
+        for job in ready:
             try:
                 outcome = self._run(job, documents)
                 outgoing = [self._address(message, job.envelope) for message in outcome.messages]
@@ -140,17 +140,28 @@ class Decider:
         return Job(delivery, envelope, command, self._role.service.handlers[type(command)], injected)
 
 
-async def _load(jobs: Sequence[Job], documents: Documents, reader: Reader) -> None:
-    """Read what the handlers name, then what they name because of it, one query a collection and round."""
-    waiting = jobs
+async def _load(jobs: Sequence[Job], documents: Documents, reader: Reader) -> tuple[Sequence[Job], list[tuple[Job, Exception]]]:
+    """Read what the handlers name, then what they name because of it, one query a collection and round.
+
+    Gives the jobs that can be decided, and those whose handler could not say what it needs: they cost only themselves."""
+    failed: dict[int, Exception] = {}
+    waiting = list(enumerate(jobs))
     for _ in range(MAX_READ_ROUNDS):
-        named = [(job, documents.unread(job.handler.reads(job.command, documents))) for job in waiting]
-        missing = set().union(*(keys for _, keys in named)) if named else set()
+        named: dict[int, set[Key]] = {}
+        for index, job in waiting:
+            try:
+                named[index] = documents.unread(job.handler.reads(job.command, documents))
+            except Exception as error:  # noqa: BLE001 - as around `_run`
+                failed[index] = error
+        missing = set().union(*named.values())
+        waiting = [(index, jobs[index]) for index, keys in named.items() if keys]
         if not missing:
-            return
+            break
         documents.add(missing, await reader.load(missing))
-        waiting = [job for job, keys in named if keys]
-    raise LookupError(f"handlers still asked for more documents after {MAX_READ_ROUNDS} rounds of reading")
+    for index, _ in waiting:
+        failed[index] = LookupError(f"the handler still asked for more documents after {MAX_READ_ROUNDS} rounds of reading")
+    ready = [job for index, job in enumerate(jobs) if index not in failed] if failed else jobs
+    return ready, [(jobs[index], error) for index, error in failed.items()]
 
 
 def _record(document: Document, origin: Origin, documents: Documents) -> Record:

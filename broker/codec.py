@@ -24,7 +24,7 @@ CONTENT_TYPE = "application/json"
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_INJECTED = re.compile(r"[a-z_]+:[a-z_]+(,[a-z_]+:[a-z_]+){0,7}")
+_INJECTED = re.compile(r"[a-z_]{1,32}:[a-z_]{1,32}(,[a-z_]{1,32}:[a-z_]{1,32}){0,7}")
 
 
 class DeadReason(StrEnum):

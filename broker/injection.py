@@ -9,12 +9,16 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from broker.aside import LATE_LEVEL, Aside
 from broker.batch import Job, Plan
 from broker.faults import BUSINESS_FAULTS, MessageFault, injected_at
 from broker.transport import Delivery, Outgoing
 from store.document import Record
-from store.store import Store
+from store.store import DataRefused, Store, StoreError
+
+log = structlog.get_logger()
 
 #: Where the notes are kept, keyed by `order:service:failure`.
 NOTES = "injected"
@@ -37,6 +41,9 @@ class Injection:
         self._aside = aside
         self._slow_s = slow_s
         self._die = die
+        of_the_business = BUSINESS_FAULTS.get(worker, frozenset())
+        #: The failures that act here and are noted here.
+        self._noted = frozenset(MessageFault) - of_the_business if worker == COUNTED_ELSEWHERE else of_the_business | set(MessageFault)
 
     async def suffer(self, jobs: Sequence[Job]) -> tuple[list[Job], list[tuple[Delivery, Outgoing]]]:
         """Let the failures of these jobs act. Gives the jobs to go on with, and copies of those held back."""
@@ -64,13 +71,18 @@ class Injection:
         return job.suffers(fault, self._worker)
 
     async def _note(self, acting: Sequence[Job]) -> None:
-        elsewhere = BUSINESS_FAULTS[COUNTED_ELSEWHERE] if self._worker == COUNTED_ELSEWHERE else frozenset()
-        records = [
-            Record(
-                NOTES, f"{job.command.order_id}:{self._worker}:{job.injected}", 1, {"failure": f"{self._worker}:{job.injected}"}
-            )
-            for job in acting
-            if job.injected not in elsewhere
-        ]
-        if records:
-            await self._store.put(records)
+        """Write down which failures act, once an order even if the batch holds a message twice. A database that is away is
+        waited for, as at the commit."""
+        noted = {f"{job.command.order_id}:{self._worker}:{job.injected}": job for job in acting if job.injected in self._noted}
+        records = [Record(NOTES, key, 1, {"failure": f"{self._worker}:{job.injected}"}) for key, job in noted.items()]
+        attempt = 0
+        while records:
+            try:
+                return await self._store.put(records)
+            except DataRefused:
+                raise
+            except StoreError as error:
+                attempt += 1
+                log.warning("note_again", service=self._worker, attempt=attempt, error=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(self._aside.sources.backoff_s(attempt))
+        return None

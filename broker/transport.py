@@ -111,7 +111,9 @@ class Transport(Protocol):
         """Empty every queue of the topology, delay queues and dead letters included."""
 
     async def delete(self, topology: Topology) -> None:
-        """Remove every queue and exchange of the topology with all that is in them; harmless when they are not there."""
+        """Remove every queue and exchange of the topology with all that is in them; harmless when they are not there.
+
+        This client stops consuming them. Another one that did comes back when the queue does."""
 
     async def depth(self, queue: str) -> int:
         """How many messages wait in `queue`, those being handled not counted."""

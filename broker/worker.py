@@ -114,6 +114,8 @@ class Worker:
                 name=f"{self.role.worker}.watch",
             ),
         ]
+        for task in background:
+            task.add_done_callback(lambda _: self._intake.wake())
         try:
             await self._loop(background)
         finally:
@@ -131,14 +133,13 @@ class Worker:
 
     async def _loop(self, background: Sequence[asyncio.Task[None]]) -> None:
         while not self._stopping:
+            for task in background:
+                _raise_if_dead(task)
             batch = await self._intake.take(self.limits.batch_max)
             if batch:
                 self._handling = True
                 await self.handle(batch)
                 self._handling = False
-            for task in background:
-                if task.done() and task.exception():  # a long-lived task must never die in silence
-                    await task
 
     async def _wind_down(self, background: Sequence[asyncio.Task[None]]) -> None:
         for task in background:
@@ -161,8 +162,8 @@ class Worker:
             injected = self._injection.of_the_business(origin.injected) if self._injection else None
             self._calls.start(call, origin, injected)
         parcels += [(job.delivery, self._aside.failed(job, error)) for job, error in plan.failed if job.delivery]
-        await self._aside.put(parcels)
-        await self.transport.ack([item for item in inputs if isinstance(item, Delivery)])
+        back = await self._aside.put(parcels)
+        await self.transport.ack([item for item in inputs if isinstance(item, Delivery) and item not in back])
         doubled = self._injection.doubled(plan) if self._injection else []
         await self._relay.publish(plan.outgoing + doubled)
         self._tell(plan)
@@ -231,3 +232,13 @@ class Worker:
             )
         if plan.dropped:
             log.info("duplicates_dropped", service=self.role.worker, count=plan.dropped)
+
+
+def _raise_if_dead(task: asyncio.Task[None]) -> None:
+    """A long-lived task must never die in silence: the relay and the watch take their worker down with them.
+
+    One that was cancelled and not by us (a client's library did that when its connection was lost) is dead too."""
+    if task.cancelled():
+        raise RuntimeError(f"{task.get_name()} was cancelled from outside")
+    if task.done() and (error := task.exception()):
+        raise error

@@ -1,0 +1,82 @@
+"""What RabbitMQ has to hold for a topology: exchanges, queues with their arguments, bindings. Data only, nothing is declared.
+
+Room: broker/. Every queue is a durable quorum queue. RabbitMQ 3.10 and 4.x understand all of it alike; nothing rests on a
+default, because their defaults differ (delivery limit, queue type, dead letters at most once).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from broker.topology import (
+    RETRY_LEVELS_S,
+    Topology,
+    WorkQueue,
+    aside_exchange,
+    commands_exchange,
+    dead_queue,
+    events_exchange,
+    queue_of,
+    retry_queue,
+)
+
+#: A dead letter may be looked at that often (each look is a delivery that comes back) before the broker gives it up.
+#: Explicit, because 4.x would drop it at the 20th look.
+LOOKS_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSpec:
+    """A queue to declare: its name, its optional arguments and its bindings as (exchange, routing key)."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    bindings: tuple[tuple[str, str], ...]
+
+
+def exchanges(topology: Topology) -> dict[str, str]:
+    """Exchange name -> exchange type."""
+    prefix = topology.prefix
+    return {commands_exchange(prefix): "direct", events_exchange(prefix): "topic", aside_exchange(prefix): "direct"}
+
+
+def queues(topology: Topology) -> Iterator[QueueSpec]:
+    """Each work queue, then its dead letters and its delay queues."""
+    aside = aside_exchange(topology.prefix)
+    for work in topology.queues:
+        name = queue_of(topology.prefix, work.worker)
+        yield QueueSpec(name, _work_arguments(topology, work), tuple(_work_bindings(topology.prefix, work)))
+        dead = dead_queue(name)
+        yield QueueSpec(dead, {"x-queue-type": "quorum", "x-delivery-limit": LOOKS_LIMIT}, ((aside, dead),))
+        for level, level_s in enumerate(RETRY_LEVELS_S):
+            retry = retry_queue(name, level)
+            yield QueueSpec(retry, _retry_arguments(name, level_s), ((aside, retry),))
+
+
+def _work_bindings(prefix: str, work: WorkQueue) -> Iterator[tuple[str, str]]:
+    if work.takes_commands:
+        yield commands_exchange(prefix), work.worker
+    for event in work.listens_to:
+        yield events_exchange(prefix), event
+
+
+def _work_arguments(topology: Topology, work: WorkQueue) -> dict[str, Any]:
+    dead = dead_queue(queue_of(topology.prefix, work.worker))
+    arguments = _dead_lettering(aside_exchange(topology.prefix), dead) | {"x-delivery-limit": topology.delivery_limit}
+    return arguments | ({"x-single-active-consumer": True} if work.single_active else {})
+
+
+def _retry_arguments(queue: str, level_s: float) -> dict[str, Any]:
+    """A delay queue: nobody consumes it, its messages expire into the work queue through the default exchange."""
+    return _dead_lettering("", queue) | {"x-message-ttl": round(level_s * 1000)}
+
+
+def _dead_lettering(exchange: str, routing_key: str) -> dict[str, Any]:
+    """Dead letters go to `exchange`, at least once: RabbitMQ requires overflow reject-publish for that, and a quorum queue."""
+    return {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": exchange,
+        "x-dead-letter-routing-key": routing_key,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }

@@ -1,0 +1,276 @@
+"""AMQP's content header: a message's properties and its table of headers, to bytes and back, whatever a stranger put there.
+
+Room: broker/. Reading never raises: what cannot be read is left out, and a header says so. That is why this is not left to pamqp,
+which raises on text that is not UTF-8 or on a far date; the connection is lost with it, again at every redelivery. Writing takes
+everything that reading yields, so a dead letter can carry it on. Both are also most of what a worker spends on AMQP.
+"""
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from broker.transport import Wire
+
+#: AMQP's short strings have a length of one byte.
+SHORT_MAX: Final = 255
+#: Tables nested deeper than this are not worth a stack overflow.
+DEPTH_MAX: Final = 16
+#: Stands in the headers when they could not be read; the value says why.
+UNREADABLE: Final = "x-unreadable-headers"
+#: Headers that belong to the broker and are never sent to it: it takes them for the message's own history, and drops a message
+#: that seems to go round in a circle. A dead letter of the delivery limit that was redriven was lost at its first retry.
+BROKERS_OWN: Final = frozenset(
+    ["x-death", "x-delivery-count", "x-acquired-count"]
+    + [f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason")]
+)
+
+#: Class, weight, body size, property flags.
+_HEAD: Final = struct.Struct(">HHQH")
+_BASIC: Final = 60
+# Property flags; the properties follow in this order.
+_CONTENT_TYPE: Final = 0x8000
+_CONTENT_ENCODING: Final = 0x4000
+_HEADERS: Final = 0x2000
+_DELIVERY_MODE: Final = 0x1000
+_PRIORITY: Final = 0x0800
+_CORRELATION_ID: Final = 0x0400
+_REPLY_TO: Final = 0x0200
+_EXPIRATION: Final = 0x0100
+_MESSAGE_ID: Final = 0x0080
+_TIMESTAMP: Final = 0x0040
+_TYPE: Final = 0x0020
+_USER_ID: Final = 0x0010
+_APP_ID: Final = 0x0008
+_LENGTH: Final = struct.Struct(">I")
+_UNREADABLE_ERRORS: Final = (ValueError, IndexError, struct.error)
+
+
+# --- writing --------------------------------------------------------------------------------------------------------------
+
+
+def write_header(wire: Wire, delay_s: float | None) -> bytes:
+    """The payload of a persistent message's content header frame; `delay_s` becomes its expiration."""
+    # A loop over a table of properties would be shorter and half as fast.
+    flags, parts = _DELIVERY_MODE, []
+    if wire.content_type is not None:
+        flags |= _CONTENT_TYPE
+        parts.append(write_short(wire.content_type))
+    if wire.content_encoding is not None:
+        flags |= _CONTENT_ENCODING
+        parts.append(write_short(wire.content_encoding))
+    if wire.headers:
+        flags |= _HEADERS
+        parts.append(_write_table({key: value for key, value in wire.headers.items() if key not in BROKERS_OWN}))
+    parts.append(b"\x02")  # delivery mode: persistent
+    if wire.correlation_id is not None:
+        flags |= _CORRELATION_ID
+        parts.append(write_short(wire.correlation_id))
+    if delay_s is not None:
+        flags |= _EXPIRATION
+        parts.append(write_short(str(max(0, round(delay_s * 1000)))))
+    if wire.message_id is not None:
+        flags |= _MESSAGE_ID
+        parts.append(write_short(wire.message_id))
+    if wire.timestamp is not None:
+        flags |= _TIMESTAMP
+        parts.append(struct.pack(">Q", wire.timestamp & 0xFFFF_FFFF_FFFF_FFFF))
+    if wire.type is not None:
+        flags |= _TYPE
+        parts.append(write_short(wire.type))
+    if wire.app_id is not None:
+        flags |= _APP_ID
+        parts.append(write_short(wire.app_id))
+    return _HEAD.pack(_BASIC, 0, len(wire.body), flags) + b"".join(parts)
+
+
+def write_short(text: object) -> bytes:
+    """A short string, cut to fit. Our own values always do; what a stranger sent may have grown while it was decoded."""
+    data = str(text).encode("utf-8", "replace")
+    if len(data) > SHORT_MAX:
+        data = data[:SHORT_MAX].decode("utf-8", "ignore").encode()
+    return bytes((len(data),)) + data
+
+
+def _sized(data: bytes) -> bytes:
+    return _LENGTH.pack(len(data)) + data
+
+
+def _write_table(table: Mapping[Any, Any]) -> bytes:
+    parts = []
+    for key, value in table.items():
+        parts.append(write_short(key))
+        parts.append(_write_field(value))
+    return _sized(b"".join(parts))
+
+
+def _write_field(value: object) -> bytes:
+    """One value with its type letter. What AMQP has no type for travels as text."""
+    write = _FIELD_WRITERS.get(type(value))
+    return write(value) if write else _write_text(str(value))
+
+
+def _write_text(value: str) -> bytes:
+    return b"S" + _sized(value.encode("utf-8", "replace"))
+
+
+def _write_integer(value: int) -> bytes:
+    return struct.pack(">cq", b"l", value) if -(2**63) <= value < 2**63 else _write_text(str(value))
+
+
+def _write_array(value: list[Any] | tuple[Any, ...]) -> bytes:
+    return b"A" + _sized(b"".join([_write_field(item) for item in value]))
+
+
+_FIELD_WRITERS: Final[dict[type, Callable[[Any], bytes]]] = {
+    str: _write_text,
+    bool: lambda value: b"t\x01" if value else b"t\x00",
+    int: _write_integer,
+    float: lambda value: struct.pack(">cd", b"d", value),
+    bytes: lambda value: b"x" + _sized(value),
+    list: _write_array,
+    tuple: _write_array,
+    dict: lambda value: b"F" + _write_table(value),
+    type(None): lambda _: b"V",
+}
+
+
+# --- reading --------------------------------------------------------------------------------------------------------------
+
+
+def read_body_size(header: bytes) -> int:
+    return int.from_bytes(header[4:12])
+
+
+def read_wire(header: bytes, body: bytes) -> Wire:
+    """The message of a content header and its whole body. Never raises."""
+    known: dict[str, Any] = {}
+    try:
+        _read_properties(header, known)
+    except _UNREADABLE_ERRORS as error:
+        known["headers"] = _unreadable(error)
+    return Wire(body, **known)
+
+
+def read_short(data: bytes, pos: int) -> tuple[str, int]:
+    """A short string and the position after it; what is not UTF-8 in it is replaced."""
+    end = pos + 1 + data[pos]
+    return data[pos + 1 : end].decode("utf-8", "replace"), end
+
+
+def as_read(text: str | None) -> str | None:
+    """A short string as it will come back from the wire, if it comes back: what does not fit was cut on the way out."""
+    return None if text is None else read_short(write_short(text), 0)[0]
+
+
+def _read_properties(data: bytes, known: dict[str, Any]) -> None:  # noqa: C901, PLR0912 - the same list
+    """Fill `known` with the properties that a wire message has, in the protocol's order."""
+    flags = word = int.from_bytes(data[12:14])
+    pos = 14
+    while word & 1:  # more words of flags, for properties that nobody ever defined
+        word = int.from_bytes(data[pos : pos + 2])
+        pos += 2
+    if flags & _CONTENT_TYPE:
+        known["content_type"], pos = read_short(data, pos)
+    if flags & _CONTENT_ENCODING:
+        known["content_encoding"], pos = read_short(data, pos)
+    if flags & _HEADERS:
+        known["headers"], pos = _read_headers(data, pos)
+    if flags & _DELIVERY_MODE:
+        pos += 1
+    if flags & _PRIORITY:
+        pos += 1
+    if flags & _CORRELATION_ID:
+        known["correlation_id"], pos = read_short(data, pos)
+    if flags & _REPLY_TO:  # nobody here answers to a queue that a stranger names
+        pos += 1 + data[pos]
+    if flags & _EXPIRATION:
+        pos += 1 + data[pos]
+    if flags & _MESSAGE_ID:
+        known["message_id"], pos = read_short(data, pos)
+    if flags & _TIMESTAMP:
+        known["timestamp"] = struct.unpack_from(">Q", data, pos)[0]
+        pos += 8
+    if flags & _TYPE:
+        known["type"], pos = read_short(data, pos)
+    if flags & _USER_ID:
+        pos += 1 + data[pos]
+    if flags & _APP_ID:
+        known["app_id"], pos = read_short(data, pos)
+
+
+def _read_headers(data: bytes, pos: int) -> tuple[dict[str, Any], int]:
+    """The table of headers. One that cannot be read costs only itself."""
+    start, end = _span(data, pos, len(data))
+    try:
+        return _read_table(data, start, end, 0), end
+    except _UNREADABLE_ERRORS as error:
+        return _unreadable(error), end
+
+
+def _unreadable(error: Exception) -> dict[str, Any]:
+    return {UNREADABLE: str(error) or type(error).__name__}
+
+
+def _span(data: bytes, pos: int, limit: int) -> tuple[int, int]:
+    """Where something that begins with its length starts and ends. Raises ValueError when it runs over `limit`."""
+    start = pos + 4
+    end = start + int.from_bytes(data[pos:start])
+    if end > limit:
+        raise ValueError("a field runs over the end of its table")
+    return start, end
+
+
+def _read_table(data: bytes, pos: int, end: int, depth: int) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    while pos < end:
+        key, pos = read_short(data, pos)
+        table[key], pos = _read_field(data, pos, end, depth)
+    return table
+
+
+def _read_array(data: bytes, pos: int, end: int, depth: int) -> list[Any]:
+    items = []
+    while pos < end:
+        item, pos = _read_field(data, pos, end, depth)
+        items.append(item)
+    return items
+
+
+def _read_text(data: bytes, start: int, end: int, _: int) -> str | bytes:
+    raw = data[start:end]
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def _read_field(data: bytes, pos: int, limit: int, depth: int) -> tuple[Any, int]:
+    """One typed value and the position after it. Text that is not UTF-8 stays bytes, a time is seconds since the epoch."""
+    letter = data[pos]
+    fixed = _FIXED.get(letter)
+    if fixed is not None:
+        return fixed.unpack_from(data, pos + 1)[0], pos + 1 + fixed.size
+    if letter == ord("V"):
+        return None, pos + 1
+    if letter == ord("D"):  # a decimal: scale and mantissa
+        scale, mantissa = struct.unpack_from(">Bi", data, pos + 1)
+        return mantissa / 10**scale, pos + 6
+    read = _SIZED.get(letter)
+    if read is None:
+        msg = f"unknown field type {letter:#04x}"
+        raise ValueError(msg)
+    start, end = _span(data, pos + 1, limit)
+    if depth == DEPTH_MAX:
+        return f"(nested deeper than {DEPTH_MAX})", end
+    return read(data, start, end, depth + 1), end
+
+
+#: Types of a fixed size: booleans, integers, times and floats.
+_FIXED: Final = {ord(letter): struct.Struct(f">{code}") for letter, code in zip("tbBsuIilLTfd", "?bBhHiIqqQfd", strict=True)}
+#: Types that begin with their length.
+_SIZED: Final[dict[int, Callable[[bytes, int, int, int], Any]]] = {
+    ord("S"): _read_text,
+    ord("x"): lambda data, start, end, _: data[start:end],
+    ord("F"): _read_table,
+    ord("A"): _read_array,
+}

@@ -1,0 +1,275 @@
+"""A toy to try the loop with: a till that takes money in, and two who hear of it. No order, no saga, no gateway.
+
+Room: tests/broker/. `PutIn.how` says what the till's handler does with a message. `Stage` is a broker in memory, a database for each
+worker, and workers that a test starts, stops and crashes one by one.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from broker.codec import Origin, encode
+from broker.handler import Context, Documents, Handler, Outcome, ProtocolViolation
+from broker.memory import MemoryBroker, MemoryTransport
+from broker.message import Command, Event
+from broker.role import Role, Service, Watch, as_it_is, topology_of
+from broker.topology import dead_queue, queue_of
+from broker.transport import Outgoing, Transport, Wire
+from broker.worker import Limits, Worker
+from lab.embedded import loop_sources
+from lab.virtual_time import run_virtually
+from store.document import Document, Key
+from store.memory import MemoryDatabase, MemoryStore
+from store.store import Store
+
+PREFIX = "toy"
+
+
+class How(StrEnum):
+    """What becomes of a message."""
+
+    WELL = "well"
+    RAISES = "raises"  # the handler raises
+    READS_RAISE = "reads_raise"  # it raises already when asked which documents it needs
+    VIOLATES = "violates"  # the handler says that this cannot be
+    REFUSED = "refused"  # the database does not take what the handler writes
+    WAITS = "waits"  # the document waits, and is woken by the watch
+    WAITS_BADLY = "waits_badly"  # the same, and the handler raises when it is woken
+
+
+class PutIn(Command, service="till"):
+    """Put an amount into the till of this order's name."""
+
+    amount: int
+    how: How = How.WELL
+
+
+class WasPutIn(Event, service="till"):
+    """It is in the till."""
+
+    amount: int
+
+
+class Woken(Command, service="till"):
+    """A local input: the wait is over."""
+
+
+class Till(Document):
+    """What is in the till, and how often something was put in."""
+
+    collection: ClassVar[str] = "tills"
+
+    order_id: str
+    total: int = 0
+    times: int = 0
+    woken: int = 0
+    how: How = How.WELL
+    due_at: float | None = None
+
+
+class Entry(Document):
+    """What one of the listeners has heard, and how often."""
+
+    collection: ClassVar[str] = "entries"
+
+    order_id: str
+    total: int = 0
+    times: int = 0
+
+
+def _the_till(command: PutIn, _: Documents) -> Iterable[Key]:
+    if command.how is How.READS_RAISE:
+        raise LookupError("no idea which document that is")
+    return (Till.key_of(command.order_id),)
+
+
+def _put_in(command: PutIn, found: Documents, context: Context) -> Outcome:
+    if command.how is How.RAISES:
+        raise ArithmeticError("thirteen is no amount")
+    if command.how is How.VIOLATES:
+        raise ProtocolViolation("nobody puts that in")
+    till = found.get(Till, command.order_id) or Till(order_id=command.order_id)
+    amount = 2**70 if command.how is How.REFUSED else command.amount
+    waits = command.how in (How.WAITS, How.WAITS_BADLY)
+    due_at = context.now + 1.0 if waits else None
+    till = till.but(total=till.total + amount, times=till.times + 1, how=command.how, due_at=due_at)
+    return Outcome((till,), (WasPutIn(order_id=command.order_id, amount=command.amount),))
+
+
+def _wake(command: Woken, found: Documents, _: Context) -> Outcome:
+    till = found.get(Till, command.order_id)
+    assert till is not None
+    if till.how is How.WAITS_BADLY:
+        raise ArithmeticError("woken badly")
+    return Outcome((till.but(woken=till.woken + 1, due_at=None),), (WasPutIn(order_id=till.order_id, amount=0),))
+
+
+def _the_woken(command: Woken, _: Documents) -> Iterable[Key]:
+    return (Till.key_of(command.order_id),)
+
+
+def _the_entry(event: WasPutIn, _: Documents) -> Iterable[Key]:
+    return (Entry.key_of(event.order_id),)
+
+
+def _enter(event: WasPutIn, found: Documents, _: Context) -> Outcome:
+    entry = found.get(Entry, event.order_id) or Entry(order_id=event.order_id)
+    return Outcome((entry.but(total=entry.total + event.amount, times=entry.times + 1),))
+
+
+def roles() -> dict[str, Role]:
+    """The till, and two who hear the same event."""
+    till = Service("till", {PutIn: Handler(_the_till, _put_in), Woken: Handler(_the_woken, _wake)}, (Watch(Till, Woken),))
+    listeners = [Service(name, {WasPutIn: Handler(_the_entry, _enter)}) for name in ("ledger", "bell")]
+    return {
+        "till": Role(till, {PutIn: as_it_is}),
+        **{service.name: Role(service, {WasPutIn: as_it_is}) for service in listeners},
+    }
+
+
+class Stage:
+    """Everything around the toy's workers. Make it inside a running loop; `open` it first."""
+
+    def __init__(self, seed: int = 1, limits: Limits | None = None) -> None:
+        self.broker = MemoryBroker()
+        self.databases = {name: MemoryDatabase() for name in roles()}
+        self.sources = loop_sources(seed)
+        self.limits = limits or Limits()
+        self.topology = topology_of(PREFIX, roles().values())
+        self.door = MemoryTransport(self.broker)
+        self.published: list[Wire] = []
+        self.broker.on_publish.append(lambda item: self.published.append(item.wire))
+        self.tasks: dict[Worker, asyncio.Task[None]] = {}
+
+    async def open(self) -> "Stage":
+        await self.door.open()
+        await self.door.declare(self.topology)
+        return self
+
+    def store(self, name: str) -> MemoryStore:
+        return MemoryStore(self.databases[name])
+
+    def transport(self) -> MemoryTransport:
+        return MemoryTransport(self.broker)
+
+    def worker(self, name: str, *, transport: Transport | None = None, store: Store | None = None, **options: Any) -> Worker:
+        """A worker on the stage's parts, or on those that are given; not started."""
+        return Worker(
+            roles()[name],
+            self.topology,
+            transport or self.transport(),
+            store or self.store(name),
+            sources=self.sources,
+            limits=options.pop("limits", self.limits),
+            **options,
+        )
+
+    def start(self, *workers: Worker) -> None:
+        for worker in workers:
+            self.tasks[worker] = asyncio.create_task(worker.run(), name=worker.role.worker)
+
+    def start_all(self) -> None:
+        self.start(*(self.worker(name) for name in roles()))
+
+    async def stop(self, worker: Worker) -> None:
+        worker.stop()
+        await self.tasks.pop(worker)
+        await worker.transport.close()
+
+    async def close(self) -> None:
+        """Stop whoever still runs. A worker that failed has failed the test already, or was meant to."""
+        for worker, task in list(self.tasks.items()):
+            if task.done():
+                self.tasks.pop(worker)
+                task.cancelled() or task.exception()
+            else:
+                await self.stop(worker)
+
+    # --- what comes in ----------------------------------------------------------------------------------------------------
+
+    def wire(self, how: How = How.WELL, amount: int = 1, order_id: str | None = None) -> Wire:
+        command = PutIn(order_id=order_id or self.sources.new_id(), amount=amount, how=how)
+        return encode(command, message_id=self.sources.new_id(), now=self.sources.now(), app_id="door", origin=Origin())
+
+    async def send(self, *wires: Wire) -> None:
+        """To the till."""
+        address = self.topology.address_of(PutIn)
+        await self.door.publish([Outgoing(address, wire) for wire in wires])
+
+    async def put_in(self, *how: How) -> list[str]:
+        """One message each; gives the order ids."""
+        wires = [self.wire(each) for each in how]
+        await self.send(*wires)
+        return [str(wire.correlation_id) for wire in wires]
+
+    # --- what came of it --------------------------------------------------------------------------------------------------
+
+    async def rest(self, patience_s: float = 120.0) -> None:
+        """Wait until nobody has anything to do and nothing is owed."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_s
+        while not self._is_quiet():
+            self._raise_what_failed()
+            assert loop.time() < deadline, f"waited {patience_s} s in vain until all was quiet"
+            await asyncio.sleep(0.05)
+
+    def _is_quiet(self) -> bool:
+        owed = any(database.outbox for database in self.databases.values())
+        return not owed and self.broker.unfinished() == 0 and all(worker.idle for worker in self.tasks)
+
+    def _raise_what_failed(self) -> None:
+        for task in self.tasks.values():
+            if task.done():
+                task.result()
+
+    async def until(self, condition: Callable[[], bool], what: str, patience_s: float = 60.0) -> None:
+        """Look at every turn of the loop until `condition` holds; on virtual time also across waits."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_s
+        turns = 0
+        while not condition():
+            self._raise_what_failed()
+            assert loop.time() < deadline, f"waited {patience_s} s in vain until {what}"
+            turns += 1
+            await asyncio.sleep(0 if turns % 50 else 0.001)
+
+    async def tills(self) -> dict[str, Till]:
+        return {record.document_id: Till.from_body(record.body) for record in await self.store("till").find("tills")}
+
+    async def entries(self, name: str) -> dict[str, Entry]:
+        return {record.document_id: Entry.from_body(record.body) for record in await self.store(name).find("entries")}
+
+    async def times(self, name: str) -> dict[int, int]:
+        """How many orders had their effect how often at one worker: {1: n} is what is promised."""
+        documents: Sequence[Till | Entry] = list((await (self.tills() if name == "till" else self.entries(name))).values())
+        return dict(Counter(document.times for document in documents))
+
+    def dead(self, name: str) -> list[tuple[object, object]]:
+        """Reason and attempts of each dead letter."""
+        wires = self.broker.dead_letters(name)
+        return [(wire.headers.get("dead_reason"), wire.headers.get("attempts")) for wire in wires]
+
+    async def waiting(self, name: str) -> int:
+        return await self.door.depth(queue_of(PREFIX, name))
+
+    def dead_queue(self, name: str) -> str:
+        return dead_queue(queue_of(PREFIX, name))
+
+
+def type_names(wires: Iterable[Wire]) -> Counter[str]:
+    return Counter(str(wire.type) for wire in wires)
+
+
+def on_stage(scene: Callable[[Stage], Awaitable[None]], limits: Limits | None = None) -> None:
+    """Play a scene on virtual time."""
+
+    async def play() -> None:
+        stage = await Stage(limits=limits).open()
+        try:
+            await scene(stage)
+        finally:
+            await stage.close()
+
+    run_virtually(play())

@@ -1,0 +1,93 @@
+"""What must be stored when a journey has ended, in every database and at the gateway: written down, not computed.
+
+Room: tests/journeys/. One `Stored` an order. The two modes may differ in tombstones only (protocol.md G7): in choreography a
+withdrawal enters at the pivot and leaves one in every service that it passes; the orchestrator knows how far it had asked.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lab.modes import Mode
+from lab.run import Result
+
+
+class Stored(NamedTuple):
+    """One order in every database: the states of its documents, None where there is none."""
+
+    order: str
+    reservation: str | None = None
+    payment: str | None = None
+    delivery: str | None = None
+    #: At the gateway.
+    booked: str | None = None
+    withdrawal_refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How many orders are stored how. `choreography` only where it legitimately differs. `asked`: a saga was begun."""
+
+    stored: dict[Stored, int]
+    choreography: dict[Stored, int] | None = None
+    asked: bool = True
+
+    def of(self, mode: Mode) -> dict[Stored, int]:
+        differs = mode is Mode.CHOREOGRAPHY and self.choreography is not None
+        return self.choreography if differs and self.choreography else self.stored
+
+
+def stored_of(result: Result) -> dict[Stored, int]:
+    """What is stored now, counted."""
+    seen = result.seen
+
+    def state(documents: object, order_id: str) -> str | None:
+        assert isinstance(documents, dict)
+        return str(documents[order_id].state) if order_id in documents else None
+
+    return dict(
+        Counter(
+            Stored(
+                str(order.state),
+                state(seen.reservations, order_id),
+                state(seen.payments, order_id),
+                state(seen.deliveries, order_id),
+                state(seen.books, order_id),
+                str(order.withdrawal_refused) if order.withdrawal_refused else None,
+            )
+            for order_id, order in seen.orders.items()
+        )
+    )
+
+
+COMPLETED = Stored("COMPLETED", "HELD", "AUTHORIZED", "SCHEDULED", "authorized")
+OUT_OF_STOCK = Stored("REJECTED", "REJECTED")
+TIMED_OUT = Stored("REJECTED", "RELEASED", "DECLINED", None, "voided")
+#: Everything that the order might have asked for is undone or barred.
+BARRED = {Stored("REJECTED", "RELEASED", "VOIDED", "CANCELLED", "voided"): 1}
+#: The orchestrator had asked only the first step, or only the first two.
+ONE_ASKED = Expected({Stored("REJECTED", "RELEASED"): 1}, BARRED)
+TWO_ASKED = Expected({Stored("REJECTED", "RELEASED", "VOIDED", None, "voided"): 1}, BARRED)
+
+EXPECTED: dict[str, Expected] = {
+    "happy": Expected({COMPLETED: 1}),
+    "out-of-stock": Expected({OUT_OF_STOCK: 1}),
+    "last-unit": Expected({COMPLETED: 1, OUT_OF_STOCK: 19}),
+    "declined": Expected({Stored("REJECTED", "RELEASED", "DECLINED", None, "declined"): 1}),
+    "gateway-hangs": Expected({TIMED_OUT: 1}),
+    "gateway-drops": Expected({TIMED_OUT: 1}),
+    "pending": Expected({COMPLETED: 1}),
+    "undeliverable": Expected({Stored("REJECTED", "RELEASED", "VOIDED", "REJECTED", "voided"): 1}),
+    "withdraw-before-it-arrives": Expected({Stored("REJECTED"): 1}, asked=False),
+    "withdraw-inventory-late": ONE_ASKED,
+    "withdraw-inventory-down": ONE_ASKED,
+    "withdraw-payment-late": TWO_ASKED,
+    "withdraw-payment-down": TWO_ASKED,
+    "withdraw-payment-pending": TWO_ASKED,
+    "withdraw-delivery-late": Expected(BARRED),
+    "withdraw-too-late": Expected({COMPLETED._replace(withdrawal_refused="too_late"): 1}),
+    "withdraw-after-end": Expected({COMPLETED._replace(withdrawal_refused="already_ended"): 1}),
+    "inventory-down": ONE_ASKED,
+    "payment-down": TWO_ASKED,
+    "delivery-down": Expected({COMPLETED: 1}),
+}

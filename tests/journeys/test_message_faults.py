@@ -1,0 +1,184 @@
+"""Failures of the message itself (`error`, `crash`, `slow`, `duplicate`, `late`), for every service that offers them.
+
+Room: tests/journeys/. In memory. At payment, `error` and `slow` are the gateway's; an order service that errs on PlaceOrder never
+takes the order. Each test sees that the failure acted: what injects nothing proves nothing.
+"""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from broker.aside import FORWARD_ATTEMPTS
+from broker.faults import BUSINESS_FAULTS, MessageFault
+from broker.transport import Outgoing, Wire
+from lab.modes import SERVICES, Mode
+from lab.run import Result, Run
+from lab.system import System
+from orchestrator.saga import Phase
+from tests.flow import MODES, all_dead_letters, dead_letters, in_memory, published
+
+COMPLETED = {"COMPLETED": 1}
+#: Both modes of every service that has this failure as one of the message.
+OFFERED = {
+    fault: [(mode, service) for mode in MODES for service in SERVICES if fault not in BUSINESS_FAULTS.get(service, ())]
+    for fault in MessageFault
+}
+#: After how many seconds of delay `late` lets a step go on (`LATE_LEVEL` of the delay levels).
+LATE_S = 2.0
+
+
+async def with_failure(system: System, failure: str) -> tuple[Result, list[Outgoing]]:
+    """One order with a failure; it must have acted."""
+    seen = published(system)
+    run = Run(system)
+    order_id = await run.place({"book": 2}, failure)
+    result = await run.result()
+    assert result.seen.acted.get(failure) == {order_id}, f"{failure} did not act"
+    assert result.audit.ok, result.audit.findings
+    return result, seen
+
+
+@pytest.mark.parametrize(("mode", "service"), OFFERED[MessageFault.CRASH])
+def test_a_worker_that_crashes_at_a_message_is_replaced_and_the_order_completes(mode: Mode, service: str) -> None:
+    async def crash(system: System) -> None:
+        before = system.running[service].worker
+        result, _ = await with_failure(system, f"{service}:crash")
+        assert result.ends == COMPLETED
+        assert system.running[service].worker is not before, "nobody crashed"
+        assert await all_dead_letters(system) == {}
+
+    in_memory(mode, crash)
+
+
+@pytest.mark.parametrize(("mode", "service"), OFFERED[MessageFault.SLOW])
+def test_a_slow_step_completes_later(mode: Mode, service: str) -> None:
+    async def slow(system: System) -> None:
+        began = asyncio.get_running_loop().time()
+        run = Run(system)
+        order_id = await run.place({"book": 2}, f"{service}:slow")
+        await run.end_of(order_id)
+        took_s = asyncio.get_running_loop().time() - began
+        assert system.parts.limits.slow_s <= took_s < system.parts.limits.slow_s + 0.2
+        assert (await run.result()).ends == COMPLETED
+
+    in_memory(mode, slow)
+
+
+@pytest.mark.parametrize(("mode", "service"), OFFERED[MessageFault.DUPLICATE])
+def test_everything_a_service_says_twice_has_its_effect_once(mode: Mode, service: str) -> None:
+    async def duplicate(system: System) -> None:
+        result, seen = await with_failure(system, f"{service}:duplicate")
+        assert result.ends == COMPLETED
+        copies = Counter(item.wire.message_id for item in seen if item.wire.app_id == service)
+        others = Counter(item.wire.message_id for item in seen if item.wire.app_id != service)
+        assert set(copies.values()) == {2}, "nothing was said twice"
+        assert set(others.values()) == {1}, "an effect was had twice"
+
+    in_memory(mode, duplicate)
+
+
+@pytest.mark.parametrize(("mode", "service"), OFFERED[MessageFault.LATE])
+def test_a_late_step_completes_later(mode: Mode, service: str) -> None:
+    async def late(system: System) -> None:
+        began = asyncio.get_running_loop().time()
+        run = Run(system)
+        order_id = await run.place({"book": 2}, f"{service}:late")
+        await run.end_of(order_id)
+        assert LATE_S <= asyncio.get_running_loop().time() - began < LATE_S + 0.2
+        result = await run.result()
+        assert result.ends == COMPLETED
+        assert result.seen.acted == {f"{service}:late": {order_id}}
+
+    in_memory(mode, late)
+
+
+def died(wire: Wire) -> tuple[object, object]:
+    return wire.headers["dead_reason"], wire.headers["attempts"]
+
+
+@pytest.mark.parametrize("service", ["inventory", "delivery"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_that_errs_at_every_attempt_is_a_dead_letter_and_the_deadline_undoes_the_order(mode: Mode, service: str) -> None:
+    async def error(system: System) -> None:
+        result, seen = await with_failure(system, f"{service}:error")
+        assert result.ends == {"REJECTED deadline": 1}
+        (wire,) = await dead_letters(system, service)
+        assert died(wire) == ("attempts_exhausted", FORWARD_ATTEMPTS) == ("attempts_exhausted", 5)
+        assert "InjectedError" in wire.headers["dead_detail"]
+        assert set(await all_dead_letters(system)) == {service}
+        attempts = [item.wire.headers.get("attempt") for item in seen if item.wire.message_id == wire.message_id]
+        assert attempts == [None, 2, 3, 4, 5, 5], "published once, four times again, then put into the dead letters"
+        assert all(run.phase is Phase.DONE for run in result.seen.sagas.values())
+
+    in_memory(mode, error)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_order_that_the_order_service_errs_on_is_a_dead_letter_and_nothing_else(mode: Mode) -> None:
+    async def error(system: System) -> None:
+        run = Run(system)
+        await run.place({"book": 2}, "order:error")
+        await system.until(lambda: some_dead(system, "order"), "a dead letter of the order service")
+        result = await run.result()
+        (wire,) = await dead_letters(system, "order")
+        assert died(wire) == ("attempts_exhausted", FORWARD_ATTEMPTS)
+        assert result.ends == {}
+        assert not (result.seen.reservations or result.seen.payments or result.seen.deliveries or result.seen.books)
+
+    in_memory(mode, error)
+
+
+async def some_dead(system: System, worker: str) -> bool:
+    return bool(await dead_letters(system, worker))
+
+
+@pytest.mark.parametrize(
+    ("failure", "end"),
+    [("error", "REJECTED payment_timeout"), ("slow", "COMPLETED"), ("declined", "REJECTED payment_declined")],
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_failures_at_the_gateway_decide_the_order(mode: Mode, failure: str, end: str) -> None:
+    async def at_gateway(system: System) -> None:
+        result, _ = await with_failure(system, f"payment:{failure}")
+        assert result.ends == {end: 1}
+        assert await all_dead_letters(system) == {}
+
+    in_memory(mode, at_gateway)
+
+
+@pytest.mark.parametrize(("failure", "end"), [("out_of_stock", "out_of_stock"), ("undeliverable", "undeliverable")])
+@pytest.mark.parametrize("mode", MODES)
+def test_failures_of_a_services_business_refuse_the_order(mode: Mode, failure: str, end: str) -> None:
+    service = "inventory" if failure == "out_of_stock" else "delivery"
+
+    async def refused(system: System) -> None:
+        result, _ = await with_failure(system, f"{service}:{failure}")
+        assert result.ends == {f"REJECTED {end}": 1}
+
+    in_memory(mode, refused)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_failure_that_nobody_knows_acts_nowhere_and_is_not_noted(mode: Mode) -> None:
+    async def unknown(system: System) -> None:
+        run = Run(system)
+        await run.place({"book": 2}, "inventory:no_such_failure")
+        result = await run.result()
+        assert result.ends == COMPLETED
+        assert result.seen.acted == {}
+
+    in_memory(mode, unknown)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_order_can_bring_several_failures(mode: Mode) -> None:
+    async def several(system: System) -> None:
+        run = Run(system)
+        order_id = await run.place({"book": 2}, "inventory:late", "payment:pending", "delivery:undeliverable")
+        result = await run.result()
+        assert result.ends == {"REJECTED undeliverable": 1}
+        acted = {"inventory:late", "payment:pending", "delivery:undeliverable"}
+        assert result.seen.acted == {failure: {order_id} for failure in acted}
+
+    in_memory(mode, several)

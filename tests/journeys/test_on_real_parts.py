@@ -1,0 +1,56 @@
+"""The journeys in both modes on RabbitMQ, a MongoDB-wire server and the gateway's own process. Room: tests/journeys/.
+
+Times are short (tests/flow.py). Each mode has one set of queues for all of its journeys, emptied after each: declaring and
+deleting thirty quorum queues costs more than a journey.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab.journeys import JOURNEYS, POINTS
+from lab.modes import Mode
+from tests.flow import MODES, Servers, a_prefix, on_real_parts
+from tests.journeys.judge import Verdict, judge, played
+
+pytestmark = pytest.mark.real
+
+#: Three of the points before the pivot are enough here: a queue that waits, a gateway that waits, a step that is late.
+POINTS_PLAYED = ("inventory-down", "payment-pending", "delivery-late")
+LEFT_OUT = {f"withdraw-{point}" for point in POINTS if point not in POINTS_PLAYED}
+PLAYED = tuple(name for name in JOURNEYS if name not in LEFT_OUT)
+
+
+@pytest.fixture(scope="module")
+def real(rabbit_url: str, mongo_url: str, gateway_url: str) -> Servers:
+    return Servers(rabbit_url, mongo_url, gateway_url)
+
+
+@pytest.fixture(scope="module", params=MODES)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    return Mode(request.param)
+
+
+@pytest.fixture(scope="module")
+def prefix(real: Servers, mode: Mode) -> Iterator[str]:
+    """One set of queues for a mode; pytest runs all tests of one mode before it removes them and goes on to the other."""
+    with a_prefix(real, mode) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> dict[tuple[str, Mode], Verdict]:
+    """What each journey came to, for the comparison of the modes."""
+    return {}
+
+
+@pytest.mark.parametrize("name", PLAYED)
+def test_a_journey_ends_as_it_must_in_every_database(
+    name: str, mode: Mode, real: Servers, prefix: str, verdicts: dict[tuple[str, Mode], Verdict]
+) -> None:
+    verdict = on_real_parts(mode, real.parts(prefix), lambda system: played(JOURNEYS[name], system))
+    judge(name, mode, verdict)
+    verdicts[name, mode] = verdict
+    other = verdicts.get((name, Mode.CHOREOGRAPHY if mode is Mode.ORCHESTRATOR else Mode.ORCHESTRATOR))
+    if other is not None:
+        assert verdict.result.ends == other.result.ends, "the modes end differently"

@@ -1,0 +1,77 @@
+"""A withdrawal after every single message of the happy path, and at every moment between: always a legal end. Room: tests/journeys/.
+
+Which end is decided at the pivot and nowhere else: rejected exactly when delivery barred the order before it scheduled it, or was
+never asked to schedule it.
+"""
+
+import asyncio
+
+import pytest
+
+from broker.transport import Outgoing, Wire
+from lab.modes import Mode
+from lab.run import Result, Run
+from lab.system import System
+from services.delivery.messages import DeliveryCancelled, DeliveryScheduled
+from tests.flow import MODES, all_dead_letters, broker_of, in_memory, published
+
+#: Messages on the happy path, the door's included.
+HAPPY_PATH = {Mode.ORCHESTRATOR: 10, Mode.CHOREOGRAPHY: 6}
+#: How many turns of the event loop the customer hesitates: a worker needs several for a batch, so these fall between its steps.
+HESITATION = range(12)
+WITHDRAWN, COMPLETED = {"REJECTED withdrawn": 1}, {"COMPLETED": 1}
+
+
+async def withdrawn_after(system: System, count: int, turns: int) -> tuple[Result, list[Wire]]:
+    """One order, withdrawn `turns` of the loop after its message number `count`. Gives what came of it and all messages."""
+    seen = published(system)
+    reached = asyncio.Event()
+
+    def look(_: Outgoing) -> None:
+        if len(seen) == count:
+            reached.set()
+
+    broker_of(system).on_publish.append(look)
+    run = Run(system)
+    order_id = await run.place({"book": 2})
+    await reached.wait()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await run.withdraw(order_id)
+    result = await run.result()
+    assert await all_dead_letters(system) == {}
+    return result, [item.wire for item in seen]
+
+
+def barred(wires: list[Wire]) -> bool:
+    """Whether delivery handled CancelDelivery before ScheduleDelivery, or never ScheduleDelivery: its first word says so."""
+    spoken = [wire.type for wire in wires if wire.type in (DeliveryCancelled.type_name, DeliveryScheduled.type_name)]
+    return not spoken or spoken[0] == DeliveryCancelled.type_name
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_happy_path_has_as_many_messages_as_the_sweep_counts(mode: Mode) -> None:
+    async def happy(system: System) -> int:
+        seen = published(system)
+        run = Run(system)
+        await run.place({"book": 2})
+        await run.result()
+        return len(seen)
+
+    assert in_memory(mode, happy) == HAPPY_PATH[mode]
+
+
+@pytest.mark.parametrize(("mode", "count"), [(mode, count) for mode in MODES for count in range(1, HAPPY_PATH[mode] + 1)])
+def test_a_withdrawal_after_any_message_ends_as_the_pivot_decides(mode: Mode, count: int) -> None:
+    for turns in HESITATION:
+        result, wires = in_memory(mode, lambda system: withdrawn_after(system, count, turns))  # noqa: B023 - run at once
+        assert result.ends == (WITHDRAWN if barred(wires) else COMPLETED), f"{turns} turns later"
+        assert result.audit.ok, result.audit.findings
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_sweep_meets_both_ends(mode: Mode) -> None:
+    first, _ = in_memory(mode, lambda system: withdrawn_after(system, 1, 0))
+    last, _ = in_memory(mode, lambda system: withdrawn_after(system, HAPPY_PATH[mode], 0))
+    assert first.ends == WITHDRAWN
+    assert last.ends == COMPLETED
