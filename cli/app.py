@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import audit, demo, order, reset, stock, storm
+from cli import audit, demo, order, reset, stock, storm, up, worker
 from cli.output import data
 
 app = typer.Typer(
@@ -35,6 +35,8 @@ def root(
 
 
 demo.register(app)
+up.register(app)
+worker.register(app)
 app.add_typer(order.app, name="order")
 storm.register(app)
 audit.register(app)

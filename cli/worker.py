@@ -1,0 +1,134 @@
+"""`saga worker NAME --mode M`: one worker, or the payment gateway, in this process until it is told to stop.
+
+Room: cli/. The composition of one worker: its role from its mode, its clients from the settings.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+import uvloop
+from yarl import URL
+
+from broker.transport import Transport
+from broker.worker import Worker, no_calls
+from cli.logs import configure
+from cli.order import ModeFlag
+from cli.output import Code, ending, stop
+from cli.settings import Settings
+from gateway.server import serve
+from lab.connected import ConnectedParts
+from lab.modes import Mode, roles, topology
+from lab.system import calling
+from store.document import Record
+from store.store import Store
+
+GATEWAY = "gateway"
+
+log = structlog.get_logger()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(epilog="Example: saga worker inventory --mode choreography")(worker)
+
+
+def worker(
+    name: Annotated[str, typer.Argument(help="order, inventory, payment, delivery, coordinator (orchestrator only) or gateway.")],
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    faults: Annotated[
+        bool | None, typer.Option("--faults/--no-faults", help="Honour injected failures (default: SAGA_FAULTS, else off).")
+    ] = None,
+    tied: Annotated[bool, typer.Option("--tied", hidden=True, help="Stop when stdin ends.")] = False,
+    host: Annotated[str, typer.Option(envvar="SAGA_GATEWAY_HOST", help="Where the gateway listens.")] = "127.0.0.1",
+) -> None:
+    """Run one worker of a mode, or the payment gateway, until SIGTERM or Ctrl-C."""
+    settings = Settings()
+    honoured = settings.faults if faults is None else faults
+    configure(settings.log_level, mode=mode, service=name)
+    if name == GATEWAY:
+        _serve_gateway(settings, host, faults=honoured)
+        return
+    names = list(roles(mode))
+    if name not in names:
+        why = "in choreography there is no coordinator. " if name == "coordinator" else ""
+        stop(Code.USAGE, f"the {mode} mode has no worker {name!r}: {why}It has {', '.join(names)}, and {GATEWAY}.")
+    with ending():
+        uvloop.run(_work(mode, name, settings, faults=honoured, tied=tied))
+
+
+async def _work(mode: Mode, name: str, settings: Settings, *, faults: bool, tied: bool) -> None:
+    parts = settings.parts(mode)
+    transport, store, gateway = parts.transport(name), parts.store(name), parts.gateway()
+    await _prepare(mode, name, parts, transport, store, faults=faults)
+    running = Worker(
+        roles(mode, parts.times)[name],
+        topology(mode),
+        transport,
+        store,
+        sources=parts.sources,
+        caller=calling(gateway) if name == "payment" else no_calls,
+        limits=parts.limits,
+        faults=faults,
+    )
+    _stop_on_signal(running.stop, tied=tied)
+    marking = asyncio.create_task(_mark_ready(running, settings.ready_file))
+    try:
+        await running.run()
+    finally:
+        marking.cancel()
+        _unmark(settings.ready_file)
+        await gateway.close()
+        await transport.close()
+        await store.close()
+    log.info("stopped")
+
+
+async def _prepare(mode: Mode, name: str, parts: ConnectedParts, transport: Transport, store: Store, *, faults: bool) -> None:
+    """Furniture on the broker, and a note in the store that says whether failures injected with an order will act here."""
+    await transport.open()
+    await transport.declare(topology(mode))
+    await store.open([])
+    await store.put([Record("workers", name, 1, {"faults": faults, "started_at": parts.sources.now()})])
+
+
+async def _mark_ready(running: Worker, file: Path | None) -> None:
+    await running.ready.wait()
+    if file:
+        await asyncio.to_thread(file.touch)
+
+
+def _unmark(file: Path | None) -> None:
+    if file:
+        file.unlink(missing_ok=True)
+
+
+def _stop_on_signal(finish: Callable[[], None], *, tied: bool) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, finish)
+    if tied:  # whoever started this holds the other end of stdin, and would have stopped it: it was killed
+        loop.add_reader(sys.stdin.fileno(), finish)
+
+
+def _serve_gateway(settings: Settings, host: str, *, faults: bool) -> None:
+    settings.gateway_books.parent.mkdir(parents=True, exist_ok=True)
+    port = URL(settings.gateway_url).port or 80
+    try:
+        serve(
+            host,
+            port,
+            settings.gateway_books,
+            faults=faults,
+            settle_after_s=settings.settle_after_s,
+            announce=lambda url: log.info("started", url=url, faults=faults),
+        )
+    except OSError as error:
+        stop(
+            Code.FAILED, f"the payment gateway cannot serve on {host}:{port}: {error.strerror}. Set SAGA_GATEWAY_URL to another."
+        )
