@@ -91,7 +91,7 @@ class Decider:
             except Exception as error:  # noqa: BLE001 - whatever a handler raises costs only its own message: retry or dead letter
                 plan.failed.append((job, error))
                 continue
-            origin = job.envelope.origin
+            origin = _origin_of(job.envelope)
             for document in outcome.documents:
                 documents.put(document)
                 touched[document.key] = (document, origin)
@@ -124,9 +124,12 @@ class Decider:
         return job.handler.decide(job.command, documents, context)
 
     def _address(self, message: Message, cause: Envelope) -> Outgoing:
-        origin = Origin(cause.message_id, cause.origin.traceparent, cause.origin.injected)
         wire = encode(
-            message, message_id=self._sources.new_id(), now=self._sources.now(), app_id=self._role.worker, origin=origin
+            message,
+            message_id=self._sources.new_id(),
+            now=self._sources.now(),
+            app_id=self._role.worker,
+            origin=_origin_of(cause),
         )
         return Outgoing(self._topology.address_of(type(message)), wire)
 
@@ -162,6 +165,11 @@ async def _load(jobs: Sequence[Job], documents: Documents, reader: Reader) -> tu
         failed[index] = LookupError(f"the handler still asked for more documents after {MAX_READ_ROUNDS} rounds of reading")
     ready = [job for index, job in enumerate(jobs) if index not in failed] if failed else jobs
     return ready, [(jobs[index], error) for index, error in failed.items()]
+
+
+def _origin_of(cause: Envelope) -> Origin:
+    """What everything that this message causes inherits: published messages, calls to the outside and waits."""
+    return Origin(cause.message_id or None, cause.origin.traceparent, cause.origin.injected)
 
 
 def _record(document: Document, origin: Origin, documents: Documents) -> Record:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from broker.message import Message
+from broker.message import UUID_PATTERN, Message
 from broker.topology import Address
 from broker.transport import Outgoing, Wire
 
@@ -22,7 +22,7 @@ from broker.transport import Outgoing, Wire
 MAX_BODY_BYTES = 64 * 1024
 CONTENT_TYPE = "application/json"
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID = re.compile(UUID_PATTERN)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _INJECTED = re.compile(r"[a-z_]{1,32}:[a-z_]{1,32}(,[a-z_]{1,32}:[a-z_]{1,32}){0,7}")
 

@@ -43,7 +43,9 @@ class Injection:
         self._die = die
         of_the_business = BUSINESS_FAULTS.get(worker, frozenset())
         #: The failures that act here and are noted here.
-        self._noted = frozenset(MessageFault) - of_the_business if worker == COUNTED_ELSEWHERE else of_the_business | set(MessageFault)
+        self._noted = (
+            frozenset(MessageFault) - of_the_business if worker == COUNTED_ELSEWHERE else of_the_business | set(MessageFault)
+        )
 
     async def suffer(self, jobs: Sequence[Job]) -> tuple[list[Job], list[tuple[Delivery, Outgoing]]]:
         """Let the failures of these jobs act. Gives the jobs to go on with, and copies of those held back."""

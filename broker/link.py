@@ -95,7 +95,7 @@ class _Socket(TransportFactory):
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
         self.protocol = FrameProtocol(reader, self._lost)
-        transport, _ = await loop.create_connection(lambda: self.protocol, url.host, url.port, ssl=ssl, **kwargs)
+        transport, _ = await loop.create_connection(lambda: self.protocol, url.host or "", url.port or 0, ssl=ssl, **kwargs)
         self.writer = asyncio.StreamWriter(transport, self.protocol, reader, loop)
         return reader, self.writer
 

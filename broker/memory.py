@@ -1,144 +1,24 @@
-"""A broker in memory and its transport: the same workers run on it in one process, under real or virtual time.
+"""The transport in memory: the same workers run on it in one process, under real or virtual time.
 
-Room: broker/. `MemoryBroker` is the state that its clients share and shows its dead letters; `MemoryTransport` is one client.
-What a test or a simulation does to them, besides the transport protocol, are `cut` and `restore` (a connection), `crash` (a
-process) and `stop` and `start` (the broker).
+Room: broker/. `MemoryBroker` is the state that clients share, `MemoryTransport` is one client. Besides the transport protocol a
+client can be `cut` from the broker and restored, and it can `crash` as its process would.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass
 from itertools import islice
 
-from broker import furniture
-from broker.memory_queues import Choose, Consumer, DelayQueue, Exchange, Queue, Tap, Target
-from broker.properties import BROKERS_OWN
-from broker.topology import (
-    RETRY_LEVELS_S,
-    Topology,
-    WorkQueue,
-    dead_queue,
-    events_exchange,
-    queue_of,
-    retry_queue,
-)
+from broker.memory_broker import MemoryBroker, wires
+from broker.memory_queues import Consumer, DelayQueue, Queue, Tap
+from broker.topology import Topology, events_exchange
 from broker.transport import Delivery, Outgoing, Receipt, Sink, TransportUnavailable, UnsafeTopology, Wire
+
+__all__ = ["MemoryBroker", "MemoryTransport"]
 
 #: How long `publish` waits for a connection that was cut.
 RECONNECT_PATIENCE_S = 2.0
-
-
-class MemoryBroker:
-    """Exchanges, queues and bindings, shared by any number of `MemoryTransport`s on one event loop.
-
-    `choose` says which of the waiting messages of a queue goes next; without it, the oldest. Functions in `on_publish` see every
-    message that reaches the broker, commands and retries included."""
-
-    def __init__(self, choose: Choose | None = None) -> None:
-        self.on_publish: list[Callable[[Outgoing], None]] = []
-        self.running = True
-        self.clients: list[MemoryTransport] = []
-        self._choose = choose
-        self._exchanges: dict[str, Exchange] = {}
-        self._queues: dict[str, Queue | DelayQueue] = {}
-        self._prefixes: list[str] = []
-
-    # --- for tests, demo and simulation -----------------------------------------------------------------------------------
-
-    def dead_letters(self, worker: str) -> list[Wire]:
-        """The dead letters of a worker, oldest first, under every prefix declared here."""
-        queues = (self._queues.get(dead_queue(queue_of(prefix, worker))) for prefix in self._prefixes)
-        return [wire for queue in queues if queue is not None for wire in _wires(queue)]
-
-    def unfinished(self) -> int:
-        """How many messages somebody still has to handle: waiting, delayed or unsettled; dead letters not counted."""
-        alive = [queue for queue in self._queues.values() if not (isinstance(queue, Queue) and queue.is_dead_letters)]
-        consumers = [consumer for client in self.clients for consumer in client.consumers]
-        return sum(len(queue) for queue in alive) + sum(consumer.unsettled for consumer in consumers)
-
-    def stop(self) -> None:
-        """The broker goes down: every connection is cut, nobody can connect. It keeps what it holds."""
-        self.running = False
-        for client in list(self.clients):
-            client.cut()
-
-    def start(self) -> None:
-        """The broker comes back, and with it every connection."""
-        self.running = True
-        for client in list(self.clients):
-            client.restore()
-
-    # --- for the transport ------------------------------------------------------------------------------------------------
-
-    def declare(self, topology: Topology) -> None:
-        for name, kind in furniture.exchanges(topology).items():
-            self._exchanges.setdefault(name, Exchange(kind))
-        for work in topology.queues:
-            self._declare_queues(topology, work)
-        for spec in furniture.queues(topology):
-            for exchange, routing_key in spec.bindings:
-                self._exchanges[exchange].bind(routing_key, self._queues[spec.name])
-        if topology.prefix not in self._prefixes:
-            self._prefixes.append(topology.prefix)
-
-    def _declare_queues(self, topology: Topology, work: WorkQueue) -> None:
-        """A work queue with its dead letters and its delay queues. Raises UnsafeTopology if it is there with other options."""
-        name = queue_of(topology.prefix, work.worker)
-        there = self._queues.get(name)
-        if isinstance(there, Queue):
-            if (there.limit, there.single_active) != (topology.delivery_limit, work.single_active):
-                msg = f"queue {name} exists but was declared differently. Drain and delete it, or use another prefix"
-                raise UnsafeTopology(msg)
-            return
-        dead = Queue(limit=0, dead=None, single_active=False, choose=None)
-        queue = Queue(limit=topology.delivery_limit, dead=dead, single_active=work.single_active, choose=self._choose)
-        self._queues |= {name: queue, dead_queue(name): dead}
-        for level, level_s in enumerate(RETRY_LEVELS_S):
-            self._queues[retry_queue(name, level)] = DelayQueue(level_s, queue)
-
-    def delete(self, topology: Topology) -> None:
-        for name in topology.queue_names():
-            queue = self._queues.pop(name, None)
-            if queue is not None:
-                queue.clear()
-        for name in furniture.exchanges(topology):
-            self._exchanges.pop(name, None)
-        with suppress(ValueError):
-            self._prefixes.remove(topology.prefix)
-
-    def publish(self, outgoing: Outgoing) -> Receipt:
-        for hook in self.on_publish:
-            hook(outgoing)
-        address = outgoing.address
-        exchange = self._exchanges.get(address.exchange)
-        if exchange is None:
-            return Receipt.UNKNOWN  # as RabbitMQ does it: the channel is closed, and nobody knows
-        targets = exchange.route(address.routing_key)
-        wire = outgoing.wire
-        if not BROKERS_OWN.isdisjoint(wire.headers):
-            wire = replace(wire, headers={key: value for key, value in wire.headers.items() if key not in BROKERS_OWN})
-        for target in targets:
-            target.accept(wire, outgoing.delay_s)
-        return Receipt.CONFIRMED if targets or not address.mandatory else Receipt.UNROUTABLE
-
-    def exchange(self, name: str) -> Exchange:
-        exchange = self._exchanges.get(name)
-        if exchange is None:
-            msg = f"exchange {name} does not exist. Declare the topology first"
-            raise UnsafeTopology(msg)
-        return exchange
-
-    def queue(self, name: str) -> Queue | DelayQueue:
-        queue = self._queues.get(name)
-        if queue is None:
-            msg = f"queue {name} does not exist. Declare the topology first"
-            raise UnsafeTopology(msg)
-        return queue
-
-    def unbind(self, target: Target) -> None:
-        for exchange in self._exchanges.values():
-            exchange.unbind(target)
 
 
 class MemoryTransport:
@@ -151,10 +31,9 @@ class MemoryTransport:
         self._crashed = False
         #: Counts connections, so that a publish notices that it began on another one.
         self._connection = 0
-        self.consumers: list[Consumer] = []
-        self._taps: list[Tap] = []
-        self._to_consume: list[tuple[str, int, Sink]] = []
-        self._to_hear: list[tuple[str, Sequence[str], Callable[[Wire], None]]] = []
+        self._consumptions: list[_Consumption] = []
+        self._subscriptions: list[_Subscription] = []
+        self._leaving: list[Consumer] = []
 
     async def open(self) -> None:
         if self._crashed or not self._broker.running:
@@ -165,8 +44,8 @@ class MemoryTransport:
 
     async def close(self) -> None:
         self.cut()
-        self._to_consume.clear()
-        self._to_hear.clear()
+        self._consumptions.clear()
+        self._subscriptions.clear()
         with suppress(ValueError):
             self._broker.clients.remove(self)
 
@@ -185,21 +64,47 @@ class MemoryTransport:
         self._connection += 1
         for consumer in self.consumers:
             consumer.drop()
-        self.consumers.clear()
-        for tap in self._taps:
-            tap.alive = False
-            self._broker.unbind(tap)
-        self._taps.clear()
+        self._leaving.clear()
+        for consumption in self._consumptions:
+            consumption.consumer = None
+        for subscription in self._subscriptions:
+            if subscription.tap is not None:
+                subscription.tap.alive = False
+                self._broker.unbind(subscription.tap)
+                subscription.tap = None
 
     def restore(self) -> None:
         """The connection is back, unless the client crashed or the broker is stopped."""
-        if self._crashed or not self._broker.running or self._connected.is_set():
+        if not self._crashed and self._broker.running:
+            self._connected.set()
+            self.resume()
+
+    # --- for the broker ---------------------------------------------------------------------------------------------------
+
+    @property
+    def consumers(self) -> list[Consumer]:
+        """Those that have or may get deliveries."""
+        return self._leaving + [wanted.consumer for wanted in self._consumptions if wanted.consumer is not None]
+
+    def resume(self) -> None:
+        """Start what is wanted, not running, and possible."""
+        if not self._connected.is_set():
             return
-        self._connected.set()
-        for wanted in self._to_consume:
-            self._start_consumer(*wanted)
-        for heard in self._to_hear:
-            self._start_tap(*heard)
+        for consumption in self._consumptions:
+            if consumption.consumer is None:
+                with suppress(UnsafeTopology):
+                    consumption.start(self._broker)
+        for subscription in self._subscriptions:
+            if subscription.tap is None:
+                with suppress(UnsafeTopology):
+                    subscription.start(self._broker)
+
+    def orphan(self, queue: Queue | DelayQueue) -> None:
+        """The queue was deleted: whoever consumed it waits for it to come back."""
+        for consumption in self._consumptions:
+            if consumption.consumer is not None and consumption.consumer.queue is queue:
+                consumption.consumer.alive = False
+                consumption.consumer = None
 
     # --- the protocol -----------------------------------------------------------------------------------------------------
 
@@ -207,7 +112,10 @@ class MemoryTransport:
         self._reached().declare(topology)
 
     async def delete(self, topology: Topology) -> None:
-        self._reached().delete(topology)
+        broker = self._reached()
+        names = set(topology.queue_names())
+        self._consumptions = [wanted for wanted in self._consumptions if wanted.queue not in names]
+        broker.delete(topology)
 
     async def purge(self, topology: Topology) -> None:
         broker = self._reached()
@@ -218,23 +126,23 @@ class MemoryTransport:
         return len(self._reached().queue(queue))
 
     async def get(self, queue: str, limit: int) -> list[Wire]:
-        return list(islice(_wires(self._reached().queue(queue)), limit))
+        return list(islice(wires(self._reached().queue(queue)), limit))
 
     async def consume(self, queue: str, prefetch: int, sink: Sink) -> None:
-        self._reached().queue(queue)
-        self._start_consumer(queue, prefetch, sink)
-        self._to_consume.append((queue, prefetch, sink))
+        consumption = _Consumption(queue, prefetch, sink)
+        consumption.start(self._reached())
+        self._consumptions.append(consumption)
 
     async def subscribe(self, topology: Topology, patterns: Sequence[str], sink: Callable[[Wire], None]) -> None:
-        exchange = events_exchange(topology.prefix)
-        self._reached().exchange(exchange)
-        self._start_tap(exchange, patterns, sink)
-        self._to_hear.append((exchange, patterns, sink))
+        subscription = _Subscription(events_exchange(topology.prefix), tuple(patterns), sink)
+        subscription.start(self._reached())
+        self._subscriptions.append(subscription)
 
     async def cancel(self) -> None:
-        self._to_consume.clear()
-        for consumer in self.consumers:
+        self._leaving = self.consumers
+        for consumer in self._leaving:
             consumer.queue.leave(consumer)
+        self._consumptions.clear()
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         newest: dict[Consumer, int] = {}
@@ -273,21 +181,34 @@ class MemoryTransport:
             raise TransportUnavailable("no connection to the broker in memory")
         return self._broker
 
-    def _start_consumer(self, name: str, prefetch: int, sink: Sink) -> None:
-        with suppress(UnsafeTopology):  # deleted while the connection was away: nothing to consume
-            queue = self._broker.queue(name)
-            assert isinstance(queue, Queue)  # noqa: S101 - nobody consumes a delay queue
-            consumer = Consumer(queue, prefetch, sink)
-            self.consumers.append(consumer)
-            queue.join(consumer)
 
-    def _start_tap(self, name: str, patterns: Sequence[str], sink: Callable[[Wire], None]) -> None:
-        tap = Tap(sink)
-        self._taps.append(tap)
-        with suppress(UnsafeTopology):
-            for pattern in patterns:
-                self._broker.exchange(name).bind(pattern, tap)
+@dataclass(slots=True)
+class _Consumption:
+    """A queue to consume, and the consumer that does while there is a connection and the queue."""
+
+    queue: str
+    prefetch: int
+    sink: Sink
+    consumer: Consumer | None = None
+
+    def start(self, broker: MemoryBroker) -> None:
+        queue = broker.queue(self.queue)
+        assert isinstance(queue, Queue)  # noqa: S101 - nobody consumes a delay queue
+        self.consumer = Consumer(queue, self.prefetch, self.sink)
+        queue.join(self.consumer)
 
 
-def _wires(queue: Queue | DelayQueue) -> Iterator[Wire]:
-    return iter(queue.wires()) if isinstance(queue, DelayQueue) else (stored.wire for stored in queue.waiting)
+@dataclass(slots=True)
+class _Subscription:
+    """Events to hear, and the tap that does while there is a connection."""
+
+    exchange: str
+    patterns: tuple[str, ...]
+    sink: Callable[[Wire], None]
+    tap: Tap | None = None
+
+    def start(self, broker: MemoryBroker) -> None:
+        exchange = broker.exchange(self.exchange)
+        self.tap = Tap(self.sink)
+        for pattern in self.patterns:
+            exchange.bind(pattern, self.tap)

@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 #: UUIDs in their canonical lower-case form; new ones are version 7, so they sort by the time they were made.
-Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", max_length=36)]
+UUID_PATTERN = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+Uuid = Annotated[str, StringConstraints(pattern=f"^{UUID_PATTERN}$", max_length=36)]
 
 
 class Message(BaseModel):

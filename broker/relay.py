@@ -5,6 +5,7 @@ outage or a commit of unknown outcome left behind. It may publish twice; the inb
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 import structlog
@@ -54,6 +55,11 @@ class Relay:
     def put_back(self, sent: Sequence[str]) -> None:
         self._sent.update(dict.fromkeys(sent))
 
+    async def owes(self) -> bool:
+        """Whether the outbox holds a row that the broker has not confirmed to us."""
+        rows = await self._store.owed(math.inf, len(self._sent) + 1)
+        return any(row.message_id not in self._sent for row in rows)
+
     def hurry(self) -> None:
         """Look at once, at rows of any age: a commit of unknown outcome may have left some."""
         self._soon.set()
@@ -69,12 +75,16 @@ class Relay:
             after_s = await self._rest()
 
     async def _look(self, after_s: float) -> None:
-        rows = await self._store.owed(self._sources.now() - after_s, ROWS_AT_ONCE)
-        owed = [unpack(row.payload) for row in rows if row.message_id not in self._sent]
-        if owed:
-            log.info("relayed", service=self._worker, count=len(owed))
-            await self.publish(owed)
-        await self.flush()
+        """Publish what is owed, page by page as long as the broker takes it: after a long outage there may be thousands."""
+        more = True
+        while more:
+            rows = await self._store.owed(self._sources.now() - after_s, ROWS_AT_ONCE)
+            owed = [unpack(row.payload) for row in rows if row.message_id not in self._sent]
+            if owed:
+                log.info("relayed", service=self._worker, count=len(owed))
+                await self.publish(owed)
+            more = len(rows) == ROWS_AT_ONCE and all(row.message_id in self._sent for row in rows)
+            await self.flush()
 
     async def flush(self) -> None:
         """Remove confirmed rows now (in idle times no commit comes along to do it)."""

@@ -15,7 +15,8 @@ not published is in the outbox and meets the relay. Steps 3 to 5 are `Decider` i
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -32,9 +33,9 @@ from broker.relay import Relay
 from broker.role import Role
 from broker.sources import Sources
 from broker.topology import Topology, queue_of
-from broker.transport import Delivery, Outgoing, Transport
+from broker.transport import Delivery, Outgoing, Transport, TransportUnavailable
 from broker.watcher import watch
-from store.store import Changes, DataRefused, DuplicateInput, OutcomeUnknown, Reader, Store, StoreError
+from store.store import Changes, DataRefused, DuplicateInput, OutcomeUnknown, Reader, Store, StoreError, StoreUnavailable
 
 log = structlog.get_logger()
 
@@ -56,6 +57,10 @@ class Limits:
     relay_after_s: float = 5.0
     #: How long `slow` takes.
     slow_s: float = 0.5
+
+
+class GivenUp(Exception):  # noqa: N818 - it names what happened
+    """The worker is to stop and the database cannot be reached: the batch stays unacknowledged and comes again elsewhere."""
 
 
 async def no_calls(call: Call, injected: str | None) -> Message:
@@ -84,6 +89,8 @@ class Worker:
         self.store = store
         self.sources = sources or Sources()
         self.limits = limits or Limits()
+        #: Set once it consumes.
+        self.ready = asyncio.Event()
         self._queue = queue_of(topology.prefix, role.worker)
         self._intake = Intake()
         self._decider = Decider(role, topology, self.sources)
@@ -103,10 +110,11 @@ class Worker:
 
     async def run(self) -> None:
         """Open both ends, then loop until `stop`. Raises what cannot be waited out (an unsafe store, a missing queue)."""
-        await self.store.open([wait.kind.collection for wait in self.role.service.watches])
-        await self.transport.open()
-        await self.transport.consume(self._queue, self.limits.prefetch, self._intake.put)
+        await self._insist(lambda: self.store.open([wait.kind.collection for wait in self.role.service.watches]))
+        await self._insist(self.transport.open)
+        await self._insist(lambda: self.transport.consume(self._queue, self.limits.prefetch, self._intake.put))
         log.info("started", service=self.role.worker, queue=self._queue, faults=self._injection is not None)
+        self.ready.set()
         background = [
             asyncio.create_task(self._relay.run(), name=f"{self.role.worker}.relay"),
             asyncio.create_task(
@@ -121,10 +129,26 @@ class Worker:
         finally:
             await self._wind_down(background)
 
+    async def _insist(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Open something; a server that is away is waited for, unless the worker is stopped meanwhile."""
+        attempt = 0
+        while not self._stopping:
+            try:
+                return await step()
+            except (StoreUnavailable, TransportUnavailable) as error:
+                attempt += 1
+                log.warning("waiting_for_server", service=self.role.worker, attempt=attempt, error=str(error))
+                await asyncio.sleep(self.sources.backoff_s(attempt))
+        return None
+
     @property
     def idle(self) -> bool:
         """Nothing in hand, nothing waiting here, no call under way."""
         return not (self._handling or len(self._intake) or len(self._calls))
+
+    async def owes(self) -> bool:
+        """Whether a message of an earlier commit still has to be published."""
+        return await self._relay.owes()
 
     def stop(self) -> None:
         """Finish the batch in hand, then return from `run`. What was not begun goes back to its queue."""
@@ -138,7 +162,8 @@ class Worker:
             batch = await self._intake.take(self.limits.batch_max)
             if batch:
                 self._handling = True
-                await self.handle(batch)
+                with suppress(GivenUp):
+                    await self.handle(batch)
                 self._handling = False
 
     async def _wind_down(self, background: Sequence[asyncio.Task[None]]) -> None:
@@ -161,12 +186,20 @@ class Worker:
         for call, origin in plan.calls:
             injected = self._injection.of_the_business(origin.injected) if self._injection else None
             self._calls.start(call, origin, injected)
-        parcels += [(job.delivery, self._aside.failed(job, error)) for job, error in plan.failed if job.delivery]
+        parcels += self._put_aside(plan)
         back = await self._aside.put(parcels)
         await self.transport.ack([item for item in inputs if isinstance(item, Delivery) and item not in back])
         doubled = self._injection.doubled(plan) if self._injection else []
         await self._relay.publish(plan.outgoing + doubled)
         self._tell(plan)
+
+    def _put_aside(self, plan: Plan) -> list[tuple[Delivery, Outgoing]]:
+        """What becomes of messages whose handler raised. A local input has no copy to put aside: its wait brings it again."""
+        for job, error in plan.failed:
+            if not job.delivery:
+                about = {"order_id": job.command.order_id, "type": job.command.type_name}
+                log.warning("local_input_failed", service=self.role.worker, error=f"{type(error).__name__}: {error}", **about)
+        return [(job.delivery, self._aside.failed(job, error)) for job, error in plan.failed if job.delivery]
 
     def _decode(self, inputs: Sequence[Input]) -> tuple[list[Job], list[tuple[Delivery, Outgoing]]]:
         """Step 2: what can be handled, and what goes to the dead letters."""
@@ -187,25 +220,32 @@ class Worker:
         return jobs, dead
 
     async def _commit(self, jobs: Sequence[Job]) -> Plan:
-        """Steps 3 to 5, until the outcome is known. Gives what follows the commit."""
+        """Steps 3 to 5, until the outcome is known. Gives what follows the commit. Raises GivenUp if that may take for ever."""
         look_up = any(job.delivery and job.delivery.redelivered for job in jobs)
+        in_doubt = False
         attempt = 0
         while jobs:
             sent = self._relay.take_sent()
             try:
-                return await self.store.transact(lambda reader: self._decide(jobs, reader, sent, look_up=look_up))  # noqa: B023
+                plan = await self.store.transact(lambda reader: self._decide(jobs, reader, sent, look_up=look_up))  # noqa: B023
             except DuplicateInput:
                 look_up = True
             except DataRefused as error:
                 self._relay.put_back(sent)
                 return await self._take_apart(jobs, error)
             except StoreError as error:
-                if isinstance(error, OutcomeUnknown):  # it may have been written: ask the inbox, and let the relay look too
-                    look_up = True
-                    self._relay.hurry()
+                in_doubt = in_doubt or isinstance(error, OutcomeUnknown)
+                look_up = look_up or in_doubt  # it may have been written: ask the inbox
                 attempt += 1
                 log.warning("commit_again", service=self.role.worker, attempt=attempt, error=f"{type(error).__name__}: {error}")
+                if self._stopping:
+                    self._relay.put_back(sent)
+                    raise GivenUp from error
                 await asyncio.sleep(self.sources.backoff_s(attempt))
+            else:
+                if in_doubt:  # if it had been written, its outcomes are in the outbox and nobody else will publish them soon
+                    self._relay.hurry()
+                return plan
             self._relay.put_back(sent)
         return Plan()
 

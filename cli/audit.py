@@ -7,7 +7,7 @@ import typer
 
 from cli.order import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
-from cli.settings import Settings
+from cli.settings import load
 from lab.audit import IDS_NAMED, Audit
 from lab.audit import audit as judge
 from lab.modes import Mode
@@ -33,7 +33,7 @@ def audit(mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> None
 
 
 async def _audit(mode: Mode) -> Audit:
-    parts = Settings().parts(mode)
+    parts = load().parts(mode)
     async with looking(mode, parts) as seen:
         return judge(await snapshot(seen.stores, await parts.books()))
 

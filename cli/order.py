@@ -4,6 +4,7 @@ Room: cli/. Places through the door, looks at the databases; never changes what 
 """
 
 import asyncio
+import re
 import time
 from typing import Annotated
 
@@ -11,8 +12,9 @@ import typer
 from rich.table import Table
 
 from broker.faults import BUSINESS_FAULTS, MessageFault
+from broker.message import UUID_PATTERN
 from cli.output import Code, console, data, print_json, run, stop
-from cli.settings import Settings
+from cli.settings import load
 from lab.connected import ConnectedParts
 from lab.door import AN_ADDRESS, Door, order_of
 from lab.modes import SERVICES, Mode, topology
@@ -26,7 +28,16 @@ app = typer.Typer(no_args_is_help=True, help="Place, show, list and withdraw ord
 
 ModeFlag = Annotated[Mode, typer.Option("--mode", "-m", envvar="SAGA_MODE", help="Which mode's order service.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-OrderId = Annotated[str, typer.Argument(help="The order's id, as `place` gave it.")]
+
+
+def check_order_id(text: str) -> str:
+    """The id as it is, if it can be one. Ends with a sentence otherwise."""
+    if not re.fullmatch(UUID_PATTERN, text):
+        stop(Code.USAGE, f"{text!r} is no order id. `saga order list` shows them.")
+    return text
+
+
+OrderId = Annotated[str, typer.Argument(help="The order's id, as `place` gave it.", callback=check_order_id)]
 
 
 def parse_lines(texts: list[str]) -> list[Line]:
@@ -95,7 +106,7 @@ def place(
 async def _place(
     mode: Mode, lines: list[Line], failures: list[str], country: str, patience_s: float | None
 ) -> dict[str, str | None]:
-    parts = Settings().parts(mode)
+    parts = load().parts(mode)
     async with looking(mode, parts) as seen:
         await refuse_unless_faults(seen, failures)
         order_id = parts.sources.new_id()
@@ -158,7 +169,7 @@ def show(order_id: OrderId, mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFla
 
 
 async def _look(mode: Mode) -> Snapshot:
-    parts = Settings().parts(mode)
+    parts = load().parts(mode)
     async with looking(mode, parts) as seen:
         return await snapshot(seen.stores, await parts.books())
 
@@ -182,7 +193,7 @@ def list_(
 
 
 async def _newest(mode: Mode, state: OrderState | None, limit: int) -> list[Order]:
-    async with looking(mode, Settings().parts(mode)) as seen:
+    async with looking(mode, load().parts(mode)) as seen:
         where = {"state": str(state)} if state else None
         return [Order.from_body(record.body) for record in await seen.stores["order"].find(Order.collection, where, limit)]
 
@@ -203,7 +214,7 @@ def withdraw(
 
 
 async def _withdraw(mode: Mode, order_id: str, patience_s: float | None) -> dict[str, str | None]:
-    parts = Settings().parts(mode)
+    parts = load().parts(mode)
     async with looking(mode, parts) as seen:
         if await _find(seen, order_id) is None:
             stop(Code.FAILED, f"the {mode} mode has no order {order_id}. `saga order list --mode {mode}` shows what it has.")

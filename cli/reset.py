@@ -9,7 +9,7 @@ import typer
 
 from cli.order import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
-from cli.settings import Settings
+from cli.settings import load
 from lab.modes import Mode, topology
 from lab.view import looking
 
@@ -35,7 +35,7 @@ def reset(
 
 
 async def _reset(mode: Mode) -> None:
-    parts = Settings().parts(mode)
+    parts = load().parts(mode)
     async with looking(mode, parts) as seen:
         transport = parts.transport("reset")
         await transport.open()

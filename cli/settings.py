@@ -4,11 +4,13 @@ Room: cli/. Read once, here; the rooms below get plain arguments.
 """
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from broker.worker import Limits
+from cli.output import Code, stop
 from lab.connected import ConnectedParts
 from services.catalogue import Times
 from services.payment.domain import PaymentTimes
@@ -33,6 +35,11 @@ class Settings(BaseSettings):
     settle_after_s: float = Field(default=3.0, gt=0, description="how long the gateway leaves a payment pending")
     batch_max: int = Field(default=256, ge=1, le=1024, description="messages in one commit; 1 is one transaction a message")
 
+    @model_validator(mode="after")
+    def _the_waits_fit_together(self) -> Self:
+        self.times()
+        return self
+
     def times(self) -> Times:
         """The business waits. Raises ValueError when they contradict each other."""
         return Times(self.deadline_s, PaymentTimes(self.look_again_s, self.patience_s))
@@ -51,3 +58,13 @@ class Settings(BaseSettings):
             limits=self.limits(),
             gateway_timeout_s=self.gateway_timeout_s,
         )
+
+
+def load() -> Settings:
+    """The settings of this process, or the end of it with one sentence that says which makes no sense."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = "".join(f"SAGA_{str(part).upper()}: " for part in first["loc"])
+        stop(Code.USAGE, f"{name}{first['msg'].removeprefix('Value error, ')}.")

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cli.order import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
-from cli.settings import Settings
+from cli.settings import load
 from lab.modes import Mode
 from lab.shelf import set_available, shelf
 from lab.view import looking
@@ -46,12 +46,12 @@ def set_(
 
 
 async def _show(mode: Mode) -> dict[str, Stock]:
-    async with looking(mode, Settings().parts(mode)) as seen:
+    async with looking(mode, load().parts(mode)) as seen:
         return await shelf(seen.stores["inventory"])
 
 
 async def _set(mode: Mode, sku: str, available: int) -> dict[str, Stock]:
-    async with looking(mode, Settings().parts(mode)) as seen:
+    async with looking(mode, load().parts(mode)) as seen:
         return await set_available(seen.stores["inventory"], {sku: available})
 
 

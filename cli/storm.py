@@ -12,7 +12,7 @@ from rich.table import Table
 from cli.audit import show_findings
 from cli.order import JsonFlag, ModeFlag, parse_failures, refuse_unless_faults
 from cli.output import Code, console, data, print_json, run, stop
-from cli.settings import Settings
+from cli.settings import load
 from lab.modes import Mode
 from lab.storm import Plan, Report, Storm, percentile_ms
 from lab.view import looking
@@ -66,7 +66,7 @@ def storm(
 
 
 async def _storm(mode: Mode, plan: Plan) -> Report:
-    parts = Settings().parts(mode)
+    parts = load().parts(mode)
     async with looking(mode, parts) as seen:
         await refuse_unless_faults(seen, list(plan.failures))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

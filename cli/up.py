@@ -18,7 +18,7 @@ import typer
 from cli.logs import configure
 from cli.order import ModeFlag
 from cli.output import Code, console, run, stop
-from cli.settings import Settings
+from cli.settings import Settings, load
 from cli.worker import GATEWAY
 from lab.modes import Mode, roles, topology
 
@@ -51,7 +51,7 @@ def up(
     faults: Annotated[bool, typer.Option("--faults/--no-faults", help="Honour failures injected with an order.")] = True,
 ) -> None:
     """Run all workers of a mode and the payment gateway; restart what dies; Ctrl-C or SIGTERM ends them all."""
-    settings = Settings()
+    settings = load()
     configure(settings.log_level, mode=mode, service="up")
     code = run(_up(mode, settings, faults=faults))
     if code:

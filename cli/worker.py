@@ -4,8 +4,10 @@ Room: cli/. The composition of one worker: its role from its mode, its clients f
 """
 
 import asyncio
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -20,13 +22,13 @@ from broker.worker import Worker, no_calls
 from cli.logs import configure
 from cli.order import ModeFlag
 from cli.output import Code, ending, stop
-from cli.settings import Settings
+from cli.settings import Settings, load
 from gateway.server import serve
 from lab.connected import ConnectedParts
 from lab.modes import Mode, roles, topology
 from lab.system import calling
 from store.document import Record
-from store.store import Store
+from store.mongo import MongoStore
 
 GATEWAY = "gateway"
 
@@ -48,11 +50,11 @@ def worker(
     host: Annotated[str, typer.Option(envvar="SAGA_GATEWAY_HOST", help="Where the gateway listens.")] = "127.0.0.1",
 ) -> None:
     """Run one worker of a mode, or the payment gateway, until SIGTERM or Ctrl-C."""
-    settings = Settings()
+    settings = load()
     honoured = settings.faults if faults is None else faults
     configure(settings.log_level, mode=mode, service=name)
     if name == GATEWAY:
-        _serve_gateway(settings, host, faults=honoured)
+        _serve_gateway(settings, host, faults=honoured, tied=tied)
         return
     names = list(roles(mode))
     if name not in names:
@@ -89,11 +91,14 @@ async def _work(mode: Mode, name: str, settings: Settings, *, faults: bool, tied
     log.info("stopped")
 
 
-async def _prepare(mode: Mode, name: str, parts: ConnectedParts, transport: Transport, store: Store, *, faults: bool) -> None:
+async def _prepare(
+    mode: Mode, name: str, parts: ConnectedParts, transport: Transport, store: MongoStore, *, faults: bool
+) -> None:
     """Furniture on the broker, and a note in the store that says whether failures injected with an order will act here."""
     await transport.open()
     await transport.declare(topology(mode))
     await store.open([])
+    await store.free_what_the_dead_hold()
     await store.put([Record("workers", name, 1, {"faults": faults, "started_at": parts.sources.now()})])
 
 
@@ -112,11 +117,23 @@ def _stop_on_signal(finish: Callable[[], None], *, tied: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, finish)
-    if tied:  # whoever started this holds the other end of stdin, and would have stopped it: it was killed
-        loop.add_reader(sys.stdin.fileno(), finish)
+    if tied:
+        _stop_when_orphaned()
 
 
-def _serve_gateway(settings: Settings, host: str, *, faults: bool) -> None:
+def _stop_when_orphaned() -> None:
+    """Whoever started this holds the other end of stdin and never writes: when it ends, they were killed."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="orphan-watch").start()
+
+
+def _serve_gateway(settings: Settings, host: str, *, faults: bool, tied: bool) -> None:
+    if tied:
+        _stop_when_orphaned()
     settings.gateway_books.parent.mkdir(parents=True, exist_ok=True)
     port = URL(settings.gateway_url).port or 80
     try:

@@ -24,6 +24,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, Generic
 
+import structlog
 from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import InsertOne, ReplaceOne
@@ -54,6 +55,8 @@ from store.store import (
     Work,
     WriteConflict,
 )
+
+log = structlog.get_logger()
 
 INBOX, OUTBOX = "inbox", "outbox"
 DAY_S = 24 * 3600
@@ -133,6 +136,17 @@ class MongoStore:
             for name in (INBOX, OUTBOX, *due_in):
                 await self._create(name)
             await self._index(due_in)
+
+    async def free_what_the_dead_hold(self) -> None:
+        """Abort transactions that a killed client left open: the server would keep their documents from everybody for a minute.
+
+        Only that client knew its session, so all sessions of this user are ended. Whoever is alive loses at most a transaction
+        that is then run again. A server that does not allow it is left alone."""
+        with _meaning(lost=StoreUnavailable):
+            try:
+                await self._connection.admin.command("killAllSessions", [])
+            except OperationFailure as error:
+                log.warning("orphans_not_freed", error=str(error)[:200])
 
     async def close(self) -> None:
         client, self._client = self._client, None

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from broker.codec import Origin, encode
-from broker.handler import Context, Documents, Handler, Outcome, ProtocolViolation
+from broker.handler import NOTHING, Context, Documents, Handler, Outcome, ProtocolViolation
 from broker.memory import MemoryBroker, MemoryTransport
 from broker.message import Command, Event
 from broker.role import Role, Service, Watch, as_it_is, topology_of
@@ -98,9 +98,10 @@ def _put_in(command: PutIn, found: Documents, context: Context) -> Outcome:
     return Outcome((till,), (WasPutIn(order_id=command.order_id, amount=command.amount),))
 
 
-def _wake(command: Woken, found: Documents, _: Context) -> Outcome:
+def _wake(command: Woken, found: Documents, context: Context) -> Outcome:
     till = found.get(Till, command.order_id)
-    assert till is not None
+    if till is None or till.due_at is None or till.due_at > context.now:
+        return NOTHING  # the watch may find a wait twice
     if till.how is How.WAITS_BADLY:
         raise ArithmeticError("woken badly")
     return Outcome((till.but(woken=till.woken + 1, due_at=None),), (WasPutIn(order_id=till.order_id, amount=0),))
@@ -207,7 +208,7 @@ class Stage:
     # --- what came of it --------------------------------------------------------------------------------------------------
 
     async def rest(self, patience_s: float = 120.0) -> None:
-        """Wait until nobody has anything to do and nothing is owed."""
+        """Wait until nobody has anything to do, nothing is owed and nobody waits for anything."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience_s
         while not self._is_quiet():
@@ -216,7 +217,7 @@ class Stage:
             await asyncio.sleep(0.05)
 
     def _is_quiet(self) -> bool:
-        owed = any(database.outbox for database in self.databases.values())
+        owed = any(database.outbox or any(database.waiting.values()) for database in self.databases.values())
         return not owed and self.broker.unfinished() == 0 and all(worker.idle for worker in self.tasks)
 
     def _raise_what_failed(self) -> None:
@@ -233,7 +234,7 @@ class Stage:
             self._raise_what_failed()
             assert loop.time() < deadline, f"waited {patience_s} s in vain until {what}"
             turns += 1
-            await asyncio.sleep(0 if turns % 50 else 0.001)
+            await asyncio.sleep(0 if turns % 50 else 0.005)
 
     async def tills(self) -> dict[str, Till]:
         return {record.document_id: Till.from_body(record.body) for record in await self.store("till").find("tills")}

@@ -33,24 +33,34 @@ class Interceptor:
         self.fault, self.word, self.times = fault, word, times
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection both ways until either side ends it."""
+        """Carry one connection both ways until either side ends it, or the test does."""
         task = asyncio.current_task()
         assert task is not None
         self._conversations.add(task)
         # Cancelled at the end of the test: no news to the loop, which would log it.
         with suppress(ConnectionError, asyncio.CancelledError):
-            from_server, to_server = await asyncio.open_connection(*self._target)
-            lose = asyncio.Event()
-            ways = [self._requests(reader, to_server, lose), self._answers(from_server, writer, lose)]
-            carriers = [asyncio.ensure_future(way) for way in ways]
-            try:
-                await asyncio.wait(carriers, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for carrier in carriers:
-                    carrier.cancel()
-                to_server.close()
-                writer.close()
+            async with _closed_after(writer):
+                from_server, to_server = await asyncio.open_connection(*self._target)
+                async with _closed_after(to_server):
+                    await self._carry(reader, to_server, from_server, writer)
         self._conversations.discard(task)
+
+    async def _carry(
+        self,
+        from_client: asyncio.StreamReader,
+        to_server: asyncio.StreamWriter,
+        from_server: asyncio.StreamReader,
+        to_client: asyncio.StreamWriter,
+    ) -> None:
+        lose = asyncio.Event()
+        ways = self._requests(from_client, to_server, lose), self._answers(from_server, to_client, lose)
+        carriers = [asyncio.create_task(way) for way in ways]
+        try:
+            await asyncio.wait(carriers, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for carrier in carriers:
+                carrier.cancel()
+            await asyncio.gather(*carriers, return_exceptions=True)
 
     async def _requests(self, client: asyncio.StreamReader, server: asyncio.StreamWriter, lose: asyncio.Event) -> None:
         while data := await client.read(65536):
@@ -76,6 +86,16 @@ class Interceptor:
         for conversation in self._conversations:
             conversation.cancel()
         await asyncio.gather(*self._conversations, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _closed_after(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        writer.transport.abort()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @asynccontextmanager

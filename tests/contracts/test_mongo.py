@@ -5,7 +5,7 @@ store says OutcomeUnknown. The faults come from the server itself (its `failComm
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,15 +47,33 @@ async def line(mongo_url: str) -> AsyncIterator[Interceptor]:
 async def connect(mongo_url: str, database: str) -> AsyncIterator[Connect]:
     """Opens a store on this test's database, by another URL or with other options when given."""
     opened: list[MongoStore] = []
+    sessions: list[Mapping[str, Any]] = []
 
     async def another(url: str = mongo_url, **options: Any) -> MongoStore:
         opened.append(MongoStore(url, database, **options))
         await opened[-1].open([ORDERS])
+        record_sessions(opened[-1], sessions)
         return opened[-1]
 
     yield another
     for store in opened:
         await store.close()
+    # A transaction whose commit the server never heard stands open for a minute, and dropping the database would wait for it.
+    if sessions:
+        servers.ask(mongo_url, {"killSessions": sessions})
+
+
+def record_sessions(store: MongoStore, sessions: list[Mapping[str, Any]]) -> None:
+    """Note the id of every session that the store starts from now on."""
+    client = store._connection
+    start_session = client.start_session
+
+    async def recorded() -> AsyncIOMotorClientSession:
+        session = await start_session()
+        sessions.append(session.delegate.session_id)
+        return session
+
+    vars(client)["start_session"] = recorded
 
 
 def through(line: Interceptor) -> str:

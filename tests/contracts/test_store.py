@@ -438,6 +438,14 @@ async def test_ids_that_no_database_takes_are_refused(store: Store, changes: Cha
     assert await is_empty(store)
 
 
+async def test_a_commit_that_was_refused_stands_in_nobodys_way(connect: Connect) -> None:
+    first, second = await connect(), await connect()
+    with pytest.raises(DataRefused):  # on a real server after the document was written, by what comes last
+        await commit(first, order(), outbox=[OutboxRow("\ud800", 1.0, b"")])
+    await commit(second, order(state="free"))
+    assert await first.find(ORDERS) == [order(state="free")]
+
+
 # --- waits, the outbox, and what people ask -----------------------------------------------------------------------------------
 
 

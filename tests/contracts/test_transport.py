@@ -42,16 +42,16 @@ async def hear(world: World, client: Transport, worker: str, prefetch: int = 100
 async def test_a_command_reaches_its_recipient_only(world: World, client: Transport) -> None:
     stock, money = await hear(world, client, "stock"), await hear(world, client, "money")
     assert await client.publish([world.command("stock", "reserve"), world.command("money", "pay")]) == [CONFIRMED] * 2
-    await stock.count(1)
-    await money.count(1)
+    await stock.reach(1)
+    await money.reach(1)
     assert (stock.bodies, money.bodies) == ([b"reserve"], [b"pay"])
 
 
 async def test_an_event_reaches_each_listener_once(world: World, client: Transport) -> None:
     stock, money = await hear(world, client, "stock"), await hear(world, client, "money")
     await client.publish([world.event("order.Placed", "1"), world.event("stock.Reserved", "2"), world.event("order.Placed", "3")])
-    await money.count(3)
-    await stock.count(2)
+    await money.reach(3)
+    await stock.reach(2)
     assert (stock.bodies, money.bodies) == ([b"1", b"3"], [b"1", b"2", b"3"])
 
 
@@ -59,7 +59,7 @@ async def test_messages_of_one_queue_keep_their_order(world: World, client: Tran
     stock = await hear(world, client, "stock")
     for start in range(0, 300, 60):
         await client.publish([world.command("stock", str(number)) for number in range(start, start + 60)])
-    await stock.count(300)
+    await stock.reach(300)
     assert stock.bodies == [str(number).encode() for number in range(300)]
 
 
@@ -79,7 +79,7 @@ async def test_properties_headers_and_body_arrive_as_they_were_sent(world: World
     stock = await hear(world, client, "stock")
     address = world.command("stock").address
     await client.publish([Outgoing(address, full), Outgoing(address, Wire(b""))])
-    await stock.count(2)
+    await stock.reach(2)
     assert stock[0].wire == full
     assert stock[1].wire == Wire(b"")
 
@@ -88,9 +88,16 @@ async def test_headers_that_amqp_has_no_type_for_travel_as_text_or_not_at_all_bu
     world: World, client: Transport
 ) -> None:
     stock = await hear(world, client, "stock")
-    odd = {"none": None, "table": {"deep": {"er": [None, {"x": b"\xff"}]}}, "big": 2**70, "set": {1}, "text": "\ud800", "k" * 300: 1}
+    odd = {
+        "none": None,
+        "table": {"deep": {"er": [None, {"x": b"\xff"}]}},
+        "big": 2**70,
+        "set": {1},
+        "text": "\ud800",
+        "k" * 300: 1,
+    }
     assert await client.publish([world.command("stock", headers=odd), world.command("stock", "next")]) == [CONFIRMED] * 2
-    await stock.count(2)
+    await stock.reach(2)
     assert stock[0].wire.headers["table"] == {"deep": {"er": [None, {"x": b"\xff"}]}}
 
 
@@ -148,8 +155,8 @@ async def test_two_clients_publish_at_the_same_time_without_disturbing_each_othe
         results = await asyncio.gather(*[who.publish(batch) for batch in batches])
         return [receipt for receipts in results for receipt in receipts]
 
-    receipts = await asyncio.gather(publish(client, "a"), publish(other, "b"))
-    assert receipts == [[CONFIRMED] * 500] * 2
+    receipts_a, receipts_b = await asyncio.gather(publish(client, "a"), publish(other, "b"))
+    assert receipts_a == receipts_b == [CONFIRMED] * 500
     await until(lambda: len(stock) == 1000, "all have arrived")
     assert len(set(stock.bodies)) == 1000
 
@@ -172,7 +179,7 @@ async def confirmed(client: Transport, outgoing: Outgoing) -> bool:
 async def test_no_more_than_the_prefetch_is_handed_over_unsettled(world: World, client: Transport) -> None:
     await client.publish([world.command("stock", str(number)) for number in range(20)])
     stock = await hear(world, client, "stock", prefetch=5)
-    await stock.count(5)
+    await stock.reach(5)
     await world.depth("stock", 15)
     assert len(stock) == 5
     await client.ack(stock[:3])
@@ -185,12 +192,12 @@ async def test_acknowledging_settles_everything_handed_over_before(world: World,
     other = await world.client()
     stock = await hear(world, other, "stock")
     await client.publish([world.command("stock", str(number)) for number in range(10)])
-    await stock.count(10)
+    await stock.reach(10)
     await other.ack([stock[6]])
     await other.close()
     await world.depth("stock", 3)
     again = await hear(world, client, "stock")
-    await again.count(3)
+    await again.reach(3)
     assert again.bodies == [b"7", b"8", b"9"]
 
 
@@ -198,11 +205,11 @@ async def test_what_was_not_settled_comes_again_flagged_when_its_consumer_closes
     other = await world.client()
     stock = await hear(world, other, "stock")
     await client.publish([world.command("stock", "1"), world.command("stock", "2")])
-    await stock.count(2)
+    await stock.reach(2)
     assert [delivery.redelivered for delivery in stock] == [False, False]
     await other.close()
     again = await hear(world, client, "stock")
-    await again.count(2)
+    await again.reach(2)
     assert again.bodies == [b"1", b"2"]
     assert [delivery.redelivered for delivery in again] == [True, True]
 
@@ -211,7 +218,7 @@ async def test_what_is_requeued_too_often_becomes_a_dead_letter(world: World, cl
     stock = await hear(world, client, "stock")
     await client.publish([world.command("stock", "poison", message_id="p")])
     for delivered in range(1, world.topology.delivery_limit + 2):
-        await stock.count(delivered)
+        await stock.reach(delivered)
         assert stock[-1].redelivered == (delivered > 1)
         await client.requeue([stock[-1]])
     await world.depth("stock.dead", 1)
@@ -226,21 +233,21 @@ async def test_a_dead_letter_of_the_delivery_limit_survives_a_redrive_and_a_retr
     stock = await hear(world, client, "stock")
     await client.publish([world.command("stock", "poison")])
     for delivered in range(1, world.topology.delivery_limit + 2):
-        await stock.count(delivered)
+        await stock.reach(delivered)
         await client.requeue([stock[-1]])
     await world.depth("stock.dead", 1)
     (dead,) = await client.get(dead_queue(world.queue("stock")), 1)
     assert await client.publish([Outgoing(world.topology.retry_address("stock", 0), dead)]) == [CONFIRMED]
-    await stock.count(world.topology.delivery_limit + 2)
+    await stock.reach(world.topology.delivery_limit + 2)
     assert stock[-1].wire.body == b"poison"
 
 
 async def test_requeueing_one_leaves_the_others_unsettled(world: World, client: Transport) -> None:
     stock = await hear(world, client, "stock")
     await client.publish([world.command("stock", str(number)) for number in range(3)])
-    await stock.count(3)
+    await stock.reach(3)
     await client.requeue([stock[1]])
-    await stock.count(4)
+    await stock.reach(4)
     assert stock.bodies[3] == b"1"
     await client.ack([stock[0], stock[2]])
     await client.ack([stock[3]])
@@ -254,11 +261,11 @@ async def test_only_one_consumer_of_a_single_active_queue_gets_deliveries(world:
     one = await hear(world, first, "turns")
     two = await hear(world, await world.client(), "turns")
     await client.publish([world.command("turns", str(number)) for number in range(20)])
-    await one.count(20)
+    await one.reach(20)
     assert not two
     await first.ack(one[:10])
     await first.close()
-    await two.count(10)
+    await two.reach(10)
     assert two.bodies == [str(number).encode() for number in range(10, 20)]
 
 
@@ -266,15 +273,15 @@ async def test_two_consumers_of_a_shared_queue_both_get_deliveries(world: World,
     one = await hear(world, client, "stock", prefetch=5)
     two = await hear(world, await world.client(), "stock", prefetch=5)
     await client.publish([world.command("stock", str(number)) for number in range(20)])
-    await one.count(5)
-    await two.count(5)
+    await one.reach(5)
+    await two.reach(5)
     assert not set(one.bodies) & set(two.bodies)
 
 
 async def test_after_cancel_nothing_comes_but_what_came_may_be_settled(world: World, client: Transport) -> None:
     stock = await hear(world, client, "stock", prefetch=2)
     await client.publish([world.command("stock", str(number)) for number in range(4)])
-    await stock.count(2)
+    await stock.reach(2)
     await client.cancel()
     await client.ack(stock)
     await client.publish([world.command("stock", "4")])
@@ -340,15 +347,14 @@ async def test_purging_empties_every_queue(world: World, client: Transport) -> N
 
 
 async def test_a_subscription_hears_the_events_that_match_its_patterns(world: World, client: Transport) -> None:
-    heard: dict[str, list[bytes]] = {}
-    for pattern in ("*.Placed", "order.#", "#", "order", "stock.Reserved", "*.*.*"):
-        await client.subscribe(world.topology, [pattern], lambda wire, to=heard.setdefault(pattern, []): to.append(wire.body))  # type: ignore[misc]
-    await client.subscribe(world.topology, ["order.*", "*.Placed"], lambda wire: heard.setdefault("both", []).append(wire.body))
+    subscriptions = {pattern: [pattern] for pattern in ("*.Placed", "order.#", "#", "order", "stock.Reserved", "*.*.*")}
+    subscriptions["both"] = ["order.*", "*.Placed"]
+    heard: dict[str, list[bytes]] = {name: [] for name in subscriptions}
+    for name, patterns in subscriptions.items():
+        await client.subscribe(world.topology, patterns, lambda wire, name=name: heard[name].append(wire.body))  # type: ignore[misc]
     names = ("order.Placed", "stock.Reserved", "order", "order.Placed.again")
     assert await client.publish([world.event(name, name) for name in names]) == [CONFIRMED] * 4
-    await until(lambda: len(heard["#"]) == 4, "the last subscription has heard all")
-    await until(lambda: "both" in heard and len(heard["*.*.*"]) == 1, "the others too")
-    assert heard == {
+    expected = {
         "*.Placed": [b"order.Placed"],
         "order.#": [b"order.Placed", b"order", b"order.Placed.again"],
         "#": [name.encode() for name in names],
@@ -357,6 +363,8 @@ async def test_a_subscription_hears_the_events_that_match_its_patterns(world: Wo
         "*.*.*": [b"order.Placed.again"],
         "both": [b"order.Placed"],  # two patterns match, one message
     }
+    await until(lambda: sum(map(len, heard.values())) >= sum(map(len, expected.values())), "all have heard what they should")
+    assert heard == expected
 
 
 async def test_a_subscription_takes_nothing_from_the_workers(world: World, client: Transport) -> None:
@@ -364,7 +372,7 @@ async def test_a_subscription_takes_nothing_from_the_workers(world: World, clien
     await (await world.client()).subscribe(world.topology, ["#"], heard.append)
     stock = await hear(world, client, "stock")
     await client.publish([world.event("order.Placed")])
-    await stock.count(1)
+    await stock.reach(1)
     await until(lambda: len(heard) == 1, "the subscription heard it too")
 
 
@@ -383,10 +391,10 @@ async def test_publishing_while_the_connection_is_cut_is_in_doubt_and_later_work
 async def test_a_consumer_comes_back_after_its_connection_was_lost(world: World, client: Transport) -> None:
     stock = await hear(world, client, "stock")
     await client.publish([world.command("stock", "unsettled")])
-    await stock.count(1)
+    await stock.reach(1)
     world.cut()
     world.restore()
-    await stock.count(2)
+    await stock.reach(2)
     assert [(delivery.wire.body, delivery.redelivered) for delivery in stock] == [(b"unsettled", False), (b"unsettled", True)]
     await until(lambda: confirmed(client, world.command("stock", "new")), "publishing works again")
     await until(lambda: b"new" in stock.bodies, "the consumer hears what is new")
@@ -395,15 +403,15 @@ async def test_a_consumer_comes_back_after_its_connection_was_lost(world: World,
 async def test_settling_what_a_lost_connection_delivered_is_ignored(world: World, client: Transport) -> None:
     stock = await hear(world, client, "stock")
     await client.publish([world.command("stock", "1"), world.command("stock", "2")])
-    await stock.count(2)
+    await stock.reach(2)
     world.cut()
     await client.ack(stock[:1])
     await client.requeue(stock[1:2])
     world.restore()
-    await stock.count(4)
+    await stock.reach(4)
     await client.ack(stock[:2])  # the old ones again, now that there is a new connection: not the new ones' tags
     await client.requeue(stock[2:])
-    await stock.count(6)
+    await stock.reach(6)
     assert stock.bodies == [b"1", b"2"] * 3
 
 

@@ -36,7 +36,7 @@ class Heard(list[Delivery]):
     def bodies(self) -> list[bytes]:
         return [delivery.wire.body for delivery in self]
 
-    async def count(self, expected: int) -> None:
+    async def reach(self, expected: int) -> None:
         """Wait until so many have come; more than expected is an error."""
         await until(lambda: len(self) >= expected, f"{expected} deliveries have come")
         assert len(self) == expected, self.bodies

@@ -88,7 +88,7 @@ async def test_1_a_message_that_kills_its_consumer_becomes_a_dead_letter(site: S
     await client.consume(site.stock, 1, stock)
     await site.direct.publish([site.command("poison")])
     for delivered in range(1, site.topology.delivery_limit + 2):
-        await stock.count(delivered)
+        await stock.reach(delivered)
         site.proxy.reset()
     await site.depth(dead_queue(site.stock), 1)
     assert len(stock) == site.topology.delivery_limit + 1
@@ -111,7 +111,7 @@ async def test_2_the_delivery_limit_punishes_the_neighbours_of_a_poison_message(
     await client.consume(site.stock, 10, stock)
     await site.direct.publish([site.command(str(number)) for number in range(10)])
     for delivered in range(1, site.topology.delivery_limit + 2):
-        await stock.count(10 * delivered)
+        await stock.reach(10 * delivered)
         site.proxy.reset()
     await site.depth(dead_queue(site.stock), 10)
 
@@ -169,11 +169,13 @@ async def test_4_a_publish_in_doubt_may_have_succeeded_and_its_late_confirm_goes
     site.proxy.thaw()
     batch = [site.command("next"), site.command(worker="nobody"), site.command("last")]
     assert await client.publish(batch) == [CONFIRMED, Receipt.UNROUTABLE, CONFIRMED]
-    await stock.count(3)
+    await stock.reach(3)
     assert stock.bodies == [b"in doubt", b"next", b"last"]
 
 
-async def test_5_during_an_outage_a_publish_waits_a_little_instead_of_failing_at_once(site: Site, client: RabbitTransport) -> None:
+async def test_5_during_an_outage_a_publish_waits_a_little_instead_of_failing_at_once(
+    site: Site, client: RabbitTransport
+) -> None:
     site.proxy.cut()
     loop = asyncio.get_running_loop()
     await client.publish([site.command()])  # notices the loss
@@ -215,10 +217,10 @@ async def test_6_a_sink_that_raises_does_not_leave_its_delivery_unsettled_for_ev
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     await client.consume(site.stock, 1, sink)
     await site.direct.publish([site.command("1"), site.command("2")])
-    await stock.count(2)
+    await stock.reach(2)
     assert stock[1].redelivered
     await client.ack([stock[1]])
-    await stock.count(3)
+    await stock.reach(3)
     assert stock.bodies == [b"1", b"1", b"2"]
     assert [type(context["exception"]) for context in errors] == [LookupError]  # loudly
 
@@ -234,7 +236,7 @@ async def test_7_acknowledgements_go_on_while_the_publishing_connection_is_block
     assert await client.publish([site.command("blocked")]) == [UNKNOWN]
     await site.direct.publish([site.command(str(number)) for number in range(3)])
     for delivered in range(1, 4):
-        await stock.count(delivered)
+        await stock.reach(delivered)
         await client.ack(stock[-1:])
     await site.depth(site.stock, 0)
 
@@ -244,34 +246,39 @@ async def test_7_a_blocked_connection_is_not_written_full_however_often_it_is_tr
     await client.open()
     site.proxy.freeze(only=0)
     batch = [site.command(b"x" * 50_000)] * 20
-    for _ in range(20):
+    for _ in range(10):
         assert await client.publish(batch) == [UNKNOWN] * 20
     session = client._out.session
     assert session is not None
     assert session.writer.transport.get_write_buffer_size() < 2 * 20 * 50_000
+    site.proxy.thaw()
     await client.close()
 
 
 async def test_8_a_channel_closed_by_the_broker_brings_the_consumer_back(site: Site, client: RabbitTransport) -> None:
-    """The broker closes a channel that keeps a delivery unsettled too long. Here it has another reason: a tag it never gave out."""
+    """The broker closes a channel that keeps a delivery unsettled too long. Here the reason is a tag that it never gave out."""
     stock = Heard()
     await client.consume(site.stock, 10, stock)
     await site.direct.publish([site.command("1")])
-    await stock.count(1)
+    await stock.reach(1)
     channel = stock[0].channel
     assert channel is not None
     await client.ack([Delivery(Wire(b""), redelivered=False, tag=999, channel=channel)])
-    await stock.count(2)
+    await stock.reach(2)
     assert stock[1].redelivered
 
 
 async def test_8_a_consumer_whose_queue_was_deleted_comes_back_with_the_queue(site: Site, client: RabbitTransport) -> None:
+    """But if that is at once, RabbitMQ 3.10 may forget to tell the consumer: so purge rather than delete and declare."""
     stock = Heard()
     await client.consume(site.stock, 10, stock)
+    session = client._in.session
+    assert session is not None
     await site.direct.delete(site.topology)
+    await until(session.ended.done, "the consumer was told")
     await site.direct.declare(site.topology)
     await site.direct.publish([site.command("1")])
-    await stock.count(1)
+    await stock.reach(1)
 
 
 # --- 9: delays ------------------------------------------------------------------------------------------------------------
@@ -282,7 +289,7 @@ async def test_9_a_short_wait_does_not_stand_behind_a_long_one(site: Site, clien
     await client.consume(site.stock, 10, stock)
     long, short = (Outgoing(site.topology.retry_address("stock", level), message(str(level))) for level in (3, 0))
     assert await client.publish([long, short]) == [CONFIRMED] * 2
-    await stock.count(1)
+    await stock.reach(1)
     assert stock.bodies == [b"0"]
 
 
@@ -291,7 +298,7 @@ async def test_9_a_delay_beyond_the_level_of_its_queue_is_cut_to_it(site: Site, 
     await client.consume(site.stock, 10, stock)
     address = site.topology.retry_address("stock", 0)
     await client.publish([Outgoing(address, message("1"), delay_s=3600), Outgoing(address, message("2"), delay_s=0.0)])
-    await stock.count(2)
+    await stock.reach(2)
 
 
 # --- 10: permissions ------------------------------------------------------------------------------------------------------
@@ -326,9 +333,9 @@ async def test_10_a_worker_that_may_declare_nothing_can_consume_and_comes_back(
         await worker.open()
         await worker.consume(site.stock, 10, stock)
         await site.direct.publish([site.command("1")])
-        await stock.count(1)
+        await stock.reach(1)
         site.proxy.reset()
-        await stock.count(2)
+        await stock.reach(2)
         with pytest.raises(UnsafeTopology, match="no permission"):
             await worker.declare(Topology(f"{site.topology.prefix}x", ()))
         await worker.close()
@@ -343,12 +350,12 @@ async def test_11_a_consumer_survives_garbage_collection_and_then_a_lost_connect
     await client.subscribe(site.topology, ["#"], heard.append)
     gc.collect()
     await site.direct.publish([site.command("1")])
-    await stock.count(1)
+    await stock.reach(1)
     site.proxy.reset()
-    await stock.count(2)
+    await stock.reach(2)
     gc.collect()
     await site.direct.publish([site.command("2")])
-    await stock.count(3)
+    await stock.reach(3)
 
 
 def test_11_aio_pika_has_the_version_that_this_was_tried_with() -> None:
@@ -396,12 +403,14 @@ def publish_raw(client: RabbitTransport, outgoing: Outgoing, header: bytes) -> N
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
-async def test_garbage_in_the_properties_is_handed_over_and_can_be_put_aside(site: Site, client: RabbitTransport, kind: str) -> None:
+async def test_garbage_in_the_properties_is_handed_over_and_can_be_put_aside(
+    site: Site, client: RabbitTransport, kind: str
+) -> None:
     stock = Heard()
     await client.consume(site.stock, 10, stock)
     publish_raw(client, site.command(), GARBAGE[kind])
     assert await client.publish([site.command("after")]) == [CONFIRMED]
-    await stock.count(2)
+    await stock.reach(2)
     assert site.proxy.accepted == 2  # nothing was reconnected
     assert stock[1].wire.body == b"after"
     aside = Outgoing(site.topology.dead_address("stock"), stock[0].wire)
@@ -441,7 +450,7 @@ async def test_a_broker_that_never_answers_is_given_up_in_time(site: Site) -> No
 
 async def test_a_wrong_password_is_called_one(site: Site) -> None:
     client = RabbitTransport(str(URL(site.url).with_password("wr0ng")), "trap test")
-    with pytest.raises(TransportUnavailable, match="refused the user name or password.*ACCESS_REFUSED") as refused:
+    with pytest.raises(TransportUnavailable, match=r"refused the user name or password.*ACCESS_REFUSED") as refused:
         await client.open()
     assert "wr0ng" not in str(refused.value)
 

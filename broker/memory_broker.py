@@ -1,0 +1,157 @@
+"""The state of the in-memory broker, shared by its clients: exchanges, queues and bindings by name.
+
+Room: broker/. What a test, the demo or a simulation asks of a broker is here too: its dead letters, what is unfinished, every
+message as it flows, and an outage.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol
+
+from broker import furniture
+from broker.memory_queues import Choose, Consumer, DelayQueue, Exchange, Queue, Target
+from broker.properties import BROKERS_OWN
+from broker.topology import RETRY_LEVELS_S, Topology, WorkQueue, dead_queue, queue_of, retry_queue
+from broker.transport import Outgoing, Receipt, UnsafeTopology, Wire
+
+
+class Client(Protocol):
+    """What the broker asks of its clients."""
+
+    @property
+    def consumers(self) -> list[Consumer]:
+        """Those that have or may get deliveries."""
+
+    def cut(self) -> None:
+        """The connection is lost."""
+
+    def restore(self) -> None:
+        """The connection is back."""
+
+    def resume(self) -> None:
+        """There may be something to consume that was not there before."""
+
+    def orphan(self, queue: Queue | DelayQueue) -> None:
+        """A queue was deleted."""
+
+
+class MemoryBroker:
+    """Exchanges, queues and bindings, shared by any number of `MemoryTransport`s on one event loop.
+
+    `choose` says which of the waiting messages of a queue goes next; without it, the oldest. Functions in `on_publish` see every
+    message that reaches the broker, commands and retries included."""
+
+    def __init__(self, choose: Choose | None = None) -> None:
+        self.on_publish: list[Callable[[Outgoing], None]] = []
+        self.running = True
+        self.clients: list[Client] = []
+        self._choose = choose
+        self._exchanges: dict[str, Exchange] = {}
+        self._queues: dict[str, Queue | DelayQueue] = {}
+        self._prefixes: list[str] = []
+
+    # --- for tests, demo and simulation -----------------------------------------------------------------------------------
+
+    def dead_letters(self, worker: str) -> list[Wire]:
+        """The dead letters of a worker, oldest first, under every prefix declared here."""
+        queues = (self._queues.get(dead_queue(queue_of(prefix, worker))) for prefix in self._prefixes)
+        return [wire for queue in queues if queue is not None for wire in wires(queue)]
+
+    def unfinished(self) -> int:
+        """How many messages somebody still has to handle: waiting, delayed or unsettled; dead letters not counted."""
+        alive = [queue for queue in self._queues.values() if not (isinstance(queue, Queue) and queue.is_dead_letters)]
+        consumers = [consumer for client in self.clients for consumer in client.consumers]
+        return sum(len(queue) for queue in alive) + sum(consumer.unsettled for consumer in consumers)
+
+    def stop(self) -> None:
+        """The broker goes down: every connection is cut, nobody can connect. It keeps what it holds."""
+        self.running = False
+        for client in list(self.clients):
+            client.cut()
+
+    def start(self) -> None:
+        """The broker comes back, and with it every connection."""
+        self.running = True
+        for client in list(self.clients):
+            client.restore()
+
+    # --- for the transport ------------------------------------------------------------------------------------------------
+
+    def declare(self, topology: Topology) -> None:
+        for name, kind in furniture.exchanges(topology).items():
+            self._exchanges.setdefault(name, Exchange(kind))
+        for work in topology.queues:
+            self._declare_queues(topology, work)
+        for spec in furniture.queues(topology):
+            for exchange, routing_key in spec.bindings:
+                self._exchanges[exchange].bind(routing_key, self._queues[spec.name])
+        if topology.prefix not in self._prefixes:
+            self._prefixes.append(topology.prefix)
+        for client in self.clients:
+            client.resume()
+
+    def _declare_queues(self, topology: Topology, work: WorkQueue) -> None:
+        """A work queue with its dead letters and its delay queues. Raises UnsafeTopology if it is there with other options."""
+        name = queue_of(topology.prefix, work.worker)
+        there = self._queues.get(name)
+        if isinstance(there, Queue):
+            if (there.limit, there.single_active) != (topology.delivery_limit, work.single_active):
+                msg = f"queue {name} exists but was declared differently. Drain and delete it, or use another prefix"
+                raise UnsafeTopology(msg)
+            return
+        dead = Queue(limit=0, dead=None, single_active=False, choose=None)
+        queue = Queue(limit=topology.delivery_limit, dead=dead, single_active=work.single_active, choose=self._choose)
+        self._queues |= {name: queue, dead_queue(name): dead}
+        for level, level_s in enumerate(RETRY_LEVELS_S):
+            self._queues[retry_queue(name, level)] = DelayQueue(level_s, queue)
+
+    def delete(self, topology: Topology) -> None:
+        for name in topology.queue_names():
+            queue = self._queues.pop(name, None)
+            if queue is not None:
+                queue.clear()
+                for client in self.clients:
+                    client.orphan(queue)
+        for name in furniture.exchanges(topology):
+            self._exchanges.pop(name, None)
+        with suppress(ValueError):
+            self._prefixes.remove(topology.prefix)
+
+    def publish(self, outgoing: Outgoing) -> Receipt:
+        for hook in self.on_publish:
+            hook(outgoing)
+        address = outgoing.address
+        exchange = self._exchanges.get(address.exchange)
+        if exchange is None:
+            return Receipt.UNKNOWN  # as RabbitMQ does it: the channel is closed, and nobody knows
+        targets = exchange.route(address.routing_key)
+        wire = outgoing.wire
+        if not BROKERS_OWN.isdisjoint(wire.headers):
+            wire = replace(wire, headers={key: value for key, value in wire.headers.items() if key not in BROKERS_OWN})
+        for target in targets:
+            target.accept(wire, outgoing.delay_s)
+        return Receipt.CONFIRMED if targets or not address.mandatory else Receipt.UNROUTABLE
+
+    def exchange(self, name: str) -> Exchange:
+        exchange = self._exchanges.get(name)
+        if exchange is None:
+            msg = f"exchange {name} does not exist. Declare the topology first"
+            raise UnsafeTopology(msg)
+        return exchange
+
+    def queue(self, name: str) -> Queue | DelayQueue:
+        queue = self._queues.get(name)
+        if queue is None:
+            msg = f"queue {name} does not exist. Declare the topology first"
+            raise UnsafeTopology(msg)
+        return queue
+
+    def unbind(self, target: Target) -> None:
+        for exchange in self._exchanges.values():
+            exchange.unbind(target)
+
+
+def wires(queue: Queue | DelayQueue) -> Iterator[Wire]:
+    """What waits in a queue, oldest first."""
+    return iter(queue.wires()) if isinstance(queue, DelayQueue) else (stored.wire for stored in queue.waiting)

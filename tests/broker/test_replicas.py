@@ -1,0 +1,106 @@
+"""Two replicas of every worker side by side: every order ends once, and the books agree. Room: tests/broker/.
+
+Inventory's replicas take turns (single active consumer), the others share their queue; a write conflict is retried, never seen.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from broker.transport import Transport
+from lab.embedded import EmbeddedParts
+from lab.modes import Mode, roles
+from lab.run import Run
+from lab.system import System, set_up_stock
+from services.catalogue import Times
+from services.payment.domain import PaymentTimes
+from tests.broker.ports import Fence, fenced_transport
+from tests.flow import MODES, Servers, a_prefix, all_dead_letters, finish, in_memory, on_real_parts, replica_name, start_replica
+
+ORDERS = 100
+#: What every fifth order brings, and how it then ends.
+FAILURES = {"payment:declined": "payment_declined", "delivery:undeliverable": "undeliverable", "inventory:out_of_stock": "out_of_stock"}
+ENDS = {"COMPLETED": 40} | {f"REJECTED {reason}": 20 for reason in FAILURES.values()}
+#: A deadline and patience that no order of a short test meets.
+UNHURRIED = Times(deadline_s=60.0, payment=PaymentTimes(look_again_s=1.0, patience_s=30.0))
+
+
+async def hundred_orders(system: System, between: Callable[[int], Any] = lambda _: None) -> None:
+    """A hundred orders of five kinds, handled by two of each worker. `between` is called after each is placed."""
+    await set_up_stock(system.stores["inventory"], {"plenty": ORDERS})
+    for worker in roles(system.mode):
+        await start_replica(system, worker)
+    run = Run(system)
+    kinds = [(), (), *((failure,) for failure in FAILURES)]
+    for number in range(ORDERS):
+        await run.place({"plenty": 1}, *kinds[number % 5])
+        between(number)
+    await finish(run)
+    result = await run.result()
+    assert result.ends == ENDS
+    assert result.audit.ok, result.audit.findings
+    assert await all_dead_letters(system) == {}
+
+
+class CountingParts:
+    """`lab.system.Parts` in memory that counts the batches of each client."""
+
+    def __init__(self, mode: Mode) -> None:
+        self._parts = EmbeddedParts(mode)
+        self.fences: dict[str, list[Fence]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parts, name)
+
+    def transport(self, worker: str) -> Transport:
+        self.fences.setdefault(worker, []).append(Fence())
+        return fenced_transport(self._parts.transport(worker), self.fences[worker][-1])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_of_every_worker_end_a_hundred_orders_once(mode: Mode) -> None:
+    async def play(system: System) -> None:
+        await hundred_orders(system)
+        parts = system.parts
+        assert isinstance(parts, CountingParts)
+        for worker in roles(mode):
+            one, other = (fence.calls["ack"] for fence in parts.fences[worker])
+            if worker == "inventory":
+                assert (one > 0) and other == 0, "only one replica of inventory is active"
+            else:
+                assert one > 0, f"the first {worker} did nothing"
+                assert other > 0, f"the replica of {worker} did nothing"
+
+    in_memory(mode, play, CountingParts)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_replica_takes_over_from_one_that_stops(mode: Mode) -> None:
+    async def play(system: System) -> None:
+        await set_up_stock(system.stores["inventory"], {"plenty": ORDERS})
+        for worker in roles(mode):
+            await start_replica(system, worker)
+        run = Run(system)
+        for number in range(ORDERS):
+            await run.place({"plenty": 1})
+            if number == ORDERS // 2:
+                for worker in roles(mode):
+                    await system.stop(worker)
+        await finish(run)
+        assert set(system.running) == {replica_name(worker) for worker in roles(mode)}
+        result = await run.result()
+        assert result.ends == {"COMPLETED": ORDERS}
+        assert result.audit.ok, result.audit.findings
+
+    in_memory(mode, play)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("mode", MODES)
+def test_two_of_every_worker_end_a_hundred_orders_once_on_real_parts(
+    mode: Mode, rabbit_url: str, mongo_url: str, gateway_url: str
+) -> None:
+    real = Servers(rabbit_url, mongo_url, gateway_url)
+    with a_prefix(real, mode) as prefix:
+        on_real_parts(mode, real.parts(prefix, UNHURRIED), hundred_orders)

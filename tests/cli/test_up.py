@@ -1,0 +1,212 @@
+"""`saga up` and the commands that look at it, as a user types them, on real parts.
+
+Room: tests/. One mode is up at a time; its queues and databases are emptied and removed again.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.rabbit import RabbitTransport
+from lab.modes import Mode, database_of, roles, topology
+from tests import servers
+
+pytestmark = pytest.mark.real
+
+SAGA = [sys.executable, "-m", "cli"]
+BOTH = pytest.mark.parametrize("mode", list(Mode))
+
+
+@dataclass
+class Up:
+    """A running `saga up`, its environment, and the file its lines go to."""
+
+    mode: Mode
+    env: dict[str, str]
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def saga(self, *words: str, code: int = 0) -> Any:
+        """Run a command with --json; gives its document."""
+        said = self.run(*words, "--mode", self.mode, "--json")
+        assert said.returncode == code, f"{words}: exit {said.returncode}: {said.stderr}"
+        return json.loads(said.stdout) if said.stdout else None
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*SAGA, *words], capture_output=True, text=True, timeout=90, env=self.env, check=False)
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def children(self) -> dict[str, int]:
+        """Worker name -> pid."""
+        found = {}
+        for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            found[words[words.index("worker") + 1]] = int(pid)
+        return found
+
+
+def eventually(condition: Callable[[], bool], what: str, patience_s: float = 30.0) -> None:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {patience_s} s for {what}"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and was not yet waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def env(rabbit_url: str, mongo_url: str, tmp_path: Path) -> dict[str, str]:
+    return os.environ | {
+        "SAGA_BROKER_URL": rabbit_url,
+        "SAGA_STORE_URL": mongo_url,
+        "SAGA_GATEWAY_URL": f"http://127.0.0.1:{free_port()}",
+        "SAGA_GATEWAY_BOOKS": str(tmp_path / "books.db"),
+        "SAGA_DEADLINE_S": "6",
+        "SAGA_PATIENCE_S": "1.5",
+        "SAGA_LOOK_AGAIN_S": "0.4",
+        "SAGA_GATEWAY_TIMEOUT_S": "0.3",
+    }
+
+
+@contextmanager
+def up(mode: Mode, env: dict[str, str], log: Path, *flags: str) -> Iterator[Up]:
+    """`saga up`, ready; ended (if the test has not) and removed at the end."""
+    with log.open("wb") as out:
+        process = subprocess.Popen([*SAGA, "up", "--mode", mode, *flags], stdout=out, stderr=out, env=env)
+    running = Up(mode, env, process, log)
+    try:
+        eventually(lambda: '"ready"' in log.read_text() or process.poll() is not None, "saga up to be ready")
+        assert process.poll() is None, log.read_text()
+        running.saga("reset", "--yes")
+        yield running
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.fixture(autouse=True)
+async def removed(rabbit_url: str, mongo_url: str) -> Any:
+    """Whatever a test left on the broker and in the databases is gone after it."""
+    yield
+    transport = RabbitTransport(rabbit_url, "tests")
+    await transport.open()
+    for mode in Mode:
+        await transport.delete(topology(mode))
+        for worker in roles(mode):
+            servers.drop(mongo_url, database_of(mode, worker))
+    await transport.close()
+
+
+@BOTH
+def test_an_order_goes_its_way_and_every_command_tells_the_same_of_it(mode: Mode, env: dict[str, str], tmp_path: Path) -> None:
+    with up(mode, env, tmp_path / "log") as running:
+        assert running.saga("stock", "set", "book", "5")["stock"] == [{"sku": "book", "received": 5, "available": 5, "held": 0}]
+        placed = running.saga("order", "place", "book=2", "--wait")
+        assert (placed["state"], placed["reason"]) == ("COMPLETED", None)
+        shown = running.saga("order", "show", placed["order_id"])
+        assert shown == placed | {
+            "held": {"stock": {"book": 2}, "payment": "AUTHORIZED", "delivery": "SCHEDULED"},
+            "remains": [],
+        }
+        refused = running.saga("order", "place", "book", "--fail", "delivery:undeliverable", "--wait")
+        assert (refused["state"], refused["reason"]) == ("REJECTED", "undeliverable")
+        assert running.saga("order", "show", refused["order_id"])["held"] == {}
+        assert running.saga("order", "withdraw", placed["order_id"], "--wait") == placed
+        assert {order["order_id"] for order in running.saga("order", "list")["orders"]} == {
+            placed["order_id"],
+            refused["order_id"],
+        }
+        assert running.saga("stock", "show")["stock"] == [{"sku": "book", "received": 5, "available": 3, "held": 2}]
+        assert running.saga("audit") == {"mode": mode, "ok": True, "open": 0, "findings": []}
+        story = [event for event in running.events() if event.get("order_id") == refused["order_id"]]
+        assert {event["service"] for event in story} == set(roles(mode))
+        assert all(
+            event["mode"] == mode and event["message_id"] and event["type"] for event in story if event["event"] == "handled"
+        )
+
+
+@BOTH
+def test_a_worker_killed_in_a_storm_is_started_again_and_nothing_is_lost(mode: Mode, env: dict[str, str], tmp_path: Path) -> None:
+    with up(mode, env, tmp_path / "log") as running:
+        storm = subprocess.Popen(
+            [*SAGA, "storm", "--mode", mode, "--orders", "400", "--in-flight", "60", "--fail", "payment:declined=20%", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=env,
+        )
+        for victim in ("inventory", "payment"):
+            handled = len(running.events())
+            eventually(lambda handled=handled: len(running.events()) > handled + 200, "the storm to be under way")  # type: ignore[misc]
+            os.kill(running.children()[victim], signal.SIGKILL)
+        out, err = storm.communicate(timeout=90)
+        assert storm.returncode == 0, err
+        report = json.loads(out)
+        assert (report["ended"], report["unfinished"]) == (400, 0)
+        assert report["injected"] == report["observed"]
+        assert report["rejected"] == {"payment_declined": report["injected"]["payment:declined"]}
+        assert report["completed"] == 400 - report["injected"]["payment:declined"]
+        assert report["audit"] == {"ok": True, "findings": []}
+        restarted = [event["worker"] for event in running.events() if event["event"] == "worker_restarted"]
+        assert sorted(restarted) == ["inventory", "payment"]
+
+
+@BOTH
+def test_a_crash_injected_with_an_order_kills_a_real_worker_and_the_order_still_ends(
+    mode: Mode, env: dict[str, str], tmp_path: Path
+) -> None:
+    with up(mode, env, tmp_path / "log") as running:
+        running.saga("stock", "set", "book", "5")
+        placed = running.saga("order", "place", "book", "--fail", "inventory:crash", "--wait")
+        assert placed["state"] == "COMPLETED"
+        assert [event["exit_code"] for event in running.events() if event["event"] == "worker_restarted"] == [-signal.SIGKILL]
+
+
+def test_workers_without_faults_refuse_a_failure(env: dict[str, str], tmp_path: Path) -> None:
+    with up(Mode.CHOREOGRAPHY, env, tmp_path / "log", "--no-faults") as running:
+        said = running.run("order", "place", "book", "--fail", "payment:declined", "--mode", "choreography")
+        assert said.returncode == 2
+        assert "faults disabled" in said.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_everything_in_good_order(number: signal.Signals, code: int, env: dict[str, str], tmp_path: Path) -> None:
+    with up(Mode.CHOREOGRAPHY, env, tmp_path / "log") as running:
+        children = running.children()
+        assert set(children) == {"gateway", *roles(Mode.CHOREOGRAPHY)}
+        running.process.send_signal(number)
+        assert running.process.wait(12) == code
+        assert [name for name, pid in children.items() if alive(pid)] == []
+        assert "Traceback" not in running.log.read_text()
+
+
+def test_the_workers_do_not_outlive_a_killed_supervisor(env: dict[str, str], tmp_path: Path) -> None:
+    with up(Mode.CHOREOGRAPHY, env, tmp_path / "log") as running:
+        children = running.children()
+        running.process.kill()
+        running.process.wait(5)
+        eventually(lambda: not any(map(alive, children.values())), "the children to end", 15)

@@ -1,0 +1,141 @@
+"""`saga` where no server runs: the demo, the help, and what it says when something is wrong.
+
+Room: tests/. Every refusal is one sentence on stderr with its exit code, and never a traceback.
+"""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from cli.app import app
+from cli.reference import _names
+from lab.journeys import JOURNEYS, SHOWN
+
+COMMANDS = [name.split()[1:] for name in _names(app, "saga") if name != "saga"]
+LEAVES = [words for words in COMMANDS if words not in (["order"], ["stock"])]
+
+#: Ports of this machine where nothing listens.
+NOWHERE = {
+    "SAGA_BROKER_URL": "amqp://guest:guest@127.0.0.1:9/",
+    "SAGA_STORE_URL": "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300",
+    "SAGA_GATEWAY_URL": "http://127.0.0.1:9",
+    "PATH": "/usr/bin:/bin",
+}
+
+
+def saga(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *words], capture_output=True, text=True, timeout=60, env=NOWHERE, check=False
+    )
+
+
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+def test_every_command_has_help_with_an_example(words: list[str]) -> None:
+    said = saga(*words, "--help")
+    assert said.returncode == 0
+    assert f"Example: saga {' '.join(words)}" in said.stdout
+
+
+def test_the_version_is_told() -> None:
+    assert saga("--version").stdout == "saga 0.1.0\n"
+
+
+def test_the_demo_shows_every_kind_of_journey_in_both_modes_with_balanced_books() -> None:
+    said = saga("demo", "--json")
+    assert said.returncode == 0
+    assert said.stderr == ""
+    runs = json.loads(said.stdout)["runs"]
+    assert Counter(run["journey"] for run in runs) == dict.fromkeys(SHOWN, 2)
+    assert all(run["balanced"] for run in runs)
+    assert all(run["messages"] > 0 for run in runs)
+    by_name = {(run["journey"], run["mode"]): run for run in runs}
+    assert by_name["happy", "choreography"]["messages"] == 6
+    assert by_name["happy", "orchestrator"]["messages"] == 10
+    for mode in ("choreography", "orchestrator"):
+        assert by_name["last-unit", mode]["state"] == "1 COMPLETED, 19 REJECTED"
+        refused = by_name["undeliverable", mode]
+        assert (refused["state"], refused["reason"]) == ("REJECTED", "undeliverable")
+        assert refused["compensations"] == ["VoidPayment", "ReleaseStock"]
+
+
+@pytest.mark.parametrize("journey", [name for name in JOURNEYS if name not in SHOWN])
+def test_the_demo_shows_any_journey_by_name(journey: str) -> None:
+    said = saga("demo", "--journey", journey)
+    assert said.returncode == 0
+    assert said.stdout.count("books balance") == 2
+    assert "virtual time" in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["demo", "--journey", "to-the-moon"], "there is no journey"),
+        (["order", "place", "sku-001=none"], "is no order line"),
+        (["order", "place", "sku-001=0"], "is no order line"),
+        (["order", "place", "no.dots"], "is no order line"),
+        (["order", "place", "sku-001", "--fail", "payment"], "has no failure"),
+        (["order", "place", "sku-001", "--fail", "kitchen:fire"], "there is no service"),
+        (["order", "place", "sku-001", "--fail", "payment:late", "--fail", "payment:slow"], "one failure a service"),
+        (["order", "place", "sku-001", "--country", "Britain"], "is no country code"),
+        (["order", "place"], "Missing argument"),
+        (["order", "show", "not-an-id"], "is no order id"),
+        (["order", "withdraw", "not-an-id"], "is no order id"),
+        (["stock", "set", "a b", "1"], "is no SKU"),
+        (["stock", "set", "sku-001", "--", "-1"], "Invalid value"),
+        (["storm", "--fail", "payment:declined"], "SERVICE:FAILURE=PERCENT"),
+        (["storm", "--fail", "payment:declined=130%"], "SERVICE:FAILURE=PERCENT"),
+        (["storm", "--orders", "0"], "Invalid value"),
+        (["storm", "--mode", "both"], "Invalid value"),
+        (["reset"], "--yes"),
+        (["worker", "coordinator", "--mode", "choreography"], "there is no coordinator"),
+        (["worker", "kitchen"], "has no worker"),
+        (["fly"], "No such command"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_makes_no_sense_is_refused_with_a_reason_and_exit_code_2(words: list[str], why: str) -> None:
+    said = saga(*words)
+    assert said.returncode == 2
+    assert why in " ".join(said.stderr.replace("│", " ").split())
+    assert "Traceback" not in said.stderr + said.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["up"],
+        ["worker", "inventory"],
+        ["order", "place", "sku-001"],
+        ["order", "list"],
+        ["order", "show", "0190a0a0-0000-7000-8000-000000000000"],
+        ["order", "withdraw", "0190a0a0-0000-7000-8000-000000000000"],
+        ["storm", "--orders", "1"],
+        ["audit"],
+        ["stock", "show"],
+        ["stock", "set", "sku-001", "1"],
+        ["reset", "--yes"],
+    ],
+    ids=" ".join,
+)
+def test_a_server_that_is_not_there_is_said_in_one_sentence_with_exit_code_4(words: list[str]) -> None:
+    said = saga(*words)
+    assert said.returncode == 4, said.stderr
+    assert "Traceback" not in said.stderr + said.stdout
+    assert len([line for line in said.stderr.splitlines() if line.startswith("saga: ")]) == 1
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "cli", "audit"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=NOWHERE | {"SAGA_DEADLINE_S": "1"},
+        check=False,
+    )
+    assert said.returncode == 2
+    assert "must end well before the order's deadline" in said.stderr
+    assert "Traceback" not in said.stderr

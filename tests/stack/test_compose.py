@@ -1,0 +1,65 @@
+"""The container stack, as README has it: up in each mode, orders through it, audited, down.
+
+Room: tests/. Needs a Docker engine with compose, and images (from a registry or local); the names can be overridden by
+RABBITMQ_IMAGE, MONGO_IMAGE, PYTHON_IMAGE.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cli.reference import ROOT
+from lab.modes import Mode, roles
+from tests import servers
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+
+ENV = os.environ | {"COMPOSE_PROJECT_NAME": f"saga-test-{os.getpid()}", "SAGA_IMAGE": "saga:test"}
+
+
+def compose(mode: Mode, *words: str, timeout_s: float = 300) -> str:
+    said = subprocess.run(
+        ["docker", "compose", *words],
+        cwd=ROOT,
+        env=ENV | {"MODE": mode},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert said.returncode == 0, f"docker compose {' '.join(words)}: {said.stderr[-3000:]}"
+    return said.stdout
+
+
+def saga(mode: Mode, *words: str) -> Any:
+    return json.loads(compose(mode, "run", "--rm", "-T", "saga", *words, "--json"))
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[None]:
+    """An engine that has, or can get, what the stack needs. Whatever came up in a test goes down after all of them."""
+    try:
+        servers.engine_answers()
+    except servers.NoServer as reason:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing(f"no Docker engine: {reason}")
+    yield
+    compose(Mode.ORCHESTRATOR, "down", "--volumes", "--remove-orphans", "--timeout", "15")
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_stack_comes_up_takes_orders_fails_as_asked_and_its_books_balance(mode: Mode) -> None:
+    compose(mode, "up", "--build", "--wait", "--remove-orphans", "--timeout", "15")
+    running = set(compose(mode, "ps", "--services", "--status", "running").split())
+    assert running >= {"rabbitmq", "mongo", "gateway", *roles(mode)}
+    saga(mode, "stock", "set", "book", "5")
+    assert saga(mode, "order", "place", "book=2", "--wait")["state"] == "COMPLETED"
+    declined = saga(mode, "order", "place", "book", "--fail", "payment:declined", "--wait")
+    assert (declined["state"], declined["reason"]) == ("REJECTED", "payment_declined")
+    assert saga(mode, "audit") == {"mode": mode, "ok": True, "open": 0, "findings": []}
+    compose(mode, "down", "--volumes", "--remove-orphans", "--timeout", "15")
