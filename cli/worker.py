@@ -125,7 +125,8 @@ def _stop_when_orphaned() -> None:
     """Whoever started this holds the other end of stdin and never writes: when it ends, they were killed."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(sys.stdin.fileno(), 1024):  # not through sys.stdin, whose lock a shutdown would wait for
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True, name="orphan-watch").start()

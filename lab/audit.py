@@ -7,6 +7,7 @@ ended is judged for ended orders. An order that is still PENDING is counted as o
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from lab.snapshot import Snapshot
 from services.delivery.domain import DeliveryState
@@ -46,7 +47,7 @@ def audit(seen: Snapshot) -> Audit:
     return Audit(still_open, tuple(findings))
 
 
-def _ended(seen: Snapshot, state: OrderState) -> Iterator[tuple[str, Order]]:
+def _orders(seen: Snapshot, state: OrderState) -> Iterator[tuple[str, Order]]:
     return ((order_id, order) for order_id, order in seen.orders.items() if order.state is state)
 
 
@@ -63,11 +64,12 @@ def _held_is_reserved(seen: Snapshot) -> Iterator[str]:
     for reservation in seen.reservations.values():
         if reservation.state is ReservationState.HELD:
             held.update(reservation.quantities)
-    return (sku for sku, stock in seen.stock.items() if stock.held != held[sku])
+    shelf = {sku: stock.held for sku, stock in seen.stock.items()}
+    return (sku for sku in shelf.keys() | held.keys() if shelf.get(sku, 0) != held[sku])
 
 
 def _completed_holds_everything(seen: Snapshot) -> Iterator[str]:
-    for order_id, order in _ended(seen, OrderState.COMPLETED):
+    for order_id, order in _orders(seen, OrderState.COMPLETED):
         reservation, payment = seen.reservations.get(order_id), seen.payments.get(order_id)
         delivery, booked = seen.deliveries.get(order_id), seen.books.get(order_id)
         total = order.details.total_cents if order.details else None
@@ -88,7 +90,8 @@ def _completed_holds_everything(seen: Snapshot) -> Iterator[str]:
 
 
 def _rejected_holds_nothing(seen: Snapshot) -> Iterator[str]:
-    for order_id, _ in _ended(seen, OrderState.REJECTED):
+    """Nor does an order that was withdrawn and never placed: nobody was ever asked for it."""
+    for order_id, _ in chain(_orders(seen, OrderState.REJECTED), _orders(seen, OrderState.TOMBSTONE)):
         reservation, payment = seen.reservations.get(order_id), seen.payments.get(order_id)
         delivery, booked = seen.deliveries.get(order_id), seen.books.get(order_id)
         if (
@@ -103,7 +106,7 @@ def _rejected_holds_nothing(seen: Snapshot) -> Iterator[str]:
 def _rejected_says_why(seen: Snapshot) -> Iterator[str]:
     return (
         order_id
-        for order_id, order in _ended(seen, OrderState.REJECTED)
+        for order_id, order in _orders(seen, OrderState.REJECTED)
         if order.reason is None or (order.withdrawn and order.reason is not order.withdrawn)
     )
 

@@ -102,8 +102,8 @@ class System:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for name in list(self.running):
-            await self.stop(name)
+        while self.running:
+            await self.stop(next(iter(self.running)))
         for store in self.stores.values():
             await store.close()
         await self._door_transport.close()
@@ -123,23 +123,25 @@ class System:
             faults=True,
             die=_die,
         )
-        task = asyncio.create_task(self._supervise(name, worker), name=name)
+        task = asyncio.create_task(self._supervise(name, worker, gateway), name=name)
         self.running[name] = Running(worker, transport, gateway, task)
 
     async def stop(self, name: str) -> None:
         """Stop a worker in good order: it finishes its batch, the rest stays in its queue."""
-        running = self.running.pop(name)
-        running.worker.stop()
-        await running.task
-        await running.transport.close()
-        await running.gateway.close()
+        while name in self.running:  # one that crashed at this very moment has a successor
+            running = self.running.pop(name)
+            running.worker.stop()
+            await running.task
+            await running.transport.close()
+            await running.gateway.close()
 
-    async def _supervise(self, name: str, worker: Worker) -> None:
+    async def _supervise(self, name: str, worker: Worker, gateway: PaymentGateway) -> None:
         """Run the worker; if it is killed by an injected crash, start another in its place, as `saga up` does with processes."""
         try:
             await worker.run()
         except WorkerCrashed:
             await worker.transport.close()
+            await gateway.close()
             await self.start(name)
 
     async def until(self, condition: Callable[[], bool | Awaitable[bool]], what: str, *, timeout_s: float = 60.0) -> None:
@@ -156,7 +158,7 @@ class System:
             await asyncio.sleep(0.02)
 
     async def at_rest(self, *, timeout_s: float = 60.0) -> None:
-        """Wait until nothing moves: no message waits, nobody has anything in hand, no order or payment is open."""
+        """Wait until nothing moves: no message waits or is owed, nobody has anything in hand, no order or payment is open."""
         await self.until(self._is_quiet, "all to come to rest", timeout_s=timeout_s)
 
     async def waiting(self, worker: str) -> bool:
@@ -175,6 +177,9 @@ class System:
                 if not queue.endswith(".dead") and await self._door_transport.depth(queue):
                     return False
             await asyncio.sleep(0.02)
+        for running in list(self.running.values()):
+            if await running.worker.owes():
+                return False
         seen = await self.look()
         return not any(order.is_open for order in seen.orders.values()) and not any(p.due_at for p in seen.payments.values())
 
