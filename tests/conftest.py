@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
+import structlog
 
 from tests import servers
 from tests.gateway_process import gateway_url
@@ -18,6 +19,13 @@ __all__ = ["gateway_url"]  # a fixture of another file
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real: needs a real RabbitMQ or MongoDB server (see tests/servers.py)")
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_come() -> Iterator[None]:
+    """No test inherits another's log level."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What the tests of the flow share: one mode as a whole, run in memory on virtual time or on real parts, and looked at afterwards.
+"""What the tests of the flow share: one mode as a whole, run in memory on virtual time or on real parts, then looked at.
 
 Room: tests/. `in_memory` and `on_real_parts` run one program to its end and give what it gives. Real parts leave nothing behind:
 their queues, databases and gateway book are deleted whatever happens, because leaked quorum queues wedge a small RabbitMQ.
@@ -7,8 +7,8 @@ their queues, databases and gateway book are deleted whatever happens, because l
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ from broker.worker import Limits
 from lab.connected import ConnectedParts
 from lab.embedded import EmbeddedParts
 from lab.journeys import SHELF
-from lab.modes import SERVICES, Mode, database_of, roles
+from lab.modes import Mode, database_of, roles
 from lab.run import Run
 from lab.system import Parts, Running, System, set_up_stock
 from lab.virtual_time import run_virtually
@@ -42,7 +42,7 @@ REAL_PATIENCE_S = 40.0
 MODES = tuple(Mode)
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def quiet_logs() -> None:
     """Warnings and worse only: a line for every handled message would cost more than the message."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))

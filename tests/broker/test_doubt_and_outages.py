@@ -363,4 +363,3 @@ def test_an_outage_between_commit_and_publish_leaves_it_to_the_relay() -> None:
         assert await stage.times("ledger") == {1: 10}
 
     on_stage(scene)
-

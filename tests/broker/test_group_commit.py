@@ -7,9 +7,10 @@ import pytest
 from broker.topology import queue_of
 from broker.transport import Outgoing, Receipt
 from broker.worker import Limits
-from tests.broker.ports import Fence, FailingStore, fenced_store, fenced_transport
+from tests.broker.ports import FailingStore, Fence, fenced_store, fenced_transport
 from tests.broker.toy import PREFIX, How, Stage, on_stage, type_names
 from tests.mischief import MischievousTransport
+
 
 def test_everything_that_is_here_is_committed_in_one_transaction_and_published_in_one_go() -> None:
     async def scene(stage: Stage) -> None:

@@ -1,0 +1,1 @@
+"""The speed table of the README, measured: our workers against the chains that a user would write first. `make bench`."""

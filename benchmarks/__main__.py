@@ -1,0 +1,98 @@
+"""`make bench`, or `python -m benchmarks`: measures the speed table and says which floors are met.
+
+Room: benchmarks/. Needs RabbitMQ (SAGA_BROKER_URL); brings its own database, unless SAGA_STORE_URL names one, and its own payment
+gateway. It resets the queues and databases of both modes, so it refuses to begin where something of theirs runs or waits.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from benchmarks.per_order import PerOrder, count
+from benchmarks.report import Report
+from benchmarks.rows import ROWS, Result, Scale, bare, measure, ours
+from benchmarks.servers import delete, look, serving
+from benchmarks.sides import Failed
+from broker.topology import aside_exchange, commands_exchange, events_exchange
+from cli.output import data, print_json
+from lab.modes import Mode, topology
+
+PER_ORDER = "per-order"
+NAMES = [*(row.name for row in ROWS), PER_ORDER]
+
+console = Console(stderr=True)
+
+
+def main(
+    row: Annotated[list[str] | None, typer.Option(help=f"Only these rows: {', '.join(NAMES)}.")] = None,
+    mode: Annotated[list[Mode] | None, typer.Option(help="Only this mode.")] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Alternating pairs for each row.")] = 5,
+    quick: Annotated[bool, typer.Option("--quick", help="One pair, few orders: does it work? Its figures mean nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    write: Annotated[Path | None, typer.Option(help="Also write the tables to this file, as Markdown.")] = None,
+) -> None:
+    """Measure our workers against the chains that a user would write first. The whole table takes about half an hour."""
+    unknown = set(row or ()) - set(NAMES)
+    if unknown:
+        _stop(2, f"there is no row {', '.join(sorted(unknown))}. There are {', '.join(NAMES)}.")
+    scale = Scale(1, quick=True) if quick else Scale(pairs)
+    try:
+        report = _measure_all(row or NAMES, list(mode or Mode), scale)
+    except (Failed, TimeoutError, OSError) as error:
+        _stop(1, str(error))
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        for table in report.tables():
+            data.print(table)
+    if write:
+        write.write_text(report.markdown())
+
+
+def _measure_all(names: list[str], modes: list[Mode], scale: Scale) -> Report:
+    results: list[Result] = []
+    costs: list[PerOrder] = []
+    with _undisturbed(modes), serving() as servers:
+        for chosen in (row for row in ROWS if row.name in names):
+            results += [measure(chosen, mode, servers, scale, console.print) for mode in modes]
+        if PER_ORDER in names:
+            costs += [cost for mode in modes for cost in count(mode, servers, scale)]
+    return Report(servers.about, scale.pairs, results, costs)
+
+
+@contextmanager
+def _undisturbed(modes: list[Mode]) -> Iterator[None]:
+    """Refuse to begin where a mode is running or has messages waiting; at the end remove what was not there before."""
+    work = {mode: [*ours(mode).queues, *bare(mode).queues] for mode in modes}
+    before = asyncio.run(look([name for names in work.values() for name in names]))
+    busy = sorted(name for name, queue in before.items() if queue.consumers or queue.messages)
+    if busy:
+        _stop(1, f"{', '.join(busy)} are in use. Stop `saga up`, or empty them with `saga reset`: a benchmark empties them too.")
+    try:
+        yield
+    finally:
+        for mode in modes:
+            declared = [] if before.keys() & set(ours(mode).queues) else [str(mode)]
+            asyncio.run(_remove(mode, [*declared, bare(mode).prefix]))
+
+
+async def _remove(mode: Mode, prefixes: list[str]) -> None:
+    queues = [name for prefix in prefixes for name in topology(mode, prefix).queue_names()]
+    exchanges = [name(prefix) for prefix in prefixes for name in (commands_exchange, events_exchange, aside_exchange)]
+    await delete(queues, exchanges)
+
+
+def _stop(code: int, what: str) -> NoReturn:
+    console.print(f"[bold red]benchmarks:[/] {what}", highlight=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    os.chdir(Path(__file__).parent.parent)  # the processes started here find the rooms from there
+    typer.run(main)

@@ -1,0 +1,97 @@
+"""What both bare chains share: plain aio-pika as its documentation shows it, one process a service.
+
+Room: benchmarks/. No database, no outbox, no inbox, no retry: what a user would write first, and what ours is held against. The
+messages are the product's own, so both sides carry the same bytes; queues are quorum queues, messages persistent, publishes
+confirmed and mandatory (aio-pika's default), and as many messages are in process at once as ours takes ahead.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aio_pika
+from aio_pika.abc import AbstractExchange, AbstractIncomingMessage, AbstractQueue
+
+from broker.message import Command, Message
+from broker.sources import new_uuid7
+from broker.topology import commands_exchange, events_exchange, queue_of
+from broker.worker import Limits
+from services.payment.answers import Answer, Verb
+from services.payment.gateway import GatewayCall
+from services.payment.http_gateway import HttpGateway
+from services.payment.messages import AuthorizePayment
+from services.vocabulary import ForwardEvent
+
+BROKER_URL = os.environ.get("SAGA_BROKER_URL", "amqp://guest:guest@127.0.0.1:5672/")
+GATEWAY_URL = os.environ.get("SAGA_GATEWAY_URL", "http://127.0.0.1:8090")
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service at its broker: the queue it consumes and the two exchanges it publishes to."""
+
+    name: str
+    queue: AbstractQueue
+    commands: AbstractExchange
+    events: AbstractExchange
+
+    async def publish(self, message: Message, cause: AbstractIncomingMessage) -> None:
+        """Publish and wait for the broker's confirm."""
+        properties = aio_pika.Message(
+            message.model_dump_json().encode(),
+            content_type="application/json",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            message_id=new_uuid7(),
+            correlation_id=message.order_id,
+            type=message.type_name,
+            timestamp=int(time.time()),
+            app_id=self.name,
+            headers={
+                "version": message.version,
+                "causation_id": cause.message_id,
+                "traceparent": cause.headers["traceparent"],
+            },
+        )
+        if isinstance(message, Command):
+            await self.commands.publish(properties, routing_key=message.service)
+        else:
+            await self.events.publish(properties, routing_key=message.type_name)
+
+
+@asynccontextmanager
+async def connected(prefix: str, name: str, hears: Collection[type[Message]]) -> AsyncIterator[Service]:
+    """Connect, declare exchanges and queue, bind the queue to what this service hears."""
+    connection = await aio_pika.connect_robust(BROKER_URL)
+    async with connection:
+        channel = await connection.channel()
+        await channel.set_qos(prefetch_count=Limits().prefetch)
+        commands = await channel.declare_exchange(commands_exchange(prefix), "direct", durable=True)
+        events = await channel.declare_exchange(events_exchange(prefix), "topic", durable=True)
+        queue = await channel.declare_queue(queue_of(prefix, name), durable=True, arguments={"x-queue-type": "quorum"})
+        for kind in hears:
+            if issubclass(kind, Command):
+                await queue.bind(commands, name)
+            else:
+                await queue.bind(events, kind.type_name)
+        yield Service(name, queue, commands, events)
+
+
+async def serve(service: Service, handle: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
+    """Handle what arrives, several messages at once (aio-pika makes a task of each), until SIGTERM."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await service.queue.consume(handle)
+    await stopped.wait()
+
+
+async def authorize(gateway: HttpGateway, order: ForwardEvent | AuthorizePayment) -> None:
+    """The payment step's call to the payment gateway, the same as ours."""
+    call = GatewayCall(order.order_id, Verb.AUTHORIZE, order.details.total_cents, order.details.currency)
+    answer = await gateway.ask(call)
+    if answer is not Answer.AUTHORIZED:
+        raise RuntimeError(f"the gateway says {answer}: a bare chain knows no other way than forward")

@@ -1,0 +1,79 @@
+"""The bare chain, orchestrated: a coordinator sends each command and hears its event. `python -m benchmarks.bare_orchestrator X`.
+
+Room: benchmarks/. Ten messages an order, PlaceOrder to OrderCompleted, in the same order as orchestrator/fulfilment.py. The
+coordinator keeps its sagas in a dict: if it dies, they are gone, and every order under way with them.
+"""
+
+import sys
+
+import uvloop
+from aio_pika.abc import AbstractIncomingMessage
+
+from benchmarks.bare import GATEWAY_URL, authorize, connected, serve
+from broker.message import Command, Event
+from services.delivery.messages import DeliveryScheduled, ScheduleDelivery
+from services.inventory.messages import ReserveStock, StockReserved
+from services.order.messages import CompleteOrder, OrderCompleted, OrderPlaced, PlaceOrder
+from services.payment.http_gateway import HttpGateway
+from services.payment.messages import AuthorizePayment, PaymentAuthorized
+
+PREFIX = "bare_orchestrator"
+
+#: Service -> the commands it takes and the event that answers each.
+ANSWERS: dict[str, dict[type[Command], type[Event]]] = {
+    "order": {PlaceOrder: OrderPlaced, CompleteOrder: OrderCompleted},
+    "inventory": {ReserveStock: StockReserved},
+    "payment": {AuthorizePayment: PaymentAuthorized},
+    "delivery": {ScheduleDelivery: DeliveryScheduled},
+}
+
+#: What the coordinator sends when it hears an event. After the last one the saga is done.
+NEXT: dict[type[Event], type[Command] | None] = {
+    OrderPlaced: ReserveStock,
+    StockReserved: AuthorizePayment,
+    PaymentAuthorized: ScheduleDelivery,
+    DeliveryScheduled: CompleteOrder,
+    OrderCompleted: None,
+}
+
+
+async def run_service(name: str) -> None:
+    """One service, until SIGTERM."""
+    answers = ANSWERS[name]
+    kinds = {kind.type_name: kind for kind in answers}
+    gateway = HttpGateway(GATEWAY_URL, PREFIX)
+    async with connected(PREFIX, name, answers) as service:
+
+        async def handle(incoming: AbstractIncomingMessage) -> None:
+            async with incoming.process():
+                command = kinds[str(incoming.type)].model_validate_json(incoming.body)
+                if isinstance(command, AuthorizePayment):
+                    await authorize(gateway, command)
+                await service.publish(answers[type(command)].drawn_from(command), incoming)
+
+        await serve(service, handle)
+    await gateway.close()
+
+
+async def run_coordinator() -> None:
+    """The one mind, until SIGTERM."""
+    kinds = {kind.type_name: kind for kind in NEXT}
+    sagas: dict[str, OrderPlaced] = {}
+    async with connected(PREFIX, "coordinator", NEXT) as service:
+
+        async def handle(incoming: AbstractIncomingMessage) -> None:
+            async with incoming.process():
+                event = kinds[str(incoming.type)].model_validate_json(incoming.body)
+                if isinstance(event, OrderPlaced):
+                    sagas[event.order_id] = event
+                following = NEXT[type(event)]
+                if following is None:
+                    del sagas[event.order_id]
+                else:
+                    await service.publish(following.drawn_from(sagas[event.order_id]), incoming)
+
+        await serve(service, handle)
+
+
+if __name__ == "__main__":
+    uvloop.run(run_coordinator() if sys.argv[1] == "coordinator" else run_service(sys.argv[1]))

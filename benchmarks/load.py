@@ -1,0 +1,56 @@
+"""Fires orders at a bare chain exactly as `saga storm` fires them at ours. `python -m benchmarks.load MODE ORDERS IN_FLIGHT`.
+
+Room: benchmarks/. It is the storm itself, its sending, hearing and clocks, without what a bare chain has not got: databases to
+ask, stock to top up, an audit. Prints the figures that both have as one JSON document.
+"""
+
+import asyncio
+import sys
+import time
+
+from cli.output import print_json, run
+from cli.settings import Settings
+from lab.modes import Mode
+from lab.storm import Plan, Storm, percentile_ms
+from services.order.messages import OrderCompleted
+
+
+def prefix_of(mode: Mode) -> str:
+    """The bare chain's own namespace on the broker and in the gateway's books."""
+    return f"bare_{mode}"
+
+
+class BareStorm(Storm):
+    """The storm without its databases."""
+
+    async def figures(self) -> dict[str, object]:
+        """Fire, wait until every order has ended, and say how fast they were. Raises TimeoutError when they do not end."""
+        await self._transport.open()
+        try:
+            await self._transport.subscribe(self._door.topology, [OrderCompleted.type_name], self._hear)
+            began = time.monotonic()
+            async with asyncio.timeout(self._plan.timeout_s):
+                await self._fire()
+                await self._all_ended()
+            shots = list(self._shots.values())
+            seconds = max(shot.ended_at for shot in shots) - began
+        finally:
+            await self._transport.close()
+        percentiles = {f"p{percent}_ms": percentile_ms(shots, percent) for percent in (50, 95, 99)}
+        counts = {"orders": len(shots), "ended": len(shots), "completed": len(shots)}
+        return {**counts, "seconds": round(seconds, 3), "rate_per_s": round(len(shots) / seconds, 1), **percentiles}
+
+    async def _ask_the_order_service(self) -> None:
+        """There is no database to ask."""
+
+
+async def fire(mode: Mode, plan: Plan) -> dict[str, object]:
+    """One storm at the bare chain of a mode, with the gateway's book emptied first."""
+    parts = Settings().parts(prefix_of(mode))
+    await parts.empty_books()
+    return await BareStorm(mode, parts, plan, prefix=prefix_of(mode)).figures()
+
+
+if __name__ == "__main__":
+    # By the same runner as `saga storm`, so that both load generators have the same kind of event loop.
+    print_json(run(fire(Mode(sys.argv[1]), Plan(int(sys.argv[2]), int(sys.argv[3])))))

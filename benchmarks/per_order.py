@@ -1,0 +1,90 @@
+"""What one order costs in messages and database commands, counted in runs of their own: counting takes time.
+
+Room: benchmarks/. Messages are counted at the broker, on both sides, which also shows that both send as many of the same size;
+database commands in our workers. Their number an order falls as batches grow, so it is counted for several loads.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.rows import Scale, bare, ours
+from benchmarks.servers import Servers
+from benchmarks.sides import PYTHON, Load, Side, up
+from lab.modes import Mode
+
+LOADS = (Load(2000, 100), Load(4000, 400))
+PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PerOrder:
+    """All figures are means an order. `database_commands` are those in transactions, commits included."""
+
+    mode: Mode
+    side: str
+    in_flight: int
+    messages: float
+    body_bytes: float
+    property_bytes: float
+    database_commands: float
+    transactions: float
+
+
+def count(mode: Mode, servers: Servers, scale: Scale) -> list[PerOrder]:
+    """Both sides at each load; the bare chain once, because nothing about it depends on the load."""
+    loads = [scale.of(load) for load in LOADS]
+    return [_count(ours(mode), load, servers) for load in loads] + [_count(bare(mode), loads[0], servers)]
+
+
+def _count(side: Side, load: Load, servers: Servers) -> PerOrder:
+    with tempfile.TemporaryDirectory(prefix="saga-bench-") as home:
+        files = {worker: Path(home, worker) for worker in side.workers}
+        commands = {worker: _counted(side, worker, file) for worker, file in files.items()}
+        with up(side, servers, None, {} if side.bare else commands) as live, _recording(side) as heard:
+            live.storm(load)
+        totals: Counter[str] = Counter(heard)
+        for file in [] if side.bare else files.values():
+            totals.update(json.loads(file.read_text()))
+
+    def per_order(name: str) -> float:
+        return round(totals[name] / load.orders, 2)
+
+    return PerOrder(
+        mode=side.mode,
+        side=side.name,
+        in_flight=load.in_flight,
+        messages=per_order("messages"),
+        body_bytes=per_order("body_bytes"),
+        property_bytes=per_order("property_bytes"),
+        database_commands=per_order("commands"),
+        transactions=per_order("transactions"),
+    )
+
+
+def _counted(side: Side, worker: str, file: Path) -> list[str]:
+    return [*PYTHON, "benchmarks.counted_worker", str(file), worker, "--mode", side.mode, "--faults"]
+
+
+@contextmanager
+def _recording(side: Side) -> Iterator[dict[str, int]]:
+    """What the recorder heard meanwhile; filled at the end of the block."""
+    heard: dict[str, int] = {}
+    command = [*PYTHON, "benchmarks.recorder", side.prefix, *side.workers]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as recorder:  # noqa: S603 - our own command
+        assert recorder.stdout is not None
+        if recorder.stdout.readline().strip() != "ready":
+            sys.stderr.write("the recorder did not start; messages are not counted\n")
+        try:
+            yield heard
+        finally:
+            recorder.send_signal(signal.SIGTERM)
+            said, _ = recorder.communicate(timeout=PATIENCE_S)
+            heard.update(json.loads(said))

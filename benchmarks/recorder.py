@@ -1,0 +1,43 @@
+"""Counts every message of one mode as the broker routes it. `python -m benchmarks.recorder PREFIX WORKER...`, until SIGTERM.
+
+Room: benchmarks/. A queue of its own, bound to everything that both exchanges carry; it dies with this process. Prints `ready`
+once it hears, and at the end {messages, body_bytes, property_bytes} as JSON.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage
+
+from benchmarks.bare import BROKER_URL
+from broker.topology import commands_exchange, events_exchange
+
+
+async def record(prefix: str, workers: list[str]) -> dict[str, int]:
+    """Hear everything until SIGTERM."""
+    heard = {"messages": 0, "body_bytes": 0, "property_bytes": 0}
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+
+    async def hear(incoming: AbstractIncomingMessage) -> None:
+        heard["messages"] += 1
+        heard["body_bytes"] += incoming.body_size or 0
+        heard["property_bytes"] += len(incoming.properties.marshal())
+
+    async with await aio_pika.connect(BROKER_URL) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        await queue.bind(events_exchange(prefix), "#")
+        for worker in workers:
+            await queue.bind(commands_exchange(prefix), worker)
+        await queue.consume(hear, no_ack=True)
+        print("ready", flush=True)
+        await over.wait()
+    return heard
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(record(sys.argv[1], sys.argv[2:]))))

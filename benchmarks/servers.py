@@ -1,0 +1,116 @@
+"""What a benchmark runs on: the RabbitMQ that is there, a database and a payment gateway of its own.
+
+Room: benchmarks/. The database is synced on every commit and told to keep a large log (with its default an insert becomes four
+times dearer once the log is full). Everything started here is stopped here, by its own handle.
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+from aiormq.exceptions import ChannelNotFoundEntity
+from yarl import URL
+
+from benchmarks.bare import BROKER_URL
+from benchmarks.cpu import pids_called
+from tests.servers import found, process
+
+#: How long consumers may take to appear or to go.
+PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What `serving` yields. `env`: settings that point there; `processes`: the servers on this machine, process id -> name."""
+
+    env: Mapping[str, str]
+    processes: Mapping[int, str]
+    about: str
+
+
+@contextmanager
+def serving() -> Iterator[Servers]:
+    """Start what is missing: the database unless SAGA_STORE_URL names one, and always a gateway with books of its own."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saga-bench-")))
+        processes = dict.fromkeys(pids_called("beam.smp"), "broker")
+        store_url = os.environ.get("SAGA_STORE_URL")
+        if store_url:
+            processes |= dict.fromkeys(pids_called("mongod", "secantusd"), "database")
+            about = f"database {URL(store_url).host}:{URL(store_url).port}"
+        else:
+            flags = ("--sync-on-commit", "--log-file-max", "128MB", "--oplog-max-entries", "100000000")
+            store = stack.enter_context(process([found("secantusd-rs"), "--storage-path", str(home / "db"), *flags]))
+            processes[store.popen.pid] = "database"
+            store_url = f"mongodb://127.0.0.1:{store.port}/?directConnection=true"
+            about = f"secantusd-rs {' '.join(flags)}"
+        books = str(home / "books.db")
+        gateway = stack.enter_context(process([sys.executable, "-m", "gateway", "--books", books, "--faults"]))
+        processes[gateway.popen.pid] = "gateway"
+        urls = {"SAGA_STORE_URL": store_url, "SAGA_GATEWAY_URL": f"http://127.0.0.1:{gateway.port}"}
+        broker = f"RabbitMQ {asyncio.run(_broker_version())}"
+        yield Servers({**os.environ, **urls, "SAGA_BROKER_URL": BROKER_URL}, processes, f"{broker}, {about}")
+
+
+async def _broker_version() -> str:
+    async with await aio_pika.connect(BROKER_URL) as connection:
+        transport = connection.transport
+        assert transport is not None
+        return str(transport.connection.server_properties["version"])
+
+
+# --- queues -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue as the broker sees it."""
+
+    messages: int
+    consumers: int
+
+
+async def look(names: list[str]) -> dict[str, Queue]:
+    """Those of the queues `names` that exist."""
+    seen = {}
+    async with await aio_pika.connect(BROKER_URL) as connection:
+        for name in names:
+            channel = await connection.channel()  # of its own, because the broker closes it when the queue does not exist
+            try:
+                declared = (await channel.declare_queue(name, passive=True)).declaration_result
+            except ChannelNotFoundEntity:
+                continue
+            seen[name] = Queue(declared.message_count or 0, declared.consumer_count or 0)
+            await channel.close()
+    return seen
+
+
+async def until_consumed(names: list[str], consumers: int) -> None:
+    """Wait until each queue has that many consumers. Raises TimeoutError."""
+    seen: Any = None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                seen = await look(names)
+                if all(name in seen and seen[name].consumers == consumers for name in names):
+                    return
+                await asyncio.sleep(0.1)
+    except TimeoutError as error:
+        raise TimeoutError(f"waited {PATIENCE_S:g} s for {consumers} consumer(s) of each queue; last seen: {seen}") from error
+
+
+async def delete(queues: list[str], exchanges: list[str]) -> None:
+    """Remove what a benchmark declared."""
+    async with await aio_pika.connect(BROKER_URL) as connection:
+        channel = await connection.channel()
+        for name in queues:
+            await channel.queue_delete(name, if_unused=False, if_empty=False)
+        for name in exchanges:
+            await channel.exchange_delete(name)

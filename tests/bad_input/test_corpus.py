@@ -1,0 +1,213 @@
+"""The whole corpus, sent to every consumer of both modes: a dead letter with its reason each, and nothing else notices.
+
+Room: tests/bad_input/. In memory each consumer alone, with good messages before, between and after; on real parts all at once,
+with orders from the door in between.
+"""
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from broker.codec import Origin, encode
+from broker.message import Message
+from broker.topology import dead_queue, queue_of
+from broker.transport import Outgoing, Wire
+from lab.door import order_of
+from lab.modes import Mode, roles
+from lab.run import Run
+from lab.system import System, set_up_stock
+from services.vocabulary import ForwardCommand, ForwardEvent, Line
+from tests.bad_input.corpus import CORPUS, GOOD, Bad
+from tests.flow import MODES, Servers, a_prefix, dead_letters, finish, in_memory, on_real_parts, published
+
+CONSUMERS = [(mode, worker) for mode in MODES for worker in roles(mode)]
+#: Where each worker keeps one document an order.
+KEPT_IN = {
+    "order": "orders",
+    "inventory": "reservations",
+    "payment": "payments",
+    "delivery": "deliveries",
+    "coordinator": "sagas",
+}
+
+
+def test_the_corpus_has_no_name_twice_and_every_reason_of_the_decoder() -> None:
+    names = [bad.name for bad in CORPUS]
+    assert len(set(names)) == len(names) >= 40
+    reasons = {str(bad.reason) for bad in CORPUS}
+    assert reasons == {
+        *("not_json", "too_large", "wrong_schema", "missing_property", "wrong_correlation"),
+        *("unknown_type", "wrong_content_type", "wrong_version", "bad_header"),
+    }
+
+
+def forward_kind(mode: Mode, worker: str) -> type[Message]:
+    """The message with an order's details that this consumer accepts."""
+    return next(kind for kind in roles(mode)[worker].accepts if issubclass(kind, ForwardCommand | ForwardEvent))
+
+
+class Sender:
+    """Makes good messages for one consumer, and sends good and bad ones to it."""
+
+    def __init__(self, system: System, worker: str) -> None:
+        self._system = system
+        self._kind = forward_kind(system.mode, worker)
+        self._address = system.door.topology.address_of(self._kind)
+        self.worker = worker
+        self.sent_bad: list[tuple[Bad, Wire]] = []
+
+    def good(self) -> Wire:
+        sources = self._system.parts.sources
+        message = self._kind(order_id=sources.new_id(), details=order_of([Line(sku="book", quantity=1)]))  # type: ignore[call-arg]
+        return encode(message, message_id=sources.new_id(), now=sources.now(), app_id="stranger", origin=Origin())
+
+    async def send(self, *wires: Wire) -> list[str]:
+        """Gives the order ids."""
+        await self._system.door.transport.publish([Outgoing(self._address, wire) for wire in wires])
+        return [str(wire.correlation_id) for wire in wires]
+
+    async def send_bad(self, corpus: tuple[Bad, ...]) -> None:
+        """Each under its name as `app_id`, which nobody looks at: so its dead letter is known again."""
+        bad = [(each, replace(each.spoil(self.good()), app_id=each.name)) for each in corpus]
+        self.sent_bad += bad
+        await self.send(*(wire for _, wire in bad))
+
+    async def all_dead(self) -> bool:
+        queue = dead_queue(queue_of(self._system.door.topology.prefix, self.worker))
+        return await self._system.door.transport.depth(queue) >= len(self.sent_bad)
+
+    async def judge(self) -> None:
+        """Every bad message is one dead letter, with its reason, and otherwise as it came."""
+        letters = await dead_letters(self._system, self.worker)
+        assert Counter(wire.app_id for wire in letters) == Counter(bad.name for bad, _ in self.sent_bad)
+        dead = {wire.app_id: wire for wire in letters}
+        for bad, sent in self.sent_bad:
+            wire = dead[bad.name]
+            assert wire.headers["dead_reason"] == str(bad.reason), f"{bad.name}: {wire.headers['dead_detail']}"
+            assert wire.headers["dead_detail"], bad.name
+            assert wire.headers["attempts"] == 1, bad.name
+            assert (wire.body, wire.type, wire.message_id) == (sent.body, sent.type, sent.message_id), bad.name
+
+    async def handled(self, order_id: str) -> bool:
+        return bool(await self._system.stores[self.worker].find(KEPT_IN[self.worker], {"order_id": order_id}))
+
+
+async def alone(system: System, worker: str) -> None:
+    """Stop every other worker, so that what this one says is heard by nobody."""
+    for other in list(system.running):
+        if other != worker:
+            await system.stop(other)
+    await set_up_stock(system.stores["inventory"], {"book": 10_000})
+
+
+@pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
+def test_each_bad_message_is_a_dead_letter_and_the_good_ones_around_it_are_handled(mode: Mode, worker: str) -> None:
+    async def play(system: System) -> None:
+        await alone(system, worker)
+        seen, sender = published(system), Sender(system, worker)
+        middle = len(CORPUS) // 2
+        good = await sender.send(sender.good())
+        await sender.send_bad(CORPUS[:middle])
+        good += await sender.send(sender.good())
+        await sender.send_bad(CORPUS[middle:])
+        good += await sender.send(sender.good())
+        await system.until(sender.all_dead, "all bad messages to be dead letters")
+        for order_id in good:
+            await system.until(lambda: sender.handled(order_id), "a good message to be handled")  # noqa: B023 - awaited here
+        await asyncio.sleep(30.0)
+        await sender.judge()
+        assert not [item for item in seen if item.delay_s], "something was put aside to be tried again"
+        assert not system.running[worker].task.done(), "the worker did not live on"
+        assert not await system.waiting(worker)
+
+    in_memory(mode, play)
+
+
+@pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
+def test_a_bad_message_that_comes_alone_does_no_harm_either(mode: Mode, worker: str) -> None:
+    """One batch each, the good one in the next batch."""
+
+    async def play(system: System) -> None:
+        await alone(system, worker)
+        sender = Sender(system, worker)
+        for bad in CORPUS:
+            await sender.send_bad((bad,))
+            await asyncio.sleep(0.01)
+        (order_id,) = await sender.send(sender.good())
+        await system.until(lambda: sender.handled(order_id), "the good message to be handled")
+        await sender.judge()
+
+    in_memory(mode, play)
+
+
+@pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
+def test_what_is_odd_and_good_is_handled(mode: Mode, worker: str) -> None:
+    async def play(system: System) -> None:
+        await alone(system, worker)
+        sender = Sender(system, worker)
+        for name, spoil in GOOD.items():
+            (order_id,) = await sender.send(spoil(sender.good()))
+            await system.until(lambda: sender.handled(order_id), f"{name} to be handled", timeout_s=5.0)  # noqa: B023 - awaited here
+        assert await dead_letters(system, worker) == []
+
+    in_memory(mode, play)
+
+
+@pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
+def test_no_consumer_accepts_what_is_meant_for_another(mode: Mode, worker: str) -> None:
+    """Every message type of the project: this worker's own are accepted, all others are dead letters."""
+    every = {kind.type_name: kind for other in MODES for role in roles(other).values() for kind in role.accepts}
+    accepted = set(roles(mode)[worker].types)
+
+    async def play(system: System) -> None:
+        await alone(system, worker)
+        sender = Sender(system, worker)
+        foreign = sorted(set(every) - accepted)
+        assert foreign
+        wires = []
+        for type_name in foreign:
+            good = sender.good()
+            wires.append(Wire(good.body, good.message_id, good.correlation_id, type_name, content_type=good.content_type))
+        await sender.send(*wires)
+
+        async def all_dead() -> bool:
+            return len(await dead_letters(system, worker)) == len(foreign)
+
+        await system.until(all_dead, "all to be dead letters", timeout_s=5.0)
+        reasons = {(wire.type, wire.headers["dead_reason"]) for wire in await dead_letters(system, worker)}
+        assert reasons == {(type_name, "unknown_type") for type_name in foreign}
+
+    in_memory(mode, play)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("mode", MODES)
+def test_the_whole_corpus_at_every_consumer_of_a_running_mode_on_real_parts(
+    mode: Mode, rabbit_url: str, mongo_url: str, gateway_url: str
+) -> None:
+    async def play(system: System) -> None:
+        run = Run(system)
+        senders = [Sender(system, worker) for worker in roles(mode)]
+        middle = len(CORPUS) // 2
+        await run.place({"book": 1})
+        for sender in senders:
+            await sender.send_bad(CORPUS[:middle])
+        await run.place({"book": 1})
+        for sender in senders:
+            await sender.send_bad(CORPUS[middle:])
+        await run.place({"book": 1})
+        for sender in senders:
+            await system.until(sender.all_dead, f"all bad messages at {sender.worker} to be dead letters")
+        await finish(run)
+        for sender in senders:
+            await sender.judge()
+        result = await run.result()
+        assert result.ends == {"COMPLETED": 3}
+        assert result.audit.ok, result.audit.findings
+        assert set(result.seen.orders) == set(run.order_ids), "a bad message left something behind"
+
+    real = Servers(rabbit_url, mongo_url, gateway_url)
+    with a_prefix(real, mode) as prefix:
+        on_real_parts(mode, real.parts(prefix), play)

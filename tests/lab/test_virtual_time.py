@@ -1,0 +1,170 @@
+"""The event loop on virtual time: an hour passes at once, a deadlock is found, the real world is refused. Room: tests/lab/."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from lab.virtual_time import EPOCH_S, NothingLeftToHappenError, run_virtually
+
+
+def test_an_hour_takes_no_time() -> None:
+    async def hour() -> float:
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(3600.0)
+        return asyncio.get_running_loop().time() - began
+
+    began = time.monotonic()
+    assert run_virtually(hour()) == pytest.approx(3600.0, abs=1e-3)
+    assert time.monotonic() - began < 1.0
+
+
+def test_the_clock_begins_at_the_same_moment_in_every_run() -> None:
+    async def now() -> float:
+        return asyncio.get_running_loop().time()
+
+    assert run_virtually(now()) == run_virtually(now()) == EPOCH_S
+
+
+def test_sleepers_wake_in_the_order_of_their_time_and_at_it() -> None:
+    async def sleepers() -> list[float]:
+        woken = []
+
+        async def sleeper(after_s: float) -> None:
+            await asyncio.sleep(after_s)
+            woken.append(round(asyncio.get_running_loop().time() - EPOCH_S, 3))
+
+        await asyncio.gather(*(sleeper(after_s) for after_s in (3.0, 0.001, 86_400.0, 1.5, 0.0)))
+        return woken
+
+    assert run_virtually(sleepers()) == [0.0, 0.001, 1.5, 3.0, 86_400.0]
+
+
+def test_time_does_not_pass_while_something_is_ready() -> None:
+    async def busy() -> float:
+        timer = asyncio.ensure_future(asyncio.sleep(1.0))
+        for _ in range(10_000):
+            await asyncio.sleep(0)
+        assert not timer.done()
+        await timer
+        return asyncio.get_running_loop().time() - EPOCH_S
+
+    assert run_virtually(busy()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_time_limit_ends_what_takes_too_long() -> None:
+    async def too_long() -> None:
+        async with asyncio.timeout(5.0):
+            await asyncio.sleep(6.0)
+
+    with pytest.raises(TimeoutError):
+        run_virtually(too_long())
+
+
+def test_a_deadlock_is_found_at_once() -> None:
+    async def deadlock() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(NothingLeftToHappenError):
+        run_virtually(deadlock())
+
+
+def test_two_who_wait_for_each_other_are_a_deadlock() -> None:
+    async def deadlock() -> None:
+        one, other = asyncio.Lock(), asyncio.Lock()
+
+        async def takes(first: asyncio.Lock, second: asyncio.Lock) -> None:
+            async with first:
+                await asyncio.sleep(1.0)
+                async with second:
+                    pass
+
+        await asyncio.gather(takes(one, other), takes(other, one))
+
+    with pytest.raises(NothingLeftToHappenError):
+        run_virtually(deadlock())
+
+
+async def in_a_thread() -> None:
+    await asyncio.to_thread(time.sleep, 0.0)
+
+
+async def in_an_executor() -> None:
+    await asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.0)
+
+
+async def connects() -> None:
+    await asyncio.open_connection("127.0.0.1", 5672)
+
+
+async def connects_by_name() -> None:
+    await asyncio.open_connection("localhost", 5672)
+
+
+async def looks_up() -> None:
+    await asyncio.get_running_loop().getaddrinfo("localhost", 80)
+
+
+async def listens() -> None:
+    await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+
+
+async def sends_datagrams() -> None:
+    await asyncio.get_running_loop().create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=("127.0.0.1", 9))
+
+
+async def starts_a_process() -> None:
+    await asyncio.create_subprocess_exec("true")
+
+
+async def watches_a_file() -> None:
+    asyncio.get_running_loop().add_reader(0, lambda: None)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        *(in_a_thread, in_an_executor, connects, connects_by_name, looks_up, sends_datagrams),
+        *(starts_a_process, watches_a_file),
+    ],
+)
+def test_threads_sockets_and_processes_are_refused_loudly(program: Callable[[], Awaitable[None]]) -> None:
+    async def run() -> Any:
+        async with asyncio.timeout(5.0):
+            await program()
+
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        run_virtually(run())
+
+
+def test_who_waits_for_another_thread_is_told_that_nothing_can_happen() -> None:
+    """Rather than hang: a thread cannot wake this loop."""
+
+    async def waits() -> None:
+        loop, event, let_go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+        thread = threading.Thread(target=lambda: (let_go.wait(5.0), loop.call_soon_threadsafe(event.set)))
+        thread.start()
+        try:
+            await event.wait()
+        finally:
+            let_go.set()
+            thread.join()
+
+    with pytest.raises(NothingLeftToHappenError):
+        run_virtually(waits())
+
+
+def test_the_order_of_tasks_in_a_set_is_the_order_of_their_making() -> None:
+    """A set of tasks is what asyncio keeps them in; ordered by memory address, no run would repeat."""
+
+    async def many() -> list[str]:
+        tasks = [asyncio.ensure_future(asyncio.sleep(1.0)) for _ in range(50)]
+        for number, task in enumerate(tasks):
+            task.set_name(str(number))
+        done, _ = await asyncio.wait(tasks)
+        return [task.get_name() for task in sorted(done, key=hash)]
+
+    assert run_virtually(many()) == [str(number) for number in range(50)]

@@ -1,0 +1,312 @@
+"""The promise that each mode is what it says, looked at while it runs and not only in its imports (import-linter does those).
+
+Room: tests/. Choreography: no coordinator, no command on the wire but the door's two, no store with two owners. Orchestration:
+participants hear no events. And everything else is equal: services, handlers, limits, budgets, bytes.
+"""
+
+import ast
+import json
+from collections import defaultdict
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import choreography
+import orchestrator
+from broker.aside import COMPENSATION_ATTEMPTS, FORWARD_ATTEMPTS
+from broker.furniture import queues
+from broker.message import Command, Event
+from broker.topology import commands_exchange, events_exchange, queue_of
+from broker.transport import Outgoing
+from lab.embedded import EmbeddedParts
+from lab.journeys import JOURNEYS
+from lab.modes import SERVICES, Mode, database_of, roles, topology
+from lab.run import Run
+from lab.system import System
+from orchestrator.coordinator import NAME as COORDINATOR
+from services.catalogue import Times, all_services
+from services.order.messages import PlaceOrder, WithdrawOrder
+from services.vocabulary import ForwardCommand, ForwardEvent
+from store.document import Key
+from store.store import Store
+from tests.flow import MODES, in_memory, published
+from tests.journeys.judge import played
+
+#: Journeys that between them use every command, every event and every reaction.
+BUSY = (
+    "happy",
+    "out-of-stock",
+    "declined",
+    "undeliverable",
+    "withdraw-inventory-down",
+    "withdraw-payment-pending",
+    "delivery-down",
+)
+ORDER_ID = "019b0000-0000-7000-8000-000000000001"
+
+
+def messages_of(mode: Mode, name: str) -> list[Outgoing]:
+    """Every message of a journey that reached the broker."""
+
+    async def play(system: System) -> list[Outgoing]:
+        seen = published(system)
+        await played(JOURNEYS[name], system)
+        return seen
+
+    return in_memory(mode, play)
+
+
+# --- choreography is choreography -----------------------------------------------------------------------------------------
+
+
+def test_choreography_has_no_worker_besides_the_four_services() -> None:
+    assert tuple(roles(Mode.CHOREOGRAPHY)) == SERVICES
+    assert {queue.worker for queue in topology(Mode.CHOREOGRAPHY).queues} == set(SERVICES)
+
+
+def test_in_choreography_the_door_is_the_only_one_whose_commands_are_taken() -> None:
+    """No queue but the order service's is bound to the commands, and it takes two of them from the wire."""
+    assert [queue.worker for queue in topology(Mode.CHOREOGRAPHY).queues if queue.takes_commands] == ["order"]
+    for worker, role in roles(Mode.CHOREOGRAPHY).items():
+        commands = {kind for kind in role.accepts if issubclass(kind, Command)}
+        assert commands == ({PlaceOrder, WithdrawOrder} if worker == "order" else set())
+
+
+def test_in_choreography_nothing_but_the_order_services_queue_is_bound_to_the_commands() -> None:
+    """In the furniture that both brokers declare from."""
+    furniture = topology(Mode.CHOREOGRAPHY)
+    bound = [
+        (spec.name, key)
+        for spec in queues(furniture)
+        for exchange, key in spec.bindings
+        if exchange == commands_exchange(furniture.prefix)
+    ]
+    assert bound == [(queue_of(furniture.prefix, "order"), "order")]
+
+
+@pytest.mark.parametrize("name", BUSY)
+def test_in_choreography_every_message_is_an_event_except_what_the_door_sends(name: str) -> None:
+    exchange = {False: events_exchange(Mode.CHOREOGRAPHY), True: commands_exchange(Mode.CHOREOGRAPHY)}
+    messages = messages_of(Mode.CHOREOGRAPHY, name)
+    events = {kind.type_name for kind in subclasses(Event)}
+    workers = [item for item in messages if item.wire.app_id != "door" and not item.delay_s]
+    assert workers
+    assert {item.address.exchange for item in workers} == {exchange[False]}
+    assert {item.wire.type for item in workers} <= events
+    assert {item.wire.type for item in messages if item.address.exchange == exchange[True]} <= {
+        PlaceOrder.type_name,
+        WithdrawOrder.type_name,
+    }
+
+
+@pytest.mark.parametrize("name", BUSY)
+def test_in_choreography_a_service_publishes_its_own_events_and_no_others(name: str) -> None:
+    for item in messages_of(Mode.CHOREOGRAPHY, name):
+        if item.wire.app_id != "door" and not item.delay_s:
+            assert str(item.wire.type).split(".")[0] == item.wire.app_id
+
+
+def test_choreography_imports_nothing_of_the_orchestrator_and_the_reverse() -> None:
+    rooms = {choreography: "orchestrator", orchestrator: "choreography"}
+    for room, other in rooms.items():
+        for path in Path(str(room.__path__[0])).glob("*.py"):
+            assert not [name for name in imported(path) if name.split(".")[0] == other], path
+
+
+def imported(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.append(node.module)
+    return names
+
+
+def subclasses(kind: type[Any]) -> set[type[Any]]:
+    return {below for child in kind.__subclasses__() for below in {child} | subclasses(child)}
+
+
+# --- orchestration is orchestration ---------------------------------------------------------------------------------------
+
+
+def test_in_the_orchestrated_mode_participants_hear_no_events_and_the_coordinator_takes_no_commands() -> None:
+    for worker, role in roles(Mode.ORCHESTRATOR).items():
+        kind = Event if worker == COORDINATOR else Command
+        assert all(issubclass(accepted, kind) for accepted in role.accepts), worker
+    for queue in topology(Mode.ORCHESTRATOR).queues:
+        assert bool(queue.listens_to) == (queue.worker == COORDINATOR)
+        assert queue.takes_commands == (queue.worker != COORDINATOR)
+
+
+@pytest.mark.parametrize("name", BUSY)
+def test_in_the_orchestrated_mode_only_the_coordinator_and_the_door_send_commands(name: str) -> None:
+    commands = {kind.type_name for kind in subclasses(Command)}
+    senders = {
+        item.wire.app_id for item in messages_of(Mode.ORCHESTRATOR, name) if item.wire.type in commands and not item.delay_s
+    }
+    assert senders <= {COORDINATOR, "door"}
+
+
+# --- no service reads another's data --------------------------------------------------------------------------------------
+
+#: What each worker keeps.
+COLLECTIONS = {
+    "order": {"orders"},
+    "inventory": {"stock", "reservations"},
+    "payment": {"payments"},
+    "delivery": {"deliveries"},
+    COORDINATOR: {"sagas"},
+}
+
+
+class WatchingParts:
+    """`lab.system.Parts` in memory that notes who opens which database and reads which collections."""
+
+    def __init__(self, mode: Mode) -> None:
+        self._parts = EmbeddedParts(mode)
+        self.databases: dict[str, int] = {}
+        self.touched: defaultdict[str, set[str]] = defaultdict(set)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parts, name)
+
+    def store(self, worker: str) -> Store:
+        store = self._parts.store(worker)
+        assert worker not in self.databases, f"{worker}'s database is opened twice"
+        self.databases[worker] = id(store._database)
+        return _Watched(store, self.touched[worker])  # type: ignore[return-value]
+
+
+class _Watched:
+    def __init__(self, store: Store, touched: set[str]) -> None:
+        self._store = store
+        self._touched = touched
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def transact(self, work: Any) -> Any:
+        async def watched(reader: Any) -> Any:
+            changes, result = await work(_Reading(reader, self._touched))
+            self._touched |= {record.collection for record in changes.records}
+            return changes, result
+
+        return await self._store.transact(watched)
+
+
+class _Reading:
+    def __init__(self, reader: Any, touched: set[str]) -> None:
+        self._reader = reader
+        self._touched = touched
+
+    async def load(self, keys: Collection[Key]) -> Any:
+        self._touched |= {collection for collection, _ in keys}
+        return await self._reader.load(keys)
+
+    async def seen(self, inbox_keys: Collection[str]) -> set[str]:
+        return set(await self._reader.seen(inbox_keys))
+
+
+@pytest.mark.parametrize("name", BUSY)
+@pytest.mark.parametrize("mode", MODES)
+def test_no_store_is_opened_by_two_workers_and_none_holds_anothers_documents(mode: Mode, name: str) -> None:
+    made: list[WatchingParts] = []
+
+    def parts(mode: Mode) -> WatchingParts:
+        made.append(WatchingParts(mode))
+        return made[-1]
+
+    in_memory(mode, lambda system: played(JOURNEYS[name], system), parts)
+    assert len(set(made[0].databases.values())) == len(roles(mode))
+    for worker, touched in made[0].touched.items():
+        assert touched <= COLLECTIONS[worker], worker
+    assert made[0].touched["order"] == {"orders"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_worker_has_a_database_of_its_own_name_on_real_parts(mode: Mode) -> None:
+    names = [database_of(mode, worker) for worker in roles(mode)]
+    assert len(set(names)) == len(names)
+    other = Mode.CHOREOGRAPHY if mode is Mode.ORCHESTRATOR else Mode.ORCHESTRATOR
+    assert not set(names) & {database_of(other, worker) for worker in roles(other)}
+
+
+# --- everything else is equal ---------------------------------------------------------------------------------------------
+
+
+def test_both_modes_run_the_same_four_services_with_the_same_handlers_and_waits() -> None:
+    services = all_services(Times())
+    assert tuple(services) == SERVICES
+    by_mode = [{worker: role.service for worker, role in roles(mode, Times()).items()} for mode in MODES]
+    for name, service in services.items():
+        for mine in (by_mode[0][name], by_mode[1][name]):
+            assert set(mine.handlers) == set(service.handlers)
+            assert mine.watches == service.watches
+            assert mine.single_active == service.single_active
+            for kind, handler in service.handlers.items():
+                assert code_of(mine.handlers[kind].decide) == code_of(handler.decide)
+                assert mine.handlers[kind].compensates == handler.compensates, "another retry budget"
+
+
+def code_of(function: Any) -> Any:
+    """The code behind a function or a partial of one, with its arguments."""
+    return getattr(function, "func", function), getattr(function, "keywords", None)
+
+
+def test_a_step_forward_has_the_small_retry_budget_and_a_step_back_the_large_one_in_both_modes() -> None:
+    assert FORWARD_ATTEMPTS < COMPENSATION_ATTEMPTS
+    for service in all_services(Times()).values():
+        for kind, handler in service.handlers.items():
+            assert handler.compensates != issubclass(kind, ForwardCommand), kind
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_worker_of_a_mode_has_the_same_limits(mode: Mode) -> None:
+    async def play(system: System) -> set[int]:
+        return {id(running.worker.limits) for running in system.running.values()}
+
+    assert len(in_memory(mode, play)) == 1
+
+
+def bodies(mode: Mode) -> dict[str, bytes]:
+    """Type -> body of every message of one happy order, the same order in both modes."""
+
+    async def play(system: System) -> dict[str, bytes]:
+        seen = published(system)
+        run = Run(system)
+        await run.place({"book": 2, "lamp": 1}, order_id=ORDER_ID)
+        await run.result()
+        return {str(item.wire.type): item.wire.body for item in seen}
+
+    return in_memory(mode, play)
+
+
+def test_a_message_has_the_same_bytes_in_both_modes() -> None:
+    one, other = bodies(Mode.ORCHESTRATOR), bodies(Mode.CHOREOGRAPHY)
+    shared = set(one) & set(other)
+    assert shared == {
+        *("order.PlaceOrder", "order.OrderPlaced", "inventory.StockReserved", "payment.PaymentAuthorized"),
+        *("delivery.DeliveryScheduled", "order.OrderCompleted"),
+    }
+    for type_name in shared:
+        assert one[type_name] == other[type_name], type_name
+
+
+def test_a_command_of_the_orchestrator_carries_the_same_details_as_the_event_that_stands_for_it() -> None:
+    """Stamp coupling is the same in both modes: nobody sends less to look better."""
+    one, other = bodies(Mode.ORCHESTRATOR), bodies(Mode.CHOREOGRAPHY)
+    stands_for = {
+        "inventory.ReserveStock": "order.OrderPlaced",
+        "payment.AuthorizePayment": "inventory.StockReserved",
+        "delivery.ScheduleDelivery": "payment.PaymentAuthorized",
+    }
+    for command, event in stands_for.items():
+        assert json.loads(one[command]) == json.loads(other[event])
+
+
+def test_every_forward_message_carries_the_details() -> None:
+    for kind in subclasses(ForwardCommand) | subclasses(ForwardEvent):
+        assert "details" in kind.model_fields
