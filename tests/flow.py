@@ -35,6 +35,8 @@ Program = Callable[[System], Awaitable[T]]
 
 #: On real parts nobody wants to wait half a minute for a deadline. A payment at the tests' gateways settles after 0.4 s.
 SHORT_TIMES = Times(deadline_s=3.5, payment=PaymentTimes(look_again_s=0.3, patience_s=1.2))
+#: A deadline and patience that no order of a short test meets.
+UNHURRIED = Times(deadline_s=60.0, payment=PaymentTimes(look_again_s=0.5, patience_s=30.0))
 SHORT_LIMITS = Limits(watch_interval_s=0.1)
 GATEWAY_TIMEOUT_S = 0.25
 #: The longest that one program on real parts may take.

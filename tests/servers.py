@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from yarl import URL
+
 MONGO_PORT, RABBIT_PORT = 27017, 5672
 LOCAL_RABBIT = f"amqp://guest:guest@127.0.0.1:{RABBIT_PORT}/"
 #: How long a server may take to answer once its container or process was started.
@@ -272,3 +274,14 @@ def wait_until(condition: Callable[[], bool], what: str, patience_s: float = STA
             msg = f"waited {patience_s} s in vain until {what}"
             raise NoServer(msg)
         time.sleep(0.05)
+
+
+def rabbitmqctl(url: str) -> list[str] | None:
+    """The command that administers the broker at `url`: inside its container, or on this machine; None if it is neither."""
+    port = str(URL(url).port or RABBIT_PORT)
+    if shutil.which("docker"):
+        listing = ["docker", "ps", "-q", "--filter", f"publish={port}"]
+        if container_id := subprocess.run(listing, capture_output=True, text=True, check=False).stdout.strip():
+            return ["docker", "exec", container_id, "rabbitmqctl"]
+    here = URL(url).host in ("127.0.0.1", "localhost") and port == str(RABBIT_PORT) and shutil.which("rabbitmqctl")
+    return ["rabbitmqctl"] if here else None

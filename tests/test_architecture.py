@@ -263,6 +263,12 @@ def test_a_step_forward_has_the_small_retry_budget_and_a_step_back_the_large_one
             assert handler.compensates != issubclass(kind, ForwardCommand), kind
 
 
+def test_the_coordinator_has_the_large_budget_for_every_event() -> None:
+    """For it, giving up on any message would be giving up an order."""
+    handlers = roles(Mode.ORCHESTRATOR)[COORDINATOR].service.handlers
+    assert all(handler.compensates for handler in handlers.values())
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_every_worker_of_a_mode_has_the_same_limits(mode: Mode) -> None:
     async def play(system: System) -> set[int]:

@@ -1,13 +1,13 @@
 """The relay: what a commit still owes to the broker is published and removed. Room: tests/broker/. In memory, on virtual time."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from broker.codec import Origin, encode, pack
 from broker.transport import Outgoing, Receipt
 from broker.worker import Limits
-from store.store import Changes, OutboxRow, Reader
+from store.store import Changes, OutboxRow, Reader, Store, StoreUnavailable
 from tests.broker.toy import How, Stage, WasPutIn, on_stage, type_names
 
 
@@ -123,6 +123,35 @@ def test_what_cannot_be_routed_stays_in_the_outbox_until_somebody_listens() -> N
         assert await stage.times("ledger") == {1: 3}
 
     on_stage(scene)
+
+
+class ForgetFails:
+    """A store that cannot remove outbox rows for a while, and can do all else."""
+
+    def __init__(self, store: Store, times: int) -> None:
+        self._store = store
+        self.times = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def forget(self, sent: Collection[str]) -> None:
+        if self.times:
+            self.times -= 1
+            raise StoreUnavailable("not now")
+        await self._store.forget(sent)
+
+
+def test_what_was_confirmed_and_could_not_be_removed_is_remembered_and_not_published_again() -> None:
+    async def scene(stage: Stage) -> None:
+        store = ForgetFails(stage.store("till"), times=5)
+        stage.start(stage.worker("till", store=store), stage.worker("ledger"), stage.worker("bell"))
+        await stage.put_in(*[How.WELL] * 10)
+        await stage.rest()
+        assert store.times == 0
+        assert type_names(stage.published)["till.WasPutIn"] == 10
+
+    on_stage(scene, Limits(relay_after_s=0.5))
 
 
 def test_an_idle_worker_removes_what_was_confirmed() -> None:

@@ -13,10 +13,19 @@ from lab.embedded import EmbeddedParts
 from lab.modes import Mode, roles
 from lab.run import Run
 from lab.system import System, set_up_stock
-from services.catalogue import Times
-from services.payment.domain import PaymentTimes
 from tests.broker.ports import Fence, fenced_transport
-from tests.flow import MODES, Servers, a_prefix, all_dead_letters, finish, in_memory, on_real_parts, replica_name, start_replica
+from tests.flow import (
+    MODES,
+    UNHURRIED,
+    Servers,
+    a_prefix,
+    all_dead_letters,
+    finish,
+    in_memory,
+    on_real_parts,
+    replica_name,
+    start_replica,
+)
 
 ORDERS = 100
 #: What every fifth order brings, and how it then ends.
@@ -26,8 +35,6 @@ FAILURES = {
     "inventory:out_of_stock": "out_of_stock",
 }
 ENDS = {"COMPLETED": 40} | {f"REJECTED {reason}": 20 for reason in FAILURES.values()}
-#: A deadline and patience that no order of a short test meets.
-UNHURRIED = Times(deadline_s=60.0, payment=PaymentTimes(look_again_s=1.0, patience_s=30.0))
 
 
 async def hundred_orders(system: System, between: Callable[[int], Any] = lambda _: None) -> None:

@@ -11,16 +11,13 @@ import pytest
 from lab.modes import Mode
 from lab.run import Run
 from lab.system import System, set_up_stock
-from services.catalogue import Times
-from services.payment.domain import PaymentState, PaymentTimes
-from tests.flow import MODES, Servers, a_prefix, finish, on_real_parts
+from services.payment.domain import PaymentState
+from tests.flow import MODES, UNHURRIED, Servers, a_prefix, finish, on_real_parts
 from tests.gateway_process import running_gateway
 
 pytestmark = pytest.mark.real
 
 ORDERS = 10
-#: Patience that outlives a gateway's restart, so that every order must complete.
-PATIENT = Times(deadline_s=30.0, payment=PaymentTimes(look_again_s=0.3, patience_s=20.0))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -48,7 +45,7 @@ def test_a_gateway_killed_in_mid_journey_loses_no_order_and_no_money(
 
         real = Servers(rabbit_url, mongo_url, gateway.url)
         with a_prefix(real, mode) as prefix:
-            on_real_parts(mode, real.parts(prefix, PATIENT), killed)
+            on_real_parts(mode, real.parts(prefix, UNHURRIED), killed)
 
 
 async def all_booked(system: System, order_ids: list[str]) -> bool:

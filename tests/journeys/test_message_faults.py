@@ -14,9 +14,20 @@ from broker.faults import BUSINESS_FAULTS, MessageFault
 from broker.transport import Outgoing, Wire
 from lab.modes import SERVICES, Mode
 from lab.run import Result, Run
-from lab.system import System
+from lab.system import System, set_up_stock
 from orchestrator.saga import Phase
-from tests.flow import MODES, all_dead_letters, dead_letters, in_memory, published
+from tests.flow import (
+    MODES,
+    UNHURRIED,
+    Servers,
+    a_prefix,
+    all_dead_letters,
+    dead_letters,
+    finish,
+    in_memory,
+    on_real_parts,
+    published,
+)
 
 COMPLETED = {"COMPLETED": 1}
 #: Both modes of every service that has this failure as one of the message.
@@ -184,3 +195,29 @@ def test_an_order_can_bring_several_failures(mode: Mode) -> None:
         assert result.seen.acted == {failure: {order_id} for failure in acted}
 
     in_memory(mode, several)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("mode", MODES)
+def test_crashes_duplicates_and_late_steps_at_every_service_at_once_on_real_parts(
+    mode: Mode, rabbit_url: str, mongo_url: str, gateway_url: str
+) -> None:
+    """An order for each failure and service; workers that crash are replaced by new ones with new connections."""
+    failures = [f"{service}:{fault}" for service in SERVICES for fault in ("crash", "duplicate", "late")]
+
+    async def play(system: System) -> None:
+        await set_up_stock(system.stores["inventory"], {"plenty": len(failures)})
+        before = {name: running.worker for name, running in system.running.items()}
+        run = Run(system)
+        orders = {failure: await run.place({"plenty": 1}, failure) for failure in failures}
+        await finish(run)
+        result = await run.result()
+        assert result.ends == {"COMPLETED": len(failures)}
+        assert result.audit.ok, result.audit.findings
+        assert result.seen.acted == {failure: {order_id} for failure, order_id in orders.items()}
+        assert all(system.running[service].worker is not before[service] for service in SERVICES), "somebody did not crash"
+        assert await all_dead_letters(system) == {}
+
+    real = Servers(rabbit_url, mongo_url, gateway_url)
+    with a_prefix(real, mode) as prefix:
+        on_real_parts(mode, real.parts(prefix, UNHURRIED), play)

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import gc
 import importlib.metadata
-import shutil
+import os
 import subprocess
 import uuid
 from collections.abc import AsyncIterator
@@ -22,6 +22,7 @@ from broker.properties import UNREADABLE
 from broker.rabbit import RabbitTransport
 from broker.topology import Address, Topology, WorkQueue, commands_exchange, dead_queue, queue_of
 from broker.transport import Delivery, Outgoing, Receipt, TransportUnavailable, UnsafeTopology, Wire
+from tests import servers
 from tests.contracts.transports import Heard, fresh, message
 from tests.proxy import Proxy
 from tests.waiting import until
@@ -310,17 +311,18 @@ def worker_url(site: Site) -> "contextlib.AbstractContextManager[str]":
 
     @contextlib.contextmanager
     def lent():  # type: ignore[no-untyped-def]  # noqa: ANN202
-        local = URL(site.url).host in ("127.0.0.1", "localhost") and shutil.which("rabbitmqctl")
-        if not local or subprocess.run(["rabbitmqctl", "ping"], check=False, capture_output=True).returncode:
-            pytest.skip("needs rabbitmqctl and a broker of this machine, to create a user")
+        control = servers.rabbitmqctl(site.url)
+        if control is None:
+            missing = pytest.fail if os.environ.get("CI") else pytest.skip
+            missing("needs rabbitmqctl for the broker under test, to create a user")
         user = f"u{uuid.uuid4().hex[:8]}"
-        subprocess.run(["rabbitmqctl", "add_user", user, "secret"], check=True, capture_output=True)
+        subprocess.run([*control, "add_user", user, "secret"], check=True, capture_output=True)
         try:
             rights = ["^$", "^$", f"^{site.stock}$"]
-            subprocess.run(["rabbitmqctl", "set_permissions", user, *rights], check=True, capture_output=True)
+            subprocess.run([*control, "set_permissions", user, *rights], check=True, capture_output=True)
             yield str(URL(site.proxied).with_user(user).with_password("secret"))
         finally:
-            subprocess.run(["rabbitmqctl", "delete_user", user], check=True, capture_output=True)
+            subprocess.run([*control, "delete_user", user], check=True, capture_output=True)
 
     return lent()
 
