@@ -19,6 +19,8 @@ from services.catalogue import Times
 from services.payment.http_gateway import HttpGateway
 from store.mongo import MongoStore
 
+#: Seconds to look for a database before saying that it is not there. Workers look again by themselves.
+SELECTION_S = 2.0
 #: Payments asked for in one page of the gateway's books.
 PAGE = 1_000
 
@@ -44,7 +46,7 @@ class ConnectedParts:
         return RabbitTransport(self.broker_url, f"{self.prefix}.{worker}")
 
     def store(self, worker: str) -> MongoStore:
-        return MongoStore(self.store_url, database_of(self.prefix, worker))
+        return MongoStore(self.store_url, database_of(self.prefix, worker), selection_s=SELECTION_S)
 
     def gateway(self) -> HttpGateway:
         return HttpGateway(self.gateway_url, self.prefix, limit=self.limits.calls_max, timeout_s=self.gateway_timeout_s)
