@@ -5,18 +5,23 @@ gateway. It resets the queues and databases of both modes, so it refuses to begi
 """
 
 import asyncio
+import fcntl
+import itertools
 import os
+import signal
+import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
-from benchmarks.per_order import PerOrder, count
+from benchmarks.per_order import count
 from benchmarks.report import Report
-from benchmarks.rows import ROWS, Result, Scale, bare, measure, ours
+from benchmarks.rows import ROWS, Scale, bare, measure, ours
 from benchmarks.servers import delete, look, serving
 from benchmarks.sides import Failed
 from broker.topology import aside_exchange, commands_exchange, events_exchange
@@ -41,11 +46,18 @@ def main(
     unknown = set(row or ()) - set(NAMES)
     if unknown:
         _stop(2, f"there is no row {', '.join(sorted(unknown))}. There are {', '.join(NAMES)}.")
-    scale = Scale(1, quick=True) if quick else Scale(pairs)
+    report = Report(1 if quick else pairs)
+    failure = None
     try:
-        report = _measure_all(row or NAMES, list(mode or Mode), scale)
+        _measure_all(report, row or NAMES, list(mode or Mode), Scale(report.pairs, quick=quick))
     except (Failed, TimeoutError, OSError) as error:
-        _stop(1, str(error))
+        failure = str(error)  # what was measured until then is worth showing
+    _show(report, as_json=as_json, write=write)
+    if failure:
+        _stop(1, failure)
+
+
+def _show(report: Report, *, as_json: bool, write: Path | None) -> None:
     if as_json:
         print_json(report.as_dict())
     else:
@@ -55,15 +67,26 @@ def main(
         write.write_text(report.markdown())
 
 
-def _measure_all(names: list[str], modes: list[Mode], scale: Scale) -> Report:
-    results: list[Result] = []
-    costs: list[PerOrder] = []
-    with _undisturbed(modes), serving() as servers:
-        for chosen in (row for row in ROWS if row.name in names):
-            results += [measure(chosen, mode, servers, scale, console.print) for mode in modes]
-        if PER_ORDER in names:
-            costs += [cost for mode in modes for cost in count(mode, servers, scale)]
-    return Report(servers.about, scale.pairs, results, costs)
+def _measure_all(report: Report, names: list[str], modes: list[Mode], scale: Scale) -> None:
+    """Fill the report, row by row."""
+    with nullcontext() if scale.quick else _alone(), _undisturbed(modes), serving() as servers:
+        report.about = servers.about
+        for chosen, mode in itertools.product(ROWS, modes):
+            if chosen.name in names:
+                report.results.append(measure(chosen, mode, servers, scale, _say))
+        for mode in modes if PER_ORDER in names else ():
+            report.costs += count(mode, servers, scale)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Refuse to begin while another benchmark runs on this machine: each would measure the other."""
+    with Path(tempfile.gettempdir(), "saga-benchmark.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _stop(1, "another benchmark is running on this machine, and each would measure the other. Wait for its end.")
+        yield
 
 
 @contextmanager
@@ -88,6 +111,10 @@ async def _remove(mode: Mode, prefixes: list[str]) -> None:
     await delete(queues, exchanges)
 
 
+def _say(what: str) -> None:
+    console.print(what, highlight=False)
+
+
 def _stop(code: int, what: str) -> NoReturn:
     console.print(f"[bold red]benchmarks:[/] {what}", highlight=False, soft_wrap=True)
     raise typer.Exit(code)
@@ -95,4 +122,5 @@ def _stop(code: int, what: str) -> NoReturn:
 
 if __name__ == "__main__":
     os.chdir(Path(__file__).parent.parent)  # the processes started here find the rooms from there
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     typer.run(main)

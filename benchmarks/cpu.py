@@ -83,6 +83,17 @@ class Meter:
         self.readings.append(Reading(time.monotonic(), cpu_of_the_machine(), sum(self._last.values())))
 
 
+def wait_until_quiet(processes: Callable[[], Mapping[int, str]], percent: float, patience_s: float) -> None:
+    """Wait until others take no more than `percent` of the machine for a second; after `patience_s` it has to do as it is."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        meter = Meter(processes)
+        with meter.measuring():
+            time.sleep(1)
+        if meter.foreign_percent(1) <= percent:
+            return
+
+
 def cpu_of_the_machine() -> float:
     """Seconds that its cores were not idle, together. Time stolen by other virtual machines counts: it was not to be had."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.table import Table
@@ -29,14 +29,14 @@ COST_HEADS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Report:
-    """All that was measured, and on what."""
+    """All that was measured, and on what. Filled row by row."""
 
-    about: str
     pairs: int
-    results: Sequence[Result]
-    costs: Sequence[PerOrder]
+    about: str = ""
+    results: list[Result] = field(default_factory=list)
+    costs: list[PerOrder] = field(default_factory=list)
 
     @property
     def title(self) -> str:

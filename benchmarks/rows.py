@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from benchmarks.cpu import wait_until_quiet
 from benchmarks.servers import Servers
 from benchmarks.sides import Live, Load, Run, Side, up
 from lab.modes import Mode
@@ -18,6 +19,8 @@ from lab.modes import Mode
 FOREIGN_MAX_PERCENT = 10.0
 #: A row is given up as it stands after this many times the pairs that were asked for.
 ATTEMPTS_FACTOR = 3
+#: How long a pair waits for others to come to rest before it begins all the same.
+QUIET_PATIENCE_S = 120.0
 WARM_UP_ORDERS = 300
 
 CHOREOGRAPHY, ORCHESTRATOR = Mode.CHOREOGRAPHY, Mode.ORCHESTRATOR
@@ -180,6 +183,8 @@ def measure(row: Row, mode: Mode, servers: Servers, scale: Scale, say: Callable[
     with ExitStack() as stack:
         one_pair = _pairing(row, mode, servers, scale, stack)
         for left in reversed(range(attempts)):
+            if not scale.quick:
+                wait_until_quiet(lambda: servers.processes, FOREIGN_MAX_PERCENT, QUIET_PATIENCE_S)
             pair = one_pair()
             say(f"{mode}, {row.name}: ratio {pair.ratio:.2f}, others took {pair.foreign_percent:.0f} % of the machine")
             noisy = pair.foreign_percent > FOREIGN_MAX_PERCENT and not scale.quick
