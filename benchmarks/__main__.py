@@ -18,6 +18,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from benchmarks.per_order import count
 from benchmarks.report import Report
@@ -39,6 +40,9 @@ def main(
     mode: Annotated[list[Mode] | None, typer.Option(help="Only this mode.")] = None,
     pairs: Annotated[int, typer.Option(min=1, help="Alternating pairs for each row.")] = 5,
     quick: Annotated[bool, typer.Option("--quick", help="One pair, few orders: does it work? Its figures mean nothing.")] = False,
+    noisy: Annotated[
+        bool, typer.Option("--noisy", help="Keep pairs that were measured beside others' work; they are marked.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     write: Annotated[Path | None, typer.Option(help="Also write the tables to this file, as Markdown.")] = None,
 ) -> None:
@@ -49,7 +53,7 @@ def main(
     report = Report(1 if quick else pairs)
     failure = None
     try:
-        _measure_all(report, row or NAMES, list(mode or Mode), Scale(report.pairs, quick=quick))
+        _measure_all(report, row or NAMES, list(mode or Mode), Scale(report.pairs, quick=quick, strict=not (noisy or quick)))
     except (Failed, TimeoutError, OSError) as error:
         failure = str(error)  # what was measured until then is worth showing
     _show(report, as_json=as_json, write=write)
@@ -116,7 +120,7 @@ def _say(what: str) -> None:
 
 
 def _stop(code: int, what: str) -> NoReturn:
-    console.print(f"[bold red]benchmarks:[/] {what}", highlight=False, soft_wrap=True)
+    console.print(f"[bold red]benchmarks:[/] {escape(what)}", highlight=False, soft_wrap=True)
     raise typer.Exit(code)
 
 

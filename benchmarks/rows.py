@@ -161,10 +161,12 @@ def figure_of(run: Run, path: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of it. `quick` is for trying whether it works: its figures mean nothing, and nothing is repeated."""
+    """How much of it. `quick` is for trying whether it works: its figures mean nothing. `strict`: a pair is measured on a quiet
+    machine, or again."""
 
     pairs: int = 5
     quick: bool = False
+    strict: bool = True
 
     def of(self, load: Load) -> Load:
         if not self.quick:
@@ -179,16 +181,16 @@ class Scale:
 def measure(row: Row, mode: Mode, servers: Servers, scale: Scale, say: Callable[[str], None]) -> Result:
     """Pair after pair, until there are enough that were measured on a quiet machine."""
     result = Result(row, mode)
-    attempts = scale.pairs * (1 if scale.quick else ATTEMPTS_FACTOR)
+    attempts = scale.pairs * (ATTEMPTS_FACTOR if scale.strict else 1)
     with ExitStack() as stack:
         one_pair = _pairing(row, mode, servers, scale, stack)
         for left in reversed(range(attempts)):
-            if not scale.quick:
+            if scale.strict:
                 wait_until_quiet(lambda: servers.processes, FOREIGN_MAX_PERCENT, QUIET_PATIENCE_S)
             pair = one_pair()
             say(f"{mode}, {row.name}: ratio {pair.ratio:.2f}, others took {pair.foreign_percent:.0f} % of the machine")
-            noisy = pair.foreign_percent > FOREIGN_MAX_PERCENT and not scale.quick
-            if noisy and left >= scale.pairs - len(result.pairs):
+            noisy = pair.foreign_percent > FOREIGN_MAX_PERCENT
+            if noisy and scale.strict and left >= scale.pairs - len(result.pairs):
                 result.repeated += 1
                 continue
             result.pairs.append(pair)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from broker.transport import TransportError, TransportUnavailable
 from lab.connected import GatewayUnreachable
@@ -41,8 +42,8 @@ class Code(IntEnum):
 
 
 def stop(code: Code, what: str) -> NoReturn:
-    """End with one sentence that says what, why and what to do."""
-    console.print(f"[bold red]saga:[/] {what}", highlight=False, soft_wrap=True)
+    """End with one sentence that says what, why and what to do. `what` is text: what a user typed in it is no markup."""
+    console.print(f"[bold red]saga:[/] {escape(what)}", highlight=False, soft_wrap=True)
     raise typer.Exit(code)
 
 

@@ -84,6 +84,7 @@ def test_the_demo_shows_any_journey_by_name(journey: str) -> None:
         (["order", "place", "sku-001=none"], "is no order line"),
         (["order", "place", "sku-001=0"], "is no order line"),
         (["order", "place", "no.dots"], "is no order line"),
+        (["order", "place", "[/x]"], "'[/x]' is no order line"),
         (["order", "place", "sku-001", "--fail", "payment"], "has no failure"),
         (["order", "place", "sku-001", "--fail", "kitchen:fire"], "there is no service"),
         (["order", "place", "sku-001", "--fail", "payment:late", "--fail", "payment:slow"], "one failure a service"),
