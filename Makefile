@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := UV_PROJECT_ENVIRONMENT=.venv UV_LINK_MODE=copy $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs up down bench stack-up stack-down
+.PHONY: help setup demo test check docs up down bench stack-up stack-down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,8 @@ help: ## list the targets
 	@$(UV) sync --frozen --quiet --group mongo-server 2>/dev/null \
 	  || echo "note: no MongoDB-wire server from the package index; tests on a real store need SAGA_STORE_URL, a container or mongod"
 	@touch $@
+
+setup: .venv/.ready ## the virtual environment; every other target sees to it by itself
 
 demo: .venv/.ready ## both modes side by side, in this process, with no server
 	@$(BIN)/saga demo
@@ -46,7 +48,8 @@ bench: .venv/.ready ## the speed table: bare chains against ours, in alternating
 	@$(BIN)/python -m benchmarks
 
 stack-up: ## the container stack of MODE
+	@test $(MODE) = orchestrator || MODE=$(MODE) docker compose --profile orchestrator rm --stop --force coordinator
 	MODE=$(MODE) docker compose up --build --wait
 
-stack-down: ## remove the container stack and its data
-	docker compose down --volumes --remove-orphans
+stack-down: ## remove the container stack and its data, whichever modes it has run
+	docker compose --profile '*' down --volumes --remove-orphans

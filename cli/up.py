@@ -1,44 +1,34 @@
 """`saga up --mode M`: all workers of a mode and the payment gateway as local processes, kept running until told to stop.
 
-Room: cli/. A supervisor and nothing more: it starts children, starts one again when it dies, passes their lines on, ends them.
+Room: cli/. Says what runs and what becomes of its lines; keeping it running is cli/children.py.
 """
 
 import asyncio
 import json
-import os
 import signal
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Coroutine
+from functools import partial
 from typing import Annotated, Any
 
 import aiohttp
 import structlog
 import typer
 
-from cli.logs import configure
+from cli.children import Child
+from cli.logs import as_text, configure
 from cli.order import ModeFlag
-from cli.output import Code, console, run, stop
+from cli.output import Code, data, run, stop
 from cli.settings import Settings, load
 from cli.worker import GATEWAY
 from lab.modes import Mode, roles, topology
 
-#: How long children may take to end before they are killed.
-GRACE_S = 10.0
-#: The pause before a child that died is started again: doubled each time, forgotten once it has lived for a while.
-FIRST_PAUSE_S, LONGEST_PAUSE_S, LIVED_S = 0.2, 5.0, 10.0
-COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan")
+#: Between two looks whether a payment gateway that somebody else runs still answers.
+LOOK_S = 1.0
+#: How long it may take to answer.
+HEALTH_PATIENCE_S = 3.0
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class Child:
-    """One worker's process, whichever incarnation it is in."""
-
-    name: str
-    colour: str
-    started: asyncio.Event = field(default_factory=asyncio.Event)
-    process: asyncio.subprocess.Process | None = None
 
 
 def register(app: typer.Typer) -> None:
@@ -59,39 +49,33 @@ def up(
 
 
 async def _up(mode: Mode, settings: Settings, *, faults: bool) -> int:
-    await _check_servers(mode, settings)
-    names = list(roles(mode))
-    if await _gateway_answers(settings):
-        log.info("gateway_shared", url=settings.gateway_url)
-    else:
-        names.insert(0, GATEWAY)
-    children = [Child(name, COLOURS[index % len(COLOURS)]) for index, name in enumerate(names)]
     told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     for number, code in ((signal.SIGINT, int(Code.INTERRUPTED)), (signal.SIGTERM, 0)):
         asyncio.get_running_loop().add_signal_handler(number, _tell, told, code)
-    keepers = [asyncio.create_task(_keep(child, mode, faults=faults), name=child.name) for child in children]
+    if not await _unless_told(told, _check_servers(mode, settings, faults=faults)):
+        return told.result()
+    share = partial(_share_gateway, url=settings.gateway_url, faults=faults)
+    children = [
+        Child(name, _command(name, mode, faults=faults), partial(_hear, mode), share if name == GATEWAY else None)
+        for name in (GATEWAY, *roles(mode))
+    ]
+    for child in children:
+        child.start()
     ready = asyncio.create_task(_say_when_ready(children))
     try:
-        await _first_of(told, keepers)
+        await _first_of(told, *(child.keeper for child in children))
     finally:
-        await _wind_down(children, [ready, *keepers])
+        ready.cancel()
+        await asyncio.gather(*(child.end() for child in children))
+    for child in children:
+        if child.keeper.done() and not child.keeper.cancelled():
+            child.keeper.result()  # raises what went wrong with the keeping itself
     return told.result()
 
 
-async def _first_of(told: "asyncio.Future[int]", keepers: "list[asyncio.Task[None]]") -> None:
-    """Until somebody tells us to stop. A keeper ends only by an error of its own: that is raised."""
-    waiting: list[asyncio.Future[Any]] = [told, *keepers]
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for keeper in keepers:
-        if keeper.done():
-            keeper.result()
-
-
-async def _wind_down(children: list[Child], tasks: "list[asyncio.Task[None]]") -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.gather(*(_end(child) for child in children))
+def _command(name: str, mode: Mode, *, faults: bool) -> list[str]:
+    flag = "--faults" if faults else "--no-faults"
+    return [sys.executable, "-m", "cli", "worker", name, "--mode", mode, "--tied", flag]
 
 
 def _tell(told: "asyncio.Future[int]", code: int) -> None:
@@ -99,8 +83,24 @@ def _tell(told: "asyncio.Future[int]", code: int) -> None:
         told.set_result(code)
 
 
-async def _check_servers(mode: Mode, settings: Settings) -> None:
-    """Declare the furniture and open a store, so that a missing server is said once and at once."""
+async def _unless_told(told: "asyncio.Future[int]", work: Coroutine[Any, Any, None]) -> bool:
+    """Whether `work` came to its end before somebody told us to stop. Raises what it raises."""
+    task = asyncio.create_task(work)
+    await _first_of(told, task)
+    if task.done():
+        task.result()
+        return True
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return False
+
+
+async def _first_of(*awaited: "asyncio.Future[Any]") -> None:
+    await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _check_servers(mode: Mode, settings: Settings, *, faults: bool) -> None:
+    """Declare the furniture and open a store, so that what is missing is said once and at once."""
     parts = settings.parts(mode)
     transport, store = parts.transport("up"), parts.store("order")
     try:
@@ -110,82 +110,65 @@ async def _check_servers(mode: Mode, settings: Settings) -> None:
     finally:
         await transport.close()
         await store.close()
+    health = await _gateway_health(settings.gateway_url)
+    if faults and health and health.get("faults") is False:
+        stop(
+            Code.USAGE,
+            f"the payment gateway that runs at {settings.gateway_url} has faults disabled, so payment failures would do nothing. "
+            "End it, set SAGA_GATEWAY_URL to another, or use --no-faults.",
+        )
 
 
-async def _gateway_answers(settings: Settings) -> bool:
-    timeout = aiohttp.ClientTimeout(total=1)
+async def _gateway_health(url: str) -> dict[str, Any] | None:
+    """What a payment gateway that runs says of itself; None if there is none."""
+    timeout = aiohttp.ClientTimeout(total=HEALTH_PATIENCE_S)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{settings.gateway_url}/health") as response:
-            return response.status == 200
-    except (aiohttp.ClientError, TimeoutError):
-        return False
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url}/health") as response:
+            return dict(await response.json()) if response.status == 200 else None
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return None
 
 
-async def _keep(child: Child, mode: Mode, *, faults: bool) -> None:
-    """Start the child, and start it again whenever it dies."""
-    loop = asyncio.get_running_loop()
-    pause_s = FIRST_PAUSE_S
-    while True:
-        began = loop.time()
-        code = await _live(child, mode, faults=faults)
-        if loop.time() - began > LIVED_S:
-            pause_s = FIRST_PAUSE_S
-        log.warning("worker_restarted", worker=child.name, exit_code=code, after_s=pause_s)
-        await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+async def _share_gateway(child: Child, *, url: str, faults: bool) -> None:
+    """Use the payment gateway of another `saga up` for as long as it answers; then it is for us to run one."""
+    said = False
+    while health := await _gateway_health(url):
+        if not said:
+            log.info("gateway_shared", url=url)
+            if faults and health.get("faults") is False:
+                log.warning("gateway_without_faults", url=url)
+            child.started.set()
+            said = True
+        await asyncio.sleep(LOOK_S)
 
 
-async def _live(child: Child, mode: Mode, *, faults: bool) -> int:
-    """One life of a child; gives its exit code."""
-    child.process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli", "worker", child.name, "--mode", mode, "--tied"),
-        "--faults" if faults else "--no-faults",
-        stdin=asyncio.subprocess.PIPE,  # never written to: its end tells the child that this process is gone
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        start_new_session=True,  # Ctrl-C is for this process, which ends its children in good order
-    )
-    assert child.process.stdout is not None  # noqa: S101 - asked for above
-    async for line in child.process.stdout:
-        _pass_on(child, line)
-    return await child.process.wait()
-
-
-def _pass_on(child: Child, line: bytes) -> None:
-    """A child's line: as it is for scripts, prefixed and short for people."""
+def _hear(mode: Mode, child: Child, line: bytes) -> None:
+    """A child's line: JSON for scripts, prefixed and short for people. What is no event (a traceback, say) becomes one."""
     text = line.decode(errors="replace").rstrip()
-    try:
-        event: dict[str, Any] = json.loads(text)
-    except ValueError:
-        event = {"event": text}
+    if not text:
+        return
+    event = _event_in(text)
+    if event is None:
+        event = {"event": "said", "said": text, "mode": str(mode), "service": child.name}
+        text = json.dumps(event)
     if event.get("event") == "started":
         child.started.set()
-    if not sys.stdout.isatty():
+    if sys.stdout.isatty():
+        data.print(as_text(event), soft_wrap=True)
+    else:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
-        return
-    told = " ".join(
-        f"{key}={value}"
-        for key, value in event.items()
-        if key not in ("event", "level", "timestamp", "mode", "service") and value
-    )
-    console.print(f"[{child.colour}]{child.name:>11}[/] {event.get('event')}  {told}", highlight=False, soft_wrap=True)
+
+
+def _event_in(line: str) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
 
 
 async def _say_when_ready(children: list[Child]) -> None:
     for child in children:
         await child.started.wait()
     log.info("ready", workers=[child.name for child in children])
-
-
-async def _end(child: Child) -> None:
-    """Ask it to end; after a while, make it."""
-    process = child.process
-    if process is None or process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), GRACE_S)
-    except TimeoutError:
-        process.kill()
-        await process.wait()

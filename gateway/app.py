@@ -6,7 +6,7 @@ Room: gateway/.
   GET    /{book}/payments         ?after=&limit= -> {"payments": [...], "next": key or null}; /{book}/payments/{key}: one
   GET    /{book}/failures         ?detail=1 -> {"acted": {"hang": 3}, "keys": {"hang": [...]}}
   DELETE /{book}                  empties one mode's book
-  GET    /health
+  GET    /health                  {"status": "ok", "faults": whether injected failures are honoured}
 """
 
 from collections.abc import AsyncIterator
@@ -58,7 +58,7 @@ class Gateway:
         await self._books.close()
 
     async def _health(self, _: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "ok", "faults": self._books.faults})
 
     async def _empty(self, request: Request) -> Response:
         await self._books.empty(_book_of(request))

@@ -26,7 +26,7 @@ class Books:
     ) -> None:
         self._storage = storage
         self._now = now
-        self._faults = faults
+        self.faults = faults
         self._settle_after_s = settle_after_s
         self.slow_s = slow_s
 
@@ -66,7 +66,7 @@ class Books:
         await self._storage.close()
 
     def _honoured(self, injected: str | None) -> Failure | None:
-        if injected is None or not self._faults:
+        if injected is None or not self.faults:
             return None
         try:
             return Failure(injected)

@@ -57,6 +57,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 gateway,
                 access_log=False,
+                log_config=None,  # lines go the way that the process has chosen for all of them
                 log_level="warning",
                 ws="none",
                 server_header=False,

@@ -46,15 +46,24 @@ class Up:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*SAGA, *words], capture_output=True, text=True, timeout=90, env=self.env, check=False)
 
+    def until_ready(self) -> None:
+        eventually(lambda: self.said("ready") or self.process.poll() is not None, "saga up to be ready")
+        assert self.process.poll() is None, self.log.read_text()
+
     def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        """What it has said so far; the last line may still be on its way."""
+        return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def said(self, name: str) -> bool:
+        return any(event["event"] == name for event in self.events())
 
     def children(self) -> dict[str, int]:
         """Worker name -> pid."""
         found = {}
         for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
             words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            found[words[words.index("worker") + 1]] = int(pid)
+            if "worker" in words:  # not one that was forked and has not yet begun
+                found[words[words.index("worker") + 1]] = int(pid)
         return found
 
 
@@ -95,14 +104,19 @@ def env(rabbit_url: str, mongo_url: str, tmp_path: Path) -> dict[str, str]:
 @contextmanager
 def up(mode: Mode, env: dict[str, str], log: Path, *flags: str) -> Iterator[Up]:
     """`saga up`, ready; ended (if the test has not) and removed at the end."""
-    with log.open("wb") as out:
-        process = subprocess.Popen([*SAGA, "up", "--mode", mode, *flags], stdout=out, stderr=out, env=env)
-    running = Up(mode, env, process, log)
-    try:
-        eventually(lambda: '"ready"' in log.read_text() or process.poll() is not None, "saga up to be ready")
-        assert process.poll() is None, log.read_text()
+    with begun(mode, env, log, *flags) as running:
+        running.until_ready()
         running.saga("reset", "--yes")
         yield running
+
+
+@contextmanager
+def begun(mode: Mode, env: dict[str, str], log: Path, *flags: str) -> Iterator[Up]:
+    """`saga up`, just started."""
+    with log.open("wb") as out:
+        process = subprocess.Popen([*SAGA, "up", "--mode", mode, *flags], stdout=out, stderr=out, env=env)
+    try:
+        yield Up(mode, env, process, log)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -143,6 +157,7 @@ def test_an_order_goes_its_way_and_every_command_tells_the_same_of_it(mode: Mode
         }
         assert running.saga("stock", "show")["stock"] == [{"sku": "book", "received": 5, "available": 3, "held": 2}]
         assert running.saga("audit") == {"mode": mode, "ok": True, "open": 0, "findings": []}
+        assert all(event["mode"] == mode and event["service"] and event["event"] for event in running.events())
         story = [event for event in running.events() if event.get("order_id") == refused["order_id"]]
         assert {event["service"] for event in story} == set(roles(mode))
         assert all(
@@ -211,3 +226,55 @@ def test_the_workers_do_not_outlive_a_killed_supervisor(env: dict[str, str], tmp
         running.process.kill()
         running.process.wait(5)
         eventually(lambda: not any(map(alive, children.values())), "the children to end", 15)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_while_it_waits_for_a_broker_that_does_not_answer(
+    number: signal.Signals, code: int, env: dict[str, str], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        env["SAGA_BROKER_URL"] = f"amqp://guest:guest@127.0.0.1:{silent.getsockname()[1]}/"
+        with begun(Mode.CHOREOGRAPHY, env, tmp_path / "log") as running:
+            caller, _ = silent.accept()
+            with caller:
+                running.process.send_signal(number)
+                assert running.process.wait(5) == code
+        assert "Traceback" not in running.log.read_text()
+
+
+def test_what_the_workers_say_while_they_end_is_heard(env: dict[str, str], tmp_path: Path) -> None:
+    with up(Mode.CHOREOGRAPHY, env, tmp_path / "log") as running:
+        running.process.terminate()
+        assert running.process.wait(12) == 0
+        ended = {event["service"] for event in running.events() if event["event"] == "stopped"}
+        assert ended == set(roles(Mode.CHOREOGRAPHY))
+
+
+def test_both_modes_started_at_once_share_a_gateway_and_the_other_takes_over_when_its_owner_ends(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    with (
+        begun(Mode.ORCHESTRATOR, env, tmp_path / "one") as one,
+        begun(Mode.CHOREOGRAPHY, env, tmp_path / "two") as two,
+    ):
+        one.until_ready()
+        two.until_ready()
+        eventually(lambda: one.said("gateway_shared") != two.said("gateway_shared"), "one of them to share the other's gateway")
+        owner, guest = (two, one) if one.said("gateway_shared") else (one, two)
+        for running in (owner, guest):
+            running.saga("reset", "--yes")
+            running.saga("stock", "set", "book", "5")
+            assert running.saga("order", "place", "book", "--wait")["state"] == "COMPLETED"
+        owner.process.terminate()
+        assert owner.process.wait(12) == 0
+        eventually(lambda: "gateway" in guest.children(), "the guest to run a gateway of its own")
+        assert guest.saga("order", "place", "book", "--wait", "--timeout", "20")["state"] == "COMPLETED"
+        assert guest.saga("audit") == {"mode": guest.mode, "ok": True, "open": 0, "findings": []}
+
+
+def test_a_gateway_that_honours_no_failures_is_not_shared_by_workers_that_do(env: dict[str, str], tmp_path: Path) -> None:
+    with up(Mode.ORCHESTRATOR, env, tmp_path / "log", "--no-faults") as running:
+        said = running.run("up", "--mode", "choreography")
+        assert said.returncode == 2
+        assert "has faults disabled" in said.stderr

@@ -222,8 +222,8 @@ async def test_failures_that_acted_are_counted_and_named_on_demand(caller: Calle
     assert (status, detailed["keys"]) == (200, {"declined": ["k1", "k2"], "error": ["k3"]})
 
 
-async def test_health_says_ok(caller: Caller) -> None:
-    assert await caller.get("/health") == (200, {"status": "ok"})
+async def test_health_says_ok_and_whether_failures_act(caller: Caller) -> None:
+    assert await caller.get("/health") == (200, {"status": "ok", "faults": True})
 
 
 # --- death and end --------------------------------------------------------------------------------------------------------

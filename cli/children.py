@@ -1,0 +1,90 @@
+"""Child processes: each runs one worker, is started again when it dies, and is heard until its last line.
+
+Room: cli/. Knows processes and lines, nothing of modes. `saga up` says what to run and what becomes of the lines.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+#: How long a child may take to end before it is killed.
+GRACE_S = 10.0
+#: The pause before a child that died is started again: doubled each time, forgotten once it has lived for a while.
+FIRST_PAUSE_S, LONGEST_PAUSE_S, LIVED_S = 0.2, 5.0, 10.0
+#: The longest line a child may print, in bytes. A traceback in a log line is far from it.
+LINE_MAX = 1 << 20
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Child:
+    """One worker's process, whichever incarnation it is in.
+
+    `hear` is given each line it prints, on either stream. `before` is awaited before each start."""
+
+    name: str
+    command: Sequence[str]
+    hear: Callable[["Child", bytes], None]
+    before: Callable[["Child"], Awaitable[None]] | None = None
+    #: Set by whoever learns that it is at work, from its lines or otherwise.
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    keeper: "asyncio.Task[None]" = field(init=False)
+    _process: asyncio.subprocess.Process | None = None
+    _ending: bool = False
+
+    def start(self) -> None:
+        self.keeper = asyncio.create_task(self._keep(), name=self.name)
+
+    async def end(self) -> None:
+        """Ask it to end and hear it out; after a while, make it."""
+        self._ending = True
+        if self._process is None:  # between two lives, or not begun
+            self.keeper.cancel()
+        else:
+            with suppress(ProcessLookupError):
+                self._process.terminate()
+        done, _ = await asyncio.wait([self.keeper], timeout=GRACE_S)
+        if not done and self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await asyncio.wait([self.keeper], timeout=1)
+
+    async def _keep(self) -> None:
+        """Start it, and start it again whenever it dies."""
+        loop = asyncio.get_running_loop()
+        pause_s = FIRST_PAUSE_S
+        while True:
+            if self.before:
+                await self.before(self)
+            began = loop.time()
+            code = await self._live()
+            if self._ending:
+                return
+            if loop.time() - began > LIVED_S:
+                pause_s = FIRST_PAUSE_S
+            log.warning("worker_restarted", worker=self.name, exit_code=code, after_s=pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _live(self) -> int:
+        """One life; gives its exit code."""
+        self._process = process = await asyncio.create_subprocess_exec(
+            *self.command,
+            stdin=asyncio.subprocess.PIPE,  # never written to: its end tells the child that this process is gone
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # Ctrl-C is for this process, which ends its children in good order
+            limit=LINE_MAX,
+        )
+        assert process.stdout is not None  # noqa: S101 - asked for above
+        async for line in process.stdout:
+            self.hear(self, line)
+        code = await process.wait()
+        self._process = None
+        return code
