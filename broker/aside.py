@@ -27,6 +27,9 @@ COMPENSATION_ATTEMPTS = 12
 #: The delay level that `late` uses.
 LATE_LEVEL = 2
 
+#: A delivery, and what must be with the broker before it may be acknowledged. A delivery may have several.
+Parcel = tuple[Delivery, Outgoing]
+
 
 @dataclass(frozen=True, slots=True)
 class Aside:
@@ -37,14 +40,17 @@ class Aside:
     worker: str
     sources: Sources
 
-    async def put(self, parcels: Sequence[tuple[Delivery, Outgoing]]) -> list[Delivery]:
+    async def put(self, parcels: Sequence[Parcel]) -> list[Delivery]:
         """Publish the copies and wait for their confirms; a delivery whose copy is not confirmed goes back to its queue.
 
         Gives those that went back: they are settled, and a broker takes it amiss when they are acknowledged as well."""
         if not parcels:
             return []
         receipts = await self.transport.publish([copy for _, copy in parcels])
-        back = [delivery for (delivery, _), receipt in zip(parcels, receipts, strict=True) if receipt is not Receipt.CONFIRMED]
+        doubtful = [
+            delivery for (delivery, _), receipt in zip(parcels, receipts, strict=True) if receipt is not Receipt.CONFIRMED
+        ]
+        back = list({id(delivery): delivery for delivery in doubtful}.values())  # once each
         if back:
             log.warning("not_put_aside", service=self.worker, count=len(back))
             await self.transport.requeue(back)

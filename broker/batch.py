@@ -87,7 +87,7 @@ class Decider:
         for job in ready:
             try:
                 outcome = self._run(job, documents)
-                outgoing = [self._address(message, job.envelope) for message in outcome.messages]
+                outgoing = [self.addressed(message, job.envelope) for message in outcome.messages]
             except Exception as error:  # noqa: BLE001 - whatever a handler raises costs only its own message: retry or dead letter
                 plan.failed.append((job, error))
                 continue
@@ -120,10 +120,13 @@ class Decider:
     def _run(self, job: Job, documents: Documents) -> Outcome:
         if job.is_forward and job.suffers(MessageFault.ERROR, self._role.worker):
             raise InjectedError("an error was asked for with this order")
+        if not job.is_forward and job.delivery and job.suffers(MessageFault.UNDO_ERROR, self._role.worker):
+            raise InjectedError("an error of its compensation was asked for with this order")
         context = Context(self._sources.now(), job.injected if job.is_forward else None)
         return job.handler.decide(job.command, documents, context)
 
-    def _address(self, message: Message, cause: Envelope) -> Outgoing:
+    def addressed(self, message: Message, cause: Envelope) -> Outgoing:
+        """A message of this worker on the wire, caused by `cause`."""
         wire = encode(
             message,
             message_id=self._sources.new_id(),

@@ -40,6 +40,7 @@ class DeadReason(StrEnum):
     WRONG_SCHEMA = "wrong_schema"  # JSON, but not this message
     WRONG_CORRELATION = "wrong_correlation"  # the envelope names another order than the body
     PROTOCOL_VIOLATION = "protocol_violation"  # well-formed, but impossible in the state it met
+    KILLS_ITS_WORKER = "kills_its_worker"  # alone in hand when its worker died, after two deaths among others
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"  # its handler raised at every attempt of its budget
 
 

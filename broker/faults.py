@@ -16,12 +16,13 @@ class MessageFault(StrEnum):
     DUPLICATE = "duplicate"  # everything this service publishes for the order goes out twice
     LATE = "late"  # the forward step reaches its handler only after a while, others overtake it
     ERROR = "error"  # the handler of the forward step raises at every attempt
+    UNDO_ERROR = "undo_error"  # the handler of what must not fail (a compensation) raises at every attempt
 
 
 #: What each service can be asked for besides MessageFault.
 BUSINESS_FAULTS: dict[str, frozenset[str]] = {
     "inventory": frozenset({"out_of_stock"}),
-    "payment": frozenset({"declined", "pending", "hang", "error", "drop", "slow"}),
+    "payment": frozenset({"declined", "pending", "hang", "error", "drop", "slow", "void_error"}),
     "delivery": frozenset({"undeliverable"}),
 }
 

@@ -49,7 +49,7 @@ class Injection:
 
     async def suffer(self, jobs: Sequence[Job]) -> tuple[list[Job], list[tuple[Delivery, Outgoing]]]:
         """Let the failures of these jobs act. Gives the jobs to go on with, and copies of those held back."""
-        acting = [job for job in jobs if job.injected and job.delivery and job.is_forward]
+        acting = [job for job in jobs if job.injected and job.delivery and self._hits(job)]
         await self._note(acting)
         if any(self._is(job, MessageFault.CRASH) and not job.delivery.redelivered for job in acting if job.delivery):
             self._die()
@@ -68,6 +68,10 @@ class Injection:
         """The failure asked for at this service, if it is one for the outside to show (the payment gateway)."""
         failure = injected_at(self._worker, injected)
         return failure if failure in BUSINESS_FAULTS.get(self._worker, ()) else None
+
+    def _hits(self, job: Job) -> bool:
+        """`undo_error` is for what must not fail, every other failure for forward steps."""
+        return job.is_forward != (job.injected == MessageFault.UNDO_ERROR)
 
     def _is(self, job: Job, fault: MessageFault) -> bool:
         return job.suffers(fault, self._worker)

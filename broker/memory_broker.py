@@ -4,7 +4,8 @@ Room: broker/. What a test, the demo or a simulation asks of a broker is here to
 message as it flows, and an outage.
 """
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
@@ -14,6 +15,9 @@ from broker.memory_queues import Choose, Consumer, DelayQueue, Exchange, Queue, 
 from broker.properties import BROKERS_OWN
 from broker.topology import RETRY_LEVELS_S, Topology, WorkQueue, dead_queue, queue_of, retry_queue
 from broker.transport import Outgoing, Receipt, UnsafeTopology, Wire
+
+#: Given a message that is on its way to a queue or a listener: after how many seconds it arrives there, once for each copy.
+Travel = Callable[[Outgoing], Sequence[float]]
 
 
 class Client(Protocol):
@@ -39,14 +43,17 @@ class Client(Protocol):
 class MemoryBroker:
     """Exchanges, queues and bindings, shared by any number of `MemoryTransport`s on one event loop.
 
-    `choose` says which of the waiting messages of a queue goes next; without it, the oldest. Functions in `on_publish` see every
-    message that reaches the broker, commands and retries included."""
+    `choose` says which of the waiting messages of a queue goes next; without it, the oldest. `travel` says when a message, and
+    each copy of it, arrives; without it, once and at once. Functions in `on_publish` see every message that reaches the broker,
+    commands and retries included."""
 
-    def __init__(self, choose: Choose | None = None) -> None:
+    def __init__(self, choose: Choose | None = None, travel: Travel | None = None) -> None:
         self.on_publish: list[Callable[[Outgoing], None]] = []
         self.running = True
         self.clients: list[Client] = []
         self._choose = choose
+        self._travel = travel
+        self._travelling = 0
         self._exchanges: dict[str, Exchange] = {}
         self._queues: dict[str, Queue | DelayQueue] = {}
         self._prefixes: list[str] = []
@@ -59,10 +66,10 @@ class MemoryBroker:
         return [wire for queue in queues if queue is not None for wire in wires(queue)]
 
     def unfinished(self) -> int:
-        """How many messages somebody still has to handle: waiting, delayed or unsettled; dead letters not counted."""
+        """How many messages somebody still has to handle: on their way, waiting or unsettled; dead letters not counted."""
         alive = [queue for queue in self._queues.values() if not (isinstance(queue, Queue) and queue.is_dead_letters)]
         consumers = [consumer for client in self.clients for consumer in client.consumers]
-        return sum(len(queue) for queue in alive) + sum(consumer.unsettled for consumer in consumers)
+        return self._travelling + sum(len(queue) for queue in alive) + sum(consumer.unsettled for consumer in consumers)
 
     def stop(self) -> None:
         """The broker goes down: every connection is cut, nobody can connect. It keeps what it holds."""
@@ -130,8 +137,20 @@ class MemoryBroker:
         if not BROKERS_OWN.isdisjoint(wire.headers):
             wire = replace(wire, headers={key: value for key, value in wire.headers.items() if key not in BROKERS_OWN})
         for target in targets:
-            target.accept(wire, outgoing.delay_s)
+            for after_s in self._travel(outgoing) if self._travel else (0.0,):
+                self._bring(target, wire, outgoing.delay_s, after_s)
         return Receipt.CONFIRMED if targets or not address.mandatory else Receipt.UNROUTABLE
+
+    def _bring(self, target: Target, wire: Wire, delay_s: float | None, after_s: float) -> None:
+        if after_s <= 0:
+            target.accept(wire, delay_s)
+            return
+        self._travelling += 1
+        asyncio.get_running_loop().call_later(after_s, self._arrive, target, wire, delay_s)
+
+    def _arrive(self, target: Target, wire: Wire, delay_s: float | None) -> None:
+        self._travelling -= 1
+        target.accept(wire, delay_s)
 
     def exchange(self, name: str) -> Exchange:
         exchange = self._exchanges.get(name)

@@ -23,12 +23,16 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What one service can do, whatever the mode. `single_active`: its replicas take turns (they share hot documents)."""
+    """What one service can do, whatever the mode. `single_active`: its replicas take turns (they share hot documents).
+
+    `gives_up`: what the service tells the others when a command that must not fail (a compensation, a step after the pivot) has
+    failed for good, from the command and the last error; None when there is nobody to tell."""
 
     name: str
     handlers: Mapping[type[Message], Handler]
     watches: tuple[Watch, ...] = ()
     single_active: bool = False
+    gives_up: Callable[[Message, str], Event | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

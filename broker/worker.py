@@ -15,16 +15,17 @@ not published is in the outbox and meets the relay. Steps 3 to 5 are `Decider` i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
-from broker.aside import Aside
+from broker.aside import Aside, Parcel
 from broker.batch import Decider, Job, Plan
 from broker.calls import Caller, CallPool
-from broker.codec import Envelope, Undecodable, decode
+from broker.codec import DeadReason, Envelope, Undecodable, decode
 from broker.handler import Call
 from broker.injection import Injection, die
 from broker.intake import Input, Intake, Local
@@ -32,12 +33,15 @@ from broker.message import Message
 from broker.relay import Relay
 from broker.role import Role
 from broker.sources import Sources
+from broker.suspects import Suspects, id_of
 from broker.topology import Topology, queue_of
-from broker.transport import Delivery, Outgoing, Transport, TransportUnavailable
+from broker.transport import Delivery, Transport, TransportUnavailable
 from broker.watcher import watch
 from store.store import Changes, DataRefused, DuplicateInput, OutcomeUnknown, Reader, Store, StoreError, StoreUnavailable
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class Worker:
         self._decider = Decider(role, topology, self.sources)
         self._aside = Aside(transport, topology, role.worker, self.sources)
         self._injection = Injection(role.worker, store, self._aside, slow_s=self.limits.slow_s, die=die) if faults else None
+        self._suspects = Suspects(store, self._decider.inbox_key)
         self._calls = CallPool(caller, self._intake, most=self.limits.calls_max)
         self._relay = Relay(
             role.worker,
@@ -163,7 +168,7 @@ class Worker:
             if batch:
                 self._handling = True
                 with suppress(GivenUp):
-                    await self.handle(batch)
+                    await self._handle_with_care(batch)
                 self._handling = False
 
     async def _wind_down(self, background: Sequence[asyncio.Task[None]]) -> None:
@@ -176,9 +181,35 @@ class Worker:
         except StoreError as error:
             log.warning("rows_left_for_relay", service=self.role.worker, error=str(error))
 
-    async def handle(self, inputs: Sequence[Input]) -> None:
-        """Steps 2 to 7 for one batch."""
-        jobs, parcels = self._decode(inputs)
+    async def _handle_with_care(self, inputs: Sequence[Input]) -> None:
+        """One batch; one by one, if something in it is suspected of having killed a worker."""
+        verdict = await self._until_stored(lambda: self._suspects.judge(inputs))
+        if not (verdict.suspects or verdict.killers):
+            await self.handle(inputs)
+            return
+        log.warning("one_by_one", service=self.role.worker, suspects=len(verdict.suspects), killers=len(verdict.killers))
+        for item in inputs:
+            suspect = id_of(item)
+            if suspect in verdict.suspects:
+                await self._until_stored(lambda: self._suspects.mark_alone(suspect))  # noqa: B023 - awaited at once
+            await self.handle([item], killers=verdict.killers)
+
+    async def _until_stored(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Do something at the database until it succeeds. Raises GivenUp if that may take for ever."""
+        attempt = 0
+        while True:
+            try:
+                return await step()
+            except StoreError as error:
+                attempt += 1
+                log.warning("store_again", service=self.role.worker, attempt=attempt, error=f"{type(error).__name__}: {error}")
+                if self._stopping:
+                    raise GivenUp from error
+                await asyncio.sleep(self.sources.backoff_s(attempt))
+
+    async def handle(self, inputs: Sequence[Input], *, killers: Collection[str] = ()) -> None:
+        """Steps 2 to 7 for one batch. `killers`: ids of messages that must not be touched any more."""
+        jobs, parcels = self._decode(inputs, killers)
         if self._injection:
             jobs, late = await self._injection.suffer(jobs)
             parcels += late
@@ -193,22 +224,38 @@ class Worker:
         await self._relay.publish(plan.outgoing + doubled)
         self._tell(plan)
 
-    def _put_aside(self, plan: Plan) -> list[tuple[Delivery, Outgoing]]:
+    def _put_aside(self, plan: Plan) -> list[Parcel]:
         """What becomes of messages whose handler raised. A local input has no copy to put aside: its wait brings it again."""
         for job, error in plan.failed:
             if not job.delivery:
                 about = {"order_id": job.command.order_id, "type": job.command.type_name}
                 log.warning("local_input_failed", service=self.role.worker, error=f"{type(error).__name__}: {error}", **about)
-        return [(job.delivery, self._aside.failed(job, error)) for job, error in plan.failed if job.delivery]
+        parcels = [(job.delivery, self._aside.failed(job, error)) for job, error in plan.failed if job.delivery]
+        return parcels + self._calls_for_help(plan, parcels)
 
-    def _decode(self, inputs: Sequence[Input]) -> tuple[list[Job], list[tuple[Delivery, Outgoing]]]:
+    def _calls_for_help(self, plan: Plan, parcels: Sequence[Parcel]) -> list[Parcel]:
+        """What must not fail and is now a dead letter is told to whoever leads the order, before it is acknowledged."""
+        tell = self.role.service.gives_up
+        dead = self._aside.topology.dead_address(self.role.worker)
+        given_up = {id(delivery) for delivery, copy in parcels if copy.address == dead}
+        calls: list[Parcel] = []
+        for job, error in plan.failed:
+            if tell and job.delivery and id(job.delivery) in given_up and not job.is_forward:
+                event = tell(job.command, f"{type(error).__name__}: {error}")
+                calls += [(job.delivery, self._decider.addressed(event, job.envelope))] if event else []
+        return calls
+
+    def _decode(self, inputs: Sequence[Input], killers: Collection[str]) -> tuple[list[Job], list[Parcel]]:
         """Step 2: what can be handled, and what goes to the dead letters."""
         jobs: list[Job] = []
-        dead: list[tuple[Delivery, Outgoing]] = []
+        dead: list[Parcel] = []
         for item in inputs:
             if isinstance(item, Local):
                 envelope = Envelope(item.message, item.origin.causation_id or "", item.origin)
                 jobs.append(self._decider.job_of(None, envelope, item.message, faults=self._injection is not None))
+                continue
+            if id_of(item) in killers:
+                dead.append((item, self._aside.dead(item, DeadReason.KILLS_ITS_WORKER, "alone in hand when its worker died", 3)))
                 continue
             try:
                 envelope = decode(item.wire, self.role.types)

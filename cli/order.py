@@ -1,4 +1,4 @@
-"""`saga order place|show|list|withdraw`: one order at a time, for people and scripts.
+"""`saga order place|show|list|withdraw|redrive`: one order at a time, for people and scripts.
 
 Room: cli/. Places through the door, looks at the databases; never changes what a service has stored.
 """
@@ -9,22 +9,25 @@ import time
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from broker.faults import BUSINESS_FAULTS, MessageFault
 from broker.message import UUID_PATTERN
 from cli.output import Code, console, data, print_json, run, stop
 from cli.settings import load
+from lab.attention import NEEDS_ATTENTION, Standing, attention_of_sagas, needing_attention, standing
 from lab.connected import ConnectedParts
+from lab.dead_letters import DeadLetter, requeue
 from lab.door import AN_ADDRESS, Door, order_of
-from lab.modes import SERVICES, Mode, topology
+from lab.modes import SERVICES, Mode, roles, topology
 from lab.remains import held, remains
 from lab.snapshot import Snapshot, snapshot
 from lab.view import Seen, looking
 from services.order.domain import Order, OrderState
 from services.vocabulary import Line
 
-app = typer.Typer(no_args_is_help=True, help="Place, show, list and withdraw orders.")
+app = typer.Typer(no_args_is_help=True, help="Place, show, list, withdraw and redrive orders.")
 
 ModeFlag = Annotated[Mode, typer.Option("--mode", "-m", envvar="SAGA_MODE", help="Which mode's order service.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -56,7 +59,9 @@ def parse_failures(texts: list[str]) -> list[str]:
     """`service:failure` for each. Ends with a sentence when there is no such failure."""
     for text in texts:
         service, _, failure = text.partition(":")
-        known = sorted({*BUSINESS_FAULTS.get(service, ()), *MessageFault} - ({"error"} if service == "order" else set()))
+        known = sorted(
+            {*BUSINESS_FAULTS.get(service, ()), *MessageFault} - ({"error", "undo_error"} if service == "order" else set())
+        )
         if service not in SERVICES:
             stop(
                 Code.USAGE, f"{text!r}: there is no service {service!r}. Write SERVICE:FAILURE with one of {', '.join(SERVICES)}."
@@ -99,8 +104,15 @@ def place(
         stop(Code.USAGE, f"{country!r} is no country code. Write two capital letters, such as GB.")
     order = run(_place(mode, wanted, failures, country, timeout if wait else None))
     _say(order, as_json=as_json)
-    if wait and order["state"] == OrderState.PENDING:
+    if wait:
+        _stop_unless_ended(order, timeout)
+
+
+def _stop_unless_ended(order: dict[str, str | None], timeout: float) -> None:
+    if order["state"] == OrderState.PENDING:
         stop(Code.FAILED, f"the order has not ended within {timeout:g} s. Look again: saga order show {order['order_id']}")
+    if order["state"] == NEEDS_ATTENTION:
+        stop(Code.FAILED, f"the order is stuck. See why: saga dlq list. Take it up again: saga order redrive {order['order_id']}")
 
 
 async def _place(
@@ -115,11 +127,11 @@ async def _place(
             return {"order_id": order_id, "state": "ACCEPTED", "reason": None}
         deadline = time.monotonic() + patience_s
         with console.status(f"order {order_id} is under way"):
-            while (order := await _find(seen, order_id)) is None or not order.ended:
+            while (order := await standing(seen.stores, order_id)) is None or order.moves:
                 if time.monotonic() > deadline:
                     return {"order_id": order_id, "state": str(OrderState.PENDING), "reason": None}
                 await asyncio.sleep(0.05)
-        return _brief(order)
+        return order.brief()
 
 
 async def _send(mode: Mode, parts: ConnectedParts, order_id: str, lines: list[Line], failures: list[str], country: str) -> None:
@@ -132,20 +144,12 @@ async def _send(mode: Mode, parts: ConnectedParts, order_id: str, lines: list[Li
         await transport.close()
 
 
-async def _find(seen: Seen, order_id: str) -> Order | None:
-    found = await seen.stores["order"].find(Order.collection, {"order_id": order_id})
-    return Order.from_body(found[0].body) if found else None
-
-
-def _brief(order: Order) -> dict[str, str | None]:
-    return {"order_id": order.order_id, "state": str(order.state), "reason": str(order.reason) if order.reason else None}
-
-
 def _say(order: dict[str, str | None], *, as_json: bool) -> None:
     if as_json:
         print_json(order)
     else:
-        data.print(f"{order['order_id']}  {order['state']}{'  ' + order['reason'] if order['reason'] else ''}", highlight=False)
+        why = f"  {escape(order['reason'])}" if order["reason"] else ""
+        data.print(f"{order['order_id']}  {order['state']}{why}", highlight=False)
 
 
 @app.command(epilog="Example: saga order show 0190a0a0-0000-7000-8000-000000000000 --json")
@@ -156,10 +160,11 @@ def show(order_id: OrderId, mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFla
     if order is None:
         stop(Code.FAILED, f"the {mode} mode has no order {order_id}. `saga order list --mode {mode}` shows what it has.")
     holds, left = held(seen, order_id), remains(mode, seen, order_id)
+    brief = Standing(order, needing_attention(seen).get(order_id)).brief()
     if as_json:
-        print_json({**_brief(order), "held": holds, "remains": left})
+        print_json({**brief, "held": holds, "remains": left})
         return
-    _say(_brief(order), as_json=False)
+    _say(brief, as_json=False)
     if order.withdrawal_refused:
         data.print(f"  a withdrawal was refused: {order.withdrawal_refused}")
     data.print("  held:    " + (", ".join(f"{name} {what}" for name, what in holds.items()) or "nothing"), highlight=False)
@@ -178,24 +183,75 @@ async def _look(mode: Mode) -> Snapshot:
 def list_(
     mode: ModeFlag = Mode.ORCHESTRATOR,
     state: Annotated[OrderState | None, typer.Option(help="Only orders in this state.")] = None,
+    attention: Annotated[bool, typer.Option("--attention", help="Only orders that nothing will move without help.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most this many, the newest first.")] = 50,
     as_json: JsonFlag = False,
 ) -> None:
     """The newest orders of a mode."""
-    orders = run(_newest(mode, state, limit))
+    orders = run(_stuck(mode, limit) if attention else _newest(mode, state, limit))
     if as_json:
-        print_json({"orders": [_brief(order) for order in orders]})
+        print_json({"orders": [order.brief() for order in orders]})
         return
     table = Table("order", "state", "reason", "withdrawn")
     for order in orders:
-        table.add_row(order.order_id, str(order.state), str(order.reason or ""), str(order.withdrawn or ""))
+        brief = order.brief()
+        table.add_row(brief["order_id"], brief["state"], escape(brief["reason"] or ""), str(order.order.withdrawn or ""))
     data.print(table)
 
 
-async def _newest(mode: Mode, state: OrderState | None, limit: int) -> list[Order]:
+async def _newest(mode: Mode, state: OrderState | None, limit: int) -> list[Standing]:
     async with looking(mode, load().parts(mode)) as seen:
         where = {"state": str(state)} if state else None
-        return [Order.from_body(record.body) for record in await seen.stores["order"].find(Order.collection, where, limit)]
+        orders = [Order.from_body(record.body) for record in await seen.stores["order"].find(Order.collection, where, limit)]
+        stuck = await attention_of_sagas(seen.stores)
+        return [Standing(order, order.attention or stuck.get(order.order_id)) for order in orders]
+
+
+async def _stuck(mode: Mode, limit: int) -> list[Standing]:
+    return [order for order in await _newest(mode, OrderState.PENDING, 0) if order.attention][:limit]
+
+
+@app.command(epilog="Example: saga order redrive 0190a0a0-0000-7000-8000-000000000000 --mode choreography --wait")
+def redrive(
+    order_id: OrderId,
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the order to its end.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to follow it.")] = 60.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take a stuck order up again where it stopped: what it has among the dead letters goes back to work."""
+    order, letters = run(_redrive(mode, order_id, timeout if wait else None))
+    if as_json:
+        print_json({**order, "requeued": [letter.as_dict() for letter in letters]})
+    else:
+        _say(order, as_json=False)
+        data.print(f"  back to work: {', '.join(f'{x.worker} {x.wire.type}' for x in letters) or 'nothing'}", highlight=False)
+    if not letters and order["state"] in (OrderState.PENDING, NEEDS_ATTENTION):
+        stop(Code.FAILED, f"order {order_id} has no dead letter: what it waits for is still being tried (or was discarded).")
+    if wait:
+        _stop_unless_ended(order, timeout)
+
+
+async def _redrive(mode: Mode, order_id: str, patience_s: float | None) -> tuple[dict[str, str | None], list[DeadLetter]]:
+    parts = load().parts(mode)
+    async with looking(mode, parts) as seen:
+        if await standing(seen.stores, order_id) is None:
+            stop(Code.FAILED, f"the {mode} mode has no order {order_id}. `saga order list --mode {mode}` shows what it has.")
+        letters = []
+        for worker in roles(mode):
+            transport = parts.transport("redrive")  # one for each queue: it consumes
+            await transport.open()
+            try:
+                letters += await requeue(transport, topology(mode), worker, lambda letter: letter.order_id == order_id)
+            finally:
+                await transport.close()
+        deadline = time.monotonic() + (patience_s or 0.0 if letters else 0.0)
+        while True:
+            order = await standing(seen.stores, order_id)
+            assert order is not None  # noqa: S101 - it was there, and orders are kept
+            if order.order.ended or time.monotonic() > deadline:
+                return order.brief(), letters
+            await asyncio.sleep(0.05)
 
 
 @app.command(epilog="Example: saga order withdraw 0190a0a0-0000-7000-8000-000000000000 --wait")
@@ -209,14 +265,14 @@ def withdraw(
     """Take an order back. It takes effect only if it comes before the pivot (the delivery's scheduling)."""
     order = run(_withdraw(mode, order_id, timeout if wait else None))
     _say(order, as_json=as_json)
-    if wait and order["state"] == OrderState.PENDING:
-        stop(Code.FAILED, f"the order has not ended within {timeout:g} s. Look again: saga order show {order_id}")
+    if wait:
+        _stop_unless_ended(order, timeout)
 
 
 async def _withdraw(mode: Mode, order_id: str, patience_s: float | None) -> dict[str, str | None]:
     parts = load().parts(mode)
     async with looking(mode, parts) as seen:
-        if await _find(seen, order_id) is None:
+        if await standing(seen.stores, order_id) is None:
             stop(Code.FAILED, f"the {mode} mode has no order {order_id}. `saga order list --mode {mode}` shows what it has.")
         transport = parts.transport("door")
         await transport.open()
@@ -226,8 +282,8 @@ async def _withdraw(mode: Mode, order_id: str, patience_s: float | None) -> dict
             await transport.close()
         deadline = time.monotonic() + (patience_s or 0.0)
         while True:
-            order = await _find(seen, order_id)
+            order = await standing(seen.stores, order_id)
             assert order is not None  # noqa: S101 - it was there, and orders are kept
-            if order.ended or time.monotonic() > deadline:
-                return _brief(order)
+            if not order.moves or time.monotonic() > deadline:
+                return order.brief()
             await asyncio.sleep(0.05)

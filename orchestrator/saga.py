@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 from broker.message import Command, Event, Message
-from services.vocabulary import BackwardCommand, BackwardEvent, OrderDetails, Reason
+from services.vocabulary import Attention, BackwardCommand, BackwardEvent, OrderDetails, Reason, StuckEvent
 from store.document import Document
 
 
@@ -46,6 +46,8 @@ class Saga:
     steps: tuple[Step, ...]
     rejects: type[BackwardCommand]
     rejected: type[BackwardEvent]
+    #: What a participant says when something that must not fail has failed for good.
+    stuck: tuple[type[StuckEvent], ...] = ()
 
     def __post_init__(self) -> None:
         if [step.pivot for step in self.steps].count(True) != 1:
@@ -67,7 +69,7 @@ class Saga:
     def events(self) -> tuple[type[Event], ...]:
         """Everything the saga listens to, in the order of the steps."""
         answers = [kind for step in self.steps for kind in (step.success, step.refused, step.undone) if kind]
-        return (self.begins, self.withdrawn, *answers, self.rejected)
+        return (self.begins, self.withdrawn, *answers, self.rejected, *self.stuck)
 
 
 class Phase(StrEnum):
@@ -89,6 +91,8 @@ class SagaRun(Document):
     step: int
     details: OrderDetails | None = None
     reason: Reason | None = None
+    #: Why somebody has to look at this run: NEEDS_ATTENTION until it moves again.
+    attention: Attention | None = None
 
 
 #: The run as it is now, and the command to send, if any.
@@ -99,6 +103,13 @@ def advance(saga: Saga, run: SagaRun | None, event: Event) -> Move | None:
     """The next state and command, or None when the event is late and changes nothing."""
     if run is None:
         return _begin(saga, event)
+    if isinstance(event, StuckEvent):
+        return _mark(run, event)
+    move = _go_on(saga, run, event)
+    return (move[0].but(attention=None), move[1]) if move and run.attention else move
+
+
+def _go_on(saga: Saga, run: SagaRun, event: Event) -> Move | None:
     if run.phase is Phase.AT:
         return _at(saga, run, event)
     if run.phase is Phase.UNDO:
@@ -115,6 +126,13 @@ def _begin(saga: Saga, event: Event) -> Move | None:
     if isinstance(event, saga.withdrawn):  # it overtook the beginning: nothing was asked yet, so only the end is left
         return _undo_before(saga, SagaRun(order_id=event.order_id, phase=Phase.AT, step=0, reason=event.reason), 0)
     return None
+
+
+def _mark(run: SagaRun, event: StuckEvent) -> Move | None:
+    """It stays where it is: what failed is taken up again when somebody has seen to it."""
+    if run.phase is Phase.DONE:
+        return None
+    return run.but(attention=Attention(step=event.step, error=event.error)), None
 
 
 def _at(saga: Saga, run: SagaRun, event: Event) -> Move | None:

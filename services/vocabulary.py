@@ -93,3 +93,27 @@ class BackwardEvent(Event):
     """A refusal or a rollback: carries its reason."""
 
     reason: Reason
+
+
+class StuckEvent(Event):
+    """A compensation, or a step after the pivot, has used up its budget: this order cannot end without help.
+
+    `step` names the command that failed, `error` says how, for people."""
+
+    step: Text
+    error: Text
+
+
+class Attention(BaseModel):
+    """What somebody has to look at, kept with the order (or its saga) until it moves again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: str
+    error: str
+
+
+def printable(text: str) -> str:
+    """`text` as a message may carry it: one line, not empty, cut to length."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    return plain[:200].strip() or "no text"

@@ -1,6 +1,6 @@
 """The delivery service's messages. Room: services/delivery/; the one file of it that others may import."""
 
-from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent
+from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StuckEvent
 
 
 class ScheduleDelivery(ForwardCommand, service="delivery"):
@@ -21,3 +21,7 @@ class DeliveryRejected(BackwardEvent, service="delivery"):
 
 class DeliveryCancelled(BackwardEvent, service="delivery"):
     """There is no delivery for this order and never will be."""
+
+
+class DeliveryStuck(StuckEvent, service="delivery"):
+    """Something that must not fail has failed for good here, for this order: NEEDS_ATTENTION."""

@@ -1,6 +1,6 @@
 """The inventory service's messages. Room: services/inventory/; the one file of it that others may import."""
 
-from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent
+from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StuckEvent
 
 
 class ReserveStock(ForwardCommand, service="inventory"):
@@ -21,3 +21,7 @@ class StockRejected(BackwardEvent, service="inventory"):
 
 class StockReleased(BackwardEvent, service="inventory"):
     """Nothing is held any more."""
+
+
+class InventoryStuck(StuckEvent, service="inventory"):
+    """Something that must not fail has failed for good here, for this order: NEEDS_ATTENTION."""

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from services.order.messages import Refusal
-from services.vocabulary import OrderDetails, Reason
+from services.vocabulary import Attention, OrderDetails, Reason
 from store.document import Document
 
 
@@ -37,6 +37,8 @@ class Order(Document):
     placed_at: float | None = None
     ended_at: float | None = None
     due_at: float | None = None
+    #: Why somebody has to look at this order (choreography; the orchestrated mode keeps it with the saga).
+    attention: Attention | None = None
 
     @property
     def ended(self) -> bool:
@@ -49,9 +51,11 @@ class Order(Document):
 
     def rejected(self, reason: Reason, now: float) -> "Order":
         """The end for `reason`, or for the recorded withdrawal if there is one."""
-        return self.but(state=OrderState.REJECTED, reason=self.withdrawn or reason, ended_at=now, due_at=None)
+        reason = self.withdrawn or reason
+        return self.but(state=OrderState.REJECTED, reason=reason, ended_at=now, due_at=None, attention=None)
 
     def completed(self, now: float) -> "Order":
         """The end, in spite of a withdrawal that came too late."""
         too_late = Refusal.TOO_LATE if self.withdrawn is Reason.WITHDRAWN else self.withdrawal_refused
-        return self.but(state=OrderState.COMPLETED, withdrawal_refused=too_late, ended_at=now, due_at=None)
+        ended = self.but(state=OrderState.COMPLETED, withdrawal_refused=too_late)
+        return ended.but(ended_at=now, due_at=None, attention=None)

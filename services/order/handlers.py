@@ -13,9 +13,11 @@ from services.order.domain import Order, OrderState
 from services.order.messages import (
     CompleteOrder,
     DeadlinePassed,
+    MarkForAttention,
     OrderCompleted,
     OrderPlaced,
     OrderRejected,
+    OrderStuck,
     OrderWithdrawn,
     PlaceOrder,
     Refusal,
@@ -23,7 +25,7 @@ from services.order.messages import (
     WithdrawalRefused,
     WithdrawOrder,
 )
-from services.vocabulary import Reason
+from services.vocabulary import Attention, Reason, printable
 from store.document import Key
 
 
@@ -110,6 +112,21 @@ def reject_order(command: RejectOrder, found: Documents, context: Context) -> Ou
     return Outcome(changed, (OrderRejected(order_id=order.order_id, reason=order.reason),))
 
 
+def mark_for_attention(command: MarkForAttention, found: Documents, _: Context) -> Outcome:
+    """Keep why the order is stuck, until it moves again; one that has ended needs no attention."""
+    order = found.get(Order, command.order_id)
+    if order is None or not order.is_open:
+        return NOTHING
+    return Outcome((order.but(attention=Attention(step=command.step, error=command.error)),))
+
+
+def gives_up(command: Message, error: str) -> Event | None:
+    """What is said when a command here has failed for good; nobody is told about a message that was itself a call for help."""
+    if isinstance(command, MarkForAttention):
+        return None
+    return OrderStuck(order_id=command.order_id, step=type(command).__name__, error=printable(error))
+
+
 def order_service(*, deadline_s: float) -> Service:
     """The order service; `deadline_s` is how long an order may be PENDING before it withdraws itself."""
     handlers: Mapping[type[Message], Handler] = {
@@ -118,5 +135,6 @@ def order_service(*, deadline_s: float) -> Service:
         DeadlinePassed: Handler(the_order, partial(deadline_passed, deadline_s=deadline_s), compensates=True),
         CompleteOrder: Handler(the_order, complete_order, compensates=True),
         RejectOrder: Handler(the_order, reject_order, compensates=True),
+        MarkForAttention: Handler(the_order, mark_for_attention, compensates=True),
     }
-    return Service("order", handlers, watches=(Watch(Order, wakes=DeadlinePassed),))
+    return Service("order", handlers, watches=(Watch(Order, wakes=DeadlinePassed),), gives_up=gives_up)

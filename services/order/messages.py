@@ -8,7 +8,7 @@ from enum import StrEnum
 from pydantic import field_validator
 
 from broker.message import Command, Event
-from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, Reason
+from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, Reason, StuckEvent, Text
 
 
 class PlaceOrder(ForwardCommand, service="order"):
@@ -32,6 +32,13 @@ class CompleteOrder(Command, service="order"):
 
 class RejectOrder(BackwardCommand, service="order"):
     """Nothing is held any more: reject the order. A recorded withdrawal is the reason, whatever this one says."""
+
+
+class MarkForAttention(Command, service="order"):
+    """In choreography, from what a stuck service says: this order cannot end without help. One that has ended does not mind."""
+
+    step: Text
+    error: Text
 
 
 class OrderPlaced(ForwardEvent, service="order"):
@@ -65,3 +72,7 @@ class WithdrawalRefused(Event, service="order"):
 
 class DeadlinePassed(Command, service="order"):
     """A local input of the order service's watch, never on the wire: look whether this order is overdue."""
+
+
+class OrderStuck(StuckEvent, service="order"):
+    """Something that must not fail has failed for good here, for this order: NEEDS_ATTENTION."""

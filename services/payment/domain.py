@@ -22,6 +22,8 @@ class PaymentTimes:
     look_again_s: float = 2.0
     #: Until an authorization without a final answer is voided.
     patience_s: float = 8.0
+    #: Until a void that the gateway does not confirm is said to need attention; it is asked for all the same, for ever.
+    insist_s: float = 60.0
 
 
 class PaymentState(StrEnum):
@@ -48,14 +50,18 @@ class Payment(Document):
     reason: Reason | None = None
     asked: bool = False
     patience_until: float | None = None
+    #: While VOIDING: when somebody is told that the gateway does not confirm; None once that was said.
+    insist_until: float | None = None
     due_at: float | None = None
 
-    def voiding(self, reason: Reason, *, asked: bool, due_at: float) -> "Payment":
-        return self.but(state=PaymentState.VOIDING, reason=reason, asked=asked, due_at=due_at, patience_until=None)
+    def voiding(self, reason: Reason, now: float, times: PaymentTimes, *, asked: bool) -> "Payment":
+        """The gateway is asked to void, and is asked again until it says so."""
+        voiding = self.but(state=PaymentState.VOIDING, reason=reason, asked=asked, patience_until=None)
+        return voiding.but(due_at=now + times.look_again_s, insist_until=now + times.insist_s)
 
     def ended(self, state: PaymentState, reason: Reason | None = None) -> "Payment":
         """At rest: nothing is waited for any more."""
-        return self.but(state=state, reason=reason, due_at=None, patience_until=None)
+        return self.but(state=state, reason=reason, due_at=None, patience_until=None, insist_until=None)
 
     def call(self, verb: Verb) -> GatewayCall:
         """The call that asks the gateway about this payment."""

@@ -18,10 +18,11 @@ from services.payment.messages import (
     LookAgain,
     PaymentAuthorized,
     PaymentDeclined,
+    PaymentStuck,
     PaymentVoided,
     VoidPayment,
 )
-from services.vocabulary import Reason
+from services.vocabulary import Reason, printable
 from store.document import Key
 
 
@@ -56,7 +57,7 @@ def void_payment(command: VoidPayment, found: Documents, context: Context, *, ti
         return Outcome(messages=(PaymentVoided(order_id=payment.order_id, reason=_reason(payment)),))
     if payment.state is PaymentState.VOIDING:
         return Outcome((payment.but(asked=True),))  # remembered: the one answer is then PaymentVoided
-    payment = payment.voiding(command.reason, asked=True, due_at=context.now + times.look_again_s)
+    payment = payment.voiding(command.reason, context.now, times, asked=True)
     return Outcome((payment,), calls=(payment.call(Verb.VOID),))
 
 
@@ -99,18 +100,31 @@ def look_again(command: LookAgain, found: Documents, context: Context, *, times:
         return NOTHING
     due_at = context.now + times.look_again_s
     patience_until = payment.patience_until
-    if patience_until is None:  # it is VOIDING: there is no patience, only insistence
-        return Outcome((payment.but(due_at=due_at),), calls=(payment.call(Verb.VOID),))
+    if patience_until is None:
+        return _insist(payment.but(due_at=due_at), context.now)
     if context.now >= patience_until:
-        payment = payment.voiding(Reason.PAYMENT_TIMEOUT, asked=False, due_at=due_at)
+        payment = payment.voiding(Reason.PAYMENT_TIMEOUT, context.now, times, asked=False)
         return Outcome((payment,), calls=(payment.call(Verb.VOID),))
     payment = payment.but(due_at=min(due_at, patience_until))
     return Outcome((payment,), calls=(payment.call(Verb.AUTHORIZE),))
 
 
+def _insist(payment: Payment, now: float) -> Outcome:
+    """It is VOIDING: there is no patience, only insistence, and after a while somebody is told."""
+    if payment.insist_until is None or now < payment.insist_until:
+        return Outcome((payment,), calls=(payment.call(Verb.VOID),))
+    stuck = PaymentStuck(order_id=payment.order_id, step="VoidPayment", error="the payment gateway does not confirm the void")
+    return Outcome((payment.but(insist_until=None),), (stuck,), calls=(payment.call(Verb.VOID),))
+
+
 def _reason(payment: Payment) -> Reason:
     assert payment.reason is not None  # noqa: S101 - VOIDING, DECLINED and VOIDED always have one
     return payment.reason
+
+
+def gives_up(command: Message, error: str) -> Event:
+    """What is said when a compensation here has failed for good."""
+    return PaymentStuck(order_id=command.order_id, step=type(command).__name__, error=printable(error))
 
 
 def payment_service(times: PaymentTimes) -> Service:
@@ -121,4 +135,4 @@ def payment_service(times: PaymentTimes) -> Service:
         GatewayAnswered: Handler(the_payment, gateway_answered, compensates=True),
         LookAgain: Handler(the_payment, partial(look_again, times=times), compensates=True),
     }
-    return Service("payment", handlers, watches=(Watch(Payment, wakes=LookAgain),))
+    return Service("payment", handlers, watches=(Watch(Payment, wakes=LookAgain),), gives_up=gives_up)

@@ -2,7 +2,7 @@
 
 from broker.message import Command
 from services.payment.answers import Answer, Verb
-from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent
+from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StuckEvent
 
 
 class AuthorizePayment(ForwardCommand, service="payment"):
@@ -34,3 +34,7 @@ class GatewayAnswered(Command, service="payment"):
 
 class LookAgain(Command, service="payment"):
     """A local input of payment's watch, never on the wire: this payment has waited long enough."""
+
+
+class PaymentStuck(StuckEvent, service="payment"):
+    """Something that must not fail has failed for good here, for this order: NEEDS_ATTENTION."""

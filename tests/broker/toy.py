@@ -19,6 +19,7 @@ from broker.topology import dead_queue, queue_of
 from broker.transport import Outgoing, Transport, Wire
 from broker.worker import Limits, Worker
 from lab.embedded import loop_sources
+from lab.system import WorkerCrashed
 from lab.virtual_time import run_virtually
 from store.document import Document, Key
 from store.memory import MemoryDatabase, MemoryStore
@@ -34,6 +35,7 @@ class How(StrEnum):
     RAISES = "raises"  # the handler raises
     READS_RAISE = "reads_raise"  # it raises already when asked which documents it needs
     VIOLATES = "violates"  # the handler says that this cannot be
+    KILLS = "kills"  # the process is dead when the handler has seen it
     REFUSED = "refused"  # the database does not take what the handler writes
     WAITS = "waits"  # the document waits, and is woken by the watch
     WAITS_BADLY = "waits_badly"  # the same, and the handler raises when it is woken
@@ -88,6 +90,8 @@ def _the_till(command: PutIn, _: Documents) -> Iterable[Key]:
 def _put_in(command: PutIn, found: Documents, context: Context) -> Outcome:
     if command.how is How.RAISES:
         raise ArithmeticError("thirteen is no amount")
+    if command.how is How.KILLS:
+        raise WorkerCrashed
     if command.how is How.VIOLATES:
         raise ProtocolViolation("nobody puts that in")
     till = found.get(Till, command.order_id) or Till(order_id=command.order_id)

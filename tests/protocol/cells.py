@@ -13,7 +13,7 @@ from services.delivery.messages import CancelDelivery, ScheduleDelivery
 from services.inventory.domain import Reservation, ReservationState, Stock
 from services.inventory.messages import ReleaseStock, ReserveStock
 from services.order.domain import Order, OrderState
-from services.order.messages import CompleteOrder, DeadlinePassed, PlaceOrder, RejectOrder, WithdrawOrder
+from services.order.messages import CompleteOrder, DeadlinePassed, MarkForAttention, PlaceOrder, RejectOrder, WithdrawOrder
 from services.payment.answers import Answer, Verb
 from services.payment.domain import Payment, PaymentState
 from services.payment.messages import AuthorizePayment, GatewayAnswered, LookAgain, VoidPayment
@@ -43,7 +43,7 @@ _ENDED = Order(order_id=ID, state=OrderState.COMPLETED, details=WANTED, placed_a
 _ASKED = Payment(
     order_id=ID, state=PaymentState.PENDING, details=WANTED, patience_until=NOW + PATIENCE_S, due_at=NOW + LOOK_AGAIN_S
 )
-_VOIDING = _ASKED.voiding(X, asked=False, due_at=NOW + LOOK_AGAIN_S)
+_VOIDING = _ASKED.voiding(X, NOW, TIMES.payment, asked=False)
 
 #: service -> column -> the document in that state.
 GIVEN: Mapping[str, Mapping[str, Document | None]] = {
@@ -93,6 +93,7 @@ COMMANDS: Mapping[str, Message] = {
     "before deadline": DeadlinePassed(order_id=ID),
     "CompleteOrder": CompleteOrder(order_id=ID),
     "RejectOrder(r)": RejectOrder(order_id=ID, reason=ORDER_LETTERS["r"]),
+    "MarkForAttention": MarkForAttention(order_id=ID, step="ReleaseStock", error="no shelf"),
     "ReserveStock, enough": ReserveStock(order_id=ID, details=WANTED),
     "ReserveStock, too little": ReserveStock(order_id=ID, details=WANTED),
     "ReserveStock, no such sku": ReserveStock(order_id=ID, details=WANTED),
@@ -109,6 +110,7 @@ COMMANDS: Mapping[str, Message] = {
     "due_at": LookAgain(order_id=ID),
     "before due_at": LookAgain(order_id=ID),
     "patience over": LookAgain(order_id=ID),
+    "insistence over": LookAgain(order_id=ID),
     "gw voided, to void": _answer(Verb.VOID, Answer.VOIDED),
     "ScheduleDelivery, served": ScheduleDelivery(order_id=ID, details=WANTED),
     "ScheduleDelivery, unserved": ScheduleDelivery(order_id=ID, details=UNSERVED),
@@ -116,7 +118,7 @@ COMMANDS: Mapping[str, Message] = {
     "CancelDelivery(r)": CancelDelivery(order_id=ID, reason=R),
 }
 #: When a row happens, if that matters; seconds after the document was written.
-WHEN = {"deadline": DEADLINE_S, "due_at": LOOK_AGAIN_S, "patience over": PATIENCE_S}
+WHEN = {"deadline": DEADLINE_S, "due_at": LOOK_AGAIN_S, "patience over": PATIENCE_S, "insistence over": TIMES.payment.insist_s}
 #: The failure that somebody asked for with the order.
 INJECTED = {"ReserveStock, injected": "out_of_stock", "ScheduleDelivery, injected": "undeliverable"}
 #: Units of each article that are available; where the reservation is HELD, two cups and a pot are held besides.

@@ -9,6 +9,7 @@ from dataclasses import replace
 from random import Random
 
 from broker.role import Role
+from lab.invariants import Broken, Decisions, check_end
 from services.inventory.domain import Reservation, ReservationState
 from services.order.domain import Order, OrderState
 from services.order.messages import DeadlinePassed, PlaceOrder, WithdrawOrder
@@ -18,7 +19,6 @@ from services.payment.messages import LookAgain
 from services.vocabulary import Reason
 from tests.protocol.gateway_model import GatewayModel
 from tests.protocol.harness import NOW, TIMES, order_id
-from tests.protocol.invariants import Broken, Decisions, check_end
 from tests.protocol.scenario import Plan, Scenario
 from tests.protocol.world import Item, Parcel, Reply, Request, World
 

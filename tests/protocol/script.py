@@ -8,6 +8,7 @@ exist, and nothing more. What a script does not mention has not arrived yet.
 from collections.abc import Callable
 
 from broker.message import Command, Event
+from lab.invariants import check_end
 from orchestrator.coordinator import NAME
 from services.order.messages import PlaceOrder, WithdrawOrder
 from services.payment.answers import Verb
@@ -15,7 +16,6 @@ from services.payment.domain import Payment
 from services.vocabulary import Reason
 from tests.protocol.driver import decisions
 from tests.protocol.gateway_model import GatewayModel
-from tests.protocol.invariants import check_end
 from tests.protocol.planted import Bug
 from tests.protocol.scenario import Plan
 from tests.protocol.world import Item, Parcel, Reply, Request, World

@@ -55,7 +55,10 @@ class Telling:
         return ", ".join(["=" if unchanged else self.state(after), *(filter(None, happened) if any(happened) else "-")])
 
     def state(self, document: Any) -> str:
-        """A document's state, such as `REJECTED(x)`, `VOIDING(x, asked)` or `PENDING+w`."""
+        """A document's state, such as `REJECTED(x)`, `VOIDING(x, asked)`, `PENDING+w`, or with a `!` when it needs attention."""
+        return self._state(document) + ("!" if getattr(document, "attention", None) else "")
+
+    def _state(self, document: Any) -> str:
         withdrawn = getattr(document, "withdrawn", None)
         if document.state == "TOMBSTONE":
             return f"tombstone({self._word(withdrawn)})"

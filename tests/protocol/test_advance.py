@@ -18,7 +18,7 @@ from orchestrator.saga import Move, Phase, Saga, SagaRun, Step, advance
 from services.delivery.messages import DeliveryRejected
 from services.inventory.messages import ReleaseStock, ReserveStock, StockReleased, StockReserved
 from services.order.messages import CompleteOrder, OrderCompleted, OrderPlaced, OrderWithdrawn, RejectOrder
-from services.vocabulary import BackwardEvent, ForwardEvent
+from services.vocabulary import Attention, BackwardEvent, ForwardEvent, StuckEvent
 from tests.protocol.cells import ID, WANTED, R, X
 from tests.protocol.tables import LETTERS, Telling
 
@@ -52,6 +52,8 @@ EVENTS: dict[str, Event] = {}
 for kind in FULFILMENT.events():
     if issubclass(kind, BackwardEvent):
         EVENTS[f"{kind.__name__}(r)"] = kind(order_id=ID, reason=R)
+    elif issubclass(kind, StuckEvent):
+        EVENTS[kind.__name__] = kind(order_id=ID, step="ReleaseStock", error="no shelf")
     else:
         EVENTS[kind.__name__] = kind(order_id=ID, details=WANTED) if issubclass(kind, ForwardEvent) else kind(order_id=ID)
 
@@ -68,7 +70,7 @@ def runs() -> Iterator[tuple[str, SagaRun | None]]:
 
 def told_run(run: SagaRun) -> str:
     where = f"{run.phase} {run.step}" if run.phase in (Phase.AT, Phase.UNDO) else str(run.phase)
-    return where + (f"({LETTER_OF[run.reason]})" if run.reason else "")
+    return where + (f"({LETTER_OF[run.reason]})" if run.reason else "") + ("!" if run.attention else "")
 
 
 LETTER_OF = {reason: letter for letter, reason in LETTERS.items()}
@@ -86,7 +88,15 @@ def told(move: Move | None) -> str | None:
     ("state", "run"), [pytest.param(*case, id=f"{case[0]} step {case[1].step if case[1] else '-'}") for case in runs()]
 )
 def test_a_saga_moves_as_the_table_says_and_only_so(state: str, run: SagaRun | None, event: str) -> None:
-    assert told(advance(FULFILMENT, run, EVENTS[event])) == EXPECTED.get((state, event))
+    stuck = isinstance(EVENTS[event], StuckEvent) and run is not None and run.phase is not Phase.DONE
+    assert told(advance(FULFILMENT, run, EVENTS[event])) == (f"{state}!" if stuck else EXPECTED.get((state, event)))
+
+
+@pytest.mark.parametrize(("state", "event"), [(state, event) for state, event in EXPECTED if state != "none"])
+def test_a_saga_that_moves_again_needs_no_attention_any_more(state: str, event: str) -> None:
+    run = next(run for name, run in runs() if name == state and run)
+    marked = run.but(attention=Attention(step="ReleaseStock", error="no shelf"))
+    assert told(advance(FULFILMENT, marked, EVENTS[event])) == EXPECTED[state, event]
 
 
 def test_every_row_of_the_table_was_played() -> None:
@@ -147,7 +157,7 @@ def test_what_makes_no_saga_and_no_reaction_is_refused_when_it_is_built(what: st
         build()
 
 
-def test_the_reactions_are_the_eleven_rows_of_the_design() -> None:
+def test_the_reactions_are_the_eleven_rows_of_the_design_and_four_calls_for_help() -> None:
     rows = [f"{row.when.__name__} -> {row.by} {row.does.__name__}" for row in REACTIONS]
     assert rows == [
         "OrderPlaced -> inventory ReserveStock",
@@ -161,4 +171,8 @@ def test_the_reactions_are_the_eleven_rows_of_the_design() -> None:
         "DeliveryCancelled -> payment VoidPayment",
         "PaymentVoided -> inventory ReleaseStock",
         "StockReleased -> order RejectOrder",
+        "InventoryStuck -> order MarkForAttention",
+        "PaymentStuck -> order MarkForAttention",
+        "DeliveryStuck -> order MarkForAttention",
+        "OrderStuck -> order MarkForAttention",
     ]

@@ -8,12 +8,12 @@ from random import Random
 
 import pytest
 
+from lab.invariants import Broken
 from services.payment.answers import Answer
 from services.payment.domain import Payment
 from tests.protocol.driver import Driver, end_of, run
 from tests.protocol.gateway_model import Decision, GatewayModel
 from tests.protocol.harness import details, order_id
-from tests.protocol.invariants import Broken
 from tests.protocol.scenario import STOCK, Plan, Scenario
 from tests.protocol.world import MODES, World
 

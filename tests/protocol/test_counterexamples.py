@@ -6,6 +6,7 @@ legal ends comes out, the same in both modes.
 
 import pytest
 
+from lab.invariants import Broken
 from services.delivery.messages import CancelDelivery, DeliveryScheduled, ScheduleDelivery
 from services.inventory.messages import ReleaseStock, ReserveStock
 from services.order.messages import CompleteOrder, PlaceOrder, RejectOrder
@@ -14,7 +15,6 @@ from services.payment.messages import AuthorizePayment
 from tests.protocol.counterexamples import CASES, CHOREOGRAPHY, DECLINED, FINE, ORCHESTRATOR, Counterexample
 from tests.protocol.gateway_model import Decision
 from tests.protocol.harness import details, order_id
-from tests.protocol.invariants import Broken
 from tests.protocol.planted import Bug
 from tests.protocol.planted_rules import RULES
 from tests.protocol.scenario import STOCK, Plan

@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
+from lab.invariants import Broken
 from tests.protocol.driver import run
-from tests.protocol.invariants import Broken
 from tests.protocol.planted import DROPPED, SHORT_CUTS, Bug
 from tests.protocol.planted_rules import RULES
 from tests.protocol.scenario import Scenario

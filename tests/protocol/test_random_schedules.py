@@ -12,13 +12,13 @@ from random import Random
 
 import pytest
 
+from lab.invariants import Broken
 from services.order.domain import Order, OrderState
 from services.order.messages import Refusal, WithdrawOrder
 from services.vocabulary import Reason
 from tests.protocol.driver import decisions, end_of, run
 from tests.protocol.gateway_model import GatewayModel
 from tests.protocol.harness import details, order_id
-from tests.protocol.invariants import Broken
 from tests.protocol.scenario import STOCK, Plan, Scenario
 from tests.protocol.world import MODES, World
 

@@ -1,7 +1,8 @@
 """T1: every cell of the tables of protocol.md section 3, state by command, against the real handlers.
 
 Room: tests/protocol/. The tables are written like the page's, read by tables.py, and played with the documents and commands of
-cells.py; where the page gives one cell two endings, there are two rows or columns here. "=" keeps the state, "-" says nothing.
+cells.py; where the page gives one cell two endings, there are two rows or columns here. "=" keeps the state, "-" says nothing,
+"!" needs attention.
 What a table does not show (stock, amounts, times) is in test_beyond_the_tables.py.
 """
 
@@ -20,6 +21,7 @@ ORDER = """
 | before deadline  | =, -                 | =, -                         | =, -                          | =, -                                                  |
 | CompleteOrder    | bug                  | bug                          | COMPLETED, OrderCompleted     | COMPLETED, OrderCompleted + WithdrawalRefused(too_late)|
 | RejectOrder(r)   | bug                  | bug                          | REJECTED(r), OrderRejected(r) | REJECTED(w), OrderRejected(w)                         |
+| MarkForAttention | =, -                 | =, -                         | PENDING!, -                   | PENDING+w!, -                                         |
 """  # noqa: E501 - a table
 ORDER_ENDS = """
 | order            | PENDING+d                     | COMPLETED                           | REJECTED(x)                         |
@@ -30,6 +32,7 @@ ORDER_ENDS = """
 | before deadline  | =, -                          | =, -                                | =, -                                |
 | CompleteOrder    | COMPLETED, OrderCompleted     | =, OrderCompleted                   | never                               |
 | RejectOrder(r)   | REJECTED(d), OrderRejected(d) | never                               | =, OrderRejected(x)                 |
+| MarkForAttention | PENDING+d!, -                 | =, -                                | =, -                                |
 """
 INVENTORY = """
 | inventory                  | none                                              | HELD                          | REJECTED(x)          | RELEASED(x)          |
@@ -52,6 +55,7 @@ PAYMENT_AT_WORK = """
 | due_at                      | =, -                        | =, ask gw                            | =, void gw                      | =, void gw                   |
 | before due_at               | =, -                        | =, -                                 | =, -                            | =, -                         |
 | patience over               | =, -                        | VOIDING(payment_timeout), void gw    | =, void gw                      | =, void gw                   |
+| insistence over             | =, -                        | VOIDING(payment_timeout), void gw    | =, PaymentStuck, void gw        | =, PaymentStuck, void gw     |
 | gw voided, to void          | bug                         | =, -                                 | DECLINED(x), PaymentDeclined(x) | VOIDED(x), PaymentVoided(x)  |
 """  # noqa: E501 - a table
 PAYMENT_AT_REST = """
@@ -67,6 +71,7 @@ PAYMENT_AT_REST = """
 | due_at                      | =, -                        | =, -                  | =, -                  |
 | before due_at               | =, -                        | =, -                  | =, -                  |
 | patience over               | =, -                        | =, -                  | =, -                  |
+| insistence over             | =, -                        | =, -                  | =, -                  |
 | gw voided, to void          | =, -                        | =, -                  | =, -                  |
 """
 DELIVERY = """

@@ -15,6 +15,7 @@ import orchestrator.wiring
 from broker.handler import Outcome, ProtocolViolation
 from broker.message import Message
 from broker.role import Role
+from lab.invariants import Broken, Picture, check_step, check_stock
 from orchestrator.saga import SagaRun
 from services.catalogue import all_services
 from services.delivery.domain import Delivery
@@ -29,7 +30,6 @@ from services.vocabulary import Reason
 from store.document import Document, Key
 from tests.protocol.gateway_model import GatewayModel
 from tests.protocol.harness import NOW, TIMES, decide
-from tests.protocol.invariants import Broken, Picture, check_step, check_stock
 
 D = TypeVar("D", bound=Document)
 

@@ -1,6 +1,7 @@
 """What must hold: the guarantees G1, G2, G3 and G5 of protocol.md section 4, as checks on a picture of one order.
 
-Room: tests/protocol/. A check raises `Broken` with the name of the guarantee; test_planted_bugs.py checks the checks.
+Room: lab/. The protocol tests and the simulator hold every step of a run against it. A check raises `Broken` with the name of the
+guarantee; tests/protocol/test_planted_bugs.py checks the checks.
 """
 
 from collections.abc import Iterable
@@ -150,7 +151,7 @@ def check_end(now: Picture, given: Decisions) -> None:
     _demand("G3", ended, "the order never ends", now)
     _demand("G3", now.run is None or now.run.phase is Phase.DONE, "the saga never ends", now)
     _demand("G3", now.payment is None or now.payment.due_at is None, "the payment never comes to rest", now)
-    assert now.order is not None
+    assert now.order is not None  # noqa: S101 - demanded above
     end = (now.order.state, now.order.reason)
     scheduled = now.delivery is not None and now.delivery.state is DeliveryState.SCHEDULED
     _demand("G5", (now.order.state is OrderState.COMPLETED) == scheduled, "completed if and only if scheduled", now)

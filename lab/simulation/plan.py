@@ -1,0 +1,182 @@
+"""What a seed means: the orders that are placed, and the faults that strike meanwhile, as a list from which any can be dropped.
+
+Room: lab/simulation/. Drawn before the run. The orders of a seed are the same in both modes; faults name workers, so each mode
+has its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from lab.modes import Mode, roles
+from lab.simulation.dice import Dice
+from services.vocabulary import Line
+
+#: Seconds of virtual time: orders come in the first, faults strike until the second; then everything heals and has to end.
+PLACING_S, FAULTS_UNTIL_S = 3.0, 7.0
+SKUS = ("book", "lamp", "pen")
+
+
+class Point(StrEnum):
+    """Where in the loop a worker can be killed exactly: between each two of its steps."""
+
+    BEFORE_LOAD = "before load"
+    BEFORE_COMMIT = "before commit"
+    BEFORE_ACK = "between commit and acknowledge"
+    BEFORE_PUBLISH = "between acknowledge and publish"
+    BEFORE_REMOVAL = "between publish and removal of the outbox row"
+
+
+class Kind(StrEnum):
+    """What can go wrong."""
+
+    KILL = "kill"  # a worker dies at `at_s`, at whichever await it stands
+    KILL_AT = "kill at a point"  # a worker dies at the `nth` time it comes to `point`
+    STOP = "stopped in good order"  # a worker is told to end, does so, and is started again
+    FREEZE = "freeze"  # a worker stands still; after a while the broker takes its connection for dead
+    CUT = "cut"  # a worker loses its connection to the broker
+    BROKER_DOWN = "broker down"
+    UNBOUND = "binding lost"  # somebody takes a worker's queue off its exchanges and puts it back `for_s` later
+    STORE_DOWN = "database down"  # a worker's database answers nothing
+    CONFLICT = "write conflict"  # the `nth` commit of a worker meets others' writes until its reruns are used up
+    COMMIT_LOST = "commit unknown, not written"
+    COMMIT_KEPT = "commit unknown, written"
+    CONFIRM_LOST = "confirm lost, message there"  # of the `nth` publish of a worker
+    PUBLISH_LOST = "confirm lost, message gone"
+    DUPLICATE = "duplicate"  # the `nth` message of the run arrives a second time, `for_s` later
+    DELAY = "delay"  # the `nth` message arrives `for_s` late
+    SKEW = "clock skew"  # a worker's clock is off by `for_s`
+    GATEWAY_DOWN = "gateway down"
+    ANSWER_LOST = "gateway answer lost"  # the `nth` call has its effect, its caller hears nothing
+    CALL_LATE = "gateway call late"  # the `nth` call has its effect `for_s` later, long after its caller gave up
+    WITHDRAWAL = "withdrawal"  # the customer of order number `nth` withdraws
+    BUSINESS = "business failure"  # order number `nth` carries the failure `where`
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong. Which of the fields count depends on the kind. Times in seconds of virtual time."""
+
+    kind: Kind
+    where: str = ""
+    nth: int = 0
+    at_s: float = 0.0
+    for_s: float = 0.0
+    point: Point | None = None
+    #: For a kill at a point: only while this command is in hand (its name), in place of any.
+    handling: str = ""
+
+    def __str__(self) -> str:
+        parts = [str(self.kind)]
+        parts += [f"at {self.point}" if self.point else ""]
+        parts += [f"of {self.where}" if self.where else ""]
+        parts += [f"with {self.handling}" if self.handling else ""]
+        parts += [f"#{self.nth}" if self.nth else ""]
+        parts += [f"at {self.at_s:.2f} s" if self.at_s else ""]
+        parts += [f"for {self.for_s:.2f} s" if self.for_s else ""]
+        return " ".join(filter(None, parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order of the run; numbers begin with 1."""
+
+    number: int
+    at_s: float
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is decided before the run. `replicas`: how many of each worker run side by side."""
+
+    seed: int
+    mode: Mode
+    orders: tuple[Order, ...]
+    shelf: dict[str, int]
+    replicas: int
+    faults: tuple[Fault, ...]
+
+    def without(self, fault: Fault) -> "Plan":
+        return replace(self, faults=tuple(other for other in self.faults if other is not fault))
+
+    def of(self, *kinds: Kind) -> list[Fault]:
+        return [fault for fault in self.faults if fault.kind in kinds]
+
+
+#: Kinds that race an order against time: left out where both modes have to end alike.
+RACES = frozenset(Kind) - {Kind.BUSINESS}
+
+#: Failures that end an order by the business alone, whatever the schedule.
+DECISIONS = ("inventory:out_of_stock", "payment:declined", "delivery:undeliverable")
+FAILURES = (
+    *(*DECISIONS, "payment:pending", "payment:hang", "payment:drop", "payment:error", "payment:slow"),
+    *("inventory:late", "payment:late", "delivery:late", "order:duplicate", "inventory:slow", "delivery:error"),
+    *("inventory:undo_error", "payment:void_error"),
+)
+
+
+def draw(seed: int, mode: Mode) -> Plan:
+    """The plan of a seed in a mode."""
+    dice = Dice(seed, "orders")
+    orders = tuple(_order(dice, number) for number in range(1, 3 + dice.number(4, "count")))
+    scarce = dice.share("scarce") < 0.3
+    shelf = {sku: 1 + dice.number(4, "shelf", sku) if scarce else 100 for sku in SKUS}
+    replicas = 2 if dice.share("replicas") < 0.3 else 1
+    business = [Fault(Kind.BUSINESS, dice.one_of(FAILURES, "failure", order.number), order.number) for order in orders]
+    suffered = [fault for fault in business if dice.share("suffers", fault.nth) < 0.4]
+    leaving = [Fault(Kind.WITHDRAWAL, "", order.number, _leaves_at(dice, order)) for order in orders]
+    withdrawn = [fault for fault in leaving if dice.share("withdraws", fault.nth) < 0.25]
+    faults = (*suffered, *withdrawn, *_technical(Dice(seed, "faults", mode), mode))
+    return Plan(seed, mode, orders, shelf, replicas, faults)
+
+
+def draw_without_races(seed: int, mode: Mode) -> Plan:
+    """The orders and business decisions of a seed with ample stock and nothing else: both modes must end alike."""
+    plan = draw(seed, mode)
+    decided = tuple(fault for fault in plan.of(Kind.BUSINESS) if fault.where in DECISIONS)
+    return replace(plan, shelf=dict.fromkeys(SKUS, 100), replicas=1, faults=decided)
+
+
+def _order(dice: Dice, number: int) -> Order:
+    skus = [sku for sku in SKUS if dice.share("wants", number, sku) < 0.4] or [dice.one_of(SKUS, "wants", number)]
+    lines = tuple(Line(sku=sku, quantity=1 + dice.number(3, "quantity", number, sku)) for sku in skus)
+    return Order(number, dice.between(0.01, PLACING_S, "at", number), lines)
+
+
+def _leaves_at(dice: Dice, order: Order) -> float:
+    """Mostly within a second of the order, because then it matters; sometimes before it."""
+    return max(0.0, order.at_s + dice.between(-0.1, 0.6, "leaves", order.number) ** 3 * 8)
+
+
+def _technical(dice: Dice, mode: Mode) -> Sequence[Fault]:
+    """Up to eight faults of the machinery, of any kind."""
+    workers = tuple(roles(mode))
+    kinds = tuple(RACES - {Kind.WITHDRAWAL})
+    ordered = sorted(kinds)
+    count = dice.number(9, "count")
+    return [
+        _fault(dice, index, dice.one_of(ordered, "kind", index), dice.one_of(workers, "who", index)) for index in range(count)
+    ]
+
+
+def _fault(dice: Dice, index: int, kind: Kind, worker: str) -> Fault:
+    at_s = dice.between(0.05, FAULTS_UNTIL_S - 1, "at", index)
+    for_s = dice.between(0.05, 4.0, "for", index)
+    nth = 1 + int(dice.share("nth", index) ** 2 * 10)
+    late_s = dice.share("how late", index) ** 3 * 15
+    some = {
+        Kind.KILL: Fault(kind, worker, at_s=at_s),
+        Kind.STOP: Fault(kind, worker, at_s=at_s),
+        Kind.KILL_AT: Fault(kind, worker, nth, point=dice.one_of(list(Point), "point", index)),
+        Kind.BROKER_DOWN: Fault(kind, at_s=at_s, for_s=for_s),
+        Kind.GATEWAY_DOWN: Fault(kind, at_s=at_s, for_s=for_s),
+        Kind.SKEW: Fault(kind, worker, for_s=dice.between(-3.0, 3.0, "skew", index)),
+        Kind.DUPLICATE: Fault(kind, nth=6 * nth, for_s=late_s),
+        Kind.DELAY: Fault(kind, nth=6 * nth, for_s=late_s),
+        Kind.ANSWER_LOST: Fault(kind, nth=1 + nth // 3),
+        Kind.CALL_LATE: Fault(kind, nth=1 + nth // 3, for_s=1.0 + 2 * for_s),
+    }
+    lasting = (Kind.FREEZE, Kind.CUT, Kind.STORE_DOWN, Kind.UNBOUND)
+    some |= {lasts: Fault(kind, worker, at_s=at_s, for_s=for_s) for lasts in lasting}
+    return some.get(kind, Fault(kind, worker, nth))

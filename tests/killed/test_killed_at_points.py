@@ -1,0 +1,80 @@
+"""Real processes, killed with SIGKILL between each two steps of the loop, on a real RabbitMQ and a MongoDB-wire server.
+
+Room: tests/killed/. The worker that dies is a process of its own; after its death another takes its place, and the order must end
+as if nothing had happened. `kill -9` is not power loss: what was written but not synced survives it.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import pytest
+
+from lab.modes import Mode
+from lab.run import Run
+from lab.simulation.plan import Point
+from lab.system import System
+from tests.flow import MODES, Servers, a_prefix, all_dead_letters, on_real_parts
+
+pytestmark = pytest.mark.real
+
+#: Who dies with what in hand, how the order is made to go that way, and how it must end.
+DEATHS = (
+    ("inventory", "ReserveStock", (), "COMPLETED"),
+    ("payment", "AuthorizePayment", (), "COMPLETED"),
+    ("payment", "VoidPayment", ("delivery:undeliverable",), "REJECTED undeliverable"),
+    ("order", "PlaceOrder", (), "COMPLETED"),
+)
+
+
+@pytest.fixture(scope="module")
+def real(rabbit_url: str, mongo_url: str, gateway_url: str) -> Servers:
+    return Servers(rabbit_url, mongo_url, gateway_url)
+
+
+@pytest.fixture(scope="module", params=MODES)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    return Mode(request.param)
+
+
+@pytest.fixture(scope="module")
+def prefix(real: Servers, mode: Mode) -> Iterator[str]:
+    with a_prefix(real, mode) as name:
+        yield name
+
+
+@pytest.mark.parametrize(("worker", "handling", "failures", "end"), DEATHS)
+@pytest.mark.parametrize("point", Point)
+def test_a_worker_killed_at_a_point_costs_nothing(
+    point: Point, worker: str, handling: str, failures: tuple[str, ...], end: str, mode: Mode, real: Servers, prefix: str
+) -> None:
+    told = {"mode": mode, "worker": worker, "prefix": prefix, "point": point, "handling": handling, "servers": asdict(real)}
+
+    async def play(system: System) -> None:
+        await system.stop(worker)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.killed.worker", json.dumps(told), stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            assert process.stdout is not None
+            async with asyncio.timeout(15):
+                while (line := await process.stdout.readline()) != b"armed\n":
+                    assert line, "it died before it was armed"
+                run = Run(system)
+                order_id = await run.place({"book": 2}, *failures)
+                assert await process.wait() == -signal.SIGKILL, "nobody died"
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        await system.start(worker)
+        await run.end_of(order_id)
+        result = await run.result()
+        assert result.ends == {end: 1}
+        assert result.audit.ok, result.audit.findings
+        assert await all_dead_letters(system) == {}
+
+    on_real_parts(mode, real.parts(prefix), play)
