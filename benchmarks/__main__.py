@@ -25,7 +25,7 @@ from benchmarks.report import Report
 from benchmarks.rows import ROWS, Scale, bare, measure, ours
 from benchmarks.servers import delete, look, serving
 from benchmarks.sides import Failed
-from broker.topology import aside_exchange, commands_exchange, events_exchange
+from broker import furniture
 from cli.output import data, print_json
 from lab.modes import Mode, topology
 
@@ -111,7 +111,7 @@ def _undisturbed(modes: list[Mode]) -> Iterator[None]:
 
 async def _remove(mode: Mode, prefixes: list[str]) -> None:
     queues = [name for prefix in prefixes for name in topology(mode, prefix).queue_names()]
-    exchanges = [name(prefix) for prefix in prefixes for name in (commands_exchange, events_exchange, aside_exchange)]
+    exchanges = [name for prefix in prefixes for name in furniture.exchanges(topology(mode, prefix))]
     await delete(queues, exchanges)
 
 

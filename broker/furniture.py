@@ -16,8 +16,8 @@ from broker.topology import (
     commands_exchange,
     dead_queue,
     events_exchange,
+    later_queue,
     queue_of,
-    retry_queue,
 )
 
 #: A dead letter may be looked at that often (each look is a delivery that comes back) before the broker gives it up.
@@ -37,23 +37,25 @@ class QueueSpec:
 def exchanges(topology: Topology) -> dict[str, str]:
     """Exchange name -> exchange type."""
     prefix = topology.prefix
-    return {commands_exchange(prefix): "direct", events_exchange(prefix): "topic", aside_exchange(prefix): "direct"}
+    direct = {commands_exchange(prefix): "direct", events_exchange(prefix): "topic", aside_exchange(prefix): "direct"}
+    return direct | {later_queue(prefix, level): "fanout" for level in range(len(RETRY_LEVELS_S))}
 
 
 def queues(topology: Topology) -> Iterator[QueueSpec]:
-    """Each work queue, then its dead letters and its delay queues."""
+    """Each work queue and its dead letters, then the delay queues that all of them share."""
     aside = aside_exchange(topology.prefix)
     for work in topology.queues:
         name = queue_of(topology.prefix, work.worker)
         yield QueueSpec(name, _work_arguments(topology, work), tuple(_work_bindings(topology.prefix, work)))
         dead = dead_queue(name)
         yield QueueSpec(dead, {"x-queue-type": "quorum", "x-delivery-limit": LOOKS_LIMIT}, ((aside, dead),))
-        for level, level_s in enumerate(RETRY_LEVELS_S):
-            retry = retry_queue(name, level)
-            yield QueueSpec(retry, _retry_arguments(name, level_s), ((aside, retry),))
+    for level, level_s in enumerate(RETRY_LEVELS_S):
+        later = later_queue(topology.prefix, level)
+        yield QueueSpec(later, _later_arguments(aside, level_s), ((later, ""),))
 
 
 def _work_bindings(prefix: str, work: WorkQueue) -> Iterator[tuple[str, str]]:
+    yield aside_exchange(prefix), queue_of(prefix, work.worker)  # back from a delay queue
     if work.takes_commands:
         yield commands_exchange(prefix), work.worker
     for event in work.listens_to:
@@ -62,21 +64,21 @@ def _work_bindings(prefix: str, work: WorkQueue) -> Iterator[tuple[str, str]]:
 
 def _work_arguments(topology: Topology, work: WorkQueue) -> dict[str, Any]:
     dead = dead_queue(queue_of(topology.prefix, work.worker))
-    arguments = _dead_lettering(aside_exchange(topology.prefix), dead) | {"x-delivery-limit": topology.delivery_limit}
+    arguments = _dead_lettering(aside_exchange(topology.prefix)) | {"x-dead-letter-routing-key": dead}
+    arguments |= {"x-delivery-limit": topology.delivery_limit}
     return arguments | ({"x-single-active-consumer": True} if work.single_active else {})
 
 
-def _retry_arguments(queue: str, level_s: float) -> dict[str, Any]:
-    """A delay queue: nobody consumes it, its messages expire into the work queue through the default exchange."""
-    return _dead_lettering("", queue) | {"x-message-ttl": round(level_s * 1000)}
+def _later_arguments(aside: str, level_s: float) -> dict[str, Any]:
+    """A delay queue: nobody consumes it, its messages expire into the work queue that their own routing key names."""
+    return _dead_lettering(aside) | {"x-message-ttl": round(level_s * 1000)}
 
 
-def _dead_lettering(exchange: str, routing_key: str) -> dict[str, Any]:
+def _dead_lettering(exchange: str) -> dict[str, Any]:
     """Dead letters go to `exchange`, at least once: RabbitMQ requires overflow reject-publish for that, and a quorum queue."""
     return {
         "x-queue-type": "quorum",
         "x-dead-letter-exchange": exchange,
-        "x-dead-letter-routing-key": routing_key,
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
     }

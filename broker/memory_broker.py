@@ -13,7 +13,7 @@ from typing import Protocol
 from broker import furniture
 from broker.memory_queues import Choose, Consumer, DelayQueue, Exchange, Queue, Target
 from broker.properties import BROKERS_OWN
-from broker.topology import RETRY_LEVELS_S, Topology, WorkQueue, dead_queue, queue_of, retry_queue
+from broker.topology import RETRY_LEVELS_S, Topology, WorkQueue, aside_exchange, dead_queue, later_queue, queue_of
 from broker.transport import Outgoing, Receipt, UnsafeTopology, Wire
 
 #: Given a message that is on its way to a queue or a listener: after how many seconds it arrives there, once for each copy.
@@ -90,6 +90,9 @@ class MemoryBroker:
             self._exchanges.setdefault(name, Exchange(kind))
         for work in topology.queues:
             self._declare_queues(topology, work)
+        aside = self._exchanges[aside_exchange(topology.prefix)]
+        for level, level_s in enumerate(RETRY_LEVELS_S):
+            self._queues.setdefault(later_queue(topology.prefix, level), DelayQueue(level_s, aside.route))
         for spec in furniture.queues(topology):
             for exchange, routing_key in spec.bindings:
                 self._exchanges[exchange].bind(routing_key, self._queues[spec.name])
@@ -99,7 +102,7 @@ class MemoryBroker:
             client.resume()
 
     def _declare_queues(self, topology: Topology, work: WorkQueue) -> None:
-        """A work queue with its dead letters and its delay queues. Raises UnsafeTopology if it is there with other options."""
+        """A work queue with its dead letters. Raises UnsafeTopology if it is there with other options."""
         name = queue_of(topology.prefix, work.worker)
         there = self._queues.get(name)
         if isinstance(there, Queue):
@@ -110,8 +113,6 @@ class MemoryBroker:
         dead = Queue(limit=0, dead=None, single_active=False, choose=None)
         queue = Queue(limit=topology.delivery_limit, dead=dead, single_active=work.single_active, choose=self._choose)
         self._queues |= {name: queue, dead_queue(name): dead}
-        for level, level_s in enumerate(RETRY_LEVELS_S):
-            self._queues[retry_queue(name, level)] = DelayQueue(level_s, queue)
 
     def delete(self, topology: Topology) -> None:
         for name in topology.queue_names():
@@ -138,19 +139,19 @@ class MemoryBroker:
             wire = replace(wire, headers={key: value for key, value in wire.headers.items() if key not in BROKERS_OWN})
         for target in targets:
             for after_s in self._travel(outgoing) if self._travel else (0.0,):
-                self._bring(target, wire, outgoing.delay_s, after_s)
+                self._bring(target, outgoing, wire, after_s)
         return Receipt.CONFIRMED if targets or not address.mandatory else Receipt.UNROUTABLE
 
-    def _bring(self, target: Target, wire: Wire, delay_s: float | None, after_s: float) -> None:
+    def _bring(self, target: Target, outgoing: Outgoing, wire: Wire, after_s: float) -> None:
         if after_s <= 0:
-            target.accept(wire, delay_s)
+            target.accept(wire, outgoing.address.routing_key, outgoing.delay_s)
             return
         self._travelling += 1
-        asyncio.get_running_loop().call_later(after_s, self._arrive, target, wire, delay_s)
+        asyncio.get_running_loop().call_later(after_s, self._arrive, target, outgoing, wire)
 
-    def _arrive(self, target: Target, wire: Wire, delay_s: float | None) -> None:
+    def _arrive(self, target: Target, outgoing: Outgoing, wire: Wire) -> None:
         self._travelling -= 1
-        target.accept(wire, delay_s)
+        target.accept(wire, outgoing.address.routing_key, outgoing.delay_s)
 
     def exchange(self, name: str) -> Exchange:
         exchange = self._exchanges.get(name)

@@ -7,7 +7,7 @@ clock, threads or sockets: delivering is `loop.call_soon`, delaying is `loop.cal
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Protocol
@@ -29,7 +29,7 @@ class Stored:
 class Target(Protocol):
     """Where an exchange routes to."""
 
-    def accept(self, wire: Wire, delay_s: float | None) -> None: ...
+    def accept(self, wire: Wire, routing_key: str, delay_s: float | None) -> None: ...
 
 
 class Consumer:
@@ -97,7 +97,7 @@ class Queue:
     def is_dead_letters(self) -> bool:
         return self._dead is None
 
-    def accept(self, wire: Wire, _delay_s: float | None = None) -> None:
+    def accept(self, wire: Wire, _routing_key: str = "", _delay_s: float | None = None) -> None:
         self.waiting.append(Stored(wire))
         self.kick()
 
@@ -154,21 +154,22 @@ class Queue:
 
 
 class DelayQueue:
-    """Nobody consumes it: each message goes on to `target` after `level_s`, or after its own shorter delay."""
+    """Nobody consumes it: each message goes on after `level_s`, or after its own shorter delay, to where `route` sends the key
+    that it came with."""
 
-    def __init__(self, level_s: float, target: Queue) -> None:
+    def __init__(self, level_s: float, route: "Callable[[str], Iterable[Target]]") -> None:
         self._level_s = level_s
-        self._target = target
+        self._route = route
         self._timers: dict[int, tuple[asyncio.TimerHandle, Wire]] = {}
         self._last = 0
 
     def __len__(self) -> int:
         return len(self._timers)
 
-    def accept(self, wire: Wire, delay_s: float | None) -> None:
+    def accept(self, wire: Wire, routing_key: str, delay_s: float | None) -> None:
         self._last += 1
         wait_s = self._level_s if delay_s is None else min(delay_s, self._level_s)
-        timer = asyncio.get_running_loop().call_later(wait_s, self._expire, self._last)
+        timer = asyncio.get_running_loop().call_later(wait_s, self._expire, self._last, routing_key)
         self._timers[self._last] = (timer, wire)
 
     def wires(self) -> list[Wire]:
@@ -179,8 +180,10 @@ class DelayQueue:
             timer.cancel()
         self._timers.clear()
 
-    def _expire(self, number: int) -> None:
-        self._target.accept(self._timers.pop(number)[1])
+    def _expire(self, number: int, routing_key: str) -> None:
+        _, wire = self._timers.pop(number)
+        for target in self._route(routing_key):
+            target.accept(wire, routing_key, None)
 
 
 @dataclass(slots=True, eq=False)
@@ -190,7 +193,7 @@ class Tap:
     sink: Callable[[Wire], None]
     alive: bool = True
 
-    def accept(self, wire: Wire, _delay_s: float | None) -> None:
+    def accept(self, wire: Wire, _routing_key: str, _delay_s: float | None) -> None:
         asyncio.get_running_loop().call_soon(self._hear, wire)
 
     def _hear(self, wire: Wire) -> None:
@@ -200,7 +203,7 @@ class Tap:
 
 @dataclass(slots=True)
 class Exchange:
-    """Routes by routing key: equal to the binding's, or matching it as a topic pattern."""
+    """Routes by routing key: equal to the binding's, matching it as a topic pattern, or (fanout) whatever it is."""
 
     kind: str
     bindings: list[tuple[str, Target]] = field(default_factory=list)
@@ -219,10 +222,14 @@ class Exchange:
         """Each target once, however many of its bindings match."""
         targets = self._routes.get(routing_key)
         if targets is None:
-            matches = matches_topic if self.kind == "topic" else str.__eq__
+            matches = MATCHES[self.kind]
             found = {id(target): target for pattern, target in self.bindings if matches(pattern, routing_key)}
             targets = self._routes[routing_key] = tuple(found.values())
         return targets
+
+
+def matches_all(_pattern: str, _routing_key: str) -> bool:
+    return True
 
 
 @cache
@@ -237,3 +244,7 @@ def _match(pattern: tuple[str, ...], words: tuple[str, ...]) -> bool:
     if pattern[0] == "#":
         return any(_match(pattern[1:], words[skipped:]) for skipped in range(len(words) + 1))
     return bool(words) and pattern[0] in ("*", words[0]) and _match(pattern[1:], words[1:])
+
+
+#: Exchange type -> whether a binding's pattern takes a routing key.
+MATCHES: dict[str, Callable[[str, str], bool]] = {"direct": str.__eq__, "topic": matches_topic, "fanout": matches_all}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from broker.message import Command, Message
 
-#: Seconds a message waits before its next attempt, one delay queue for each level (a queue with mixed times would make a short
-#: wait stand behind a long one). The last level repeats until the budget is used up.
+#: Seconds a message waits before its next attempt, one delay queue for each level, shared by all workers of a mode (a queue with
+#: mixed times would make a short wait stand behind a long one). The last level repeats until the budget is used up.
 RETRY_LEVELS_S: tuple[float, ...] = (0.1, 0.5, 2.0, 5.0)
 
 #: How often one message may come back to its queue unsettled, so that a message that kills its worker cannot do so for ever.
@@ -29,7 +29,7 @@ def events_exchange(prefix: str) -> str:
 
 
 def aside_exchange(prefix: str) -> str:
-    """Direct; leads to delay queues and dead letters, the routing key is the queue's name."""
+    """Direct; leads to dead letters, and from the delay queues back to work: the routing key is the queue's name."""
     return f"{prefix}.aside"
 
 
@@ -37,8 +37,9 @@ def queue_of(prefix: str, worker: str) -> str:
     return f"{prefix}.{worker}"
 
 
-def retry_queue(queue: str, level: int) -> str:
-    return f"{queue}.retry.{level}"
+def later_queue(prefix: str, level: int) -> str:
+    """A delay queue, and the fanout exchange before it: the routing key says where a message goes when its time has come."""
+    return f"{prefix}.later.{level}"
 
 
 def dead_queue(queue: str) -> str:
@@ -82,11 +83,15 @@ class Topology:
         return Address(events_exchange(self.prefix), message_type.type_name, mandatory=heard)
 
     def retry_address(self, worker: str, level: int) -> Address:
-        queue = retry_queue(queue_of(self.prefix, worker), level)
-        return Address(aside_exchange(self.prefix), queue, mandatory=True)
+        """Into the delay queue of `level`, and from there back to the worker."""
+        return Address(later_queue(self.prefix, level), queue_of(self.prefix, worker), mandatory=True)
 
     def dead_address(self, worker: str) -> Address:
         return Address(aside_exchange(self.prefix), dead_queue(queue_of(self.prefix, worker)), mandatory=True)
+
+    def is_aside(self, address: Address) -> bool:
+        """Whether it leads to a delay queue or the dead letters."""
+        return address.exchange not in (commands_exchange(self.prefix), events_exchange(self.prefix))
 
     def queue_names(self) -> Iterable[str]:
         """Every queue, delay queues and dead letters included."""
@@ -94,4 +99,4 @@ class Topology:
             name = queue_of(self.prefix, queue.worker)
             yield name
             yield dead_queue(name)
-            yield from (retry_queue(name, level) for level in range(len(RETRY_LEVELS_S)))
+        yield from (later_queue(self.prefix, level) for level in range(len(RETRY_LEVELS_S)))

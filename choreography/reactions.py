@@ -3,29 +3,14 @@
 Room: choreography/. Read it as "when this happens, this service does that". Above the line the order goes forward; below it
 things are given back, in reverse: the rollback events are chained, so an order is rejected only after everything it held was
 given back. A withdrawal enters at the pivot and only there (nobody knows how far the order got), then runs down the same chain;
-if the pivot was passed already, CancelDelivery is answered by DeliveryScheduled and the order goes forward. Below the second
-line: what cannot be given back, however often it is tried, is written on the order, for a person to see.
+if the pivot was passed already, CancelDelivery is answered by DeliveryScheduled and the order goes forward.
 """
 
 from choreography.reaction import Reaction
-from services.delivery.messages import (
-    CancelDelivery,
-    DeliveryCancelled,
-    DeliveryRejected,
-    DeliveryScheduled,
-    DeliveryStuck,
-    ScheduleDelivery,
-)
-from services.inventory.messages import InventoryStuck, ReleaseStock, ReserveStock, StockRejected, StockReleased, StockReserved
-from services.order.messages import CompleteOrder, MarkForAttention, OrderPlaced, OrderStuck, OrderWithdrawn, RejectOrder
-from services.payment.messages import (
-    AuthorizePayment,
-    PaymentAuthorized,
-    PaymentDeclined,
-    PaymentStuck,
-    PaymentVoided,
-    VoidPayment,
-)
+from services.delivery.messages import CancelDelivery, DeliveryCancelled, DeliveryRejected, DeliveryScheduled, ScheduleDelivery
+from services.inventory.messages import ReleaseStock, ReserveStock, StockRejected, StockReleased, StockReserved
+from services.order.messages import CompleteOrder, OrderPlaced, OrderWithdrawn, RejectOrder
+from services.payment.messages import AuthorizePayment, PaymentAuthorized, PaymentDeclined, PaymentVoided, VoidPayment
 
 # fmt: off
 REACTIONS = (
@@ -41,9 +26,4 @@ REACTIONS = (
     Reaction(when=DeliveryCancelled, by="payment",   does=VoidPayment),
     Reaction(when=PaymentVoided,     by="inventory", does=ReleaseStock),
     Reaction(when=StockReleased,     by="order",     does=RejectOrder),
-    # ------------------------------------------------------------------
-    Reaction(when=InventoryStuck,    by="order",     does=MarkForAttention),
-    Reaction(when=PaymentStuck,      by="order",     does=MarkForAttention),
-    Reaction(when=DeliveryStuck,     by="order",     does=MarkForAttention),
-    Reaction(when=OrderStuck,        by="order",     does=MarkForAttention),
 )

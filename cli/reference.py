@@ -20,8 +20,8 @@ from lab.record import CATALOGUE
 from orchestrator.fulfilment import FULFILMENT
 
 ROOT = Path(__file__).parent.parent
-#: Local inputs have a message's shape and never travel.
-LOCAL = ("order.DeadlinePassed", "payment.GatewayAnswered", "payment.LookAgain")
+#: What has a message's shape and never travels: local inputs, and what a call for help means to the order service.
+LOCAL = ("order.DeadlinePassed", "order.MarkForAttention", "payment.GatewayAnswered", "payment.LookAgain")
 
 
 def rooms() -> str:

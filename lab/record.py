@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from broker.message import Command, Message
-from broker.topology import Topology, aside_exchange, dead_queue, queue_of
+from broker.topology import Topology, dead_queue, queue_of
 from broker.transport import Outgoing
 from services.delivery import messages as delivery
 from services.inventory import messages as inventory
@@ -56,7 +56,7 @@ class Recorder:
     def _arrow(self, outgoing: Outgoing) -> Arrow:
         kind = CATALOGUE[str(outgoing.wire.type)]
         rollback = issubclass(kind, (BackwardCommand, BackwardEvent))
-        if outgoing.address.exchange == aside_exchange(self.topology.prefix):
+        if self.topology.is_aside(outgoing.address):
             worker, note = self._put_aside(outgoing.address.routing_key)
             return Arrow(worker, (worker,), f"{kind.__name__} ({note})", issubclass(kind, Command), rollback)
         if issubclass(kind, Command):

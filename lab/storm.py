@@ -15,9 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from broker.topology import dead_queue, queue_of
 from broker.transport import Receipt, Transport, Wire
+from lab.attention import needing_attention
 from lab.audit import Audit, audit
+from lab.dead_letters import dead_letters
 from lab.door import Door, NotTaken, order_of
 from lab.modes import Mode, topology
 from lab.shelf import top_up
@@ -34,8 +35,6 @@ SKUS = tuple(f"sku-{number:03d}" for number in range(100))
 SEND_AT_ONCE = 64
 #: Seconds without any order ending after which the databases are asked, in case an event was missed.
 SILENCE_S = 5.0
-#: Dead letters looked at for each worker when orders did not end.
-DEAD_LOOKED_AT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of it. `ends`: state or reason -> how many; `needs_attention`: unfinished orders that have a dead letter."""
+    """What came of it. `ends`: state or reason -> how many; `needs_attention`: unfinished orders that a person has to see to."""
 
     mode: Mode
     plan: Plan
@@ -243,7 +242,7 @@ class Storm:
             seconds=seconds,
             completed=sum(order.state is OrderState.COMPLETED for order in mine),
             rejected=dict(sorted(rejected.items())),
-            needs_attention=await self._dead_among_open() if self._open else 0,
+            needs_attention=len(await self._stuck(seen)) if self._open else 0,
             injected={failure: injected[failure] for failure in self._plan.failures},
             observed=observed,
             audit=audit(seen),
@@ -258,10 +257,8 @@ class Storm:
             await asyncio.sleep(0.25)
         return seen
 
-    async def _dead_among_open(self) -> int:
-        """How many orders that did not end have a dead letter somewhere: a person has to look at them."""
-        dead: set[str] = set()
-        for queue in self._door.topology.queues:
-            name = dead_queue(queue_of(self._door.topology.prefix, queue.worker))
-            dead |= {str(wire.correlation_id) for wire in await self._transport.get(name, DEAD_LOOKED_AT)}
-        return len(dead & self._open)
+    async def _stuck(self, seen: Snapshot) -> set[str]:
+        """The orders that did not end and that a person has to look at: they say so, or have a dead letter somewhere."""
+        workers = [queue.worker for queue in self._door.topology.queues]
+        letters = await dead_letters(self._transport, self._door.topology, workers)
+        return self._open & ({str(letter.order_id) for letter in letters} | needing_attention(seen).keys())

@@ -4,12 +4,13 @@ Room: orchestrator/. It is an ordinary worker: the same loop, inbox, outbox and 
 are the runs. All the thinking is in `saga.advance`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from broker.handler import NOTHING, Context, Documents, Handler, Outcome
 from broker.message import Event
 from broker.role import Service
 from orchestrator.saga import Saga, SagaRun, advance
+from services.vocabulary import StuckEvent
 from store.document import Key
 
 NAME = "coordinator"
@@ -20,8 +21,8 @@ def the_run(event: Event, _: Documents) -> Iterable[Key]:
     return (SagaRun.key_of(event.order_id),)
 
 
-def coordinator(saga: Saga) -> Service:
-    """The coordinator of `saga`, as a service whose handlers take events."""
+def coordinator(saga: Saga, calls_for_help: Sequence[type[StuckEvent]]) -> Service:
+    """The coordinator of `saga`, as a service whose handlers take events: those of its sequence, and calls for help."""
 
     def follow(event: Event, found: Documents, _: Context) -> Outcome:
         move = advance(saga, found.get(SagaRun, event.order_id), event)
@@ -30,4 +31,4 @@ def coordinator(saga: Saga) -> Service:
         run, command = move
         return Outcome((run,), (command,) if command else ())
 
-    return Service(NAME, {kind: Handler(the_run, follow, compensates=True) for kind in saga.events()})
+    return Service(NAME, {kind: Handler(the_run, follow, compensates=True) for kind in (*saga.events(), *calls_for_help)})

@@ -3,36 +3,14 @@
 Room: orchestrator/. Read it top to bottom. Each step sends a command and waits for its event. On a refusal the steps before it
 are undone in reverse, then the order is rejected. Withdrawn or overdue, the step asked for is undone too, because its answer is
 in doubt; at the pivot CancelDelivery decides, and its answer DeliveryScheduled sends the saga forward. After the pivot nothing
-is undone: what is left is retriable. A service that is stuck says so: the run stays where it is and is marked for attention.
+is undone: what is left is retriable.
 """
 
 from orchestrator.saga import Saga, Step
-from services.delivery.messages import (
-    CancelDelivery,
-    DeliveryCancelled,
-    DeliveryRejected,
-    DeliveryScheduled,
-    DeliveryStuck,
-    ScheduleDelivery,
-)
-from services.inventory.messages import InventoryStuck, ReleaseStock, ReserveStock, StockRejected, StockReleased, StockReserved
-from services.order.messages import (
-    CompleteOrder,
-    OrderCompleted,
-    OrderPlaced,
-    OrderRejected,
-    OrderStuck,
-    OrderWithdrawn,
-    RejectOrder,
-)
-from services.payment.messages import (
-    AuthorizePayment,
-    PaymentAuthorized,
-    PaymentDeclined,
-    PaymentStuck,
-    PaymentVoided,
-    VoidPayment,
-)
+from services.delivery.messages import CancelDelivery, DeliveryCancelled, DeliveryRejected, DeliveryScheduled, ScheduleDelivery
+from services.inventory.messages import ReleaseStock, ReserveStock, StockRejected, StockReleased, StockReserved
+from services.order.messages import CompleteOrder, OrderCompleted, OrderPlaced, OrderRejected, OrderWithdrawn, RejectOrder
+from services.payment.messages import AuthorizePayment, PaymentAuthorized, PaymentDeclined, PaymentVoided, VoidPayment
 
 # fmt: off
 FULFILMENT = Saga(
@@ -47,5 +25,4 @@ FULFILMENT = Saga(
     ),
     rejects=RejectOrder,
     rejected=OrderRejected,
-    stuck=(InventoryStuck, PaymentStuck, DeliveryStuck, OrderStuck),
 )

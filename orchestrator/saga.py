@@ -46,8 +46,6 @@ class Saga:
     steps: tuple[Step, ...]
     rejects: type[BackwardCommand]
     rejected: type[BackwardEvent]
-    #: What a participant says when something that must not fail has failed for good.
-    stuck: tuple[type[StuckEvent], ...] = ()
 
     def __post_init__(self) -> None:
         if [step.pivot for step in self.steps].count(True) != 1:
@@ -67,9 +65,9 @@ class Saga:
         return next(index for index, step in enumerate(self.steps) if step.pivot)
 
     def events(self) -> tuple[type[Event], ...]:
-        """Everything the saga listens to, in the order of the steps."""
+        """Everything that moves the saga, in the order of the steps."""
         answers = [kind for step in self.steps for kind in (step.success, step.refused, step.undone) if kind]
-        return (self.begins, self.withdrawn, *answers, self.rejected, *self.stuck)
+        return (self.begins, self.withdrawn, *answers, self.rejected)
 
 
 class Phase(StrEnum):

@@ -9,10 +9,18 @@ from broker.message import Command
 from broker.role import Role, Service, as_it_is
 from orchestrator.coordinator import coordinator
 from orchestrator.fulfilment import FULFILMENT
-from services.order.messages import PlaceOrder, WithdrawOrder
+from services.delivery.messages import DeliveryStuck
+from services.inventory.messages import InventoryStuck
+from services.order.messages import OrderStuck, PlaceOrder, WithdrawOrder
+from services.payment.messages import PaymentStuck
+from services.vocabulary import StuckEvent
 
 #: What the door may ask the order service.
 DOOR: tuple[type[Command], ...] = (PlaceOrder, WithdrawOrder)
+
+
+#: What a participant says when something that must not fail has failed for good: the run is marked, and stays where it is.
+CALLS_FOR_HELP: tuple[type[StuckEvent], ...] = (OrderStuck, InventoryStuck, PaymentStuck, DeliveryStuck)
 
 
 def commands() -> tuple[type[Command], ...]:
@@ -26,4 +34,5 @@ def roles(services: Mapping[str, Service]) -> tuple[Role, ...]:
     participants = tuple(
         Role(service, {kind: as_it_is for kind in commands() if kind.service == name}) for name, service in services.items()
     )
-    return (*participants, Role(coordinator(FULFILMENT), dict.fromkeys(FULFILMENT.events(), as_it_is)))
+    leader = coordinator(FULFILMENT, CALLS_FOR_HELP)
+    return (*participants, Role(leader, dict.fromkeys(leader.handlers, as_it_is)))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from broker.memory import MemoryTransport
-from broker.topology import Topology, aside_exchange
+from broker.topology import Topology
 from broker.transport import Delivery, Outgoing, Receipt, Sink, Wire
 from lab.simulation.life import Life
 from lab.simulation.plan import Kind, Point
@@ -21,10 +21,10 @@ T = TypeVar("T")
 class SimulatedTransport:
     """`broker.transport.Transport` for one life of a worker."""
 
-    def __init__(self, inner: MemoryTransport, life: Life, prefix: str) -> None:
+    def __init__(self, inner: MemoryTransport, life: Life, topology: Topology) -> None:
         self.inner = inner
         self._life = life
-        self._prefix = prefix
+        self._topology = topology
 
     async def open(self) -> None:
         await self._life.take_time("connect")
@@ -60,7 +60,7 @@ class SimulatedTransport:
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         await self._life.check()
-        self._life.history.acknowledges(self._life.worker, self._prefix, deliveries)
+        self._life.history.acknowledges(self._life.worker, self._topology.prefix, deliveries)
         await self.inner.ack(deliveries)
         if deliveries:
             await self._life.reach(Point.BEFORE_PUBLISH)
@@ -83,13 +83,8 @@ class SimulatedTransport:
 
     def _heard(self, outgoing: Sequence[Outgoing], receipts: list[Receipt]) -> list[Receipt]:
         for item, receipt in zip(outgoing, receipts, strict=True):
-            self._life.history.sent(self._life.name, item, receipt, aside=is_aside(item, self._prefix))
+            self._life.history.sent(self._life.name, item, receipt, aside=self._topology.is_aside(item.address))
         return receipts
-
-
-def is_aside(outgoing: Outgoing, prefix: str) -> bool:
-    """Whether this is a copy on its way to a delay queue or the dead letters."""
-    return outgoing.address.exchange == aside_exchange(prefix)
 
 
 class SimulatedStore:

@@ -11,7 +11,7 @@ from typing import Any
 from broker.memory import MemoryBroker, MemoryTransport
 from broker.role import Role
 from broker.sources import Sources
-from broker.topology import queue_of
+from broker.topology import Topology, queue_of
 from broker.transport import Outgoing, Receipt
 from broker.worker import Limits, Worker, no_calls
 from gateway.books import Books
@@ -25,7 +25,7 @@ from lab.simulation.gateway import SimulatedGateway, WatchedStorage
 from lab.simulation.history import History
 from lab.simulation.life import Life, Occasions
 from lab.simulation.plan import FAULTS_UNTIL_S, Fault, Kind, Plan
-from lab.simulation.ports import SimulatedStore, SimulatedTransport, is_aside
+from lab.simulation.ports import SimulatedStore, SimulatedTransport
 from lab.system import calling
 from lab.virtual_time import EPOCH_S
 from orchestrator.saga import SagaRun
@@ -78,6 +78,7 @@ class World:
     order_ids: dict[int, str] = field(default_factory=dict)
     broker: MemoryBroker = field(init=False)
     door: Door = field(init=False)
+    _topology: Topology = field(init=False)
     _roles: Mapping[str, Role] = field(init=False)
     _dice: Dice = field(init=False)
     _sources: Sources = field(init=False)
@@ -99,14 +100,17 @@ class World:
         self.storage = WatchedStorage(self.history)
         self.bank = Books(self.storage, now=self._sources.now, faults=True, settle_after_s=SETTLE_AFTER_S, slow_s=0.5)
         self.broker = MemoryBroker(self._choose, self._travel)
-        self.broker.on_publish.append(lambda outgoing: self.history.arrived(outgoing, aside=is_aside(outgoing, plan.mode)))
+        self._topology = topology(plan.mode)
+        self.broker.on_publish.append(
+            lambda outgoing: self.history.arrived(outgoing, aside=self._topology.is_aside(outgoing.address))
+        )
         self.databases = {name: MemoryDatabase() for name in self._roles}
 
     # --- the run ------------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Shelf, broker, door, every worker."""
-        furniture = topology(self.plan.mode)
+        furniture = self._topology
         transport = MemoryTransport(self.broker)
         await transport.open()
         await transport.declare(furniture)
@@ -215,7 +219,7 @@ class World:
     def _start(self, worker: str, name: str) -> None:
         self._lives += 1
         life = Life(name, worker, Dice(self.plan.seed, "life", self._lives), self.occasions, self.history)
-        transport = SimulatedTransport(MemoryTransport(self.broker, reconnect_patience_s=0.5), life, self.plan.mode)
+        transport = SimulatedTransport(MemoryTransport(self.broker, reconnect_patience_s=0.5), life, self._topology)
         store = SimulatedStore(MemoryStore(self.databases[worker]), life, lambda: worker in self._down)
         gateway = SimulatedGateway(self.bank, self.plan.mode, life, down=self._gateway_down)
         sources = Sources(lambda: self._sources.now() + self._skew.get(worker, 0.0), self._sources.new_id, self._sources.chance)

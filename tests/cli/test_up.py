@@ -25,6 +25,8 @@ from tests import servers
 pytestmark = pytest.mark.real
 
 SAGA = [sys.executable, "-m", "cli"]
+#: An id that nothing has.
+NOBODY = "0190a0a0-0000-7000-8000-000000000000"
 BOTH = pytest.mark.parametrize("mode", list(Mode))
 
 
@@ -278,3 +280,21 @@ def test_a_gateway_that_honours_no_failures_is_not_shared_by_workers_that_do(env
         said = running.run("up", "--mode", "choreography")
         assert said.returncode == 2
         assert "has faults disabled" in said.stderr
+
+
+def test_a_dead_letter_is_listed_shown_and_sent_back_to_work(env: dict[str, str], tmp_path: Path) -> None:
+    with up(Mode.CHOREOGRAPHY, env, tmp_path / "log") as running:
+        running.saga("stock", "set", "book", "5")
+        order_id = running.saga("order", "place", "book", "--fail", "delivery:error")["order_id"]
+        eventually(lambda: running.saga("dlq", "list")["dead_letters"], "the step to be given up", 20)
+        (letter,) = running.saga("dlq", "list")["dead_letters"]
+        assert (letter["worker"], letter["order_id"], letter["reason"]) == ("delivery", order_id, "attempts_exhausted")
+        assert letter["attempts"] == 5
+        whole = running.saga("dlq", "show", letter["id"])
+        assert json.loads(whole["body"])["order_id"] == order_id
+        assert running.run("dlq", "requeue", NOBODY, "-m", running.mode).returncode == 1
+        assert running.run("dlq", "discard", letter["id"], "-m", running.mode).returncode == 2
+        assert [sent["id"] for sent in running.saga("dlq", "requeue", letter["id"])["requeued"]] == [letter["id"]]
+        eventually(lambda: running.saga("order", "show", order_id)["state"] == "COMPLETED", "the order to complete")
+        assert running.saga("dlq", "list") == {"dead_letters": []}
+        assert running.run("order", "redrive", order_id, "-m", running.mode).returncode == 0

@@ -18,7 +18,6 @@ from services.delivery.messages import DeliveryCancelled, DeliveryRejected
 from services.inventory.messages import ReleaseStock
 from services.order.messages import OrderWithdrawn, RejectOrder
 from services.payment.messages import PaymentDeclined, PaymentVoided, VoidPayment
-from services.vocabulary import StuckEvent
 from tests.protocol.gateway_model import GatewayModel
 from tests.protocol.world import MODES
 
@@ -71,8 +70,7 @@ def short_cut(when: type[Event], does: type[Command], *breaks: str) -> Bug:
     return Bug(f"{when.__name__} -> {reaction.by} {does.__name__}", frozenset(breaks), change, modes=("choreography",))
 
 
-#: A call for help that nobody hears makes no order hang that would not hang anyway.
-DROPPED = tuple(dropped(reaction) for reaction in REACTIONS if not issubclass(reaction.when, StuckEvent))
+DROPPED = tuple(dropped(reaction) for reaction in REACTIONS)
 
 SHORT_CUTS = (
     short_cut(OrderWithdrawn, VoidPayment, "G1", "G2"),
