@@ -13,7 +13,7 @@ from cli.order import JsonFlag
 from cli.output import Code, console, data, print_json, stop
 from lab.modes import Mode
 from lab.simulation.campaign import be_quiet
-from lab.simulation.matrix import HOLDS, Cell, as_dict
+from lab.simulation.matrix import ABSENT, HOLDS, Cell, as_dict
 from lab.simulation.matrix import matrix as run_matrix
 from lab.simulation.plan import Point
 
@@ -40,16 +40,15 @@ def matrix(
         print_json(as_dict(cells))
     else:
         _print(cells)
-    bad = [cell for cell in cells if cell.verdict != HOLDS]
+    bad = [cell for cell in cells if cell.verdict not in (HOLDS, ABSENT)]
     if bad:
         stop(Code.AUDIT_FAILED, f"{len(bad)} of {len(cells)} kills were not survived.")
 
 
 def _print(cells: list[Cell]) -> None:
+    colours = {HOLDS: "green", ABSENT: "dim"}
     for mode, rows in as_dict(cells).items():
         table = Table("in hand", *map(str, Point), title=f"{mode}: killed ...")
         for handler, verdicts in rows.items():
-            table.add_row(
-                handler, *("[green]holds[/]" if verdict == HOLDS else f"[red]{verdict}[/]" for verdict in verdicts.values())
-            )
+            table.add_row(handler, *(f"[{colours.get(told, 'red')}]{told}[/]" for told in verdicts.values()))
         data.print(table)

@@ -42,6 +42,8 @@ class History:
     owed: dict[str, tuple[str, Wire]] = field(default_factory=dict)
     #: Message ids that the broker has, of workers' own messages; and of copies put aside.
     published: Counter[str] = field(default_factory=Counter)
+    #: Message ids that some queue or listener was found for.
+    routed: set[str] = field(default_factory=set)
     put_aside: set[tuple[str, str]] = field(default_factory=set)
     #: Worker and message id of everything acknowledged, with how often: more than once was a duplicate.
     acknowledged: Counter[tuple[str, str]] = field(default_factory=Counter)

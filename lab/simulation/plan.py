@@ -13,7 +13,7 @@ from lab.simulation.dice import Dice
 from services.vocabulary import Line
 
 #: Seconds of virtual time: orders come in the first, faults strike until the second; then everything heals and has to end.
-PLACING_S, FAULTS_UNTIL_S = 3.0, 7.0
+PLACING_S, FAULTS_UNTIL_S = 2.0, 6.0
 SKUS = ("book", "lamp", "pen")
 
 
@@ -88,7 +88,8 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that is decided before the run. `replicas`: how many of each worker run side by side."""
+    """Everything that is decided before the run. `replicas`: how many of each worker run side by side. `until_s`: how long faults
+    may strike."""
 
     seed: int
     mode: Mode
@@ -96,6 +97,7 @@ class Plan:
     shelf: dict[str, int]
     replicas: int
     faults: tuple[Fault, ...]
+    until_s: float = FAULTS_UNTIL_S
 
     def without(self, fault: Fault) -> "Plan":
         return replace(self, faults=tuple(other for other in self.faults if other is not fault))
@@ -112,7 +114,7 @@ DECISIONS = ("inventory:out_of_stock", "payment:declined", "delivery:undeliverab
 FAILURES = (
     *(*DECISIONS, "payment:pending", "payment:hang", "payment:drop", "payment:error", "payment:slow"),
     *("inventory:late", "payment:late", "delivery:late", "order:duplicate", "inventory:slow", "delivery:error"),
-    *("inventory:undo_error", "payment:void_error"),
+    *("delivery:undeliverable,inventory:undo_error", "delivery:undeliverable,payment:void_error"),
 )
 
 
@@ -146,25 +148,28 @@ def _order(dice: Dice, number: int) -> Order:
 
 def _leaves_at(dice: Dice, order: Order) -> float:
     """Mostly within a second of the order, because then it matters; sometimes before it."""
-    return max(0.0, order.at_s + dice.between(-0.1, 0.6, "leaves", order.number) ** 3 * 8)
+    if dice.share("leaves early", order.number) < 0.2:
+        return max(0.001, order.at_s - dice.between(0.0, 0.3, "leaves", order.number))
+    return order.at_s + dice.between(0.0, 0.6, "leaves", order.number) ** 2 * 4
 
 
 def _technical(dice: Dice, mode: Mode) -> Sequence[Fault]:
-    """Up to eight faults of the machinery, of any kind."""
+    """Up to twelve faults of the machinery, of any kind."""
     workers = tuple(roles(mode))
     kinds = tuple(RACES - {Kind.WITHDRAWAL})
     ordered = sorted(kinds)
-    count = dice.number(9, "count")
+    count = dice.number(13, "count")
     return [
         _fault(dice, index, dice.one_of(ordered, "kind", index), dice.one_of(workers, "who", index)) for index in range(count)
     ]
 
 
 def _fault(dice: Dice, index: int, kind: Kind, worker: str) -> Fault:
-    at_s = dice.between(0.05, FAULTS_UNTIL_S - 1, "at", index)
+    at_s = dice.between(0.05, FAULTS_UNTIL_S - 2, "at", index)
     for_s = dice.between(0.05, 4.0, "for", index)
     nth = 1 + int(dice.share("nth", index) ** 2 * 10)
-    late_s = dice.share("how late", index) ** 3 * 15
+    late_s = dice.share("how late", index) ** 2 * 15
+    message = 1 + dice.number(50, "which", index)
     some = {
         Kind.KILL: Fault(kind, worker, at_s=at_s),
         Kind.STOP: Fault(kind, worker, at_s=at_s),
@@ -172,8 +177,8 @@ def _fault(dice: Dice, index: int, kind: Kind, worker: str) -> Fault:
         Kind.BROKER_DOWN: Fault(kind, at_s=at_s, for_s=for_s),
         Kind.GATEWAY_DOWN: Fault(kind, at_s=at_s, for_s=for_s),
         Kind.SKEW: Fault(kind, worker, for_s=dice.between(-3.0, 3.0, "skew", index)),
-        Kind.DUPLICATE: Fault(kind, nth=6 * nth, for_s=late_s),
-        Kind.DELAY: Fault(kind, nth=6 * nth, for_s=late_s),
+        Kind.DUPLICATE: Fault(kind, nth=message, for_s=late_s),
+        Kind.DELAY: Fault(kind, nth=message, for_s=late_s),
         Kind.ANSWER_LOST: Fault(kind, nth=1 + nth // 3),
         Kind.CALL_LATE: Fault(kind, nth=1 + nth // 3, for_s=1.0 + 2 * for_s),
     }

@@ -62,7 +62,7 @@ class SimulatedTransport:
         await self._life.check()
         self._life.history.acknowledges(self._life.worker, self._topology.prefix, deliveries)
         await self.inner.ack(deliveries)
-        if deliveries:
+        if deliveries or self._life.in_hand:
             await self._life.reach(Point.BEFORE_PUBLISH)
 
     async def requeue(self, deliveries: Sequence[Delivery]) -> None:

@@ -69,11 +69,11 @@ async def _run(plan: Plan, history: History, make_world: MakeWorld) -> tuple[Wor
         await world.open()
         await world.strike()
         world.heal()
-        rested = await world.at_rest(REST_S)
+        rested = await world.at_rest(REST_S, stuck_may_wait=True)
         if stuck := world.stuck():
             judge.may_be_stuck(stuck)
             await world.redrive(stuck)
-            rested = await world.at_rest(REST_S)
+            rested = await world.at_rest(REST_S, stuck_may_wait=False)
     except Exception as error:  # noqa: BLE001 - whatever a worker dies of is what we are looking for
         history.found("workers live", f"{type(error).__name__}: {error}")
     seen = await judge.at_the_end(rested=rested)

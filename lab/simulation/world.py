@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker.memory import MemoryBroker, MemoryTransport
-from broker.role import Role
+from broker.role import Role, topology_of
 from broker.sources import Sources
 from broker.topology import Topology, queue_of
 from broker.transport import Outgoing, Receipt
@@ -18,13 +18,13 @@ from gateway.books import Books
 from lab.dead_letters import requeue
 from lab.door import Door, order_of
 from lab.embedded import loop_sources
-from lab.modes import Mode, roles, topology
+from lab.modes import Mode, roles
 from lab.simulation import plan as plans
 from lab.simulation.dice import Dice
 from lab.simulation.gateway import SimulatedGateway, WatchedStorage
 from lab.simulation.history import History
 from lab.simulation.life import Life, Occasions
-from lab.simulation.plan import FAULTS_UNTIL_S, Fault, Kind, Plan
+from lab.simulation.plan import Fault, Kind, Plan
 from lab.simulation.ports import SimulatedStore, SimulatedTransport
 from lab.system import calling
 from lab.virtual_time import EPOCH_S
@@ -100,7 +100,7 @@ class World:
         self.storage = WatchedStorage(self.history)
         self.bank = Books(self.storage, now=self._sources.now, faults=True, settle_after_s=SETTLE_AFTER_S, slow_s=0.5)
         self.broker = MemoryBroker(self._choose, self._travel)
-        self._topology = topology(plan.mode)
+        self._topology = topology_of(plan.mode, self._roles.values())
         self.broker.on_publish.append(
             lambda outgoing: self.history.arrived(outgoing, aside=self._topology.is_aside(outgoing.address))
         )
@@ -138,7 +138,7 @@ class World:
             await asyncio.sleep(max(0.0, EPOCH_S + at_s - asyncio.get_running_loop().time()))
             self._raise_what_failed()
             happen()
-        await asyncio.sleep(max(0.0, EPOCH_S + FAULTS_UNTIL_S - asyncio.get_running_loop().time()))
+        await asyncio.sleep(max(0.0, EPOCH_S + self.plan.until_s - asyncio.get_running_loop().time()))
 
     def heal(self) -> None:
         """From now on nothing goes wrong any more."""
@@ -154,8 +154,9 @@ class World:
             process.life.freeze(0)
             process.transport.inner.restore()
 
-    async def at_rest(self, patience_s: float) -> bool:
-        """Wait until nothing moves any more; False if that does not happen in time."""
+    async def at_rest(self, patience_s: float, *, stuck_may_wait: bool) -> bool:
+        """Wait until nothing moves any more; False if that does not happen in time. `stuck_may_wait`: orders that need attention
+        count as at rest."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience_s
         quiet = 0
@@ -163,7 +164,7 @@ class World:
             self._raise_what_failed()
             if loop.time() > deadline:
                 return False
-            quiet = quiet + 1 if self._is_quiet() else 0
+            quiet = quiet + 1 if self._is_quiet(self.stuck() if stuck_may_wait else set()) else 0
             await asyncio.sleep(0.25)
         return True
 
@@ -171,12 +172,16 @@ class World:
         self._closing = True
         for process in list(self.processes.values()):
             process.worker.stop()
-        pending = [process.task for process in self.processes.values()] + self._tasks
+        pending = [process.task for process in self.processes.values()]
+        if pending:
+            await asyncio.wait(pending, timeout=STOPS_WITHIN_S)
+        for process in self.processes.values():
+            process.life.alive = False  # whoever has not ended by now dies at its next step
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        await asyncio.gather(*pending, *self._tasks, return_exceptions=True)
 
-    def _is_quiet(self) -> bool:
+    def _is_quiet(self, excused: Collection[str]) -> bool:
         if self.broker.unfinished() or len(self.processes) < len(self._roles) * self.plan.replicas:
             return False
         if not all(process.worker.idle for process in self.processes.values()):
@@ -184,7 +189,7 @@ class World:
         if any(database.outbox for database in self.databases.values()):
             return False
         waiting = {order_id for database in self.databases.values() for waits in database.waiting.values() for order_id in waits}
-        return waiting <= self.stuck()
+        return waiting <= set(excused)
 
     def stuck(self) -> set[str]:
         """The orders that say they need attention, and have not ended."""
@@ -336,8 +341,9 @@ class World:
         self._messages += 1
         return self._dice.number(waiting, "next", self._messages) if waiting > 1 else 0
 
-    def _travel(self, _: Outgoing) -> Sequence[float]:
+    def _travel(self, outgoing: Outgoing) -> Sequence[float]:
         """When a message arrives, and whether it does so twice."""
+        self.history.routed.add(str(outgoing.wire.message_id))
         self._messages += 1
         first_s = self._dice.between(0, TRAVEL_S, "travel", self._messages)
         late = self.occasions.strikes(Kind.DELAY)

@@ -43,7 +43,11 @@ details = st.builds(
     currency=st.text(string.ascii_uppercase, min_size=3, max_size=3),
     address=addresses,
 )
+texts = st.text(
+    st.characters(min_codepoint=0x20, exclude_characters="\x7f", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=200
+)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {"order_id": ids, "details": details, "reason": st.sampled_from(Reason)}
+FIELDS |= {"step": texts, "error": texts}
 
 
 @st.composite

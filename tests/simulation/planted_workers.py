@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from broker.aside import Aside
 from broker.batch import Decider, Job, Plan
 from broker.intake import Input
 from broker.relay import Relay
@@ -174,21 +173,25 @@ class TimersInMemory(Worker):
         super().__init__(role, topology, transport, _TimersInMemory(store), **kwargs)
 
 
-class _Careless(Aside):
-    async def put(self, parcels: Sequence[tuple[Delivery, Outgoing]]) -> list[Delivery]:
-        await self.transport.publish([copy for _, copy in parcels])
-        return []
+class _AnotherClock:
+    """Asks for what is due by a clock that is a day ahead."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    async def due(self, collection: str, now: float, limit: int) -> list[Record]:
+        found: list[Record] = await self._inner.due(collection, now + 86_400, limit)
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
-class PutsAsideUnconfirmed(Worker):
-    """A copy for the delay queue is taken as safe before the broker has said so."""
+class WatchesAnotherClock(Worker):
+    """Waits are set by one clock and looked for by another."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        careless = _Careless(self.transport, args[1], self.role.worker, self.sources)
-        self._aside = careless
-        if self._injection:
-            self._injection._aside = careless
+    def __init__(self, role: Any, topology: Any, transport: Any, store: Any, **kwargs: Any) -> None:
+        super().__init__(role, topology, transport, _AnotherClock(store), **kwargs)  # type: ignore[arg-type]
 
 
 class BelievesItsOutbox(Worker):

@@ -7,7 +7,7 @@ import pytest
 
 from lab.modes import Mode
 from lab.simulation.campaign import be_quiet
-from lab.simulation.matrix import HOLDS, Cell, TellingWorker, handlers_of, matrix
+from lab.simulation.matrix import ABSENT, HOLDS, OTHERWISE, Cell, TellingWorker, handlers_of, matrix
 from lab.simulation.plan import Point
 from tests.simulation.planted_workers import InboxOff, OutboxOff
 
@@ -28,7 +28,7 @@ def quiet() -> None:
 
 
 def bad(cells: list[Cell]) -> dict[str, str]:
-    return {f"{cell.worker} {cell.handler}, {cell.point}": cell.verdict for cell in cells if cell.verdict != HOLDS}
+    return {f"{cell.worker} {cell.handler}, {cell.point}": cell.verdict for cell in cells if cell.verdict not in (HOLDS, ABSENT)}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -36,15 +36,18 @@ def test_a_worker_may_be_killed_at_every_point_with_every_handler_in_hand(mode: 
     cells = matrix(mode)
     assert bad(cells) == {}
     assert len(cells) == len(handlers_of(mode)) * len(Point)
+    assert {cell.point for cell in cells if cell.verdict == ABSENT} == {Point.BEFORE_REMOVAL}, (
+        "who publishes nothing has no such point"
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_without_the_outbox_a_kill_between_commit_and_publish_loses_the_order(mode: Mode) -> None:
-    lost = [cell for cell in matrix(mode, worker=WithoutOutbox) if "everything ends" in cell.verdict]
-    assert {cell.point for cell in lost} == {Point.BEFORE_ACK, Point.BEFORE_PUBLISH}
+    lost = [cell for cell in matrix(mode, worker=WithoutOutbox) if "everything ends" in cell.verdict or OTHERWISE in cell.verdict]
+    assert {Point.BEFORE_ACK, Point.BEFORE_PUBLISH} <= {cell.point for cell in lost}
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_without_the_inbox_a_kill_before_the_acknowledgement_doubles_the_effect(mode: Mode) -> None:
     doubled = [cell for cell in matrix(mode, worker=WithoutInbox) if "one effect a message" in cell.verdict]
-    assert {cell.point for cell in doubled} == {Point.BEFORE_ACK}
+    assert Point.BEFORE_ACK in {cell.point for cell in doubled}
