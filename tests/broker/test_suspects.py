@@ -25,6 +25,7 @@ async def kept_running(stage: Stage, replicas: int = 1) -> int:
         stage.start(worker)
         return worker
 
+    stage.start(stage.worker("ledger"), stage.worker("bell"))
     workers = [begin() for _ in range(replicas)]
     while not (stage.broker.unfinished() == 0 and all(worker.idle for worker in workers)):
         for index, worker in enumerate(workers):
@@ -72,7 +73,7 @@ def test_two_killers_and_two_replicas_lose_only_the_two() -> None:
 def test_a_connection_that_is_lost_again_and_again_makes_nobody_a_killer() -> None:
     async def play(stage: Stage) -> None:
         worker = stage.worker("till")
-        stage.start(worker)
+        stage.start(worker, stage.worker("ledger"), stage.worker("bell"))
         orders = await stage.put_in(*[How.WELL] * 30)
         for _ in range(10):
             worker.transport.cut()  # type: ignore[attr-defined]

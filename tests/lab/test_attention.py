@@ -10,12 +10,19 @@ from broker.codec import DeadReason
 from lab.attention import NEEDS_ATTENTION, needing_attention, standing
 from lab.audit import audit
 from lab.dead_letters import DeadLetter, dead_letters, discard, requeue
+from lab.embedded import EmbeddedParts
 from lab.modes import Mode, roles
 from lab.run import Run
 from lab.system import System
 from services.order.domain import OrderState
 from services.payment.messages import PaymentStuck
-from tests.flow import MODES, in_memory
+from tests.flow import MODES, UNHURRIED, Program, T
+from tests.flow import in_memory as run_in_memory
+
+
+def in_memory(mode: Mode, program: Program[T]) -> T:
+    """No deadline comes before the budget of a compensation is used up."""
+    return run_in_memory(mode, program, lambda mode: EmbeddedParts(mode, times=UNHURRIED))
 
 
 async def stuck_order(system: System) -> tuple[Run, str]:

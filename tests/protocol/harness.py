@@ -15,7 +15,7 @@ from store.document import Document, Key
 #: Seconds since the epoch; no handler cares which.
 NOW = 1_000.0
 #: Patience is long against `look_again_s`, so that a payment can be looked at often without running out of it.
-TIMES = Times(deadline_s=5_000.0, payment=PaymentTimes(look_again_s=1.0, patience_s=1_000.0))
+TIMES = Times(deadline_s=5_000.0, payment=PaymentTimes(look_again_s=1.0, patience_s=1_000.0, insist_s=2_000.0))
 
 ADDRESS = Address(name="Ada", street="Main Street 1", postcode="12345", country="DE")
 NOBODY_DRIVES_THERE = ADDRESS.model_copy(update={"country": "AQ"})
