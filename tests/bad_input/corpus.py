@@ -7,7 +7,7 @@ import gzip
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from broker.codec import MAX_BODY_BYTES, DeadReason
 from broker.transport import Wire
@@ -20,11 +20,12 @@ AN_UPPER_CASE_ID = "019B0000-0000-7000-8000-00000000BEEF"
 
 @dataclass(frozen=True)
 class Bad:
-    """One bad message."""
+    """One bad message. `of`: made from a forward message (with an order's details) or a backward one (with a reason)."""
 
     name: str
     reason: DeadReason
     spoil: Spoil
+    of: Literal["forward", "backward"] = "forward"
 
 
 # --- ways to spoil --------------------------------------------------------------------------------------------------------
@@ -137,6 +138,14 @@ CORPUS: tuple[Bad, ...] = (
     Bad("a lone surrogate", R.NOT_JSON, raw(NAME, '"\\ud800"')),
     Bad("a lone surrogate in a key", R.NOT_JSON, recoded(lambda data: data.replace(b'"order_id"', b'"\\udc00"'))),
     Bad("a surrogate in raw bytes", R.NOT_JSON, both(at(NAME, "NAME"), recoded(lambda d: d.replace(b"NAME", b"\xed\xa0\x80")))),
+    Bad("a comment", R.NOT_JSON, recoded(lambda data: b"/* order */" + data)),
+    Bad("a number with a leading zero", R.NOT_JSON, raw(QUANTITY, "01")),
+    Bad("a number with a plus", R.NOT_JSON, raw(QUANTITY, "+1")),
+    Bad("a hexadecimal number", R.NOT_JSON, raw(QUANTITY, "0x1")),
+    Bad("a line break in a string", R.NOT_JSON, raw(NAME, '"Ada\nLovelace"')),
+    Bad("Python's words", R.NOT_JSON, raw(QUANTITY, "None")),
+    Bad("XML", R.NOT_JSON, body(b"<?xml version='1.0'?><!DOCTYPE o [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><o>&e;</o>")),
+    Bad("a pickle", R.NOT_JSON, body(b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00cos\nsystem\n(S'true'\ntR.")),
     Bad("a NUL byte", R.NOT_JSON, recoded(lambda data: data + b"\x00")),
     Bad("arrays nested 20,000 deep", R.NOT_JSON, body(b"[" * 20_000 + b"]" * 20_000)),
     Bad("objects nested 10,000 deep", R.NOT_JSON, body(b'{"a":' * 10_000 + b"1" + b"}" * 10_000)),
@@ -158,6 +167,8 @@ CORPUS: tuple[Bad, ...] = (
     Bad("an order id of null", R.WRONG_SCHEMA, at("order_id", None)),
     Bad("an order id that is a number", R.WRONG_SCHEMA, at("order_id", 4711)),
     Bad("an order id that is a query", R.WRONG_SCHEMA, at("order_id", {"$ne": None})),
+    Bad("an order id in braces", R.WRONG_SCHEMA, at("order_id", "{" + ANOTHER_ORDER + "}")),
+    Bad("an order id with Arabic digits", R.WRONG_SCHEMA, at("order_id", ANOTHER_ORDER.replace("0", "\u0660"))),
     Bad("no details", R.WRONG_SCHEMA, without("details")),
     Bad("details of null", R.WRONG_SCHEMA, at("details", None)),
     Bad("a field too many", R.WRONG_SCHEMA, at("priority", "high")),
@@ -243,6 +254,8 @@ CORPUS: tuple[Bad, ...] = (
     Bad("an injected failure of 100 letters", R.BAD_HEADER, header(injected="payment:" + "a" * 100)),
     Bad("an injected failure that is a list", R.BAD_HEADER, header(injected=["payment:declined"])),
     Bad("a causation id that is no UUID", R.BAD_HEADER, header(causation_id="because")),
+    Bad("a causation id that is a table", R.BAD_HEADER, header(causation_id={"because": 1})),
+    Bad("attempt 1.0", R.BAD_HEADER, header(attempt=1.0)),
     Bad("attempt 0", R.BAD_HEADER, header(attempt=0)),
     Bad("attempt -5", R.BAD_HEADER, header(attempt=-5)),
     Bad("attempt one million", R.BAD_HEADER, header(attempt=1_000_000)),
@@ -265,6 +278,19 @@ CORPUS: tuple[Bad, ...] = (
         both(header(**{"x-death": [{"queue": "q", "count": 3}]}), prop(type="x.Y")),
     ),
     Bad("nothing at all", R.MISSING_PROPERTY, lambda _: Wire(body=b"")),
+    # --- messages on the way back: they carry a reason instead of details ---------------------------------------------------
+    Bad("no reason", R.WRONG_SCHEMA, without("reason"), "backward"),
+    Bad("a reason of null", R.WRONG_SCHEMA, at("reason", None), "backward"),
+    Bad("a reason that nobody knows", R.WRONG_SCHEMA, at("reason", "bad_weather"), "backward"),
+    Bad("a reason in upper case", R.WRONG_SCHEMA, at("reason", "WITHDRAWN"), "backward"),
+    Bad("a reason that is a list", R.WRONG_SCHEMA, at("reason", ["withdrawn"]), "backward"),
+    Bad("a reason that is a query", R.WRONG_SCHEMA, at("reason", {"$gt": ""}), "backward"),
+    Bad("a reason with a NUL", R.WRONG_SCHEMA, at("reason", "withdrawn\x00"), "backward"),
+    Bad("a reason that is a number", R.WRONG_SCHEMA, at("reason", 7), "backward"),
+    Bad("details where a reason belongs", R.WRONG_SCHEMA, at("details", {"lines": [LINE]}), "backward"),
+    Bad("a rollback of another order", R.WRONG_CORRELATION, at("order_id", ANOTHER_ORDER), "backward"),
+    Bad("a rollback cut off", R.NOT_JSON, recoded(lambda data: data[:-3]), "backward"),
+    Bad("a rollback of version 2", R.WRONG_VERSION, header(version=2), "backward"),
 )
 
 #: Odd, and good all the same: they are handled.
@@ -280,5 +306,6 @@ GOOD: dict[str, Spoil] = {
     "a thousand headers": header(**MANY_HEADERS),
     "headers nested 10 deep": header(nested=nested(10)),
     "a second attempt": header(attempt=2),
+    "a field twice, alike": recoded(lambda data: data[:-1] + b"," + data[1 : data.index(b",")] + b"}"),
     "a trace": header(traceparent="00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"),
 }

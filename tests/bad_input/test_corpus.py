@@ -18,7 +18,7 @@ from lab.door import order_of
 from lab.modes import Mode, roles
 from lab.run import Run
 from lab.system import System, set_up_stock
-from services.vocabulary import ForwardCommand, ForwardEvent, Line
+from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, Line, Reason
 from tests.bad_input.corpus import CORPUS, GOOD, Bad
 from tests.flow import MODES, Servers, a_prefix, dead_letters, finish, in_memory, on_real_parts, published
 
@@ -35,7 +35,7 @@ KEPT_IN = {
 
 def test_the_corpus_has_no_name_twice_and_every_reason_of_the_decoder() -> None:
     names = [bad.name for bad in CORPUS]
-    assert len(set(names)) == len(names) >= 40
+    assert len(set(names)) == len(names) >= 100
     reasons = {str(bad.reason) for bad in CORPUS}
     assert reasons == {
         *("not_json", "too_large", "wrong_schema", "missing_property", "wrong_correlation"),
@@ -43,9 +43,22 @@ def test_the_corpus_has_no_name_twice_and_every_reason_of_the_decoder() -> None:
     }
 
 
+def test_every_consumer_is_sent_at_least_sixty_of_each_corpus_and_every_way_of_being_bad() -> None:
+    assert len(CONSUMERS) == 9  # four services in each mode, and the coordinator
+    assert len([bad for bad in CORPUS if bad.of == "forward"]) >= 60
+    for mode, worker in CONSUMERS:
+        assert forward_kind(mode, worker), "what has an order's details"
+        assert backward_kind(mode, worker), "what has a reason"
+
+
 def forward_kind(mode: Mode, worker: str) -> type[Message]:
     """The message with an order's details that this consumer accepts."""
     return next(kind for kind in roles(mode)[worker].accepts if issubclass(kind, ForwardCommand | ForwardEvent))
+
+
+def backward_kind(mode: Mode, worker: str) -> type[Message]:
+    """The message with a reason that this consumer accepts."""
+    return next(kind for kind in roles(mode)[worker].accepts if issubclass(kind, BackwardCommand | BackwardEvent))
 
 
 class Sender:
@@ -53,24 +66,25 @@ class Sender:
 
     def __init__(self, system: System, worker: str) -> None:
         self._system = system
-        self._kind = forward_kind(system.mode, worker)
-        self._address = system.door.topology.address_of(self._kind)
+        self._kinds = {"forward": forward_kind(system.mode, worker), "backward": backward_kind(system.mode, worker)}
         self.worker = worker
         self.sent_bad: list[tuple[Bad, Wire]] = []
 
-    def good(self) -> Wire:
+    def good(self, of: str = "forward") -> Wire:
         sources = self._system.parts.sources
-        message = self._kind(order_id=sources.new_id(), details=order_of([Line(sku="book", quantity=1)]))  # type: ignore[call-arg]
+        what = {"details": order_of([Line(sku="book", quantity=1)])} if of == "forward" else {"reason": Reason.WITHDRAWN}
+        message = self._kinds[of](order_id=sources.new_id(), **what)  # type: ignore[arg-type]
         return encode(message, message_id=sources.new_id(), now=sources.now(), app_id="stranger", origin=Origin())
 
     async def send(self, *wires: Wire) -> list[str]:
-        """Gives the order ids."""
-        await self._system.door.transport.publish([Outgoing(self._address, wire) for wire in wires])
+        """To where this consumer gets its forward messages from, whatever they are. Gives the order ids."""
+        address = self._system.door.topology.address_of(self._kinds["forward"])
+        await self._system.door.transport.publish([Outgoing(address, wire) for wire in wires])
         return [str(wire.correlation_id) for wire in wires]
 
     async def send_bad(self, corpus: tuple[Bad, ...]) -> None:
         """Each under its name as `app_id`, which nobody looks at: so its dead letter is known again."""
-        bad = [(each, replace(each.spoil(self.good()), app_id=each.name)) for each in corpus]
+        bad = [(each, replace(each.spoil(self.good(each.of)), app_id=each.name)) for each in corpus]
         self.sent_bad += bad
         await self.send(*(wire for _, wire in bad))
 
