@@ -8,7 +8,7 @@ import struct
 from functools import lru_cache
 from typing import Final
 
-from broker.properties import SHORT_MAX, read_short, write_header, write_short
+from broker.properties import SHORT_MAX, read_short, without_foreign_headers, write_header, write_short
 from broker.topology import Address
 from broker.transport import Outgoing
 
@@ -43,9 +43,13 @@ _TAG_BITS: Final = struct.Struct(">QB")
 def publish_frames(channel: int, outgoing: Outgoing, frame_max: int) -> bytes:
     """All frames of one persistent message: method, content header, and the body in parts that fit frames of `frame_max` bytes.
 
-    Takes whatever is in the wire message. Raises ValueError for an exchange or routing key of over 255 bytes."""
+    Takes whatever is in the wire message, but for a stranger's headers that would not fit: the content header has one frame, a
+    broker hangs up on a larger one, and what a stranger sent just below that size grows when it is put aside.
+    Raises ValueError for an exchange or routing key of over 255 bytes."""
     body = outgoing.wire.body
     header = write_header(outgoing.wire, outgoing.delay_s)
+    if len(header) > frame_max - FRAME_OVERHEAD:
+        header = write_header(without_foreign_headers(outgoing.wire), outgoing.delay_s)
     frames = [_publish_method(channel, outgoing.address), FRAME_HEAD.pack(HEADER, channel, len(header)), header, FRAME_END]
     step = frame_max - FRAME_OVERHEAD
     for start in range(0, len(body), step):

@@ -2,11 +2,13 @@
 
 Room: broker/. Reading never raises: what cannot be read is left out, and a header says so. That is why this is not left to pamqp,
 which raises on text that is not UTF-8 or on a far date; the connection is lost with it, again at every redelivery. Writing takes
-everything that reading yields, so a dead letter can carry it on. Both are also most of what a worker spends on AMQP.
+everything that reading yields, so a dead letter can carry it on; `without_foreign_headers` is for where that grew too large. Both
+are also most of what a worker spends on AMQP.
 """
 
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from broker.transport import Wire
@@ -23,6 +25,14 @@ BROKERS_OWN: Final = frozenset(
     ["x-death", "x-delivery-count", "x-acquired-count"]
     + [f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason")]
 )
+#: Headers that are written here. Where a stranger's leave no room in a frame, only these go on.
+OUR_OWN: Final = frozenset(
+    ["version", "causation_id", "traceparent", "injected", "attempt", "dead_reason", "dead_detail", "attempts", "died_at"]
+)
+#: One of them that is larger than this, in bytes, is not ours.
+OUR_OWN_MAX: Final = 2048
+#: Stands in the headers when a stranger's were left out; the value is how many.
+DROPPED: Final = "x-dropped-headers"
 
 #: Class, weight, body size, property flags.
 _HEAD: Final = struct.Struct(">HHQH")
@@ -81,6 +91,12 @@ def write_header(wire: Wire, delay_s: float | None) -> bytes:
         flags |= _APP_ID
         parts.append(write_short(wire.app_id))
     return _HEAD.pack(_BASIC, 0, len(wire.body), flags) + b"".join(parts)
+
+
+def without_foreign_headers(wire: Wire) -> Wire:
+    """The message with our own headers only, and with how many others there were."""
+    kept = {key: value for key, value in wire.headers.items() if key in OUR_OWN and len(_write_field(value)) <= OUR_OWN_MAX}
+    return replace(wire, headers={**kept, DROPPED: len(wire.headers) - len(kept)})
 
 
 def write_short(text: object) -> bytes:

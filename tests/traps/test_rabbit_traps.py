@@ -18,7 +18,7 @@ from yarl import URL
 
 from broker import amqp, furniture
 from broker.link import asking
-from broker.properties import UNREADABLE
+from broker.properties import DROPPED, UNREADABLE
 from broker.rabbit import RabbitTransport
 from broker.topology import Address, Topology, WorkQueue, commands_exchange, dead_queue, queue_of
 from broker.transport import Delivery, Outgoing, Receipt, TransportUnavailable, UnsafeTopology, Wire
@@ -420,6 +420,22 @@ async def test_garbage_in_the_properties_is_handed_over_and_can_be_put_aside(
     await site.depth(dead_queue(site.stock), 1)
     (dead,) = await client.get(dead_queue(site.stock), 1)
     assert UNREADABLE not in dead.headers or UNREADABLE in stock[0].wire.headers
+
+
+async def test_headers_that_grow_beyond_a_frame_when_put_aside_do_not_cost_the_connection(
+    site: Site, client: RabbitTransport
+) -> None:
+    """RabbitMQ hangs up on a content header that is larger than a frame; the message would come again, and again."""
+    stock = Heard()
+    await client.consume(site.stock, 10, stock)
+    publish_raw(client, site.command(), raw(table(b"\x04junkA" + table(b"b\x01" * 50_000)), 0x2000))
+    await stock.reach(1)
+    aside = Outgoing(site.topology.dead_address("stock"), stock[0].wire)
+    assert await client.publish([aside]) == [CONFIRMED]
+    assert site.proxy.accepted == 2  # nothing was reconnected
+    (dead,) = await client.get(dead_queue(site.stock), 1)
+    assert dead.headers[DROPPED] == 1
+    assert "junk" not in dead.headers
 
 
 async def test_the_same_garbage_breaks_the_connection_of_a_plain_aio_pika_consumer(site: Site) -> None:
