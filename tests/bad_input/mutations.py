@@ -4,6 +4,7 @@ Room: tests/bad_input/. Seeded, so every run sees the same ones. A mutator of ou
 message in some ten microseconds where hypothesis takes a millisecond. Structured cases that want shrinking stay with hypothesis.
 """
 
+import os
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,9 @@ from broker.transport import Wire
 from lab.door import order_of
 from services.order.messages import WithdrawOrder
 from services.vocabulary import Line, Reason
+
+#: How many mutated messages a test tries: 2,000, or what SAGA_MUTATIONS says. In CI and in the proof it is 100,000, some 20 s.
+MUTATIONS = int(os.environ.get("SAGA_MUTATIONS", "2000"))
 
 AN_ID, ANOTHER_ID = "019b0000-0000-7000-8000-000000000001", "019b0000-0000-7000-8000-00000000beef"
 #: A value for each field that any message of the project has.

@@ -18,9 +18,12 @@ from broker.transport import Outgoing, Wire
 from lab.modes import Mode, roles, topology
 from services.order.messages import PlaceOrder, WithdrawOrder
 from services.vocabulary import MAX_CENTS, MAX_LINES, MAX_QUANTITY, Address, Line, OrderDetails, Reason
+from tests.bad_input.mutations import MUTATIONS
 from tests.flow import MODES
 
-steady = settings(derandomize=True, database=None, deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
+#: Two milliseconds each, so the bulk is left to test_mutations.py; more of them where more of those are asked for.
+EXAMPLES = max(200, MUTATIONS // 100)
+steady = settings(derandomize=True, database=None, deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 
 #: Every message type that any worker of any mode accepts.
 TYPES = {kind.type_name: kind for mode in MODES for role in roles(mode).values() for kind in role.accepts}

@@ -1,10 +1,9 @@
 """Mutated messages by the ten thousand at the decoding seam: each is an envelope or refused with a reason, never anything else.
 
-Room: tests/bad_input/. How many: 2,000, or what the environment variable SAGA_MUTATIONS says (the proof's figure is 100,000).
-The same ones in every run. What still decodes is ours to handle, so it must survive the store and a round trip as well.
+Room: tests/bad_input/. How many is said in mutations.py; the same ones in every run. What still decodes is ours to handle,
+so it must survive the store and a round trip as well.
 """
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 
@@ -17,10 +16,9 @@ from lab.modes import roles, topology
 from store.document import Record
 from store.memory import MemoryDatabase, MemoryStore
 from store.store import Changes, OutboxRow, Reader
-from tests.bad_input.mutations import Mutator, good_wires
+from tests.bad_input.mutations import MUTATIONS, Mutator, good_wires
 from tests.flow import MODES
 
-MUTATIONS = int(os.environ.get("SAGA_MUTATIONS", "2000"))
 #: Every message type that any worker of any mode accepts.
 TYPES = {kind.type_name: kind for mode in MODES for role in roles(mode).values() for kind in role.accepts}
 #: What the decoder itself can say; the other reasons belong to what comes after it.
