@@ -8,15 +8,19 @@ killed its worker by itself: a dead letter. So a killer costs three restarts, an
 The marks are inbox keys: written by ordinary commits, gone with the inbox.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from broker.intake import Input
+from broker.message import UUID_PATTERN
 from broker.transport import Delivery
 from store.store import Changes, Reader, Store
 
 #: What is appended to a message's inbox key: it came again; it was alone in hand.
 CAME_AGAIN, WAS_ALONE = ":came-again", ":was-alone"
+
+_UUID = re.compile(UUID_PATTERN)
 
 
 @dataclass(slots=True)
@@ -36,7 +40,9 @@ class Suspects:
 
     async def judge(self, inputs: Sequence[Input]) -> Verdict:
         """Look up what came again, and mark what did so for the first time. Raises StoreError."""
-        again = {id_of(item) for item in inputs if isinstance(item, Delivery) and item.redelivered} - {""}
+        back = [item for item in inputs if isinstance(item, Delivery) and item.redelivered]
+        # What is no id of ours cannot be decoded, kills nobody, and is a stranger's text: not for a database.
+        again = {message_id for message_id in map(id_of, back) if _UUID.fullmatch(message_id)}
         if not again:
             return Verdict()
         return await self._store.transact(lambda reader: self._judge(again, reader))
@@ -67,5 +73,5 @@ class Suspects:
 
 
 def id_of(item: Input) -> str:
-    """The message id of a delivery, "" if it has none (then it cannot be decoded, and kills nobody)."""
+    """The message id of a delivery, "" if it has none."""
     return str(item.wire.message_id or "") if isinstance(item, Delivery) else ""

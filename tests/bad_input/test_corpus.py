@@ -10,16 +10,16 @@ from dataclasses import replace
 
 import pytest
 
-from broker.codec import Origin, encode
+from broker.codec import DeadReason, Origin, encode
 from broker.message import Message
 from broker.topology import dead_queue, queue_of
-from broker.transport import Outgoing, Wire
+from broker.transport import Delivery, Outgoing, Wire
 from lab.door import order_of
 from lab.modes import Mode, roles
 from lab.run import Run
 from lab.system import System, set_up_stock
 from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, Line, Reason
-from tests.bad_input.corpus import CORPUS, GOOD, Bad
+from tests.bad_input.corpus import CORPUS, GOOD, Bad, prop
 from tests.flow import MODES, Servers, a_prefix, dead_letters, finish, in_memory, on_real_parts, published
 
 CONSUMERS = [(mode, worker) for mode in MODES for worker in roles(mode)]
@@ -154,6 +154,35 @@ def test_a_bad_message_that_comes_alone_does_no_harm_either(mode: Mode, worker: 
         await sender.judge()
 
     in_memory(mode, play)
+
+
+@pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
+def test_a_bad_message_that_came_back_from_a_lost_connection_is_a_dead_letter_all_the_same(mode: Mode, worker: str) -> None:
+    """Twice: it might have killed its worker, so its id is looked up; which is a stranger's text, and no key for a database."""
+
+    async def play(system: System) -> None:
+        await alone(system, worker)
+        await system.stop(worker)
+        sender = Sender(system, worker)
+        unspeakable = Bad("an id that has no UTF-8 form", DeadReason.MISSING_PROPERTY, prop(message_id="\ud800"))
+        await sender.send_bad((*CORPUS, unspeakable))
+        (order_id,) = await sender.send(sender.good())
+        for _ in range(2):
+            await taken_and_lost(system, worker, len(CORPUS) + 2)
+        await system.start(worker)
+        await system.until(lambda: sender.handled(order_id), "the good message to be handled")
+        await sender.judge()
+
+    in_memory(mode, play)
+
+
+async def taken_and_lost(system: System, worker: str, count: int) -> None:
+    """Somebody takes `count` messages of a worker's queue, and loses the connection."""
+    transport, taken = system.parts.transport("somebody"), list[Delivery]()
+    await transport.open()
+    await transport.consume(queue_of(system.door.topology.prefix, worker), count, taken.append)
+    await system.until(lambda: len(taken) == count, "all to be taken")
+    await transport.close()
 
 
 @pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
