@@ -24,6 +24,8 @@ log = structlog.get_logger()
 FORWARD_ATTEMPTS = 5
 #: Attempts of a compensation or of a step after the pivot: giving up is worse than waiting.
 COMPENSATION_ATTEMPTS = 12
+#: How long the retries of one message go on at most, in seconds: the waits between the attempts of the larger budget.
+RETRYING_S = sum(RETRY_LEVELS_S[min(attempt, len(RETRY_LEVELS_S) - 1)] for attempt in range(COMPENSATION_ATTEMPTS - 1))
 #: The delay level that `late` uses.
 LATE_LEVEL = 2
 

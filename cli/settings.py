@@ -9,11 +9,13 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from broker.aside import RETRYING_S
 from broker.worker import Limits
 from cli.output import Code, stop
 from lab.connected import ConnectedParts
 from services.catalogue import Times
 from services.payment.domain import PaymentTimes
+from store.mongo import DAY_S, INBOX_DAYS
 
 
 class Settings(BaseSettings):
@@ -38,6 +40,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _the_waits_fit_together(self) -> Self:
         self.times()
+        waits_s = self.deadline_s + self.patience_s + RETRYING_S
+        if waits_s > INBOX_DAYS * DAY_S / 2:
+            msg = (
+                f"deadline, patience and retries add up to {waits_s:.0f} s. The inbox forgets after {INBOX_DAYS:g} days and must "
+                "outlive them, dead letters that are sent back included: stay below half of that"
+            )
+            raise ValueError(msg)
         return self
 
     def times(self) -> Times:

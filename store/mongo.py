@@ -31,6 +31,7 @@ from pymongo import InsertOne, ReplaceOne
 from pymongo.errors import (
     ConfigurationError,
     ConnectionFailure,
+    DuplicateKeyError,
     InvalidName,
     OperationFailure,
     PyMongoError,
@@ -60,6 +61,8 @@ log = structlog.get_logger()
 
 INBOX, OUTBOX = "inbox", "outbox"
 DAY_S = 24 * 3600
+#: How long an inbox key is kept: longer than every retry and wait, with days for somebody to redrive dead letters.
+INBOX_DAYS = 7.0
 
 #: Durable: in the journals of a majority. Reads outside a transaction see only what is.
 DURABLE: Final = WriteConcern(w="majority", j=True)
@@ -105,7 +108,7 @@ class MongoStore:
         selection_s: float = 5.0,
         call_s: float = 10.0,
         patience_s: float = 30.0,
-        inbox_days: float = 7.0,
+        inbox_days: float = INBOX_DAYS,
         **client_options: Any,  # noqa: ANN401 - whatever the client takes
     ) -> None:
         self._url, self._database_name = url, database_name
@@ -136,6 +139,7 @@ class MongoStore:
             for name in (INBOX, OUTBOX, *due_in):
                 await self._create(name)
             await self._index(due_in)
+            await self._check_inbox_key()
 
     async def free_what_the_dead_hold(self) -> None:
         """Abort transactions that a killed client left open: the server would keep their documents from everybody for a minute.
@@ -175,6 +179,22 @@ class MongoStore:
         if (await self._rows(OUTBOX).delete_one({"_id": probe["_id"]})).deleted_count:
             msg = f"the database kept what an aborted transaction wrote. {HOW_TO_START}"
             raise UnsafeStore(msg)
+
+    async def _check_inbox_key(self) -> None:
+        """Write one key twice and see the second refused: on this rests that an effect happens once. Raises UnsafeStore."""
+        inbox, row = self._rows(INBOX), {"_id": f"probe {secrets.token_hex(8)}", "at": datetime.now(UTC)}
+        try:
+            for _ in range(2):
+                await inbox.insert_one(dict(row))
+        except DuplicateKeyError:
+            return
+        finally:
+            await inbox.delete_many({"_id": row["_id"]})
+        msg = (
+            f"the collection {INBOX} of {self._database_name} takes a key twice, so a message that comes again would act again. "
+            "It must be a plain collection, and not sharded by anything but _id: drop it, a worker that starts makes it anew"
+        )
+        raise UnsafeStore(msg)
 
     async def _create(self, name: str) -> None:
         """Create a collection, outside of any transaction: inside one it would be a conflict for everybody else."""

@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from broker.aside import COMPENSATION_ATTEMPTS, RETRYING_S
+from broker.topology import RETRY_LEVELS_S
 from cli.app import app
 from cli.reference import _names
+from cli.settings import Settings
 from lab.journeys import JOURNEYS, SHOWN
+from store.mongo import DAY_S, INBOX_DAYS
 
 COMMANDS = [name.split()[1:] for name in _names(app, "saga") if name != "saga"]
 LEAVES = [words for words in COMMANDS if words not in (["order"], ["stock"])]
@@ -136,15 +140,29 @@ def test_a_server_that_is_not_there_is_said_in_one_sentence_with_exit_code_4(wor
     assert len([line for line in said.stderr.splitlines() if line.startswith("saga: ")]) == 1
 
 
-def test_settings_that_contradict_each_other_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"SAGA_DEADLINE_S": "1"}, "must end well before the order's deadline"),
+        ({"SAGA_DEADLINE_S": str(4 * 24 * 3600)}, "inbox forgets after 7 days and must outlive them"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings: dict[str, str], why: str) -> None:
     said = subprocess.run(
         [sys.executable, "-m", "cli", "audit"],
         capture_output=True,
         text=True,
         timeout=60,
-        env=NOWHERE | {"SAGA_DEADLINE_S": "1"},
+        env=NOWHERE | settings,
         check=False,
     )
     assert said.returncode == 2
-    assert "must end well before the order's deadline" in said.stderr
+    assert why in said.stderr
     assert "Traceback" not in said.stderr
+
+
+def test_by_default_the_inbox_outlives_every_wait_and_every_retry_by_days() -> None:
+    waits_s = Settings().deadline_s + Settings().patience_s + RETRYING_S
+    pauses = [RETRY_LEVELS_S[min(attempt, 3)] for attempt in range(COMPENSATION_ATTEMPTS - 1)]
+    assert sum(pauses) == RETRYING_S > 30.0
+    assert INBOX_DAYS * DAY_S - waits_s > 6 * DAY_S

@@ -17,7 +17,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from store.document import Record
-from store.mongo import MongoStore
+from store.mongo import INBOX_DAYS, MongoStore
 from store.store import Changes, OutboxRow, OutcomeUnknown, Reader, StoreError, StoreUnavailable, UnsafeStore
 from tests import servers
 from tests.contracts.interceptor import Fault, Interceptor, intercepting
@@ -210,6 +210,36 @@ async def test_an_option_that_is_not_durable_is_refused(option: str) -> None:
     await store.close()
 
 
+class TakesAnything:
+    """A collection that gives each new row an id of its own, as a cluster sharded by something else does."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rows, name)
+
+    async def insert_one(self, row: dict[str, Any]) -> None:
+        await self._rows.insert_one({"key": row.pop("_id"), **row})
+
+
+async def test_an_inbox_that_takes_a_key_twice_is_refused_with_what_to_do(mongo_url: str, database: str) -> None:
+    store = MongoStore(mongo_url, database)
+    rows = store._rows
+    vars(store)["_rows"] = lambda name: TakesAnything(rows(name)) if name == "inbox" else rows(name)
+    with pytest.raises(UnsafeStore, match=r"inbox of .* takes a key twice.*drop it"):
+        await store.open([ORDERS])
+    await store.close()
+
+
+async def test_the_look_at_the_inbox_leaves_nothing_in_it(mongo_url: str, database: str, connect: Connect) -> None:
+    store = await connect()
+    await store.transact(increment)
+    await store.open([ORDERS])
+    with MongoClient[dict[str, Any]](mongo_url) as client:
+        assert [row["_id"] for row in client[database]["inbox"].find()] == ["in1"]
+
+
 @pytest.mark.parametrize("url", ["http://nowhere", "mongodb://", "mongodb://a:b@/"])
 async def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
     with pytest.raises(UnsafeStore, match="cannot be used"):
@@ -226,7 +256,7 @@ async def test_five_workers_may_open_a_new_database_at_once(connect: Connect) ->
 
 async def test_the_inbox_forgets_after_its_days_also_when_they_change(mongo_url: str, database: str, connect: Connect) -> None:
     await connect()
-    assert indexes(mongo_url, database, "inbox")["at_1"]["expireAfterSeconds"] == 7 * 24 * 3600
+    assert indexes(mongo_url, database, "inbox")["at_1"]["expireAfterSeconds"] == INBOX_DAYS * 24 * 3600
     await connect(inbox_days=1.0)
     assert indexes(mongo_url, database, "inbox")["at_1"]["expireAfterSeconds"] == 24 * 3600
 
