@@ -1,0 +1,106 @@
+"""SIGTERM under load: a worker ends within ten seconds, in good order, and nothing is lost. Real processes under `saga up`.
+
+Room: tests/cli/.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lab.modes import Mode, roles
+from tests.cli.test_up import BOTH, SAGA, Up, alive, env, eventually, removed, up
+
+__all__ = ["env", "removed"]  # fixtures of another file
+pytestmark = pytest.mark.real
+
+#: How long a worker may take to finish what it has in hand, in seconds.
+DRAIN_S = 10.0
+ORDERS = 600
+#: Long enough that no order ends early because its worker was away.
+UNHURRIED = {"SAGA_PATIENCE_S": "30", "SAGA_DEADLINE_S": "60"}
+
+
+@contextmanager
+def storm(running: Up) -> Iterator[subprocess.Popen[bytes]]:
+    """Orders all the time, until all have ended."""
+    words = ["storm", "--mode", running.mode, "--orders", str(ORDERS), "--in-flight", "60", "--timeout", "80", "--json"]
+    process = subprocess.Popen([*SAGA, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=running.env)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(5)
+
+
+def under_way(running: Up, more: int = 100) -> None:
+    """Wait until the workers have said that they handled many more messages."""
+    before = len(running.events())
+    eventually(lambda: len(running.events()) > before + more, "the storm to be under way")
+
+
+def judge(storming: subprocess.Popen[bytes], mode: Mode) -> None:
+    """Every order ended as it was meant to, once, and the books agree."""
+    out, err = storming.communicate(timeout=90)
+    assert storming.returncode == 0, err
+    report = json.loads(out)
+    assert (report["ended"], report["completed"], report["unfinished"]) == (ORDERS, ORDERS, 0), mode
+    assert report["audit"] == {"ok": True, "findings": []}
+
+
+@BOTH
+def test_each_worker_told_to_stop_under_load_drains_within_ten_seconds_and_nothing_is_lost(
+    mode: Mode, env: dict[str, str], tmp_path: Path
+) -> None:
+    with up(mode, env | UNHURRIED, tmp_path / "log") as running, storm(running) as storming:
+        took: dict[str, float] = {}
+        for name in roles(mode):
+            under_way(running)
+            assert storming.poll() is None, "the storm was over before everybody had been told"
+            pid, told_at = running.children()[name], time.monotonic()
+            os.kill(pid, signal.SIGTERM)
+            eventually(lambda pid=pid: not alive(pid), f"{name} to end", DRAIN_S)  # type: ignore[misc]
+            took[name] = time.monotonic() - told_at
+        judge(storming, mode)
+        again = {event["worker"]: event["exit_code"] for event in running.events() if event["event"] == "worker_restarted"}
+        assert again == dict.fromkeys(roles(mode), 0), f"not in good order: {again}"
+        stopped = [event["service"] for event in running.events() if event["event"] == "stopped"]
+        assert sorted(stopped) == sorted(roles(mode))
+        assert max(took.values()) < DRAIN_S, took
+
+
+@BOTH
+def test_a_whole_mode_told_to_stop_under_load_drains_within_ten_seconds_and_ends_every_order_when_it_is_back(
+    mode: Mode, env: dict[str, str], tmp_path: Path
+) -> None:
+    env |= UNHURRIED
+    with up(mode, env, tmp_path / "log") as running, storm(running) as storming:
+        under_way(running, 300)
+        assert storming.poll() is None, "the storm was over before anybody was told"
+        told_at = time.monotonic()
+        running.process.terminate()
+        assert running.process.wait(DRAIN_S + 2) == 0
+        assert time.monotonic() - told_at < DRAIN_S + 1, "the workers drain at the same time, so the supervisor takes no longer"
+        killed = [event for event in running.events() if event["event"] == "worker_restarted"]
+        assert not killed
+        with begun_again(running, tmp_path / "again"):
+            judge(storming, mode)
+
+
+@contextmanager
+def begun_again(running: Up, log: Path) -> Iterator[None]:
+    """The same mode once more, on what the first left."""
+    with log.open("wb") as out:
+        process = subprocess.Popen([*SAGA, "up", "--mode", running.mode], stdout=out, stderr=out, env=running.env)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
