@@ -27,18 +27,18 @@ from tests.flow import (
     start_replica,
 )
 
-ORDERS = 100
+ORDERS = 120
 #: What every fifth order brings, and how it then ends.
 FAILURES = {
     "payment:declined": "payment_declined",
     "delivery:undeliverable": "undeliverable",
     "inventory:out_of_stock": "out_of_stock",
 }
-ENDS = {"COMPLETED": 40} | {f"REJECTED {reason}": 20 for reason in FAILURES.values()}
+ENDS = {"COMPLETED": 48} | {f"REJECTED {reason}": 24 for reason in FAILURES.values()}
 
 
-async def hundred_orders(system: System, between: Callable[[int], Any] = lambda _: None) -> None:
-    """A hundred orders of five kinds, handled by two of each worker. `between` is called after each is placed."""
+async def many_orders(system: System, between: Callable[[int], Any] = lambda _: None) -> None:
+    """Over a hundred orders of five kinds, handled by two of each worker. `between` is called after each is placed."""
     await set_up_stock(system.stores["inventory"], {"plenty": ORDERS})
     for worker in roles(system.mode):
         await start_replica(system, worker)
@@ -72,7 +72,7 @@ class CountingParts:
 @pytest.mark.parametrize("mode", MODES)
 def test_two_of_every_worker_end_a_hundred_orders_once(mode: Mode) -> None:
     async def play(system: System) -> None:
-        await hundred_orders(system)
+        await many_orders(system)
         parts = system.parts
         assert isinstance(parts, CountingParts)
         for worker in roles(mode):
@@ -87,25 +87,39 @@ def test_two_of_every_worker_end_a_hundred_orders_once(mode: Mode) -> None:
     in_memory(mode, play, CountingParts)
 
 
+async def one_of_each_stops(system: System) -> None:
+    """Two of each worker; in the middle of the orders the first of each is stopped, and the other goes on alone."""
+    await set_up_stock(system.stores["inventory"], {"plenty": ORDERS})
+    for worker in roles(system.mode):
+        await start_replica(system, worker)
+    run = Run(system)
+    for number in range(ORDERS):
+        await run.place({"plenty": 1})
+        if number == ORDERS // 2:
+            assert not all(run.ended(order_id) for order_id in run.order_ids), "all was over: nothing was in hand"
+            for worker in roles(system.mode):
+                await system.stop(worker)
+    await finish(run)
+    assert set(system.running) == {replica_name(worker) for worker in roles(system.mode)}
+    result = await run.result()
+    assert result.ends == {"COMPLETED": ORDERS}
+    assert result.audit.ok, result.audit.findings
+    assert await all_dead_letters(system) == {}
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_replica_takes_over_from_one_that_stops(mode: Mode) -> None:
-    async def play(system: System) -> None:
-        await set_up_stock(system.stores["inventory"], {"plenty": ORDERS})
-        for worker in roles(mode):
-            await start_replica(system, worker)
-        run = Run(system)
-        for number in range(ORDERS):
-            await run.place({"plenty": 1})
-            if number == ORDERS // 2:
-                for worker in roles(mode):
-                    await system.stop(worker)
-        await finish(run)
-        assert set(system.running) == {replica_name(worker) for worker in roles(mode)}
-        result = await run.result()
-        assert result.ends == {"COMPLETED": ORDERS}
-        assert result.audit.ok, result.audit.findings
+    in_memory(mode, one_of_each_stops)
 
-    in_memory(mode, play)
+
+@pytest.mark.real
+@pytest.mark.parametrize("mode", MODES)
+def test_a_replica_takes_over_from_one_that_stops_on_real_parts(
+    mode: Mode, rabbit_url: str, mongo_url: str, gateway_url: str
+) -> None:
+    real = Servers(rabbit_url, mongo_url, gateway_url)
+    with a_prefix(real, mode) as prefix:
+        on_real_parts(mode, real.parts(prefix, UNHURRIED), one_of_each_stops)
 
 
 @pytest.mark.real
@@ -115,4 +129,4 @@ def test_two_of_every_worker_end_a_hundred_orders_once_on_real_parts(
 ) -> None:
     real = Servers(rabbit_url, mongo_url, gateway_url)
     with a_prefix(real, mode) as prefix:
-        on_real_parts(mode, real.parts(prefix, UNHURRIED), hundred_orders)
+        on_real_parts(mode, real.parts(prefix, UNHURRIED), many_orders)
