@@ -4,6 +4,7 @@ Room: tests/. Stands between a client and a real server, where a network would; 
 """
 
 import asyncio
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,9 @@ class Proxy:
         self._cut = False
         #: For each connection so far, whether it is forwarded at the moment.
         self._flowing: list[asyncio.Event] = []
+        #: The same for what its client sends, and the way back to the client.
+        self._heard: list[asyncio.Event] = []
+        self._clients: list[asyncio.StreamWriter] = []
         self._frozen = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,6 +75,17 @@ class Proxy:
         for flowing in self._flowing:
             flowing.set()
 
+    def hold(self, only: int) -> None:
+        """Take nothing more of what the client of one connection sends, as a server does that no longer reads from it."""
+        self._heard[only].clear()
+
+    def release(self, only: int) -> None:
+        self._heard[only].set()
+
+    def say(self, only: int, data: bytes) -> None:
+        """Tell the client of one connection something in the server's name. At a time when the server says nothing."""
+        self._clients[only].write(data)
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._cut:
             writer.transport.abort()
@@ -83,17 +98,22 @@ class Proxy:
         flowing = asyncio.Event()
         if not self._frozen:
             flowing.set()
+        heard = asyncio.Event()
+        heard.set()
         self._flowing.append(flowing)
+        self._heard.append(heard)
+        self._clients.append(writer)
         self._writers |= {writer, there_writer}
-        for source, sink in ((reader, there_writer), (there_reader, writer)):
-            task = asyncio.create_task(self._forward(source, sink, flowing))
+        for source, sink, gates in ((reader, there_writer, (flowing, heard)), (there_reader, writer, (flowing,))):
+            task = asyncio.create_task(self._forward(source, sink, gates))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, flowing: asyncio.Event) -> None:
+    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gates: Sequence[asyncio.Event]) -> None:
         try:
             while data := await source.read(65536):
-                await flowing.wait()
+                for gate in gates:
+                    await gate.wait()
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 sink.write(data)

@@ -23,6 +23,7 @@ from broker.rabbit import RabbitTransport
 from broker.topology import Address, Topology, WorkQueue, commands_exchange, dead_queue, queue_of
 from broker.transport import Delivery, Outgoing, Receipt, TransportUnavailable, UnsafeTopology, Wire
 from tests import servers
+from tests.alarm import block, unblock
 from tests.contracts.transports import Heard, fresh, message
 from tests.proxy import Proxy
 from tests.waiting import until
@@ -254,6 +255,24 @@ async def test_7_a_blocked_connection_is_not_written_full_however_often_it_is_tr
     assert session.writer.transport.get_write_buffer_size() < 2 * 20 * 50_000
     site.proxy.thaw()
     await client.close()
+
+
+async def test_7_a_publisher_that_an_alarm_blocks_is_in_doubt_and_goes_on_over_the_same_connection(
+    site: Site, client: RabbitTransport
+) -> None:
+    """The alarm is the proxy's: it says what RabbitMQ says, and reads nothing more. The shared broker is not to be made short."""
+    stock = Heard()
+    await client.consume(site.stock, 10, stock)
+    block(site.proxy, 0)
+    assert await client.publish([site.command("blocked")]) == [UNKNOWN]
+    await site.direct.publish([site.command("others go on")])
+    await stock.reach(1)
+    await client.ack(stock)
+    unblock(site.proxy, 0)
+    assert await client.publish([site.command("after")]) == [CONFIRMED]
+    await stock.reach(3)
+    assert stock.bodies == [b"others go on", b"blocked", b"after"]
+    assert site.proxy.accepted == 2, "a connection was given up"
 
 
 async def test_8_a_channel_closed_by_the_broker_brings_the_consumer_back(site: Site, client: RabbitTransport) -> None:
