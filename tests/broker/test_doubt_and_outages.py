@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from broker.injection import NOTES
+from broker.transport import UnsafeTopology
 from lab.embedded import EmbeddedParts
 from lab.journeys import JOURNEYS
 from lab.modes import Mode
@@ -226,6 +227,17 @@ def test_an_unsafe_database_is_not_waited_for() -> None:
         till = stage.worker("till", store=Unsafe(stage.databases["till"]))
         stage.start(till)
         with pytest.raises(UnsafeStore):
+            await asyncio.wait_for(stage.tasks.pop(till), 1.0)
+
+    on_stage(scene)
+
+
+def test_a_queue_that_is_not_there_is_not_waited_for_but_named_with_what_to_do() -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.door.delete(stage.topology)
+        till = stage.worker("till")
+        stage.start(till)
+        with pytest.raises(UnsafeTopology, match=r"toy\.till does not exist. Declare the topology first"):
             await asyncio.wait_for(stage.tasks.pop(till), 1.0)
 
     on_stage(scene)

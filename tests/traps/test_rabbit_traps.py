@@ -337,8 +337,8 @@ def worker_url(site: Site) -> "contextlib.AbstractContextManager[str]":
         user = f"u{uuid.uuid4().hex[:8]}"
         subprocess.run([*control, "add_user", user, "secret"], check=True, capture_output=True)
         try:
-            rights = ["^$", "^$", f"^{site.stock}$"]
-            subprocess.run([*control, "set_permissions", user, *rights], check=True, capture_output=True)
+            rights, vhost = ["^$", "^$", f"^{site.stock}$"], URL(site.url).path.strip("/") or "/"
+            subprocess.run([*control, "set_permissions", "-p", vhost, user, *rights], check=True, capture_output=True)
             yield str(URL(site.proxied).with_user(user).with_password("secret"))
         finally:
             subprocess.run([*control, "delete_user", user], check=True, capture_output=True)

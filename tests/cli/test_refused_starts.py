@@ -1,0 +1,110 @@
+"""What `saga worker` does on servers that are not safe: it ends at once with one sentence that says what to do.
+
+Room: tests/cli/. Real servers, and a real process. What is missing on the broker and may be made is made instead.
+"""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+
+import aio_pika
+import pytest
+from yarl import URL
+
+from broker.rabbit import RabbitTransport
+from broker.sources import Sources
+from broker.topology import commands_exchange, queue_of
+from broker.transport import Receipt
+from lab.door import Door
+from lab.modes import Mode, topology
+from services.order.messages import WithdrawOrder
+from services.vocabulary import Reason
+from tests import servers
+from tests.cli.test_up import env, removed
+from tests.contracts.test_mongo import standalone
+
+__all__ = ["env", "removed", "standalone"]  # fixtures of other files
+pytestmark = pytest.mark.real
+
+MODE = Mode.ORCHESTRATOR
+
+
+def started(env: dict[str, str], *flags: str) -> str:
+    """What `saga worker inventory` says when it ends. It must end by itself, with exit code 1, one sentence and no traceback."""
+    words = [sys.executable, "-m", "cli", "worker", "inventory", "--mode", MODE, *flags]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=30, env=env, check=False)
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert "Traceback" not in said.stderr
+    sentences = [line for line in said.stderr.splitlines() if line.startswith("saga: ")]
+    assert len(sentences) == 1, said.stderr
+    return sentences[0]
+
+
+def test_a_database_without_transactions_is_refused(env: dict[str, str], standalone: str) -> None:
+    said = started(env | {"SAGA_STORE_URL": standalone})
+    assert "standalone server, which has no transactions" in said
+    assert "--replSet" in said
+
+
+def test_a_database_that_would_not_sync_is_refused(env: dict[str, str]) -> None:
+    url = URL(env["SAGA_STORE_URL"]).update_query(journal="false")
+    said = started(env | {"SAGA_STORE_URL": str(url)})
+    assert "not durable: take w and journal out of the URL" in said
+
+
+async def test_a_queue_that_was_declared_differently_is_refused(env: dict[str, str], rabbit_url: str) -> None:
+    transport = RabbitTransport(rabbit_url, "tests")
+    await transport.open()
+    await transport.declare(replace(topology(MODE), delivery_limit=3))
+    await transport.close()
+    said = started(env)
+    assert f"declaring queue {MODE}." in said
+    assert "declared differently. Drain and delete it (`saga reset`), or use another prefix" in said
+
+
+@pytest.fixture
+def reader_url(rabbit_url: str) -> Iterator[str]:
+    """The broker, as a user who may read queues and declare nothing."""
+    control = servers.rabbitmqctl(rabbit_url)
+    if control is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing("needs rabbitmqctl for the broker under test, to create a user")
+    user, vhost = f"u{uuid.uuid4().hex[:8]}", URL(rabbit_url).path.strip("/") or "/"
+    subprocess.run([*control, "add_user", user, "secret"], check=True, capture_output=True)
+    try:
+        subprocess.run([*control, "set_permissions", "-p", vhost, user, "^$", "^$", ".*"], check=True, capture_output=True)
+        yield str(URL(rabbit_url).with_user(user).with_password("secret"))
+    finally:
+        subprocess.run([*control, "delete_user", user], check=True, capture_output=True)
+
+
+def test_furniture_that_may_not_be_made_is_refused_and_the_password_kept(env: dict[str, str], reader_url: str) -> None:
+    """Whoever may not declare cannot know whether a binding is missing, so that is refused too."""
+    said = started(env | {"SAGA_BROKER_URL": reader_url})
+    assert "no permission for it. An administrator must declare the topology or grant it" in said
+    assert "secret" not in said
+
+
+async def test_a_binding_that_is_missing_is_said_by_whoever_sends_and_made_by_the_worker_that_starts(rabbit_url: str) -> None:
+    furniture = topology(MODE, f"t{uuid.uuid4().hex[:8]}")
+    transport = RabbitTransport(rabbit_url, "tests")
+    await transport.open()
+    await transport.declare(furniture)
+    door = Door(transport, furniture, Sources())
+    try:
+        await unbind(rabbit_url, queue_of(furniture.prefix, "order"), commands_exchange(furniture.prefix), "order")
+        command = door.outgoing(WithdrawOrder(order_id=Sources().new_id(), reason=Reason.WITHDRAWN), ())
+        assert await transport.publish([command]) == [Receipt.UNROUTABLE]
+        await transport.declare(furniture)  # as every worker does when it starts
+        assert await transport.publish([command]) == [Receipt.CONFIRMED]
+    finally:
+        await transport.delete(furniture)
+        await transport.close()
+
+
+async def unbind(url: str, queue: str, exchange: str, routing_key: str) -> None:
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        await (await channel.get_queue(queue, ensure=False)).unbind(exchange, routing_key)
