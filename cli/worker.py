@@ -31,6 +31,9 @@ from store.document import Record
 from store.mongo import MongoStore
 
 GATEWAY = "gateway"
+#: How long a worker that was told to stop may take before it ends as if it had been killed: a server that does not answer would
+#: hold it for longer, and what it has in hand comes again elsewhere anyway.
+DRAIN_S = 9.0
 
 log = structlog.get_logger()
 
@@ -125,11 +128,23 @@ def _unmark(file: Path | None) -> None:
 
 
 def _stop_on_signal(finish: Callable[[], None], *, tied: bool) -> None:
+    def told() -> None:
+        finish()
+        # A thread, because at the end of a process Python waits for the driver's threads, and they for the server.
+        patience = threading.Timer(DRAIN_S, _give_up)
+        patience.daemon = True
+        patience.start()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, finish)
+        loop.add_signal_handler(number, told)
     if tied:
         _stop_when_orphaned()
+
+
+def _give_up() -> None:
+    log.warning("ended_with_work_in_hand", after_s=DRAIN_S)
+    os._exit(Code.FAILED)
 
 
 def _stop_when_orphaned() -> None:

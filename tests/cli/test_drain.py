@@ -3,19 +3,31 @@
 Room: tests/cli/.
 """
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
-from lab.modes import Mode, roles
+from broker.codec import Origin, encode
+from broker.rabbit import RabbitTransport
+from broker.sources import Sources
+from broker.topology import queue_of
+from broker.transport import Outgoing
+from lab.door import order_of
+from lab.modes import Mode, roles, topology
+from services.inventory.messages import ReserveStock
+from services.vocabulary import Line
 from tests.cli.test_up import BOTH, SAGA, Up, alive, env, eventually, removed, up
+from tests.proxy import Proxy
+from tests.waiting import until
 
 __all__ = ["env", "removed"]  # fixtures of another file
 pytestmark = pytest.mark.real
@@ -104,3 +116,60 @@ def begun_again(running: Up, log: Path) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(20)
+
+
+MODE = Mode.ORCHESTRATOR
+
+
+@asynccontextmanager
+async def a_worker(env: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`saga worker inventory`, at work."""
+    words = [*SAGA, "worker", "inventory", "--mode", MODE]
+    process = await asyncio.create_subprocess_exec(
+        *words, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(20):
+            while b'"started"' not in (line := await process.stdout.readline()):
+                assert line, "it ended before it was at work"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_a_worker_whose_database_is_frozen_ends_within_ten_seconds_too_and_loses_nothing(
+    env: dict[str, str], rabbit_url: str, mongo_url: str
+) -> None:
+    server, furniture = URL(mongo_url), topology(MODE)
+    door = RabbitTransport(rabbit_url, "tests")
+    await door.open()
+    async with Proxy(server.host or "", server.port or 27017) as proxy:
+        frozen = server.with_host("127.0.0.1").with_port(proxy.port)
+        async with a_worker(env | {"SAGA_STORE_URL": str(frozen)}) as worker:
+            proxy.freeze()
+            sources = Sources()
+            command = ReserveStock(order_id=sources.new_id(), details=order_of([Line(sku="book", quantity=1)]))
+            wire = encode(command, message_id=sources.new_id(), now=sources.now(), app_id="coordinator", origin=Origin())
+            await door.publish([Outgoing(furniture.address_of(ReserveStock), wire)])
+            await until(lambda: taken(door, "inventory"), "the worker to have it in hand")
+            told_at = time.monotonic()
+            worker.terminate()
+            assert await asyncio.wait_for(worker.wait(), 30) == 1
+            assert time.monotonic() - told_at < DRAIN_S
+    async with a_worker(env) as worker:
+        await until(lambda: depth_is(door, "coordinator", 1), "its answer to be published")
+        worker.terminate()
+        assert await asyncio.wait_for(worker.wait(), DRAIN_S) == 0
+    assert await depth_is(door, "coordinator", 1)
+    await door.close()
+
+
+async def depth_is(door: RabbitTransport, worker: str, expected: int) -> bool:
+    return await door.depth(queue_of(MODE, worker)) == expected
+
+
+async def taken(door: RabbitTransport, worker: str) -> bool:
+    return await depth_is(door, worker, 0)
