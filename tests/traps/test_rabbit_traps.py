@@ -275,6 +275,24 @@ async def test_7_a_publisher_that_an_alarm_blocks_is_in_doubt_and_goes_on_over_t
     assert site.proxy.accepted == 2, "a connection was given up"
 
 
+@pytest.mark.parametrize("connection", [0, 1], ids=["publishing", "consuming"])
+async def test_7_a_half_open_connection_is_noticed_by_its_silence_and_made_anew(site: Site, connection: int) -> None:
+    """Nobody said goodbye: only the heartbeats are missing. aio-pika waits for three and a grace period."""
+    client, stock = site.client(heartbeat_s=1), Heard()
+    await client.open()
+    await client.consume(site.stock, 10, stock)
+    site.proxy.freeze(only=connection)
+    await until(lambda: site.proxy.accepted == 3, "a new connection is made", 20.0)
+    await until(lambda: confirmed(client, site.command("after")), "publishing works")
+    await stock.reach(1)
+    site.proxy.thaw()
+    await client.close()
+
+
+async def confirmed(client: RabbitTransport, outgoing: Outgoing) -> bool:
+    return await client.publish([outgoing]) == [CONFIRMED]
+
+
 async def test_8_a_channel_closed_by_the_broker_brings_the_consumer_back(site: Site, client: RabbitTransport) -> None:
     """The broker closes a channel that keeps a delivery unsettled too long. Here the reason is a tag that it never gave out."""
     stock = Heard()
