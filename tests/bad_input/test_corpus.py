@@ -12,7 +12,8 @@ import pytest
 
 from broker.codec import DeadReason, Origin, encode
 from broker.message import Message
-from broker.topology import dead_queue, queue_of
+from broker.rabbit import RabbitTransport
+from broker.topology import Address, dead_queue, queue_of
 from broker.transport import Delivery, Outgoing, Wire
 from lab.door import order_of
 from lab.modes import Mode, roles
@@ -21,6 +22,7 @@ from lab.system import System, set_up_stock
 from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, Line, Reason
 from tests.bad_input.corpus import CORPUS, GOOD, Bad, prop
 from tests.flow import MODES, Servers, a_prefix, dead_letters, finish, in_memory, on_real_parts, published
+from tests.traps.test_rabbit_traps import GARBAGE, publish_raw
 
 CONSUMERS = [(mode, worker) for mode in MODES for worker in roles(mode)]
 #: Where each worker keeps one document an order.
@@ -254,3 +256,37 @@ def test_the_whole_corpus_at_every_consumer_of_a_running_mode_on_real_parts(
     real = Servers(rabbit_url, mongo_url, gateway_url)
     with a_prefix(real, mode) as prefix:
         on_real_parts(mode, real.parts(prefix), play)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("mode", MODES)
+def test_properties_that_are_garbage_at_every_consumer_of_a_running_mode_on_real_parts(
+    mode: Mode, rabbit_url: str, mongo_url: str, gateway_url: str
+) -> None:
+    """Bytes that no library of ours would write, with good orders before and after."""
+
+    async def play(system: System) -> None:
+        run, stranger = Run(system), RabbitTransport(rabbit_url, "stranger")
+        await stranger.open()
+        await run.place({"book": 1})
+        for worker in roles(mode):
+            for header in GARBAGE.values():
+                queue = Address("", queue_of(system.door.topology.prefix, worker), mandatory=True)
+                publish_raw(stranger, Outgoing(queue, Wire(b"")), header)
+        await run.place({"book": 1})
+        for worker in roles(mode):
+            await system.until(lambda: dead_are(system, worker, len(GARBAGE)), f"the garbage at {worker} to be dead letters")  # noqa: B023 - awaited here
+        await finish(run)
+        await stranger.close()
+        dead = [wire for worker in roles(mode) for wire in await dead_letters(system, worker)]
+        assert {wire.headers["dead_reason"] for wire in dead} == {"missing_property"}
+        assert (await run.result()).ends == {"COMPLETED": 2}
+        assert (await run.result()).audit.ok
+
+    real = Servers(rabbit_url, mongo_url, gateway_url)
+    with a_prefix(real, mode) as prefix:
+        on_real_parts(mode, real.parts(prefix), play)
+
+
+async def dead_are(system: System, worker: str, count: int) -> bool:
+    return len(await dead_letters(system, worker)) == count

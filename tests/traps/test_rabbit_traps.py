@@ -430,6 +430,9 @@ GARBAGE = {
     "a thousand headers": raw(table(b"".join(b"\x04%04dI\x00\x00\x00\x01" % number for number in range(1000))), 0x2000),
     "tables nested five thousand deep": raw(nested(5000), 0x2000),
     "no properties at all": raw(b"", 0),
+    "a queue to answer to": raw(b"\x0dpayment.queue", 0x0200),
+    "an array of small numbers that grow": raw(table(b"\x04junkA" + table(b"b\x01" * 50_000)), 0x2000),
+    "headers that fill a frame": raw(table(b"\x04junkS" + table(b"x" * 131_000)), 0x2000),
 }
 
 
@@ -465,7 +468,7 @@ async def test_headers_that_grow_beyond_a_frame_when_put_aside_do_not_cost_the_c
     """RabbitMQ hangs up on a content header that is larger than a frame; the message would come again, and again."""
     stock = Heard()
     await client.consume(site.stock, 10, stock)
-    publish_raw(client, site.command(), raw(table(b"\x04junkA" + table(b"b\x01" * 50_000)), 0x2000))
+    publish_raw(client, site.command(), GARBAGE["an array of small numbers that grow"])
     await stock.reach(1)
     aside = Outgoing(site.topology.dead_address("stock"), stock[0].wire)
     assert await client.publish([aside]) == [CONFIRMED]
