@@ -296,8 +296,13 @@ class World:
     def _strike(self, fault: Fault) -> None:
         """A fault whose time has come."""
         self.history.injected(fault)
-        at_a_worker = {Kind.KILL: self._kill, Kind.STOP: self._stop, Kind.CUT: self._cut, Kind.FREEZE: self._freeze}
-        elsewhere = {
+        at_a_worker: dict[Kind, Callable[[Process, float], None]] = {
+            Kind.KILL: self._kill,
+            Kind.STOP: self._stop,
+            Kind.CUT: self._cut,
+            Kind.FREEZE: self._freeze,
+        }
+        elsewhere: dict[Kind, Callable[[Fault], None]] = {
             Kind.WITHDRAWAL: self._withdraw,
             Kind.BROKER_DOWN: lambda fault: self._for(fault.for_s, self.broker.stop, self.broker.start),
             Kind.GATEWAY_DOWN: lambda fault: self._for(fault.for_s, self._gateway_down.set, self._gateway_down.clear),

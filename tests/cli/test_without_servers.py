@@ -21,7 +21,7 @@ from lab.journeys import JOURNEYS, SHOWN
 from store.mongo import DAY_S, INBOX_DAYS
 
 COMMANDS = [name.split()[1:] for name in _names(app, "saga") if name != "saga"]
-LEAVES = [words for words in COMMANDS if words not in (["order"], ["stock"])]
+LEAVES = [words for words in COMMANDS if words not in (["order"], ["stock"], ["dlq"])]
 
 #: Ports of this machine where nothing listens.
 NOWHERE = {
@@ -103,6 +103,12 @@ def test_the_demo_shows_any_journey_by_name(journey: str) -> None:
         (["storm", "--orders", "0"], "Invalid value"),
         (["storm", "--mode", "both"], "Invalid value"),
         (["reset"], "--yes"),
+        (["dlq", "discard", "--all"], "--yes"),
+        (["dlq", "requeue"], "--all"),
+        (["dlq", "list", "--worker", "kitchen"], "has no worker"),
+        (["order", "redrive", "not-an-id"], "is no order id"),
+        (["simulate", "--trace"], "--seed"),
+        (["simulate", "--seeds", "0"], "Invalid value"),
         (["worker", "coordinator", "--mode", "choreography"], "there is no coordinator"),
         (["worker", "kitchen"], "has no worker"),
         (["fly"], "No such command"),
@@ -130,6 +136,9 @@ def test_what_makes_no_sense_is_refused_with_a_reason_and_exit_code_2(words: lis
         ["stock", "show"],
         ["stock", "set", "sku-001", "1"],
         ["reset", "--yes"],
+        ["dlq", "list"],
+        ["dlq", "requeue", "--all"],
+        ["order", "redrive", "0190a0a0-0000-7000-8000-000000000000"],
     ],
     ids=" ".join,
 )

@@ -118,4 +118,4 @@ def test_only_the_dead_letters_that_were_chosen_go_and_the_others_stay_as_they_a
         assert {letter.order_id for letter in left} == {orders[0], orders[2]}
         assert {letter.reason for letter in left} == {DeadReason.ATTEMPTS_EXHAUSTED}
 
-    in_memory(mode, play)
+    run_in_memory(mode, play)
