@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := UV_PROJECT_ENVIRONMENT=.venv UV_LINK_MODE=copy $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs up down bench stack-up stack-down
+.PHONY: help setup demo test check docs up down bench proof stack-up stack-down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,13 @@ down: ## stop the servers that `make up` started
 
 bench: .venv/.ready ## the speed table: bare chains against ours, in alternating pairs (about half an hour)
 	@$(BIN)/python -m benchmarks
+
+proof: .venv/.ready ## the release run: simulation, chaos in both modes, and docs/proof.md (about half an hour)
+	@mkdir -p docs/proof
+	@$(BIN)/saga simulate --seeds 20000 --json > docs/proof/simulate.json
+	@for mode in orchestrator choreography; do \
+	  $(BIN)/saga chaos --mode $$mode --for 600 --json > docs/proof/chaos-$$mode.json || exit 1; done
+	@$(BIN)/python -m tests.simulation.proof
 
 stack-up: ## the container stack of MODE
 	@test $(MODE) = orchestrator || MODE=$(MODE) docker compose --profile orchestrator rm --stop --force coordinator

@@ -5,6 +5,9 @@ import re
 import pytest
 
 from cli.reference import PARTS, ROOT, fresh
+from lab.modes import Mode
+from lab.simulation.matrix import handlers_of
+from tests.simulation.planted import PLANTED
 
 
 @pytest.mark.parametrize("path", PARTS)
@@ -19,7 +22,7 @@ def test_the_map_in_the_readme_names_every_room_and_no_other() -> None:
     assert mapped == rooms
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/decisions.md", "docs/messages.md", "docs/cli.md"])
+@pytest.mark.parametrize("path", ["README.md", "docs/decisions.md", "docs/messages.md", "docs/cli.md", "docs/proof.md"])
 def test_links_between_the_pages_lead_somewhere(path: str) -> None:
     page = ROOT / path
     for link in re.findall(r"\]\((?!https?://)([^)#]+)\)", page.read_text()):
@@ -36,3 +39,16 @@ def test_every_module_opens_with_what_it_is_for() -> None:
 def test_the_two_rooms_fit_on_a_screen() -> None:
     for path in ("orchestrator/fulfilment.py", "choreography/reactions.py"):
         assert len((ROOT / path).read_text().splitlines()) <= 45, f"{path} no longer fits on a screen"
+
+
+def test_the_proof_lists_every_planted_bug_and_nobody_got_away() -> None:
+    page = (ROOT / "docs/proof.md").read_text()
+    listed = re.findall(r"^\| (.+?) \| (\w+) \| (.+?) \| (\d+|-) \|$", page, re.MULTILINE)
+    assert {(name, mode) for name, mode, *_ in listed} == {(bug.name, str(mode)) for bug in PLANTED for mode in bug.modes}
+    assert "nobody" not in page
+
+
+def test_the_proof_shows_the_crash_matrix_of_every_handler() -> None:
+    page = (ROOT / "docs/proof.md").read_text()
+    shown = re.findall(r"^\| (\w+) \| (\w+ \w+) \|(?: (?:holds|-) \|){5}$", page, re.MULTILINE)
+    assert set(shown) == {(str(mode), f"{worker} {name}") for mode in Mode for worker, name in handlers_of(mode)}

@@ -1,15 +1,25 @@
-"""What docs/proof.md shows of tests: which checker caught which planted bug.
+"""Writes the tables of docs/proof.md: planted bugs, crash matrix, and the figures of the last release run (`make proof`).
 
-Room: tests/simulation/.
+Room: tests/simulation/. The release run's figures are what `saga simulate` and `saga chaos` printed as JSON into docs/proof/.
 """
 
+import json
+import re
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from lab.modes import Mode
-from lab.simulation.plan import draw
+from lab.simulation.campaign import be_quiet
+from lab.simulation.matrix import matrix
+from lab.simulation.plan import Point, draw
 from lab.simulation.run import simulate
 from tests.simulation.planted import PLANTED, Planted
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+PAGE = DOCS / "proof.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +41,7 @@ def first_catch(bug: Planted, mode: Mode, seeds: int) -> Catch | None:
     return None
 
 
-def table(seeds: int = 500) -> str:
+def planted(seeds: int = 500) -> str:
     """The table of planted bugs, as Markdown."""
     lines = ["| planted bug | mode | caught by | at seed |", "| --- | --- | --- | --- |"]
     for bug in PLANTED:
@@ -40,3 +50,66 @@ def table(seeds: int = 500) -> str:
             told = f"{catch.checker} | {catch.seed}" if catch else "**nobody** | -"
             lines.append(f"| {bug.name} | {mode} | {told} |")
     return "\n".join(lines)
+
+
+def crash_matrix() -> str:
+    """The crash matrix of both modes, as Markdown."""
+    lines = [f"| mode | in hand | {' | '.join(Point)} |", "| --- | --- |" + " --- |" * len(Point)]
+    for mode in Mode:
+        rows: dict[str, list[str]] = {}
+        for cell in matrix(mode):
+            rows.setdefault(f"{cell.worker} {cell.handler}", []).append(cell.verdict)
+        lines += [f"| {mode} | {handler} | {' | '.join(verdicts)} |" for handler, verdicts in rows.items()]
+    return "\n".join(lines)
+
+
+def campaign() -> str:
+    """The release run of the simulator, as Markdown."""
+    told = json.loads((DOCS / "proof" / "simulate.json").read_text())
+    faults = "; ".join(f"{kind} {count:,}" for kind, count in told["faults"].items())
+    rejected = ", ".join(f"{reason} {count:,}" for reason, count in told["rejected"].items())
+    return (
+        f"The last release run: {told['seeds']:,} seeds in each mode and each against the other, {told['orders']:,} orders in "
+        f"{told['seconds']:,.0f} s ({told['seeds_per_s']:g} seeds a second); {told['completed']:,} orders completed, rejected: "
+        f"{rejected}; {told['needs_attention']:,} needed attention and were redriven, {told['duplicates_dropped']:,} duplicates "
+        f"dropped; findings: {len(told['failures'])}.\n\nFaults: {faults}."
+    )
+
+
+def chaos() -> str:
+    """The release run of chaos in each mode, as Markdown."""
+    told = [json.loads(path.read_text()) for path in sorted((DOCS / "proof").glob("chaos-*.json"))]
+    if not told:
+        return "Not run in full yet."
+    names = ("seconds", "orders", "completed", "rejected", "injected", "observed", "lost", "doubled", "stuck")
+    lines = [f"| | {' | '.join(run['mode'] for run in told)} |", "| --- |" + " --- |" * len(told)]
+    lines += [f"| {name} | {' | '.join(_cell(run[name]) for run in told)} |" for name in names]
+    return "\n".join([*lines, f"| audit | {' | '.join('ok' if run['audit']['ok'] else 'NOT ok' for run in told)} |"])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
+    return str(value)
+
+
+PARTS = {"planted": planted, "matrix": crash_matrix, "campaign": campaign, "chaos": chaos}
+
+
+def write(names: list[str]) -> None:
+    """Bring the named parts of the page up to date."""
+    text = PAGE.read_text()
+    for name in names:
+        part = PARTS[name]()
+        text = re.sub(
+            rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)",
+            lambda found, part=part: f"{found[1]}{part}\n{found[2]}",
+            text,
+            flags=re.DOTALL,
+        )
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    be_quiet()
+    write(sys.argv[1:] or list(PARTS))
