@@ -173,7 +173,8 @@ class MemoryTransport:
         """Whether there is a connection, or will be in a short time."""
         if not self._connected.is_set() and not self._crashed:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._connected.wait(), self._reconnect_patience_s)
+                async with asyncio.timeout(self._reconnect_patience_s):
+                    await self._connected.wait()
         return self._connected.is_set()
 
     def _reached(self) -> MemoryBroker:

@@ -14,6 +14,9 @@ from typing import Protocol
 
 from broker.transport import Delivery, Sink, Wire
 
+#: Seconds until a delayed message that had nowhere to go tries again.
+NOWHERE_S = 1.0
+
 #: Given how many messages wait in a queue, says which goes next, as an index from 0 (the oldest).
 Choose = Callable[[int], int]
 
@@ -181,8 +184,13 @@ class DelayQueue:
         self._timers.clear()
 
     def _expire(self, number: int, routing_key: str) -> None:
+        targets = list(self._route(routing_key))
+        if not targets:  # kept until there is somewhere to go: dead-lettering at least once
+            timer = asyncio.get_running_loop().call_later(NOWHERE_S, self._expire, number, routing_key)
+            self._timers[number] = (timer, self._timers[number][1])
+            return
         _, wire = self._timers.pop(number)
-        for target in self._route(routing_key):
+        for target in targets:
             target.accept(wire, routing_key, None)
 
 

@@ -129,6 +129,7 @@ async def _all(transport: Transport, queue: str) -> list[Delivery]:
     with suppress(TimeoutError):  # somebody else may have taken some meanwhile
         while len(deliveries) < depth:
             another.clear()
-            await asyncio.wait_for(another.wait(), PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                await another.wait()
     await transport.cancel()
     return deliveries

@@ -205,7 +205,8 @@ class Storm:
         """Wait until some order has ended; False when none did in time."""
         self._something_ended.clear()
         try:
-            await asyncio.wait_for(self._something_ended.wait(), patience_s)
+            async with asyncio.timeout(patience_s):
+                await self._something_ended.wait()
         except TimeoutError:
             return False
         return True
