@@ -1,11 +1,12 @@
-"""Child processes: each runs one worker, is started again when it dies, and is heard until its last line.
+"""Child processes: each is started again when it dies, and is heard until its last line.
 
-Room: cli/. Knows processes and lines, nothing of modes. `saga up` says what to run and what becomes of the lines.
+Room: cli/. Knows processes and lines, nothing of modes. `saga up` and `saga chaos` say what to run and what becomes of the lines.
 """
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -23,32 +24,52 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Child:
-    """One worker's process, whichever incarnation it is in.
+    """One process that is kept running, whichever incarnation it is in.
 
-    `hear` is given each line it prints, on either stream. `before` is awaited before each start."""
+    `hear` is given each line it prints, on either stream. `before` is awaited before each start. `env` is added to this process's
+    own environment."""
 
     name: str
     command: Sequence[str]
     hear: Callable[["Child", bytes], None]
     before: Callable[["Child"], Awaitable[None]] | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
     #: Set by whoever learns that it is at work, from its lines or otherwise.
     started: asyncio.Event = field(default_factory=asyncio.Event)
     keeper: "asyncio.Task[None]" = field(init=False)
     _process: asyncio.subprocess.Process | None = None
+    #: Gets the exit code of the present life.
+    _end: "asyncio.Future[int]" = field(init=False)
     _ending: bool = False
 
     def start(self) -> None:
         self.keeper = asyncio.create_task(self._keep(), name=self.name)
 
-    async def end(self) -> None:
-        """Ask it to end and hear it out; after a while, make it."""
+    @property
+    def pid(self) -> int | None:
+        """Of the present life; None between two lives."""
+        return self._process.pid if self._process else None
+
+    def send(self, number: signal.Signals) -> bool:
+        """Send a signal; False if there is nobody to send it to."""
+        if self._process is None or self._process.returncode is not None:
+            return False
+        self._process.send_signal(number)
+        return True
+
+    async def kill(self) -> int | None:
+        """`kill -9`. Gives the exit code of the life that ended (-9, unless it ended by itself just then); None between lives."""
+        return await asyncio.shield(self._end) if self.send(signal.SIGKILL) else None
+
+    async def end(self, grace_s: float = GRACE_S) -> None:
+        """Ask it to end and hear it out; after a while (at once, if that is 0) make it."""
         self._ending = True
         if self._process is None:  # between two lives, or not begun
             self.keeper.cancel()
-        else:
+        elif grace_s:
             with suppress(ProcessLookupError):
                 self._process.terminate()
-        done, _ = await asyncio.wait([self.keeper], timeout=GRACE_S)
+        done, _ = await asyncio.wait([self.keeper], timeout=grace_s)
         if not done and self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.kill()
@@ -78,13 +99,15 @@ class Child:
             stdin=asyncio.subprocess.PIPE,  # never written to: its end tells the child that this process is gone
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **self.env, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,  # Ctrl-C is for this process, which ends its children in good order
             limit=LINE_MAX,
         )
+        self._end = asyncio.get_running_loop().create_future()
         assert process.stdout is not None  # noqa: S101 - asked for above
         async for line in process.stdout:
             self.hear(self, line)
         code = await process.wait()
         self._process = None
+        self._end.set_result(code)
         return code

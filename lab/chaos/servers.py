@@ -1,0 +1,204 @@
+"""A private RabbitMQ node, a private MongoDB-wire server and a payment gateway with books of its own: where they are, how each is run.
+
+Room: lab/chaos/. Only recipes: who runs them says how processes are kept. Everything they write is in one folder, every port is
+free at the start, and nothing here touches a server that was there before.
+"""
+
+import asyncio
+import resource
+import shutil
+import socket
+import sys
+import sysconfig
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.chaos.schedule import BROKER, DATABASE, GATEWAY
+
+#: The Erlang port mapper, without which a node does not start.
+PORT_MAPPER = "epmd"
+#: Where Debian and RabbitMQ's own packages keep the script that becomes the node. (The one on the PATH changes user and folder.)
+RABBITMQ_SCRIPTS = (Path("/usr/lib/rabbitmq/bin"), Path("/usr/local/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin"))
+#: How long one look at a port may take.
+LOOK_S = 2.0
+AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
+
+
+class NotInstalled(Exception):  # noqa: N818 - it names what is the case
+    """A server that this needs is not installed on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to run one process. `ready` says whether it serves; None where its own word (`started`) says so."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready: Callable[[], Awaitable[bool]] | None = None
+    #: How long it may take to end in good order. 0 where nobody needs what it would still write.
+    grace_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The private servers in the folder `home`: ports and recipes."""
+
+    home: Path
+    rabbitmq: str
+    secantus: str
+    broker_port: int
+    database_port: int
+    gateway_port: int
+    distribution_port: int
+    mapper_port: int
+
+    @classmethod
+    def in_folder(cls, home: Path) -> "Servers":
+        """Raises NotInstalled."""
+        ports = free_ports(5)
+        return cls(home, rabbitmq_server(), secantusd(), *ports)
+
+    def recipes(self, mode: str) -> list[Recipe]:
+        """In the order in which they must be started."""
+        return [self._port_mapper(), self._broker(), self._database(), self._gateway(mode)]
+
+    def folder_of(self, name: str) -> Path:
+        """Where a server keeps its data."""
+        return self.home / name
+
+    def broker_url(self, port: int | None = None) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{port or self.broker_port}/"
+
+    def store_url(self, port: int | None = None) -> str:
+        return f"mongodb://127.0.0.1:{port or self.database_port}/?directConnection=true"
+
+    def gateway_url(self, port: int | None = None) -> str:
+        return f"http://127.0.0.1:{port or self.gateway_port}"
+
+    def _port_mapper(self) -> Recipe:
+        return Recipe(
+            PORT_MAPPER,
+            [*until_we_die(), PORT_MAPPER, "-port", str(self.mapper_port), "-address", "127.0.0.1"],
+            ready=lambda: listens(self.mapper_port),
+        )
+
+    def _broker(self) -> Recipe:
+        home = self.folder_of(BROKER)
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "enabled_plugins").write_text("[].\n")
+        (home / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.broker_port}\nlog.file.level = warning\n")
+        env = {
+            "HOME": str(home),  # the cookie is made there
+            "ERL_EPMD_PORT": str(self.mapper_port),
+            "RABBITMQ_NODENAME": f"chaos{self.broker_port}@localhost",
+            "RABBITMQ_DIST_PORT": str(self.distribution_port),
+            "RABBITMQ_MNESIA_BASE": str(home / "data"),
+            "RABBITMQ_LOG_BASE": str(home / "log"),
+            "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": str(home / "no-such-file"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
+            "RABBITMQ_PID_FILE": str(home / "pid"),
+            # Become the node rather than a shell that waits for it, so that a signal hits the node; it also ends with stdin.
+            "RABBITMQ_ALLOW_INPUT": "true",
+        }
+        return Recipe(BROKER, [*until_we_die(), self.rabbitmq], env, ready=lambda: speaks_amqp(self.broker_port))
+
+    def _database(self) -> Recipe:
+        home = self.folder_of(DATABASE)
+        home.mkdir(parents=True, exist_ok=True)
+        where = ["--host", "127.0.0.1", "--port", str(self.database_port), "--storage-path", str(home)]
+        flags = ["--sync-on-commit", "--log-file-max", "128MB", "--oplog-max-entries", "100000000"]
+        return Recipe(DATABASE, [*until_we_die(), self.secantus, *where, *flags], ready=lambda: listens(self.database_port))
+
+    def _gateway(self, mode: str) -> Recipe:
+        home = self.folder_of(GATEWAY)
+        home.mkdir(parents=True, exist_ok=True)
+        env = {"SAGA_GATEWAY_URL": self.gateway_url(), "SAGA_GATEWAY_BOOKS": str(home / "books.db")}
+        return Recipe(GATEWAY, worker_command(GATEWAY, mode), env, ready=lambda: listens(self.gateway_port))
+
+
+def worker_command(name: str, mode: str) -> list[str]:
+    return [sys.executable, "-m", "cli", "worker", name, "--mode", mode, "--tied", "--faults"]
+
+
+def rabbitmq_server() -> str:
+    """Raises NotInstalled."""
+    if shutil.which(PORT_MAPPER) is None or shutil.which("erl") is None or shutil.which("rabbitmq-server") is None:
+        raise NotInstalled("rabbitmq-server is not installed")
+    for folder in RABBITMQ_SCRIPTS:
+        if (folder / "rabbitmq-server").exists():
+            return str(folder / "rabbitmq-server")
+    return str(shutil.which("rabbitmq-server"))
+
+
+def secantusd() -> str:
+    """The program itself, not the script that becomes it. Raises NotInstalled."""
+    packaged = Path(sysconfig.get_path("platlib")) / "secantusdb.scripts" / "secantusd-rs"
+    found = str(packaged) if packaged.exists() else shutil.which("secantusd-rs")
+    if found is None:
+        raise NotInstalled("secantusd-rs is not installed (it comes with the dependency group mongo-server)")
+    return found
+
+
+def until_we_die() -> list[str]:
+    """A prefix that makes a process end with this one, even if this one is killed. Nothing where there is no such program."""
+    program = shutil.which("setpriv")
+    return [program, "--pdeathsig", "KILL"] if program else []
+
+
+def many_open_files() -> None:
+    """Quorum queues keep files open: raise this process's limit, which its children inherit, as far as it may be raised."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on now, all different."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+async def listens(port: int) -> bool:
+    return await _answers(port, b"")
+
+
+async def speaks_amqp(port: int) -> bool:
+    """A port may be open before the broker behind it is up."""
+    return await _answers(port, AMQP_HEADER)
+
+
+async def _answers(port: int, question: bytes) -> bool:
+    """Whether somebody takes a connection and, if there is a question, says something to it."""
+    writer = None
+    try:
+        async with asyncio.timeout(LOOK_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            if question:
+                writer.write(question)
+                return await reader.read(1) == b"\x01"
+            return True
+    except (OSError, TimeoutError):
+        return False
+    finally:
+        if writer is not None:
+            writer.transport.abort()
+
+
+def state_of(pid: int) -> str:
+    """How the kernel has a process: `R`, `S`, `T` for stopped, ...; empty if it is gone or cannot be asked here."""
+    try:
+        about = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return about.rpartition(")")[2].split()[0]
+
