@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import audit, demo, dlq, matrix, order, reset, simulate, stock, storm, up, worker
+from cli import audit, chaos, demo, dlq, matrix, order, reset, simulate, stock, storm, up, worker
 from cli.output import data
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ app.add_typer(order.app, name="order")
 storm.register(app)
 simulate.register(app)
 matrix.register(app)
+chaos.register(app)
 audit.register(app)
 app.add_typer(stock.app, name="stock")
 app.add_typer(dlq.app, name="dlq")

@@ -1,8 +1,8 @@
 """What is heard during a run: every line of every process, and every event that reaches an instrument's own queue.
 
-Room: lab/chaos/. A worker says `handled` once for each message whose effect it has committed, so two such lines for one message are an
-effect that happened twice. (One that is killed between commit and line says less, never more.) The instrument's queue dies with
-the broker, so it hears less too, never more.
+Room: lab/chaos/. A worker says `handled` once for each message whose effect it has committed, so two such lines for one message
+are an effect that happened twice. (One that is killed between commit and line says less, never more.) The instrument's queue dies
+with the broker, so it hears less too, never more.
 """
 
 import json
@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from broker.transport import Wire
-from lab.record import LOCAL
-from services.order.messages import OrderWithdrawn
+from services.order.messages import DeadlinePassed, OrderWithdrawn
+from services.payment.messages import GatewayAnswered, LookAgain
+
+#: Inputs that never travel; they have the id of what caused them, and may come more than once.
+LOCAL = frozenset(kind.type_name for kind in (DeadlinePassed, GatewayAnswered, LookAgain))
 
 #: Who did it, to which message, as what.
 Effect = tuple[str, str, str]

@@ -1,7 +1,7 @@
 """Makes the faults of a schedule happen, and sees whether each had an effect.
 
-Room: lab/chaos/. `injected` counts what was done, `observed` what was seen to act: the process was gone with -9, the kernel had it
-stopped, connections were really cut, bytes really disappeared or came late, the disk had no room left.
+Room: lab/chaos/. `injected` counts what was done, `observed` what was seen to act: the process was gone with -9, the kernel had
+it stopped, connections were really cut, bytes really disappeared or came late, the disk had no room left.
 """
 
 import asyncio
@@ -9,14 +9,13 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from lab.chaos.proxy import Proxy
 from lab.chaos.schedule import Fault, Kind
-from lab.chaos.servers import state_of
+from lab.chaos.servers import state_of, until
 
 #: How much longer everything takes while a link is slow.
 DELAY_S = 0.15
@@ -24,7 +23,6 @@ DELAY_S = 0.15
 ABSENT_S = 5.0
 #: How long the kernel may take to stop a process.
 STOP_S = 1.0
-LOOK_S = 0.01
 #: Bytes written at once to fill a disk.
 BLOCK = 1 << 16
 
@@ -135,11 +133,7 @@ class Injector:
 
     async def _present(self, process: Kept) -> bool:
         """Whether the process lives, or does so soon."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(ABSENT_S):
-                while process.pid is None:
-                    await asyncio.sleep(LOOK_S)
-        return process.pid is not None
+        return await until(lambda: process.pid is not None, ABSENT_S)
 
     def _count(self, fault: Fault, *, seen: bool) -> None:
         self.injected[fault.name] += 1
@@ -147,11 +141,7 @@ class Injector:
 
 
 async def _stopped(pid: int) -> bool:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(STOP_S):
-            while state_of(pid) != "T":
-                await asyncio.sleep(LOOK_S)
-    return state_of(pid) == "T"
+    return await until(lambda: state_of(pid) == "T", STOP_S)
 
 
 def _fill_up(ballast: Path) -> bool:

@@ -3,7 +3,8 @@
 Room: lab/chaos/. Pure: judges what was stored, booked, given up and heard after everything has healed and had time to end.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from lab.audit import Audit, audit
@@ -21,7 +22,7 @@ class Remains:
     seen: Snapshot
     dead: Mapping[str, str] = field(default_factory=dict)
     effects: Mapping[Effect, int] = field(default_factory=dict)
-    answers: Mapping[Effect, Set[str]] = field(default_factory=dict)
+    answers: Mapping[Effect, AbstractSet[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

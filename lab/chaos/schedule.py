@@ -1,8 +1,8 @@
 """What strikes when: a list of faults drawn from a seed, before the run.
 
-Room: lab/chaos/. Pure. Three lanes run beside each other. In the first the servers that everybody needs (broker, database) and the
-way to them fail, one at a time, with pauses in which work gets done; in the second workers and the payment gateway; in the third, in
-long runs only, something stays away for longer than the patience of those who wait for it (heartbeats, confirms).
+Room: lab/chaos/. Pure. Three lanes run beside each other. In the first the servers that everybody needs (broker, database) and
+the way to them fail, one at a time, with pauses in which work gets done; in the second workers and the payment gateway; in the
+third, in long runs only, something stays away for longer than the patience of those who wait for it (heartbeats, confirms).
 """
 
 import random
@@ -40,7 +40,7 @@ OTHERS_A_ROUND = 3
 WORKER_SLOT_S = (1.9, 2.3)
 WORKER_LASTS_S = (0.5, 1.8)
 
-#: The third lane: runs of at least this length, one fault each so many seconds, each so long. A heartbeat's patience is 20 to 30 s.
+#: The third lane: runs of at least this length, a fault every so often, each so long. A heartbeat's patience is 20 to 30 s.
 LONG_RUN_S, LONG_EACH_S, LONG_LASTS_S = 150.0, 75.0, (12.0, 35.0)
 #: A long fault leaves this much of the run alone at its end.
 LONG_REST_S = 5.0

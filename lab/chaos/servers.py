@@ -1,4 +1,4 @@
-"""A private RabbitMQ node, a private MongoDB-wire server and a payment gateway with books of its own: where they are, how each is run.
+"""A private RabbitMQ node, MongoDB-wire server and payment gateway: where they are and how each is run.
 
 Room: lab/chaos/. Only recipes: who runs them says how processes are kept. Everything they write is in one folder, every port is
 free at the start, and nothing here touches a server that was there before.
@@ -23,6 +23,8 @@ PORT_MAPPER = "epmd"
 RABBITMQ_SCRIPTS = (Path("/usr/lib/rabbitmq/bin"), Path("/usr/local/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin"))
 #: How long one look at a port may take.
 LOOK_S = 2.0
+#: Between two looks.
+LOOK_EACH_S = 0.02
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
 
 
@@ -168,6 +170,19 @@ def free_ports(count: int) -> list[int]:
             probe.close()
 
 
+async def until(condition: Callable[[], bool | Awaitable[bool]], patience_s: float) -> bool:
+    """Ask until `condition` (plain or awaited) holds; False when it did not in time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_s
+    while True:
+        holds = condition()
+        if holds if isinstance(holds, bool) else await holds:
+            return True
+        if loop.time() > deadline:
+            return False
+        await asyncio.sleep(LOOK_EACH_S)
+
+
 async def listens(port: int) -> bool:
     return await _answers(port, b"")
 
@@ -201,4 +216,3 @@ def state_of(pid: int) -> str:
     except OSError:
         return ""
     return about.rpartition(")")[2].split()[0]
-

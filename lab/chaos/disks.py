@@ -1,0 +1,33 @@
+"""A small disk that can be filled: a tmpfs, mounted for one run where a server keeps its data. It is an honest full disk.
+
+Room: lab/chaos/. Mounting needs rights that not everybody has; then the run says so and goes on without.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+SIZE_MB = 48
+
+
+@asynccontextmanager
+async def small_disk(folder: Path) -> AsyncIterator[str]:
+    """Mount one at `folder` until the end of the block. Gives why that is not possible; empty if it is."""
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    why_not = await _run("mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(folder))
+    try:
+        yield f"no full disk: {why_not}" if why_not else ""
+    finally:
+        if not why_not:
+            await _run("umount", "--lazy", str(folder))
+
+
+async def _run(*command: str) -> str:
+    """What went wrong; empty if nothing did."""
+    try:
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+    except OSError as error:
+        return str(error)
+    said, _ = await process.communicate()
+    return said.decode(errors="replace").strip() or "it failed" if process.returncode else ""
