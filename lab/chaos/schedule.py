@@ -41,7 +41,7 @@ WORKER_SLOT_S = (1.9, 2.3)
 WORKER_LASTS_S = (0.5, 1.8)
 
 #: The third lane: runs of at least this length, a fault every so often, each so long. A heartbeat's patience is 20 to 30 s.
-LONG_RUN_S, LONG_EACH_S, LONG_LASTS_S = 150.0, 75.0, (12.0, 35.0)
+LONG_RUN_S, LONG_EACH_S, LONG_LASTS_S = 150.0, 70.0, (12.0, 35.0)
 #: A long fault leaves this much of the run alone at its end.
 LONG_REST_S = 5.0
 
@@ -132,7 +132,8 @@ def _long(chance: random.Random, seconds: float, workers: Sequence[str]) -> Iter
         return
     at_s = chance.uniform(15.0, 25.0)
     while True:
-        for kind, target in _shuffled(chance, [*((Kind.FREEZE, worker) for worker in workers), (Kind.BLACK_HOLE, BROKER)]):
+        holes = [(Kind.BLACK_HOLE, BROKER), (Kind.BLACK_HOLE, DATABASE)]
+        for kind, target in _shuffled(chance, [*((Kind.FREEZE, worker) for worker in workers), *holes]):
             fault = Fault(at_s, kind, target, chance.uniform(*LONG_LASTS_S))
             if fault.until_s > seconds - LONG_REST_S:
                 return

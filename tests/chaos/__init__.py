@@ -1,0 +1,1 @@
+"""Tests of the chaos on real parts. Room: tests/."""

@@ -1,0 +1,73 @@
+"""The schedule of faults: repeatable, complete, and with pauses in which work gets done. Room: tests/chaos/."""
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from lab.chaos.schedule import BROKER, DATABASE, GATEWAY, LONG_LASTS_S, Fault, Kind, draw, names
+from lab.modes import Mode, roles
+
+CI_S, RELEASE_S = 40.0, 600.0
+SEEDS = range(200)
+BOTH = pytest.mark.parametrize("mode", list(Mode))
+
+
+def faults_of(mode: Mode, seed: int, seconds: float) -> list[Fault]:
+    return draw(seed, seconds, list(roles(mode)))
+
+
+@BOTH
+def test_a_seed_gives_the_same_faults_each_time_and_another_seed_others(mode: Mode) -> None:
+    assert faults_of(mode, 7, CI_S) == faults_of(mode, 7, CI_S)
+    assert faults_of(mode, 7, CI_S) != faults_of(mode, 8, CI_S)
+
+
+@BOTH
+def test_every_kind_of_fault_of_every_part_occurs_in_a_short_run(mode: Mode) -> None:
+    for seed in SEEDS:
+        assert {fault.name for fault in faults_of(mode, seed, CI_S)} == names(list(roles(mode))), seed
+
+
+@BOTH
+def test_ten_minutes_have_more_than_twenty_kills_of_the_broker_and_of_the_database(mode: Mode) -> None:
+    for seed in SEEDS:
+        counts = Counter(fault.name for fault in faults_of(mode, seed, RELEASE_S))
+        assert min(counts["kill broker"], counts["kill database"]) > 20, seed
+
+
+@pytest.mark.parametrize("seconds", [5.0, CI_S, RELEASE_S])
+def test_every_fault_is_over_before_the_end_and_they_come_in_order(seconds: float) -> None:
+    for seed in SEEDS:
+        faults = faults_of(Mode.ORCHESTRATOR, seed, seconds)
+        assert faults
+        assert all(0 < fault.at_s <= fault.until_s < seconds for fault in faults)
+        assert all(before.at_s <= after.at_s for before, after in pairwise(faults))
+
+
+def test_broker_and_database_never_fail_at_the_same_time_in_a_short_run() -> None:
+    for seed in SEEDS:
+        shared = [fault for fault in faults_of(Mode.CHOREOGRAPHY, seed, CI_S) if fault.target in (BROKER, DATABASE)]
+        assert all(before.until_s < after.at_s for before, after in pairwise(shared))
+
+
+@BOTH
+def test_nothing_strikes_twice_at_once_on_the_same_part(mode: Mode) -> None:
+    """A freeze that ends would end the other one too."""
+    for seed in SEEDS:
+        last: dict[str, Fault] = {}
+        for fault in faults_of(mode, seed, RELEASE_S):
+            if before := last.get(fault.target):
+                assert before.until_s < fault.at_s, (seed, before, fault)
+            last[fault.target] = fault
+
+
+def test_only_a_long_run_has_absences_that_outlast_a_heartbeat() -> None:
+    longest = {s: max(fault.for_s for fault in faults_of(Mode.ORCHESTRATOR, 1, s)) for s in (CI_S, RELEASE_S)}
+    assert longest[CI_S] < LONG_LASTS_S[0] < 20 < longest[RELEASE_S] <= LONG_LASTS_S[1]
+
+
+def test_a_disk_is_filled_only_where_there_is_one_to_fill() -> None:
+    with_disk = draw(1, CI_S * 2, list(roles(Mode.ORCHESTRATOR)), [GATEWAY])
+    assert Fault(0, Kind.FULL_DISK, GATEWAY).name in {fault.name for fault in with_disk}
+    assert all(fault.kind is not Kind.FULL_DISK for fault in faults_of(Mode.ORCHESTRATOR, 1, CI_S * 2))
