@@ -107,7 +107,7 @@ def test_planted_damage_is_found_and_counted_under_its_name(sound: Sound, name: 
 
 def test_a_promise_that_does_not_hold_fails_a_run_in_which_nothing_else_is_wrong(sound: Sound) -> None:
     verdict = judge(remains_of(sound, seen=sound.less("deliveries", sound.completed)))
-    assert not (verdict.lost or verdict.doubled or verdict.stuck)
+    assert (verdict.lost, verdict.doubled, verdict.stuck) == ((), (), ())
     assert not verdict.ok
 
 

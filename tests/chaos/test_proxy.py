@@ -1,7 +1,7 @@
-"""The proxy: forwards faithfully, and misbehaves as it is told, towards a server that gives back what it gets. Room: tests/chaos/."""
+"""The proxy forwards faithfully, and misbehaves as it is told. Room: tests/chaos/. The server behind it is an echo."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -38,10 +38,6 @@ class Client:
         self.reader = reader
         self.writer = writer
 
-    @classmethod
-    async def of(cls, port: int) -> "Client":
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
-
     async def say(self, word: bytes) -> bytes:
         self.writer.write(word)
         return await asyncio.wait_for(self.reader.readexactly(len(word)), 5)
@@ -54,41 +50,60 @@ class Client:
             return True
 
 
-async def test_what_is_sent_arrives_in_both_directions_and_the_end_of_a_connection_too() -> None:
+Connect = Callable[[int], Awaitable[Client]]
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Makes clients of a port, and closes them in the end."""
+    clients: list[Client] = []
+
+    async def to(port: int) -> Client:
+        clients.append(Client(*await asyncio.open_connection("127.0.0.1", port)))
+        return clients[-1]
+
+    yield to
+    for client in clients:
+        client.writer.close()
+        with suppress(OSError):
+            await client.writer.wait_closed()
+
+
+async def test_what_is_sent_arrives_in_both_directions_and_the_end_of_a_connection_too(connect: Connect) -> None:
     async with echo() as port, Proxy(port) as proxy:
-        client = await Client.of(proxy.port)
+        client = await connect(proxy.port)
         assert await client.say(b"x" * 100_000) == b"x" * 100_000
         client.writer.write_eof()
         assert await client.gone()
         assert (proxy.cut_off, proxy.swallowed, proxy.delayed) == (0, 0, 0)
 
 
-async def test_a_cut_resets_every_connection_and_new_ones_are_welcome() -> None:
+async def test_a_cut_resets_every_connection_and_new_ones_are_welcome(connect: Connect) -> None:
     async with echo() as port, Proxy(port) as proxy:
-        clients = [await Client.of(proxy.port) for _ in range(3)]
+        clients = [await connect(proxy.port) for _ in range(3)]
         for client in clients:
             await client.say(b"hello")
         assert proxy.cut() == 3
         assert all([await client.gone() for client in clients])
-        assert await (await Client.of(proxy.port)).say(b"again") == b"again"
+        assert await (await connect(proxy.port)).say(b"again") == b"again"
         assert proxy.cut_off == 3
 
 
-async def test_a_cut_without_connections_says_that_it_hit_nothing() -> None:
+async def test_a_cut_without_connections_says_that_it_hit_nothing(connect: Connect) -> None:
     async with echo() as port, Proxy(port) as proxy:
-        client = await Client.of(proxy.port)
+        client = await connect(proxy.port)
         await client.say(b"hello")
         client.writer.close()
         await until(lambda: not proxy._connections, "the proxy to notice the end")
         assert proxy.cut() == 0
 
 
-async def test_in_a_black_hole_nothing_arrives_and_nobody_is_told_until_it_heals() -> None:
+async def test_in_a_black_hole_nothing_arrives_and_nobody_is_told_until_it_heals(connect: Connect) -> None:
     async with echo() as port, Proxy(port) as proxy:
-        old = await Client.of(proxy.port)
+        old = await connect(proxy.port)
         await old.say(b"before")
         proxy.swallow()
-        new = await Client.of(proxy.port)
+        new = await connect(proxy.port)
         for client in (old, new):
             client.writer.write(b"lost")
             with pytest.raises(TimeoutError):
@@ -97,22 +112,22 @@ async def test_in_a_black_hole_nothing_arrives_and_nobody_is_told_until_it_heals
         proxy.heal()
         assert await old.gone()
         assert await new.gone()
-        assert await (await Client.of(proxy.port)).say(b"after") == b"after"
+        assert await (await connect(proxy.port)).say(b"after") == b"after"
 
 
-async def test_a_connection_that_was_silent_during_a_black_hole_lives_on() -> None:
+async def test_a_connection_that_was_silent_during_a_black_hole_lives_on(connect: Connect) -> None:
     async with echo() as port, Proxy(port) as proxy:
-        client = await Client.of(proxy.port)
+        client = await connect(proxy.port)
         await client.say(b"before")
         proxy.swallow()
         proxy.heal()
         assert await client.say(b"after") == b"after"
 
 
-async def test_a_slow_link_takes_its_time_in_both_directions_and_keeps_the_order() -> None:
+async def test_a_slow_link_takes_its_time_in_both_directions_and_keeps_the_order(connect: Connect) -> None:
     loop = asyncio.get_running_loop()
     async with echo() as port, Proxy(port) as proxy:
-        client = await Client.of(proxy.port)
+        client = await connect(proxy.port)
         proxy.delay(0.1)
         began = loop.time()
         assert await client.say(b"slow") == b"slow"
@@ -124,8 +139,8 @@ async def test_a_slow_link_takes_its_time_in_both_directions_and_keeps_the_order
         assert proxy.delay_s == 0
 
 
-async def test_a_server_that_is_away_is_a_connection_reset() -> None:
+async def test_a_server_that_is_away_is_a_connection_reset(connect: Connect) -> None:
     async with echo() as port:
         pass
     async with Proxy(port) as proxy:
-        assert await (await Client.of(proxy.port)).gone()
+        assert await (await connect(proxy.port)).gone()
