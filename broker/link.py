@@ -54,6 +54,9 @@ async def asking(doing: str, patience_s: float = PATIENCE_S) -> AsyncIterator[No
         raise TransportUnavailable(msg) from error
     except amqp_errors.AMQPError as error:
         raise _in_our_words(doing, error) from error
+    except StopAsyncIteration:  # aiormq's word for a connection that ended before its first frame
+        msg = f"{doing}: the connection was lost"
+        raise TransportUnavailable(msg) from None
     except (OSError, RuntimeError) as error:  # RuntimeError: aio-pika's word for a connection or channel that is closed
         msg = f"{doing}: {_text(error)}"
         raise TransportUnavailable(msg) from error
@@ -185,7 +188,11 @@ class Link:
         return session
 
     async def open(self) -> None:
-        """Raises TransportUnavailable when the first attempt fails; later ones are repeated until they succeed."""
+        """Raises TransportUnavailable when the first attempt fails; later ones are repeated until they succeed.
+
+        Opening what is open changes nothing."""
+        if self._keeper is not None:
+            return
         session = await self._establish()
         self._keeper = asyncio.create_task(self._keep(session), name=f"keeps {self._url.query.get('name')}")
 
