@@ -22,8 +22,9 @@ from cli.children import Child
 from cli.order import JsonFlag, ModeFlag
 from cli.output import Code, console, data, print_json, run, stop
 from lab.chaos.inject import Kept
-from lab.chaos.run import Chaos, DidNotStart, Plan, Report
+from lab.chaos.run import Chaos, Plan, Report
 from lab.chaos.servers import NotInstalled, Recipe
+from lab.chaos.stage import DidNotStart
 from lab.modes import Mode, roles
 from lab.simulation.campaign import be_quiet
 

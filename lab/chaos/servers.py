@@ -40,8 +40,6 @@ class Recipe:
     command: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     ready: Callable[[], Awaitable[bool]] | None = None
-    #: How long it may take to end in good order. 0 where nobody needs what it would still write.
-    grace_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

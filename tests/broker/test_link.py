@@ -26,7 +26,7 @@ async def test_opening_what_is_open_makes_no_second_pair_of_connections_now_or_a
 
 
 async def test_a_connection_that_ends_before_its_first_frame_is_a_broker_that_is_away() -> None:
-    """aiormq raises StopAsyncIteration then, which nobody expects. Found by `saga chaos`."""
+    """The library raises StopAsyncIteration then, which nobody expects. Found by `saga chaos`."""
     with pytest.raises(TransportUnavailable, match="connecting: the connection was lost"):
         async with asking("connecting"):
             raise StopAsyncIteration
