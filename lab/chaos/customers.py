@@ -52,10 +52,10 @@ class Customers:
         loop = asyncio.get_running_loop()
         began = loop.time()
         while (passed := loop.time() - began) < seconds:
-            while len(self.placed) < passed * self.rate:
-                self._place(plan, len(self.placed), loop.time())
+            self._place_until(passed * self.rate, plan)
             await self._send(loop.time())
             await asyncio.sleep(TICK_S)
+        self._place_until(seconds * self.rate, plan)  # those that were due while the last sending took long
 
     async def finish(self) -> None:
         """Send what is still owed until the broker has confirmed all of it."""
@@ -67,6 +67,10 @@ class Customers:
     def unconfirmed(self) -> int:
         """Messages that the broker has not confirmed."""
         return len(self._owed)
+
+    def _place_until(self, due: float, plan: Plan) -> None:
+        while len(self.placed) < due:
+            self._place(plan, len(self.placed), asyncio.get_running_loop().time())
 
     def _place(self, plan: Plan, number: int, now: float) -> None:
         chance = random.Random(f"{self.seed}:{number}:withdrawal")

@@ -45,7 +45,7 @@ async def test_orders_come_at_their_rate_and_some_are_taken_back() -> None:
     customers = customers_of(broker)
     await customers.run(0.5)
     await customers.finish()
-    assert 80 <= len(customers.placed) <= 110
+    assert len(customers.placed) == 100
     assert customers.accepted == customers.placed == set(broker.ids(PlaceOrder))
     withdrawn = broker.ids(WithdrawOrder)
     assert 0 < len(withdrawn) == customers.withdrawals < len(customers.placed) / 2
