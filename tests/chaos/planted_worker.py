@@ -1,0 +1,44 @@
+"""A worker of the product with one bug planted in it, as a process: `python -m tests.chaos.planted_worker BUG WORDS...`.
+
+Room: tests/chaos/. The words are those of `saga`. The bug is put in from here by replacing a function; the product has no switch.
+"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import store.mongo
+from broker.intake import Input
+from broker.transport import Delivery
+from broker.worker import Worker
+from cli.app import main
+from store.store import Changes
+
+write = store.mongo._Transaction._write
+handle = Worker.handle
+
+#: How long the planted worker sits on what it has acknowledged and not committed.
+GAP_S = 0.3
+
+
+async def write_without_inbox(self: Any, changes: Changes) -> None:
+    await write(self, replace(changes, inbox=()))
+
+
+async def acknowledge_first(self: Worker, inputs: Sequence[Input], **options: Any) -> None:
+    await self.transport.ack([item for item in inputs if isinstance(item, Delivery)])
+    await asyncio.sleep(GAP_S)
+    await handle(self, inputs, **options)
+
+
+if __name__ == "__main__":
+    match sys.argv.pop(1):
+        case "no inbox":
+            store.mongo._Transaction._write = write_without_inbox  # type: ignore[method-assign]
+        case "acknowledges first":
+            Worker.handle = acknowledge_first  # type: ignore[method-assign]
+        case bug:
+            raise SystemExit(f"no bug {bug!r}")
+    main()
