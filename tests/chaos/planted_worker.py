@@ -28,9 +28,18 @@ async def write_without_inbox(self: Any, changes: Changes) -> None:
 
 
 async def acknowledge_first(self: Worker, inputs: Sequence[Input], **options: Any) -> None:
-    await self.transport.ack([item for item in inputs if isinstance(item, Delivery)])
+    ack = self.transport.ack
+    await ack([item for item in inputs if isinstance(item, Delivery)])
     await asyncio.sleep(GAP_S)
-    await handle(self, inputs, **options)
+    self.transport.ack = already_done  # type: ignore[method-assign]
+    try:
+        await handle(self, inputs, **options)
+    finally:
+        self.transport.ack = ack  # type: ignore[method-assign]
+
+
+async def already_done(_: Sequence[Delivery]) -> None:
+    """A second acknowledgement would cost the channel, and the broker would bring everything again."""
 
 
 if __name__ == "__main__":

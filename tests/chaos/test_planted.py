@@ -10,6 +10,7 @@ import pytest
 from cli.children import Child
 from lab.chaos.inject import Kept
 from lab.chaos.run import Chaos, Plan, Report
+from lab.chaos.schedule import Fault, Kind
 from lab.chaos.servers import Recipe
 from lab.modes import Mode, roles
 from tests.chaos.test_command import installed
@@ -18,7 +19,7 @@ __all__ = ["installed"]  # a fixture of another file
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("installed")]
 
-#: A seed whose first seconds have kills of the order service and of the broker.
+#: A seed whose first seconds have kills of the broker, the database and most workers.
 SEED, SECONDS, RATE = 25, 22.0, 15.0
 
 
@@ -43,6 +44,8 @@ def test_without_an_inbox_effects_are_doubled(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_acknowledges_before_it_commits_loses_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kills = [Fault(at_s, Kind.KILL, "order") for at_s in (3.0, 7.0, 11.0, 15.0)]  # at work, as nothing else is wrong
+    monkeypatch.setattr("lab.chaos.run.draw", lambda *_: kills)
     monkeypatch.setattr("lab.chaos.run.DRAIN_S", 15.0)  # what is lost does not come, however long one waits
     report = run_with("acknowledges first", tmp_path)
     assert not report.ok
