@@ -100,7 +100,7 @@ class Relay:
     async def _rest(self) -> float:
         """Wait for the next look; gives the age from which rows are owed then."""
         try:
-            async with asyncio.timeout(self._interval_s):  # not wait_for: it may swallow a cancellation that comes with its result
+            async with asyncio.timeout(self._interval_s):
                 await self._soon.wait()
         except TimeoutError:
             return self._after_s

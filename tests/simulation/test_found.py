@@ -1,7 +1,7 @@
 """What the simulator has found: the plan that showed it, reduced to the faults that it takes, for good.
 
-Room: tests/simulation/. Whole plans and not seeds, because what a seed means changes with the drawing. Each failed before its bug was
-mended; docs/proof.md lists them.
+Room: tests/simulation/. Whole plans and not seeds, because what a seed means changes with the drawing. Each failed before its bug
+was mended; docs/proof.md lists them.
 """
 
 import pytest
@@ -20,8 +20,8 @@ def an_order(number: int, at_s: float, **wanted: int) -> Order:
 
 
 FOUND = {
-    # asyncio.wait_for swallows a cancellation that comes in the same turn as its result (Python 3.11): the relay lived on, and the
-    # worker that waited for its end never ended.
+    # asyncio.wait_for swallows a cancellation that comes in the same turn as its result (Python 3.11): the relay lived on, and
+    # the worker that waited for its end never ended.
     "a worker that is told to stop while a commit is in doubt": Plan(
         1893,
         Mode.CHOREOGRAPHY,
