@@ -19,6 +19,9 @@ log = structlog.get_logger()
 
 #: Rows published in one go.
 ROWS_AT_ONCE = 256
+#: Confirmed rows that a commit removes in passing, at least: fewer are not worth a command of their own, and the next look
+#: removes what is left.
+REMOVED_AT_ONCE = 64
 
 
 class Relay:
@@ -47,8 +50,10 @@ class Relay:
             else:
                 log.warning("not_confirmed", service=self._worker, receipt=receipt.value, to=item.address.routing_key)
 
-    def take_sent(self) -> list[str]:
-        """Rows that the broker has; the caller removes them, or gives them back with `put_back`."""
+    def take_sent(self, least: int = 1) -> list[str]:
+        """Rows that the broker has, if there are `least` of them; the caller removes them, or gives them back with `put_back`."""
+        if len(self._sent) < least:
+            return []
         sent, self._sent = list(self._sent), {}
         return sent
 

@@ -30,7 +30,7 @@ from broker.handler import Call
 from broker.injection import Injection, die
 from broker.intake import Input, Intake, Local
 from broker.message import Message
-from broker.relay import Relay
+from broker.relay import REMOVED_AT_ONCE, Relay
 from broker.role import Role
 from broker.sources import Sources
 from broker.suspects import Suspects, id_of
@@ -272,7 +272,7 @@ class Worker:
         in_doubt = False
         attempt = 0
         while jobs:
-            sent = self._relay.take_sent()
+            sent = self._relay.take_sent(REMOVED_AT_ONCE)
             try:
                 plan = await self.store.transact(lambda reader: self._decide(jobs, reader, sent, look_up=look_up))  # noqa: B023
             except DuplicateInput:
