@@ -37,6 +37,8 @@ class Relay:
         self._interval_s = interval_s
         self._after_s = after_s
         self._sent: dict[str, None] = {}
+        #: Rows that no queue took when they were last published: tried again at each look, but nobody waits behind them.
+        self._nowhere: set[str] = set()
         self._soon = asyncio.Event()
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> None:
@@ -45,9 +47,12 @@ class Relay:
             return
         receipts = await self._transport.publish(outgoing)
         for item, receipt in zip(outgoing, receipts, strict=True):
+            message_id = str(item.wire.message_id)
+            self._nowhere.discard(message_id)
             if receipt is Receipt.CONFIRMED:
-                self._sent[str(item.wire.message_id)] = None
+                self._sent[message_id] = None
             else:
+                self._nowhere |= {message_id} if receipt is Receipt.UNROUTABLE else set()
                 log.warning("not_confirmed", service=self._worker, receipt=receipt.value, to=item.address.routing_key)
 
     def take_sent(self, least: int = 1) -> list[str]:
@@ -81,14 +86,16 @@ class Relay:
 
     async def _look(self, after_s: float) -> None:
         """Publish what is owed, page by page as long as the broker takes it: after a long outage there may be thousands."""
-        more = True
+        more, tried = True, set[str]()
         while more:
-            rows = await self._store.owed(self._sources.now() - after_s, ROWS_AT_ONCE)
-            owed = [unpack(row.payload) for row in rows if row.message_id not in self._sent]
+            limit = ROWS_AT_ONCE + len(self._nowhere)
+            rows = await self._store.owed(self._sources.now() - after_s, limit)
+            owed = [unpack(row.payload) for row in rows if row.message_id not in self._sent and row.message_id not in tried]
             if owed:
                 log.info("relayed", service=self._worker, count=len(owed))
                 await self.publish(owed)
-            more = len(rows) == ROWS_AT_ONCE and all(row.message_id in self._sent for row in rows)
+            tried |= self._nowhere
+            more = len(rows) == limit and all(row.message_id in self._sent or row.message_id in tried for row in rows)
             await self.flush()
 
     async def flush(self) -> None:

@@ -75,8 +75,10 @@ class VirtualTimeLoop(BaseEventLoop):
     def run_in_executor(self, _executor: object, func: object, *_args: object) -> NoReturn:
         raise RuntimeError(f"{func!r} wants a thread, which knows nothing of virtual time")
 
-    async def create_connection(self, *_args: object, **_kwargs: object) -> NoReturn:
+    async def _no_socket(self, *_args: object, **_kwargs: object) -> NoReturn:
         raise RuntimeError("a socket knows nothing of virtual time")
+
+    create_connection = create_server = create_datagram_endpoint = _no_socket
 
 
 def run_virtually(program: Coroutine[Any, Any, T]) -> T:

@@ -5,19 +5,21 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from broker.codec import Origin, encode, pack
+from broker.relay import ROWS_AT_ONCE
+from broker.topology import Address, commands_exchange
 from broker.transport import Outgoing, Receipt
 from broker.worker import Limits
 from store.store import Changes, OutboxRow, Reader, Store, StoreUnavailable
 from tests.broker.toy import How, Stage, WasPutIn, on_stage, type_names
 
 
-def owed(stage: Stage, count: int, *, age_s: float = 0.0) -> list[OutboxRow]:
-    """Rows as a till left them that died after its commit."""
+def owed(stage: Stage, count: int, *, age_s: float = 0.0, to: Address | None = None) -> list[OutboxRow]:
+    """Rows as a till left them that died after its commit; `to` in place of where they belong."""
     rows = []
     for _ in range(count):
         event = WasPutIn(order_id=stage.sources.new_id(), amount=1)
         wire = encode(event, message_id=stage.sources.new_id(), now=stage.sources.now(), app_id="till", origin=Origin())
-        item = Outgoing(stage.topology.address_of(WasPutIn), wire)
+        item = Outgoing(to or stage.topology.address_of(WasPutIn), wire)
         rows.append(OutboxRow(str(wire.message_id), stage.sources.now() - age_s, pack(item)))
     return rows
 
@@ -140,6 +142,19 @@ class ForgetFails:
             self.times -= 1
             raise StoreUnavailable("not now")
         await self._store.forget(sent)
+
+
+def test_a_page_full_of_what_can_never_be_routed_holds_up_nothing_that_is_younger() -> None:
+    async def scene(stage: Stage) -> None:
+        nowhere = Address(commands_exchange(stage.topology.prefix), "nobody", mandatory=True)
+        await leave(stage, owed(stage, 2 * ROWS_AT_ONCE, age_s=60.0, to=nowhere))
+        await leave(stage, owed(stage, 3))
+        stage.start_all()
+        await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] >= 3 * ROWS_AT_ONCE, "the relay looks again")
+        await stage.until(lambda: len(stage.databases["till"].outbox) == 2 * ROWS_AT_ONCE, "the younger ones are gone")
+        assert await stage.times("ledger") == {1: 3}
+
+    on_stage(scene)
 
 
 def test_what_was_confirmed_and_could_not_be_removed_is_remembered_and_not_published_again() -> None:
