@@ -58,10 +58,8 @@ def chaos(
         stop(Code.USAGE, f"{keep} exists already; --keep wants a new folder.")
     skewed, note = _skewed(mode, seed) if skew else ({}, "")
     plan = Plan(mode, seconds, seed, rate, full_disk=full_disk, skewed=skewed)
-    be_quiet()
-    logging.disable(logging.CRITICAL)  # what libraries say about connections that are lost on purpose
     try:
-        with _folder(keep) as home, _progress(quiet=as_json) as tell:
+        with _hush(), _folder(keep) as home, _progress(quiet=as_json) as tell:
             report = run(Chaos(plan, home, _spawn, tell).run())
     except NotInstalled as error:
         stop(Code.SERVER_MISSING, f"{error}, and chaos starts servers of its own.")
@@ -73,6 +71,17 @@ def chaos(
     else:
         _print(report, notes)
     _stop_unless_ok(report)
+
+
+@contextmanager
+def _hush() -> Iterator[None]:
+    """Libraries say a great deal about connections that are lost on purpose."""
+    be_quiet()
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _spawn(recipe: Recipe, hear: Callable[[str, bytes], None]) -> Kept:
