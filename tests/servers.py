@@ -281,7 +281,10 @@ def rabbitmqctl(url: str) -> list[str] | None:
     port = str(URL(url).port or RABBIT_PORT)
     if shutil.which("docker"):
         listing = ["docker", "ps", "-q", "--filter", f"publish={port}"]
-        if container_id := subprocess.run(listing, capture_output=True, text=True, check=False).stdout.strip():
-            return ["docker", "exec", container_id, "rabbitmqctl"]
+        # Several may have that port: one for IPv4, and another for IPv6.
+        for container_id in subprocess.run(listing, capture_output=True, text=True, check=False).stdout.split():
+            asked = ["docker", "port", container_id, f"{RABBIT_PORT}/tcp"]
+            if f"0.0.0.0:{port}\n" in subprocess.run(asked, capture_output=True, text=True, check=False).stdout:
+                return ["docker", "exec", container_id, "rabbitmqctl"]
     here = URL(url).host in ("127.0.0.1", "localhost") and port == str(RABBIT_PORT) and shutil.which("rabbitmqctl")
     return ["rabbitmqctl"] if here else None
