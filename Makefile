@@ -25,8 +25,9 @@ setup: .venv/.ready ## the virtual environment; every other target sees to it by
 demo: .venv/.ready ## both modes side by side, in this process, with no server
 	@$(BIN)/saga demo
 
-test: .venv/.ready ## every test; real parts by URL, container or local server
-	@$(BIN)/python -m pytest
+test: .venv/.ready ## every test: in memory on all cores, then on real parts by URL, container or local server
+	@$(BIN)/python -m pytest -m "not real" -n auto
+	@$(BIN)/python -m pytest -m real
 
 check: .venv/.ready ## lint, types, rooms
 	@$(BIN)/ruff check
