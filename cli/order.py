@@ -6,6 +6,7 @@ Room: cli/. Places through the door, looks at the databases; never changes what 
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -245,13 +246,20 @@ async def _redrive(mode: Mode, order_id: str, patience_s: float | None) -> tuple
                 letters += await requeue(transport, topology(mode), worker, lambda letter: letter.order_id == order_id)
             finally:
                 await transport.close()
-        deadline = time.monotonic() + (patience_s or 0.0 if letters else 0.0)
-        while True:
-            order = await standing(seen.stores, order_id)
-            assert order is not None  # noqa: S101 - it was there, and orders are kept
-            if order.order.ended or time.monotonic() > deadline:
-                return order.brief(), letters
-            await asyncio.sleep(0.05)
+        # What was stuck says so until it moves: only its end counts.
+        order = await _followed(seen, order_id, patience_s if letters else None, lambda order: order.order.ended)
+        return order.brief(), letters
+
+
+async def _followed(seen: Seen, order_id: str, patience_s: float | None, over: Callable[[Standing], bool]) -> Standing:
+    """Where an order stands when it is `over`, or when patience is."""
+    deadline = time.monotonic() + (patience_s or 0.0)
+    while True:
+        order = await standing(seen.stores, order_id)
+        assert order is not None  # noqa: S101 - it was there, and orders are kept
+        if over(order) or time.monotonic() > deadline:
+            return order
+        await asyncio.sleep(0.05)
 
 
 @app.command(epilog="Example: saga order withdraw 0190a0a0-0000-7000-8000-000000000000 --wait")
@@ -280,10 +288,4 @@ async def _withdraw(mode: Mode, order_id: str, patience_s: float | None) -> dict
             await Door(transport, topology(mode), parts.sources).withdraw(order_id)
         finally:
             await transport.close()
-        deadline = time.monotonic() + (patience_s or 0.0)
-        while True:
-            order = await standing(seen.stores, order_id)
-            assert order is not None  # noqa: S101 - it was there, and orders are kept
-            if not order.moves or time.monotonic() > deadline:
-                return order.brief()
-            await asyncio.sleep(0.05)
+        return (await _followed(seen, order_id, patience_s, lambda order: not order.moves)).brief()
