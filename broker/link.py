@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aio_pika
@@ -128,8 +128,14 @@ class Session:
         """Raises TransportUnavailable, which names the host and never the password."""
         self._connection = aio_pika.Connection(url)
         self._connection.kwargs["transport_factory"] = self._socket
-        async with asking(f"connecting to the broker at {url.host}:{url.port or 5672}", patience_s):
-            await self._connection.connect()
+        try:
+            async with asking(f"connecting to the broker at {url.host}:{url.port or 5672}", patience_s):
+                await self._connection.connect()
+        except BaseException:
+            with suppress(Exception):  # or aio-pika's finalizer tries to, wherever the garbage collector runs
+                async with asyncio.timeout(CLOSE_PATIENCE_S):
+                    await self._connection.close()
+            raise
 
     async def open_channel(self, *, confirms: bool = False) -> ControlChannel:
         return await self._connection.channel(publisher_confirms=confirms)

@@ -283,6 +283,7 @@ def test_a_gateway_that_honours_no_failures_is_not_shared_by_workers_that_do(env
 
 
 def test_a_dead_letter_is_listed_shown_and_sent_back_to_work(env: dict[str, str], tmp_path: Path) -> None:
+    env |= {"SAGA_DEADLINE_S": "300"}  # nobody is in a hurry here
     with up(Mode.CHOREOGRAPHY, env, tmp_path / "log") as running:
         running.saga("stock", "set", "book", "5")
         order_id = running.saga("order", "place", "book", "--fail", "delivery:error")["order_id"]
