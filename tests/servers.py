@@ -87,7 +87,7 @@ def from_environment(name: str) -> Iterator[str]:
 @contextmanager
 def mongo_container() -> Iterator[str]:
     """A one-member replica set. testcontainers' own MongoDbContainer starts a standalone, which has no transactions."""
-    command = "--replSet rs0 --bind_ip_all --setParameter enableTestCommands=1"
+    command = "--replSet rs0 --bind_ip_all --setParameter enableTestCommands=1 --setParameter transactionLifetimeLimitSeconds=5"
     image = os.environ.get("MONGO_IMAGE", "mongo:8")
     with container(image, MONGO_PORT, "(?i)waiting for connections", command=command) as (started, host, port):
         said = started.exec(["mongosh", "--quiet", "--eval", "rs.initiate()"])
@@ -167,6 +167,7 @@ def mongod() -> Iterator[str]:
     binary = found("mongod")
     with tempfile.TemporaryDirectory(prefix="saga-mongod-") as home:
         flags = ["--replSet", "rs0", "--bind_ip", "127.0.0.1", "--setParameter", "enableTestCommands=1"]
+        flags += ["--setParameter", "transactionLifetimeLimitSeconds=5"]
         with process([binary, "--dbpath", home, *flags]) as server:
             url = f"mongodb://127.0.0.1:{server.port}/?directConnection=true"
             member = {"_id": 0, "host": f"127.0.0.1:{server.port}"}
@@ -251,10 +252,12 @@ def ask(url: str, command: dict[str, Any]) -> dict[str, Any]:
 
 
 def drop(url: str, database: str) -> None:
-    """Drop a test's database on a MongoDB-wire server."""
+    """Drop a test's database on a MongoDB-wire server. First what a client that was cut off has left open there is ended: its
+    transaction would hold up the drop for a minute."""
     from pymongo import MongoClient  # noqa: PLC0415 - as in `ask`
 
     with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=5000) as client:
+        client.admin.command("killAllSessions", [])
         client.drop_database(database)
 
 
