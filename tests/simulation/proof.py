@@ -64,16 +64,14 @@ def crash_matrix() -> str:
 
 
 def campaign() -> str:
-    """The release run of the simulator, as Markdown."""
-    told = json.loads((DOCS / "proof" / "simulate.json").read_text())
-    faults = "; ".join(f"{kind} {count:,}" for kind, count in told["faults"].items())
-    rejected = ", ".join(f"{reason} {count:,}" for reason, count in told["rejected"].items())
-    return (
-        f"The last release run: {told['seeds']:,} seeds in each mode and each against the other, {told['orders']:,} orders in "
-        f"{told['seconds']:,.0f} s ({told['seeds_per_s']:g} seeds a second); {told['completed']:,} orders completed, rejected: "
-        f"{rejected}; {told['needs_attention']:,} needed attention and were redriven, {told['duplicates_dropped']:,} duplicates "
-        f"dropped; findings: {len(told['failures'])}.\n\nFaults: {faults}."
-    )
+    """The release runs of the simulator, as Markdown: one of each mode, and one of both against each other."""
+    pages = sorted((DOCS / "proof").glob("simulate-*.json"))
+    told = {page.stem.partition("-")[2]: json.loads(page.read_text()) for page in pages}
+    names = ("seeds", "orders", "seconds", "seeds_per_s", "completed", "rejected")
+    names += ("needs_attention", "duplicates_dropped", "faults")
+    lines = [f"| | {' | '.join(told)} |", "| --- |" + " --- |" * len(told)]
+    lines += [f"| {name.replace('_', ' ')} | {' | '.join(_cell(run[name]) for run in told.values())} |" for name in names]
+    return "\n".join([*lines, f"| findings | {' | '.join(str(len(run['failures'])) for run in told.values())} |"])
 
 
 def chaos() -> str:
@@ -89,8 +87,8 @@ def chaos() -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
-    return str(value)
+        return ", ".join(f"{name} {count:,}" for name, count in value.items()) or "none"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 PARTS = {"planted": planted, "matrix": crash_matrix, "campaign": campaign, "chaos": chaos}
