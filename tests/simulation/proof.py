@@ -67,8 +67,8 @@ def campaign() -> str:
     """The release runs of the simulator, as Markdown: one of each mode, and one of both against each other."""
     pages = sorted((DOCS / "proof").glob("simulate-*.json"))
     told = {page.stem.partition("-")[2]: json.loads(page.read_text()) for page in pages}
-    names = ("seeds", "orders", "seconds", "seeds_per_s", "completed", "rejected")
-    names += ("needs_attention", "duplicates_dropped", "faults")
+    names = ["seeds", "orders", "seconds", "seeds_per_s", "completed", "rejected"]
+    names += ["needs_attention", "duplicates_dropped", "faults"]
     lines = [f"| | {' | '.join(told)} |", "| --- |" + " --- |" * len(told)]
     lines += [f"| {name.replace('_', ' ')} | {' | '.join(_cell(run[name]) for run in told.values())} |" for name in names]
     return "\n".join([*lines, f"| findings | {' | '.join(str(len(run['failures'])) for run in told.values())} |"])
