@@ -42,8 +42,9 @@ class Aside:
     worker: str
     sources: Sources
 
-    async def put(self, parcels: Sequence[Parcel]) -> list[Delivery]:
-        """Publish the copies and wait for their confirms; a delivery whose copy is not confirmed goes back to its queue.
+    async def put(self, parcels: Sequence[Parcel], batch: Sequence[Delivery]) -> list[Delivery]:
+        """Publish the copies and wait for their confirms; a delivery whose copy is not confirmed goes back to its queue. So does
+        its twin in the `batch`, which was dropped as a duplicate: it may be the only one that the broker still knows of.
 
         Gives those that went back: they are settled, and a broker takes it amiss when they are acknowledged as well."""
         if not parcels:
@@ -52,7 +53,8 @@ class Aside:
         doubtful = [
             delivery for (delivery, _), receipt in zip(parcels, receipts, strict=True) if receipt is not Receipt.CONFIRMED
         ]
-        back = list({id(delivery): delivery for delivery in doubtful}.values())  # once each
+        message_ids = {delivery.wire.message_id for delivery in doubtful if delivery.wire.message_id}
+        back = [delivery for delivery in batch if delivery in doubtful or delivery.wire.message_id in message_ids]
         if back:
             log.warning("not_put_aside", service=self.worker, count=len(back))
             await self.transport.requeue(back)

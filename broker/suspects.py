@@ -5,10 +5,14 @@ all that is known: it is handled with the others, and marked. If it comes yet ag
 one, and before a suspect has its turn it is marked as alone. One that was alone and comes again without having been handled has
 killed its worker by itself: a dead letter. So a killer costs three restarts, and no neighbour.
 
+What this worker itself had in hand and outlived has killed nobody, whatever brings it again: a copy that could not be put aside,
+an acknowledgement that was lost with the connection.
+
 The marks are inbox keys: written by ordinary commits, gone with the inbox.
 """
 
 import re
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +23,8 @@ from store.store import Changes, Reader, Store
 
 #: What is appended to a message's inbox key: it came again; it was alone in hand.
 CAME_AGAIN, WAS_ALONE = ":came-again", ":was-alone"
+#: How many messages a worker remembers to have outlived. One that is forgotten may be marked, no more.
+REMEMBERED = 1024
 
 _UUID = re.compile(UUID_PATTERN)
 
@@ -37,13 +43,18 @@ class Suspects:
     def __init__(self, store: Store, inbox_key: Callable[[str], str]) -> None:
         self._store = store
         self._key = inbox_key
+        self._outlived: deque[str] = deque(maxlen=REMEMBERED)
+
+    def outlived(self, deliveries: Sequence[Delivery]) -> None:
+        """These were in hand without being handled, and this worker lives."""
+        self._outlived.extend(map(id_of, deliveries))
 
     async def judge(self, inputs: Sequence[Input]) -> Verdict:
         """Look up what came again, and mark what did so for the first time. Raises StoreError."""
         back = [item for item in inputs if isinstance(item, Delivery) and item.redelivered]
         # What is no id of ours cannot be decoded, kills nobody, and is a stranger's text: not for a database.
         again = {message_id for message_id in map(id_of, back) if _UUID.fullmatch(message_id)}
-        if not again:
+        if not again or not (again := again.difference(self._outlived)):
             return Verdict()
         return await self._store.transact(lambda reader: self._judge(again, reader))
 

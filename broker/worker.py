@@ -218,8 +218,10 @@ class Worker:
             injected = self._injection.of_the_business(origin.injected) if self._injection else None
             self._calls.start(call, origin, injected)
         parcels += self._put_aside(plan)
-        back = await self._aside.put(parcels)
-        await self.transport.ack([item for item in inputs if isinstance(item, Delivery) and item not in back])
+        deliveries = [item for item in inputs if isinstance(item, Delivery)]
+        self._suspects.outlived([delivery for delivery, _ in parcels if id_of(delivery) not in killers])
+        back = await self._aside.put(parcels, deliveries)
+        await self.transport.ack([delivery for delivery in deliveries if delivery not in back])
         doubled = self._injection.doubled(plan) if self._injection else []
         await self._relay.publish(plan.outgoing + doubled)
         self._tell(plan)

@@ -279,6 +279,22 @@ def test_what_cannot_be_put_aside_is_given_back_and_not_acknowledged() -> None:
     on_stage(scene)
 
 
+def test_the_twin_of_what_cannot_be_put_aside_is_given_back_with_it() -> None:
+    """It was dropped as a duplicate, and after a lost connection it is the only one of the two that the broker knows."""
+
+    async def scene(stage: Stage) -> None:
+        transport = NothingAside(stage.transport())
+        twin = stage.wire(How.RAISES)
+        await stage.send(stage.wire(), twin, twin)
+        stage.start(stage.worker("till", transport=transport), stage.worker("ledger"), stage.worker("bell"))
+        await stage.rest()
+        assert transport.given_back == [2, 3]
+        assert not {2, 3} & set(transport.acknowledged)
+        assert stage.dead("till") == [("attempts_exhausted", 5)]
+
+    on_stage(scene)
+
+
 def test_nothing_is_left_in_a_queue_that_everybody_has_handled() -> None:
     async def scene(stage: Stage) -> None:
         stage.start_all()

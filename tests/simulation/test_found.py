@@ -8,7 +8,7 @@ import pytest
 
 from lab.modes import Mode
 from lab.simulation.campaign import be_quiet
-from lab.simulation.plan import Fault, Kind, Order, Plan
+from lab.simulation.plan import Fault, Kind, Order, Plan, Point
 from lab.simulation.run import simulate
 from services.vocabulary import Line
 
@@ -36,6 +36,57 @@ FOUND = {
             Fault(Kind.COMMIT_KEPT, "order", 1),
             Fault(Kind.STOP, "order", at_s=3.505185844955635),
             Fault(Kind.STORE_DOWN, "order", at_s=0.42216823323788244, for_s=3.299692932261061),
+        ),
+    ),
+    # A message that the worker itself gave back, because its copy could not be put aside, counted as having come again: with one
+    # real kill and another such return it was taken for a killer.
+    "a copy that cannot be put aside, and then a kill": Plan(
+        6141,
+        Mode.CHOREOGRAPHY,
+        (
+            an_order(1, 1.7737533281264592, lamp=2, pen=2),
+            an_order(2, 1.0732786911424026, pen=1),
+            an_order(3, 1.4521579839991543, lamp=1),
+            an_order(4, 1.3158333593151073, book=2),
+            an_order(5, 1.9946595294567935, lamp=1, pen=2),
+        ),
+        SHELF,
+        2,
+        (
+            Fault(Kind.BUSINESS, "inventory:late", 2),
+            Fault(Kind.WITHDRAWAL, "", 3, 2.0306509182819),
+            Fault(Kind.WITHDRAWAL, "", 4, 1.6718068518904352),
+            Fault(Kind.WITHDRAWAL, "", 5, 2.1633232918602756),
+            Fault(Kind.PUBLISH_LOST, "inventory", 3),
+            Fault(Kind.COMMIT_KEPT, "order", 8),
+            Fault(Kind.BROKER_DOWN, at_s=3.168951881940975, for_s=1.3101033677870402),
+            Fault(Kind.BROKER_DOWN, at_s=0.17686349538680973, for_s=2.5019030787256877),
+            Fault(Kind.KILL_AT, "inventory", 7, point=Point.BEFORE_COMMIT),
+        ),
+    ),
+    # Two deliveries of one message in one batch, the first of a connection that is gone. Its handler raised and its copy could
+    # not be put aside, so it was given back, which had no effect; the second, dropped as a duplicate, was acknowledged: lost.
+    "a twin of a message that cannot be put aside": Plan(
+        11598,
+        Mode.CHOREOGRAPHY,
+        (
+            an_order(1, 0.7916870710414613, lamp=1),
+            an_order(2, 1.3587288063926077, book=3, lamp=2, pen=2),
+            an_order(3, 1.9698887900982525, lamp=2, pen=2),
+            an_order(4, 0.7238388873499461, lamp=2, pen=2),
+            an_order(5, 0.24428213680205266, book=3),
+        ),
+        SHELF,
+        1,
+        (
+            Fault(Kind.BUSINESS, "delivery:error", 2),
+            Fault(Kind.BUSINESS, "delivery:late", 5),
+            Fault(Kind.UNBOUND, "payment", at_s=1.4511252389954867, for_s=0.1797807581746232),
+            Fault(Kind.BROKER_DOWN, at_s=1.7061566234669006, for_s=2.5727000043814963),
+            Fault(Kind.PUBLISH_LOST, "delivery", 3),
+            Fault(Kind.PUBLISH_LOST, "order", 3),
+            Fault(Kind.ANSWER_LOST, nth=2),
+            Fault(Kind.FREEZE, "delivery", at_s=3.2852168790772596, for_s=2.0924083120263397),
         ),
     ),
     # The broker in memory lost a message whose time in the delay queue was over while its queue was not bound; RabbitMQ keeps it
