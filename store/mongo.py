@@ -122,6 +122,8 @@ class MongoStore:
         self._collections: dict[str, Rows] = {}
         #: The collections that are known to exist. The others are created before a transaction writes to them.
         self._existing: set[str] = set()
+        #: Ids of sessions whose transaction may be open at the server: it could not be told how it ended.
+        self._abandoned: list[Mapping[str, Any]] = []
 
     # --- opening and closing ----------------------------------------------------------------------------------------------
 
@@ -147,10 +149,24 @@ class MongoStore:
         Only that client knew its session, so all sessions of this user are ended. Whoever is alive loses at most a transaction
         that is then run again. A server that does not allow it is left alone."""
         with _meaning(lost=StoreUnavailable):
+            await self._kill("killAllSessions", [])
+
+    async def _free_what_we_hold(self) -> None:
+        """Abort our own transactions that a lost connection left open, for the same reason."""
+        sessions, self._abandoned = self._abandoned, []
+        if sessions:
             try:
-                await self._connection.admin.command("killAllSessions", [])
-            except OperationFailure as error:
-                log.warning("orphans_not_freed", error=str(error)[:200])
+                with _meaning(lost=_Lost):
+                    await self._kill("killSessions", sessions)
+            except StoreError:
+                self._abandoned += sessions
+                raise
+
+    async def _kill(self, command: str, sessions: Sequence[Mapping[str, Any]]) -> None:
+        try:
+            await self._connection.admin.command(command, sessions)
+        except OperationFailure as error:
+            log.warning("orphans_not_freed", error=str(error)[:200])
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -242,6 +258,7 @@ class MongoStore:
         for rerun in range(1 + RERUNS_MAX):
             attempt = _Transaction(work, self._rows, self._existing)
             try:
+                await self._free_what_we_hold()
                 return await self._attempt(attempt)
             except _Uncreated as uncreated:
                 with _meaning(lost=StoreUnavailable):
@@ -285,6 +302,11 @@ class MongoStore:
         session = await self._connection.start_session()
         try:
             yield session
+        except (WriteConflict, DuplicateInput, DataRefused, _Uncreated):
+            raise  # the server has answered, and heard the abort
+        except BaseException:
+            self._abandoned.append(session.delegate.session_id)
+            raise
         finally:
             # Still in a transaction: we were cancelled while a thread of the driver is at the commit. Leave both to end by
             # themselves; ending the session here would abort in the middle, and block the loop for it.

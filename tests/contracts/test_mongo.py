@@ -18,7 +18,7 @@ from pymongo.errors import OperationFailure
 
 from store.document import Record
 from store.mongo import INBOX_DAYS, MongoStore
-from store.store import Changes, OutboxRow, OutcomeUnknown, Reader, StoreError, StoreUnavailable, UnsafeStore
+from store.store import Changes, OutboxRow, OutcomeUnknown, Reader, StoreError, StoreUnavailable, UnsafeStore, WriteConflict
 from tests import servers
 from tests.contracts.interceptor import Fault, Interceptor, intercepting
 
@@ -355,6 +355,25 @@ async def test_a_commit_that_is_heard_at_the_second_time_succeeds(line: Intercep
     assert await store.transact(increment) == 1
     assert line.struck.is_set()
     assert await landed(await connect()) == 1
+
+
+async def test_a_transaction_whose_commit_was_never_heard_is_in_nobodys_way(line: Interceptor, connect: Connect) -> None:
+    """The server would keep what it wrote from everybody for a minute: nobody told it that its client has given up."""
+    store = await connect(through(line), patience_s=1.0)
+    line.inject(Fault.CUT, b"commitTransaction", times=99)
+    assert isinstance(await ends(store), OutcomeUnknown)
+    line.times = 0
+    assert not isinstance(await ends(store), WriteConflict)
+    assert await landed(store) == 1, "by the first, whose last repetition was heard after all, or by the second"
+
+
+async def test_a_transaction_that_could_not_be_aborted_is_in_nobodys_way(line: Interceptor, connect: Connect) -> None:
+    store = await connect(through(line))
+    line.inject(Fault.CUT, b"outbox")
+    call = asyncio.create_task(ends(store))
+    await line.struck.wait()
+    line.inject(Fault.CUT, b"abortTransaction", times=99)
+    assert await call == 1
 
 
 async def test_a_commit_is_asked_again_until_patience_ends(line: Interceptor, connect: Connect) -> None:
