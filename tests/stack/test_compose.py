@@ -46,6 +46,13 @@ def restarts(mode: Mode, service: str) -> int:
     return int(subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout)
 
 
+def rights(mode: Mode, service: str) -> tuple[str, str, str]:
+    """What a service's process may do: its user id, its effective capabilities, and whether it can write beside its own code."""
+    look = "id -u; grep CapEff /proc/self/status | cut -f2; touch /app/x 2>/dev/null && echo writes || echo reads"
+    user, capabilities, files = compose(mode, "exec", "-T", service, "sh", "-c", look).split()
+    return user, capabilities, files
+
+
 @pytest.fixture(scope="module")
 def engine() -> Iterator[None]:
     """An engine that has, or can get, what the stack needs. Whatever came up in a test goes down after all of them."""
@@ -64,6 +71,8 @@ def test_the_stack_comes_up_takes_orders_fails_as_asked_and_its_books_balance(mo
     compose(mode, "up", "--build", "--wait", "--remove-orphans", "--timeout", "15")
     running = set(compose(mode, "ps", "--services", "--status", "running").split())
     assert running == {"rabbitmq", "mongo", "gateway", *roles(mode)}
+    for service in ("gateway", *roles(mode)):
+        assert rights(mode, service) == ("10001", "0" * 16, "reads")
     saga(mode, "stock", "set", "book", "5")
     assert saga(mode, "order", "place", "book=2", "--wait")["state"] == "COMPLETED"
     declined = saga(mode, "order", "place", "book", "--fail", "payment:declined", "--wait")
