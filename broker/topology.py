@@ -94,9 +94,11 @@ class Topology:
         return address.exchange not in (commands_exchange(self.prefix), events_exchange(self.prefix))
 
     def queue_names(self) -> Iterable[str]:
-        """Every queue, delay queues and dead letters included."""
-        for queue in self.queues:
-            name = queue_of(self.prefix, queue.worker)
-            yield name
-            yield dead_queue(name)
+        """Every queue, dead letters included."""
+        yield from self.live_queues()
+        yield from (dead_queue(queue_of(self.prefix, queue.worker)) for queue in self.queues)
+
+    def live_queues(self) -> Iterable[str]:
+        """Every queue whose messages somebody still has to handle: work queues and delay queues."""
+        yield from (queue_of(self.prefix, queue.worker) for queue in self.queues)
         yield from (later_queue(self.prefix, level) for level in range(len(RETRY_LEVELS_S)))

@@ -173,8 +173,8 @@ class System:
         for _ in range(2):  # twice, because a message may be between the broker and its worker
             if not all(running.worker.idle for running in self.running.values()):
                 return False
-            for queue in self.door.topology.queue_names():
-                if not queue.endswith(".dead") and await self._door_transport.depth(queue):
+            for queue in self.door.topology.live_queues():
+                if await self._door_transport.depth(queue):
                     return False
             await asyncio.sleep(0.02)
         for running in list(self.running.values()):

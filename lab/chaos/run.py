@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.rabbit import RabbitTransport
-from broker.topology import queue_of
-from broker.transport import TransportError
+from broker.transport import Transport, TransportError
 from lab.chaos.customers import Customers
 from lab.chaos.inject import Injector
 from lab.chaos.judge import Remains, Verdict, judge
@@ -91,7 +90,7 @@ class Chaos:
     _stores: dict[str, Store] = field(default_factory=dict)
     _stage: Stage = field(init=False)
     _direct: ConnectedParts = field(init=False)
-    _instrument: RabbitTransport = field(init=False)
+    _instrument: Transport = field(init=False)
 
     async def run(self) -> Report:
         """Raises NotInstalled, DidNotStart."""
@@ -162,8 +161,11 @@ class Chaos:
     async def _at_rest(self, customers: Customers) -> bool:
         """Nothing waits in a queue, no message is owed, no order or payment is open, every accepted order is known."""
         try:
-            for name, store in self._stores.items():
-                if await self._waits(name) or await store.owed(math.inf, 1):
+            for queue in topology(self.plan.mode).live_queues():
+                if await self._instrument.depth(queue):
+                    return False
+            for store in self._stores.values():
+                if await store.owed(math.inf, 1):
                     return False
             if await self._stores["order"].find(Order.collection, {"state": OrderState.PENDING.value}, 1):
                 return False
@@ -174,15 +176,6 @@ class Chaos:
         except (StoreError, TransportError):
             return False
         return customers.accepted <= known
-
-    async def _waits(self, worker: str) -> bool:
-        """Whether a message is in a worker's queue or in one of its delay queues."""
-        work = queue_of(self.plan.mode, worker)
-        names = [name for name in topology(self.plan.mode).queue_names() if name.startswith(work) and not name.endswith(".dead")]
-        for name in names:
-            if await self._instrument.depth(name):
-                return True
-        return False
 
     async def _dead(self) -> dict[str, str]:
         """Order -> why a message of it was given up."""

@@ -172,7 +172,7 @@ class Judge:
                 self.history.found("withdrawals count", f"order {fault.nth} is {order.state} and knows nothing of its withdrawal")
 
     def _what_moves(self) -> str:
-        waiting = [queue for queue in self.world.door.topology.queue_names() if len(self.world.broker.queue(queue))]
+        waiting = [queue for queue in self.world.door.topology.live_queues() if len(self.world.broker.queue(queue))]
         owing = [name for name, database in self.world.databases.items() if database.outbox]
         due = [name for name, database in self.world.databases.items() if any(database.waiting.values())]
         return f"queues {waiting}, outboxes {owing}, waits {due}"

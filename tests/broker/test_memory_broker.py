@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from broker.memory import MemoryBroker, MemoryTransport
-from broker.topology import Address, Topology, WorkQueue
+from broker.topology import RETRY_LEVELS_S, Address, Topology, WorkQueue, dead_queue, later_queue
 from broker.transport import Outgoing, Receipt, TransportUnavailable, Wire
 from tests.contracts.transports import Heard, message
 from tests.waiting import until
@@ -129,6 +129,16 @@ async def test_unfinished_counts_what_waits_is_delayed_or_unsettled_but_not_the_
     assert broker.unfinished() == 1
     await client.ack(stock)
     assert broker.unfinished() == 0
+
+
+async def test_a_live_queue_is_one_whose_messages_somebody_still_has_to_handle() -> None:
+    broker = MemoryBroker()
+    client = await client_of(broker)
+    levels = [Outgoing(TOPOLOGY.retry_address("stock", level), message("later")) for level in range(len(RETRY_LEVELS_S))]
+    await client.publish([command("1"), *levels, Outgoing(TOPOLOGY.dead_address("stock"), message("dead"))])
+    depths = {name: await client.depth(name) for name in TOPOLOGY.live_queues()}
+    assert depths == dict.fromkeys((STOCK, *(later_queue("m", level) for level in range(len(RETRY_LEVELS_S)))), 1)
+    assert set(TOPOLOGY.queue_names()) - set(depths) == {dead_queue(STOCK)}
 
 
 async def test_a_queue_that_was_deleted_and_declared_again_gets_its_consumer_back() -> None:
