@@ -227,25 +227,23 @@ class Worker:
         self._tell(plan)
 
     def _put_aside(self, plan: Plan) -> list[Parcel]:
-        """What becomes of messages whose handler raised. A local input has no copy to put aside: its wait brings it again."""
-        for job, error in plan.failed:
-            if not job.delivery:
-                about = {"order_id": job.command.order_id, "type": job.command.type_name}
-                log.warning("local_input_failed", service=self.role.worker, error=f"{type(error).__name__}: {error}", **about)
-        parcels = [(job.delivery, self._aside.failed(job, error)) for job, error in plan.failed if job.delivery]
-        return parcels + self._calls_for_help(plan, parcels)
+        """What becomes of messages whose handler raised. A local input has no copy to put aside: its wait brings it again.
 
-    def _calls_for_help(self, plan: Plan, parcels: Sequence[Parcel]) -> list[Parcel]:
-        """What must not fail and is now a dead letter is told to whoever leads the order, before it is acknowledged."""
+        What must not fail and is now a dead letter is told to whoever leads the order, before it is acknowledged."""
         tell = self.role.service.gives_up
         dead = self._aside.topology.dead_address(self.role.worker)
-        given_up = {id(delivery) for delivery, copy in parcels if copy.address == dead}
-        calls: list[Parcel] = []
+        parcels: list[Parcel] = []
         for job, error in plan.failed:
-            if tell and job.delivery and id(job.delivery) in given_up and not job.is_forward:
-                event = tell(job.command, f"{type(error).__name__}: {error}")
-                calls += [(job.delivery, self._decider.addressed(event, job.envelope))] if event else []
-        return calls
+            text = f"{type(error).__name__}: {error}"
+            if not job.delivery:
+                about = {"order_id": job.command.order_id, "type": job.command.type_name}
+                log.warning("local_input_failed", service=self.role.worker, error=text, **about)
+                continue
+            copy = self._aside.failed(job, error)
+            parcels.append((job.delivery, copy))
+            if tell and copy.address == dead and not job.is_forward and (event := tell(job.command, text)):
+                parcels.append((job.delivery, self._decider.addressed(event, job.envelope)))
+        return parcels
 
     def _decode(self, inputs: Sequence[Input], killers: Collection[str]) -> tuple[list[Job], list[Parcel]]:
         """Step 2: what can be handled, and what goes to the dead letters."""
@@ -256,7 +254,7 @@ class Worker:
                 envelope = Envelope(item.message, item.origin.causation_id or "", item.origin)
                 jobs.append(self._decider.job_of(None, envelope, item.message, faults=self._injection is not None))
                 continue
-            if id_of(item) in killers:
+            if killers and id_of(item) in killers:
                 dead.append((item, self._aside.dead(item, DeadReason.KILLS_ITS_WORKER, "alone in hand when its worker died", 3)))
                 continue
             try:

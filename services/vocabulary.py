@@ -5,11 +5,11 @@ positive integers. Everything is bounded, so that what passes here cannot break 
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from broker.message import Command, Event
+from broker.message import Command, Event, Message
 
 
 class Reason(StrEnum):
@@ -102,6 +102,11 @@ class StuckEvent(Event):
 
     step: Text
     error: Text
+
+    @classmethod
+    def about(cls, command: Message, error: str) -> Self:
+        """What is said when `command` has failed for good."""
+        return cls(order_id=command.order_id, step=type(command).__name__, error=printable(error))
 
 
 class Attention(BaseModel):

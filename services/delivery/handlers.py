@@ -6,7 +6,7 @@ Room: services/delivery/. Pure functions of (command, documents, context); neith
 from collections.abc import Iterable, Mapping
 
 from broker.handler import Context, Documents, Handler, Outcome
-from broker.message import Event, Message
+from broker.message import Message
 from broker.role import Service
 from services.delivery.domain import Delivery, DeliveryState, is_served
 from services.delivery.messages import (
@@ -17,7 +17,7 @@ from services.delivery.messages import (
     DeliveryStuck,
     ScheduleDelivery,
 )
-from services.vocabulary import Reason, printable
+from services.vocabulary import Reason
 from store.document import Key
 
 
@@ -61,15 +61,10 @@ def _reason(delivery: Delivery) -> Reason:
     return delivery.reason
 
 
-def gives_up(command: Message, error: str) -> Event:
-    """What is said when a compensation here has failed for good."""
-    return DeliveryStuck(order_id=command.order_id, step=type(command).__name__, error=printable(error))
-
-
 def delivery_service() -> Service:
     """The delivery service."""
     handlers: Mapping[type[Message], Handler] = {
         ScheduleDelivery: Handler(the_delivery, schedule_delivery),
         CancelDelivery: Handler(the_delivery, cancel_delivery, compensates=True),
     }
-    return Service("delivery", handlers, gives_up=gives_up)
+    return Service("delivery", handlers, gives_up=DeliveryStuck.about)

@@ -6,11 +6,11 @@ Room: services/inventory/. Pure functions of (command, documents, context); neit
 from collections.abc import Iterable, Mapping
 
 from broker.handler import Context, Documents, Handler, Outcome
-from broker.message import Event, Message
+from broker.message import Message
 from broker.role import Service
 from services.inventory.domain import Reservation, ReservationState, Stock, refusal_of
 from services.inventory.messages import InventoryStuck, ReleaseStock, ReserveStock, StockRejected, StockReleased, StockReserved
-from services.vocabulary import Reason, printable
+from services.vocabulary import Reason
 from store.document import Key
 
 
@@ -63,15 +63,10 @@ def release_stock(command: ReleaseStock, found: Documents, _: Context) -> Outcom
     return Outcome(messages=(StockReleased(order_id=command.order_id, reason=reservation.reason or command.reason),))
 
 
-def gives_up(command: Message, error: str) -> Event:
-    """What is said when a compensation here has failed for good."""
-    return InventoryStuck(order_id=command.order_id, step=type(command).__name__, error=printable(error))
-
-
 def inventory_service() -> Service:
     """The inventory service. Its replicas take turns: all of them write the same stock documents."""
     handlers: Mapping[type[Message], Handler] = {
         ReserveStock: Handler(reservation_and_its_stock, reserve_stock),
         ReleaseStock: Handler(reservation_and_what_it_holds, release_stock, compensates=True),
     }
-    return Service("inventory", handlers, single_active=True, gives_up=gives_up)
+    return Service("inventory", handlers, single_active=True, gives_up=InventoryStuck.about)

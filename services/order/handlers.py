@@ -25,7 +25,7 @@ from services.order.messages import (
     WithdrawalRefused,
     WithdrawOrder,
 )
-from services.vocabulary import Attention, Reason, printable
+from services.vocabulary import Attention, Reason
 from store.document import Key
 
 
@@ -122,9 +122,7 @@ def mark_for_attention(command: MarkForAttention, found: Documents, _: Context) 
 
 def gives_up(command: Message, error: str) -> Event | None:
     """What is said when a command here has failed for good; nobody is told about a message that was itself a call for help."""
-    if isinstance(command, MarkForAttention):
-        return None
-    return OrderStuck(order_id=command.order_id, step=type(command).__name__, error=printable(error))
+    return None if isinstance(command, MarkForAttention) else OrderStuck.about(command, error)
 
 
 def order_service(*, deadline_s: float) -> Service:

@@ -22,7 +22,7 @@ from services.payment.messages import (
     PaymentVoided,
     VoidPayment,
 )
-from services.vocabulary import Reason, printable
+from services.vocabulary import Reason
 from store.document import Key
 
 
@@ -122,11 +122,6 @@ def _reason(payment: Payment) -> Reason:
     return payment.reason
 
 
-def gives_up(command: Message, error: str) -> Event:
-    """What is said when a compensation here has failed for good."""
-    return PaymentStuck(order_id=command.order_id, step=type(command).__name__, error=printable(error))
-
-
 def payment_service(times: PaymentTimes) -> Service:
     """The payment service with its patience."""
     handlers: Mapping[type[Message], Handler] = {
@@ -135,4 +130,4 @@ def payment_service(times: PaymentTimes) -> Service:
         GatewayAnswered: Handler(the_payment, gateway_answered, compensates=True),
         LookAgain: Handler(the_payment, partial(look_again, times=times), compensates=True),
     }
-    return Service("payment", handlers, watches=(Watch(Payment, wakes=LookAgain),), gives_up=gives_up)
+    return Service("payment", handlers, watches=(Watch(Payment, wakes=LookAgain),), gives_up=PaymentStuck.about)
