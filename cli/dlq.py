@@ -20,6 +20,7 @@ from lab.dead_letters import Chosen, DeadLetter, dead_letters
 from lab.dead_letters import discard as discard_letters
 from lab.dead_letters import requeue as requeue_letters
 from lab.modes import Mode, roles, topology
+from lab.view import talking
 
 app = typer.Typer(no_args_is_help=True, help="Look at the dead letters, send them back to work, or throw them away.")
 
@@ -122,27 +123,24 @@ def _workers(mode: Mode, worker: str | None) -> list[str]:
 
 async def _look(mode: Mode, worker: str | None) -> list[DeadLetter]:
     names = _workers(mode, worker)
-    async with _a_transport(mode) as transport:
+    async with _talking(mode) as transport:
         return await dead_letters(transport, topology(mode), names)
 
 
 async def _each(mode: Mode, worker: str | None, chosen: Chosen, act: Callable[..., Any]) -> list[DeadLetter]:
     done: list[DeadLetter] = []
     for name in _workers(mode, worker):
-        async with _a_transport(mode) as transport:  # one for each queue: it consumes
+        async with _talking(mode) as transport:  # one for each queue: it consumes
             done += await act(transport, topology(mode), name, chosen)
     return done
 
 
 @asynccontextmanager
-async def _a_transport(mode: Mode) -> AsyncIterator[Transport]:
-    transport = load().parts(mode).transport("dlq")
-    await transport.open()
-    try:
+async def _talking(mode: Mode) -> AsyncIterator[Transport]:
+    """A client for one look at the dead letters, which may be the first that this broker hears of the mode."""
+    async with talking(load().parts(mode), "dlq") as transport:
         await transport.declare(topology(mode))
         yield transport
-    finally:
-        await transport.close()
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a header holds

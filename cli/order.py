@@ -7,7 +7,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.markup import escape
@@ -24,9 +24,11 @@ from lab.door import AN_ADDRESS, Door, order_of
 from lab.modes import SERVICES, Mode, roles, topology
 from lab.remains import held, remains
 from lab.snapshot import Snapshot, snapshot
-from lab.view import Seen, looking
+from lab.view import Seen, looking, talking
 from services.order.domain import Order, OrderState
 from services.vocabulary import Line
+
+T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, help="Place, show, list, withdraw and redrive orders.")
 
@@ -109,6 +111,13 @@ def place(
         _stop_unless_ended(order, timeout)
 
 
+def _must_know(mode: Mode, order_id: str, found: T | None) -> T:
+    """What was found of an order. Ends with a sentence when there is no such order."""
+    if found is None:
+        stop(Code.FAILED, f"the {mode} mode has no order {order_id}. `saga order list --mode {mode}` shows what it has.")
+    return found
+
+
 def _stop_unless_ended(order: dict[str, str | None], timeout: float) -> None:
     if order["state"] == OrderState.PENDING:
         stop(Code.FAILED, f"the order has not ended within {timeout:g} s. Look again: saga order show {order['order_id']}")
@@ -136,13 +145,9 @@ async def _place(
 
 
 async def _send(mode: Mode, parts: ConnectedParts, order_id: str, lines: list[Line], failures: list[str], country: str) -> None:
-    transport = parts.transport("door")
-    await transport.open()
-    try:
-        address = AN_ADDRESS.model_copy(update={"country": country})
+    address = AN_ADDRESS.model_copy(update={"country": country})
+    async with talking(parts, "door") as transport:
         await Door(transport, topology(mode), parts.sources).place(order_id, order_of(lines, address), failures)
-    finally:
-        await transport.close()
 
 
 def _say(order: dict[str, str | None], *, as_json: bool) -> None:
@@ -157,9 +162,7 @@ def _say(order: dict[str, str | None], *, as_json: bool) -> None:
 def show(order_id: OrderId, mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> None:
     """Where an order stands: state, reason, what is held for it, and what remains to be done."""
     seen = run(_look(mode))
-    order = seen.orders.get(order_id)
-    if order is None:
-        stop(Code.FAILED, f"the {mode} mode has no order {order_id}. `saga order list --mode {mode}` shows what it has.")
+    order = _must_know(mode, order_id, seen.orders.get(order_id))
     holds, left = held(seen, order_id), remains(mode, seen, order_id)
     brief = Standing(order, needing_attention(seen).get(order_id)).brief()
     if as_json:
@@ -204,7 +207,7 @@ async def _newest(mode: Mode, state: OrderState | None, limit: int) -> list[Stan
     async with looking(mode, load().parts(mode)) as seen:
         where = {"state": str(state)} if state else None
         orders = [Order.from_body(record.body) for record in await seen.stores["order"].find(Order.collection, where, limit)]
-        stuck = await attention_of_sagas(seen.stores)
+        stuck = await attention_of_sagas(seen.stores) if any(order.is_open for order in orders) else {}
         return [Standing(order, order.attention or stuck.get(order.order_id)) for order in orders]
 
 
@@ -236,16 +239,11 @@ def redrive(
 async def _redrive(mode: Mode, order_id: str, patience_s: float | None) -> tuple[dict[str, str | None], list[DeadLetter]]:
     parts = load().parts(mode)
     async with looking(mode, parts) as seen:
-        if await standing(seen.stores, order_id) is None:
-            stop(Code.FAILED, f"the {mode} mode has no order {order_id}. `saga order list --mode {mode}` shows what it has.")
+        _must_know(mode, order_id, await standing(seen.stores, order_id))
         letters = []
         for worker in roles(mode):
-            transport = parts.transport("redrive")  # one for each queue: it consumes
-            await transport.open()
-            try:
+            async with talking(parts, "redrive") as transport:  # one for each queue: it consumes
                 letters += await requeue(transport, topology(mode), worker, lambda letter: letter.order_id == order_id)
-            finally:
-                await transport.close()
         # What was stuck says so until it moves: only its end counts.
         order = await _followed(seen, order_id, patience_s if letters else None, lambda order: order.order.ended)
         return order.brief(), letters
@@ -255,8 +253,7 @@ async def _followed(seen: Seen, order_id: str, patience_s: float | None, over: C
     """Where an order stands when it is `over`, or when patience is."""
     deadline = time.monotonic() + (patience_s or 0.0)
     while True:
-        order = await standing(seen.stores, order_id)
-        assert order is not None  # noqa: S101 - it was there, and orders are kept
+        order = _must_know(seen.mode, order_id, await standing(seen.stores, order_id))
         if over(order) or time.monotonic() > deadline:
             return order
         await asyncio.sleep(0.05)
@@ -280,12 +277,7 @@ def withdraw(
 async def _withdraw(mode: Mode, order_id: str, patience_s: float | None) -> dict[str, str | None]:
     parts = load().parts(mode)
     async with looking(mode, parts) as seen:
-        if await standing(seen.stores, order_id) is None:
-            stop(Code.FAILED, f"the {mode} mode has no order {order_id}. `saga order list --mode {mode}` shows what it has.")
-        transport = parts.transport("door")
-        await transport.open()
-        try:
+        _must_know(mode, order_id, await standing(seen.stores, order_id))
+        async with talking(parts, "door") as transport:
             await Door(transport, topology(mode), parts.sources).withdraw(order_id)
-        finally:
-            await transport.close()
         return (await _followed(seen, order_id, patience_s, lambda order: not order.moves)).brief()

@@ -11,7 +11,7 @@ from cli.order import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
 from cli.settings import load
 from lab.modes import Mode, topology
-from lab.view import looking
+from lab.view import looking, talking
 
 
 def register(app: typer.Typer) -> None:
@@ -37,13 +37,9 @@ def reset(
 async def _reset(mode: Mode) -> None:
     parts = load().parts(mode)
     async with looking(mode, parts) as seen:
-        transport = parts.transport("reset")
-        await transport.open()
-        try:
+        async with talking(parts, "reset") as transport:
             await transport.declare(topology(mode))
             await transport.purge(topology(mode))
-        finally:
-            await transport.close()
         for store in seen.stores.values():
             announced = await store.find("workers")  # workers that run go on running: keep what they said of themselves
             await store.wipe()

@@ -1,4 +1,4 @@
-"""A view of one mode's databases for people and instruments, opened and closed in good order.
+"""One mode's databases and its broker for people and instruments, opened and closed in good order.
 
 Room: lab/.
 """
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from broker.transport import Transport
 from lab.modes import Mode, roles
 from lab.system import Parts
 from store.store import Store
@@ -31,3 +32,14 @@ async def looking(mode: Mode, parts: Parts) -> AsyncIterator[Seen]:
     finally:
         for store in stores.values():
             await store.close()
+
+
+@asynccontextmanager
+async def talking(parts: Parts, name: str) -> AsyncIterator[Transport]:
+    """A client of a mode's broker; one that consumes is for that alone. Raises TransportError."""
+    transport = parts.transport(name)
+    await transport.open()
+    try:
+        yield transport
+    finally:
+        await transport.close()
