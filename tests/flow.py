@@ -127,6 +127,23 @@ async def _remove(parts: ConnectedParts, mode: Mode, prefix: str) -> None:
     await parts.empty_books()
 
 
+@pytest.fixture(scope="session")
+def real(rabbit_url: str, mongo_url: str, gateway_url: str) -> Servers:
+    return Servers(rabbit_url, mongo_url, gateway_url)
+
+
+@pytest.fixture(scope="module", params=MODES)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    return Mode(request.param)
+
+
+@pytest.fixture(scope="module")
+def prefix(real: Servers, mode: Mode) -> Iterator[str]:
+    """One set of queues for a mode; pytest runs all tests of one mode before it removes them and goes on to the other."""
+    with a_prefix(real, mode) as name:
+        yield name
+
+
 def on_real_parts(mode: Mode, parts: ConnectedParts, program: Program[T]) -> T:
     """Run `program` against the whole mode under the prefix of `parts`, with the shelf set up; leaves no message and no data."""
 

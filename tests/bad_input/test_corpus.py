@@ -21,7 +21,7 @@ from lab.run import Run
 from lab.system import System, set_up_stock
 from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, Line, Reason
 from tests.bad_input.corpus import CORPUS, GOOD, Bad, prop
-from tests.flow import MODES, Servers, a_prefix, dead_letters, finish, in_memory, on_real_parts, published
+from tests.flow import MODES, Servers, dead_letters, finish, in_memory, on_real_parts, published
 from tests.traps.test_rabbit_traps import GARBAGE, publish_raw
 
 CONSUMERS = [(mode, worker) for mode in MODES for worker in roles(mode)]
@@ -228,10 +228,7 @@ def test_no_consumer_accepts_what_is_meant_for_another(mode: Mode, worker: str) 
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("mode", MODES)
-def test_the_whole_corpus_at_every_consumer_of_a_running_mode_on_real_parts(
-    mode: Mode, rabbit_url: str, mongo_url: str, gateway_url: str
-) -> None:
+def test_the_whole_corpus_at_every_consumer_of_a_running_mode_on_real_parts(mode: Mode, real: Servers, prefix: str) -> None:
     async def play(system: System) -> None:
         run = Run(system)
         senders = [Sender(system, worker) for worker in roles(mode)]
@@ -253,20 +250,17 @@ def test_the_whole_corpus_at_every_consumer_of_a_running_mode_on_real_parts(
         assert result.audit.ok, result.audit.findings
         assert set(result.seen.orders) == set(run.order_ids), "a bad message left something behind"
 
-    real = Servers(rabbit_url, mongo_url, gateway_url)
-    with a_prefix(real, mode) as prefix:
-        on_real_parts(mode, real.parts(prefix), play)
+    on_real_parts(mode, real.parts(prefix), play)
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("mode", MODES)
 def test_properties_that_are_garbage_at_every_consumer_of_a_running_mode_on_real_parts(
-    mode: Mode, rabbit_url: str, mongo_url: str, gateway_url: str
+    mode: Mode, real: Servers, prefix: str
 ) -> None:
     """Bytes that no library of ours would write, with good orders before and after."""
 
     async def play(system: System) -> None:
-        run, stranger = Run(system), RabbitTransport(rabbit_url, "stranger")
+        run, stranger = Run(system), RabbitTransport(real.broker_url, "stranger")
         await stranger.open()
         await run.place({"book": 1})
         for worker in roles(mode):
@@ -283,9 +277,7 @@ def test_properties_that_are_garbage_at_every_consumer_of_a_running_mode_on_real
         assert (await run.result()).ends == {"COMPLETED": 2}
         assert (await run.result()).audit.ok
 
-    real = Servers(rabbit_url, mongo_url, gateway_url)
-    with a_prefix(real, mode) as prefix:
-        on_real_parts(mode, real.parts(prefix), play)
+    on_real_parts(mode, real.parts(prefix), play)
 
 
 async def dead_are(system: System, worker: str, count: int) -> bool:

@@ -16,7 +16,7 @@ from lab.modes import Mode
 from lab.run import Run
 from lab.system import System, set_up_stock
 from tests.alarm import block, unblock
-from tests.flow import MODES, UNHURRIED, Servers, a_prefix, all_dead_letters, finish, on_real_parts
+from tests.flow import UNHURRIED, Servers, all_dead_letters, finish, on_real_parts
 from tests.proxy import Proxy
 
 pytestmark = pytest.mark.real
@@ -60,16 +60,13 @@ class ProxiedParts:
         return self.counted
 
 
-@pytest.mark.parametrize("mode", MODES)
 def test_a_worker_whose_publisher_is_blocked_comes_back_by_itself_and_every_order_ends_once(
-    mode: Mode, rabbit_url: str, mongo_url: str, gateway_url: str
+    mode: Mode, real: Servers, prefix: str
 ) -> None:
-    real = Servers(rabbit_url, mongo_url, gateway_url)
-
     async def play(system: System) -> None:
         parts = system.parts
         assert isinstance(parts, ProxiedParts)
-        target = URL(rabbit_url)
+        target = URL(real.broker_url)
         await system.stop(BLOCKED)
         async with Proxy(target.host or "", target.port or 5672) as proxy:
             parts.proxy = proxy
@@ -93,5 +90,4 @@ def test_a_worker_whose_publisher_is_blocked_comes_back_by_itself_and_every_orde
         assert result.audit.ok, result.audit.findings
         assert await all_dead_letters(system) == {}
 
-    with a_prefix(real, mode) as prefix:
-        on_real_parts(mode, ProxiedParts(real.parts(prefix, UNHURRIED)), play)  # type: ignore[arg-type]
+    on_real_parts(mode, ProxiedParts(real.parts(prefix, UNHURRIED)), play)  # type: ignore[arg-type]

@@ -18,7 +18,6 @@ from tests.flow import (
     MODES,
     UNHURRIED,
     Servers,
-    a_prefix,
     all_dead_letters,
     finish,
     in_memory,
@@ -113,20 +112,10 @@ def test_a_replica_takes_over_from_one_that_stops(mode: Mode) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("mode", MODES)
-def test_a_replica_takes_over_from_one_that_stops_on_real_parts(
-    mode: Mode, rabbit_url: str, mongo_url: str, gateway_url: str
-) -> None:
-    real = Servers(rabbit_url, mongo_url, gateway_url)
-    with a_prefix(real, mode) as prefix:
-        on_real_parts(mode, real.parts(prefix, UNHURRIED), one_of_each_stops)
+def test_a_replica_takes_over_from_one_that_stops_on_real_parts(mode: Mode, real: Servers, prefix: str) -> None:
+    on_real_parts(mode, real.parts(prefix, UNHURRIED), one_of_each_stops)
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("mode", MODES)
-def test_two_of_every_worker_end_a_hundred_orders_once_on_real_parts(
-    mode: Mode, rabbit_url: str, mongo_url: str, gateway_url: str
-) -> None:
-    real = Servers(rabbit_url, mongo_url, gateway_url)
-    with a_prefix(real, mode) as prefix:
-        on_real_parts(mode, real.parts(prefix, UNHURRIED), many_orders)
+def test_two_of_every_worker_end_a_hundred_orders_once_on_real_parts(mode: Mode, real: Servers, prefix: str) -> None:
+    on_real_parts(mode, real.parts(prefix, UNHURRIED), many_orders)

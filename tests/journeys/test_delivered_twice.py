@@ -17,7 +17,7 @@ from lab.journeys import JOURNEYS
 from lab.modes import Mode
 from lab.run import Run
 from lab.system import System
-from tests.flow import MODES, Servers, a_prefix, finish, in_memory, on_real_parts, published
+from tests.flow import MODES, Servers, finish, in_memory, on_real_parts, published
 from tests.journeys.judge import Verdict, judge, played
 from tests.journeys.stored import COMPLETED, stored_of
 from tests.mischief import MischievousParts
@@ -94,12 +94,8 @@ def test_the_mischief_is_real(mode: Mode) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("mode", MODES)
-def test_on_real_parts_everything_twice_and_late_ends_the_same(
-    mode: Mode, rabbit_url: str, mongo_url: str, gateway_url: str
-) -> None:
+def test_on_real_parts_everything_twice_and_late_ends_the_same(mode: Mode, real: Servers, prefix: str) -> None:
     """Two journeys at once, twenty-one orders: one of everything that the happy path and the last unit have."""
-    real = Servers(rabbit_url, mongo_url, gateway_url)
 
     async def both(system: System) -> Run:
         run = Run(system)
@@ -110,5 +106,4 @@ def test_on_real_parts_everything_twice_and_late_ends_the_same(
         assert result.audit.ok, result.audit.findings
         return run
 
-    with a_prefix(real, mode) as prefix:
-        on_real_parts(mode, MischievousParts(real.parts(prefix), seed=1), both)
+    on_real_parts(mode, MischievousParts(real.parts(prefix), seed=1), both)

@@ -20,7 +20,6 @@ from tests.flow import (
     MODES,
     UNHURRIED,
     Servers,
-    a_prefix,
     all_dead_letters,
     dead_letters,
     finish,
@@ -198,10 +197,7 @@ def test_an_order_can_bring_several_failures(mode: Mode) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("mode", MODES)
-def test_crashes_duplicates_and_late_steps_at_every_service_at_once_on_real_parts(
-    mode: Mode, rabbit_url: str, mongo_url: str, gateway_url: str
-) -> None:
+def test_crashes_duplicates_and_late_steps_at_every_service_at_once_on_real_parts(mode: Mode, real: Servers, prefix: str) -> None:
     """An order for each failure and service; workers that crash are replaced by new ones with new connections."""
     failures = [f"{service}:{fault}" for service in SERVICES for fault in ("crash", "duplicate", "late")]
 
@@ -218,6 +214,4 @@ def test_crashes_duplicates_and_late_steps_at_every_service_at_once_on_real_part
         assert all(system.running[service].worker is not before[service] for service in SERVICES), "somebody did not crash"
         assert await all_dead_letters(system) == {}
 
-    real = Servers(rabbit_url, mongo_url, gateway_url)
-    with a_prefix(real, mode) as prefix:
-        on_real_parts(mode, real.parts(prefix, UNHURRIED), play)
+    on_real_parts(mode, real.parts(prefix, UNHURRIED), play)

@@ -4,13 +4,11 @@ Times are short (tests/flow.py). Each mode has one set of queues for all of its 
 deleting thirty quorum queues costs more than a journey.
 """
 
-from collections.abc import Iterator
-
 import pytest
 
 from lab.journeys import JOURNEYS, POINTS
 from lab.modes import Mode
-from tests.flow import MODES, Servers, a_prefix, on_real_parts
+from tests.flow import Servers, on_real_parts
 from tests.journeys.judge import Verdict, judge, played
 
 pytestmark = pytest.mark.real
@@ -19,23 +17,6 @@ pytestmark = pytest.mark.real
 POINTS_PLAYED = ("inventory-down", "payment-pending", "delivery-late")
 LEFT_OUT = {f"withdraw-{point}" for point in POINTS if point not in POINTS_PLAYED}
 PLAYED = tuple(name for name in JOURNEYS if name not in LEFT_OUT)
-
-
-@pytest.fixture(scope="module")
-def real(rabbit_url: str, mongo_url: str, gateway_url: str) -> Servers:
-    return Servers(rabbit_url, mongo_url, gateway_url)
-
-
-@pytest.fixture(scope="module", params=MODES)
-def mode(request: pytest.FixtureRequest) -> Mode:
-    return Mode(request.param)
-
-
-@pytest.fixture(scope="module")
-def prefix(real: Servers, mode: Mode) -> Iterator[str]:
-    """One set of queues for a mode; pytest runs all tests of one mode before it removes them and goes on to the other."""
-    with a_prefix(real, mode) as name:
-        yield name
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from lab.modes import Mode, roles
 from lab.run import Run
 from lab.system import System, set_up_stock
 from store.store import Store
-from tests.flow import MODES, UNHURRIED, Servers, a_prefix, all_dead_letters, finish
+from tests.flow import UNHURRIED, Servers, all_dead_letters, finish
 from tests.proxy import Proxy
 
 pytestmark = pytest.mark.real
@@ -82,23 +82,17 @@ async def faults_under_load(system: System, broker: Proxy, database: Proxy) -> N
     assert set(system.running) == set(roles(system.mode))
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_workers_outlive_a_broker_and_a_database_that_are_cut_off_and_frozen(
-    mode: Mode, rabbit_url: str, mongo_url: str, gateway_url: str
-) -> None:
-    real = Servers(rabbit_url, mongo_url, gateway_url)
-
-    async def whole(prefix: str) -> None:
-        there, beneath = URL(rabbit_url), URL(mongo_url)
+def test_workers_outlive_a_broker_and_a_database_that_are_cut_off_and_frozen(mode: Mode, real: Servers, prefix: str) -> None:
+    async def whole() -> None:
+        there, beneath = URL(real.broker_url), URL(real.store_url)
         async with (
             Proxy(there.host or "", there.port or 5672) as broker,
             Proxy(beneath.host or "", beneath.port or 27017) as database,
         ):
-            proxied = Servers(behind(rabbit_url, broker), behind(mongo_url, database), gateway_url)
+            proxied = Servers(behind(real.broker_url, broker), behind(real.store_url, database), real.gateway_url)
             parts = ProxiedParts(real.parts(prefix, UNHURRIED), proxied.parts(prefix, UNHURRIED))
             async with System(mode, parts, prefix) as system, asyncio.timeout(60):  # type: ignore[arg-type]
                 await faults_under_load(system, broker, database)
             await parts.empty_books()
 
-    with a_prefix(real, mode) as prefix:
-        asyncio.run(whole(prefix))
+    asyncio.run(whole())

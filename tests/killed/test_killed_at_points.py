@@ -8,7 +8,6 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 
 import pytest
@@ -17,7 +16,7 @@ from lab.modes import Mode
 from lab.run import Run
 from lab.simulation.plan import Point
 from lab.system import System
-from tests.flow import MODES, Servers, a_prefix, all_dead_letters, on_real_parts
+from tests.flow import Servers, all_dead_letters, on_real_parts
 
 pytestmark = pytest.mark.real
 
@@ -34,22 +33,6 @@ CASES = [
     for point in Point
     if (death[1], point) != ("VoidPayment", Point.BEFORE_REMOVAL)
 ]
-
-
-@pytest.fixture(scope="module")
-def real(rabbit_url: str, mongo_url: str, gateway_url: str) -> Servers:
-    return Servers(rabbit_url, mongo_url, gateway_url)
-
-
-@pytest.fixture(scope="module", params=MODES)
-def mode(request: pytest.FixtureRequest) -> Mode:
-    return Mode(request.param)
-
-
-@pytest.fixture(scope="module")
-def prefix(real: Servers, mode: Mode) -> Iterator[str]:
-    with a_prefix(real, mode) as name:
-        yield name
 
 
 @pytest.mark.parametrize(("point", "worker", "handling", "failures", "end"), CASES)

@@ -1,0 +1,5 @@
+"""Fixtures of these tests. Room: tests/killed/."""
+
+from tests.flow import mode, prefix, real
+
+__all__ = ["mode", "prefix", "real"]  # fixtures of another file
