@@ -193,7 +193,7 @@ class Judge:
         heard = {kind for queue in self.world.door.topology.queues for kind in queue.listens_to}
         for message_id, (worker, wire) in self.history.owed.items():
             is_fact = str(wire.type) in EVENTS and str(wire.type) not in heard  # it need not reach anybody
-            if not self.history.published[message_id] or not (is_fact or message_id in self.history.routed):
+            if message_id not in self.history.published or not (is_fact or message_id in self.history.routed):
                 self.history.found("no state without its message", f"{worker}: {self.history.about(wire)} never arrived")
         for message_id, (who, about) in self.history.sent_by_workers.items():
             if message_id not in self.history.owed:

@@ -4,6 +4,7 @@ Room: lab/simulation/. A call that was made takes effect even if its caller has 
 """
 
 import asyncio
+from collections.abc import Callable
 
 from gateway.books import Books
 from gateway.rules import Payment, Ruling, present
@@ -40,14 +41,14 @@ class WatchedStorage(MemoryStorage):
 class SimulatedGateway:
     """`services.payment.gateway.PaymentGateway` for one life of the payment worker."""
 
-    def __init__(self, bank: Books, book: str, life: Life, *, down: "asyncio.Event") -> None:
+    def __init__(self, bank: Books, book: str, life: Life, is_down: Callable[[], bool]) -> None:
         self._inner = InProcessGateway(bank, book, timeout_s=TIMEOUT_S)
         self._life = life
-        self._down = down
+        self._is_down = is_down
 
     async def ask(self, call: GatewayCall, injected: str | None = None) -> Answer:
         await self._life.take_time("call")
-        if self._down.is_set():
+        if self._is_down():
             await asyncio.sleep(TIMEOUT_S)
             return Answer.IN_DOUBT
         if self._life.occasions.over:

@@ -33,15 +33,14 @@ class History:
 
     lines: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    faults: Counter[str] = field(default_factory=Counter)
     struck: list[Fault] = field(default_factory=list)
     #: Collection and id -> every state it went through, newest last.
     states: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
-    #: Worker -> the inbox keys it committed, with how often; message id -> the outbox row's message and its worker.
-    handled: Counter[str] = field(default_factory=Counter)
+    #: The inbox keys that were committed; message id -> the outbox row's message and its worker.
+    handled: set[str] = field(default_factory=set)
     owed: dict[str, tuple[str, Wire]] = field(default_factory=dict)
     #: Message ids that the broker has, of workers' own messages; and of copies put aside.
-    published: Counter[str] = field(default_factory=Counter)
+    published: set[str] = field(default_factory=set)
     #: Message ids that some queue or listener was found for.
     routed: set[str] = field(default_factory=set)
     put_aside: set[tuple[str, str]] = field(default_factory=set)
@@ -91,13 +90,11 @@ class History:
     # --- what the ports tell ------------------------------------------------------------------------------------------------
 
     def injected(self, fault: Fault) -> None:
-        self.faults[str(fault.kind)] += 1
         self.struck.append(fault)
         self.note("FAULT", str(fault))
 
     def committed(self, who: str, worker: str, changes: Changes) -> None:
-        for key in changes.inbox:
-            self.handled[key] += 1
+        self.handled.update(changes.inbox)
         for row in changes.outbox:
             self.owed[row.message_id] = (worker, unpack(row.payload).wire)
         for record in changes.records:
@@ -128,14 +125,14 @@ class History:
         if aside:
             self.put_aside.add((outgoing.address.routing_key, message_id))
         else:
-            self.published[message_id] += 1
+            self.published.add(message_id)
 
     def acknowledges(self, worker: str, prefix: str, deliveries: Sequence[Delivery]) -> None:
         """Before an acknowledgement takes effect: what it covers must be kept somewhere else."""
         for delivery in deliveries:
             message_id = str(delivery.wire.message_id)
             self.acknowledged[worker, message_id] += 1
-            if self.handled[f"{worker}:{message_id}"]:
+            if f"{worker}:{message_id}" in self.handled:
                 continue
             queue = f"{prefix}.{worker}"
             if not any(key.startswith(queue) and known == message_id for key, known in self.put_aside):

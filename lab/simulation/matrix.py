@@ -126,11 +126,10 @@ def _scenarios(mode: Mode) -> tuple[dict[tuple[str, str], str], dict[str, dict[i
     found: dict[tuple[str, str], str] = {}
     ends: dict[str, dict[int, str]] = {}
     for scenario, faults in SCENARIOS.items():
-        history = History()
-        outcome = simulate(_plan(mode, faults), make_world=_noting(history))
+        outcome = simulate(_plan(mode, faults), make_world=_world(TellingWorker))
         ends[scenario] = outcome.ends
-        for worker, handler in history.handlers:
-            found.setdefault((worker, handler), scenario)
+        for handler in outcome.handlers:
+            found.setdefault(handler, scenario)
     missing = [f"{worker} {handler}" for worker, handler in handlers_of(mode) if (worker, handler) not in found]
     if missing:
         raise LookupError(f"no scenario of the matrix reaches {', '.join(missing)}")
@@ -140,16 +139,6 @@ def _scenarios(mode: Mode) -> tuple[dict[tuple[str, str], str], dict[str, dict[i
 def _plan(mode: Mode, faults: tuple[Fault, ...]) -> Plan:
     order = Order(1, 0.2, (Line(sku="book", quantity=2),))
     return Plan(1, mode, (order,), {"book": 10}, 1, faults, UNTIL_S)
-
-
-def _noting(history: History) -> Callable[[Plan, History], World]:
-    """A world whose handlers are noted in `history`."""
-
-    def world(plan: Plan, own: History) -> World:
-        own.handlers = history.handlers
-        return World(plan, own, make_worker=TellingWorker)
-
-    return world
 
 
 def _world(worker: type[Worker]) -> Callable[[Plan, History], World]:

@@ -106,8 +106,8 @@ class Plan:
         return [fault for fault in self.faults if fault.kind in kinds]
 
 
-#: Kinds that race an order against time: left out where both modes have to end alike.
-RACES = frozenset(Kind) - {Kind.BUSINESS}
+#: What can go wrong with the machinery, whatever the orders are.
+TECHNICAL = tuple(sorted(frozenset(Kind) - {Kind.BUSINESS, Kind.WITHDRAWAL}))
 
 #: Failures that end an order by the business alone, whatever the schedule.
 DECISIONS = ("inventory:out_of_stock", "payment:declined", "delivery:undeliverable")
@@ -156,11 +156,9 @@ def _leaves_at(dice: Dice, order: Order) -> float:
 def _technical(dice: Dice, mode: Mode) -> Sequence[Fault]:
     """Up to twelve faults of the machinery, of any kind."""
     workers = tuple(roles(mode))
-    kinds = tuple(RACES - {Kind.WITHDRAWAL})
-    ordered = sorted(kinds)
     count = dice.number(13, "count")
     return [
-        _fault(dice, index, dice.one_of(ordered, "kind", index), dice.one_of(workers, "who", index)) for index in range(count)
+        _fault(dice, index, dice.one_of(TECHNICAL, "kind", index), dice.one_of(workers, "who", index)) for index in range(count)
     ]
 
 

@@ -30,7 +30,6 @@ class Outcome:
     seed: int
     mode: Mode
     findings: tuple[Finding, ...]
-    faults: Counter[str]
     struck: tuple[Fault, ...]
     ends: dict[int, str]
     #: Order number -> the states its documents went through.
@@ -40,6 +39,13 @@ class Outcome:
     duplicates: int
     digest: str
     trace: tuple[str, ...] = field(repr=False, default=())
+    #: (worker, command) of everything that was in some worker's hands, where workers tell.
+    handlers: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def faults(self) -> Counter[str]:
+        """Kind of fault -> how often it had its effect."""
+        return Counter(str(fault.kind) for fault in self.struck)
 
     @property
     def failed(self) -> bool:
@@ -94,7 +100,6 @@ def _outcome(
         plan.seed,
         plan.mode,
         tuple(history.findings),
-        history.faults,
         tuple(history.struck),
         ends,
         paths,
@@ -103,4 +108,5 @@ def _outcome(
         sum(history.acknowledged.values()) - len(history.acknowledged),
         history.digest(),
         tuple(history.lines),
+        frozenset(history.handlers),
     )

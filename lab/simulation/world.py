@@ -48,6 +48,8 @@ HEARTBEAT_S = 1.5
 RESTART_S = (0.05, 1.5)
 #: How long a worker that is told to stop may take, in seconds; everything it waits for then heals sooner.
 STOPS_WITHIN_S = 10.0
+#: What the payment gateway is called among the servers that may be down.
+GATEWAY = "gateway"
 #: The longest a message is normally on its way, in seconds.
 TRAVEL_S = 0.03
 
@@ -82,9 +84,8 @@ class World:
     _roles: Mapping[str, Role] = field(init=False)
     _dice: Dice = field(init=False)
     _sources: Sources = field(init=False)
-
+    #: The servers that do not answer: databases by their worker, and the gateway.
     _down: set[str] = field(default_factory=set)
-    _gateway_down: asyncio.Event = field(default_factory=asyncio.Event)
     _skew: dict[str, float] = field(default_factory=dict)
     _lives: int = 0
     _messages: int = 0
@@ -145,7 +146,6 @@ class World:
         self.history.note("world", "heals")
         self.occasions.over = True
         self._down.clear()
-        self._gateway_down.clear()
         self._skew.clear()
         if not self.broker.running:
             self.broker.start()
@@ -226,7 +226,7 @@ class World:
         life = Life(name, worker, Dice(self.plan.seed, "life", self._lives), self.occasions, self.history)
         transport = SimulatedTransport(MemoryTransport(self.broker, reconnect_patience_s=0.5), life, self._topology)
         store = SimulatedStore(MemoryStore(self.databases[worker]), life, lambda: worker in self._down)
-        gateway = SimulatedGateway(self.bank, self.plan.mode, life, down=self._gateway_down)
+        gateway = SimulatedGateway(self.bank, self.plan.mode, life, lambda: GATEWAY in self._down)
         sources = Sources(lambda: self._sources.now() + self._skew.get(worker, 0.0), self._sources.new_id, self._sources.chance)
         product = self.make_worker(
             *(self._roles[worker], self.door.topology, transport, store),
@@ -305,8 +305,8 @@ class World:
         elsewhere: dict[Kind, Callable[[Fault], None]] = {
             Kind.WITHDRAWAL: self._withdraw,
             Kind.BROKER_DOWN: lambda fault: self._for(fault.for_s, self.broker.stop, self.broker.start),
-            Kind.GATEWAY_DOWN: lambda fault: self._for(fault.for_s, self._gateway_down.set, self._gateway_down.clear),
-            Kind.STORE_DOWN: self._take_the_database_away,
+            Kind.GATEWAY_DOWN: lambda fault: self._take_away(GATEWAY, fault.for_s),
+            Kind.STORE_DOWN: lambda fault: self._take_away(fault.where, fault.for_s),
             Kind.UNBOUND: self._unbind,
         }
         if fault.kind in elsewhere:
@@ -317,8 +317,8 @@ class World:
     def _withdraw(self, fault: Fault) -> None:
         self._send(self.door.outgoing(WithdrawOrder(order_id=self.order_ids[fault.nth], reason=Reason.WITHDRAWN), ()))
 
-    def _take_the_database_away(self, fault: Fault) -> None:
-        self._for(fault.for_s, lambda: self._down.add(fault.where), lambda: self._down.discard(fault.where))
+    def _take_away(self, server: str, seconds: float) -> None:
+        self._for(seconds, lambda: self._down.add(server), lambda: self._down.discard(server))
 
     def _unbind(self, fault: Fault) -> None:
         queue = self.broker.queue(queue_of(self.plan.mode, fault.where))
