@@ -19,7 +19,14 @@ from aiormq.connection import TransportFactory
 from yarl import URL
 
 from broker.channels import Channel, FrameProtocol
-from broker.transport import TransportError, TransportUnavailable, UnsafeTopology
+from broker.transport import (
+    BrokerRefused,
+    FurnitureDiffers,
+    FurnitureMissing,
+    NotPermitted,
+    TransportError,
+    TransportUnavailable,
+)
 
 #: How long connecting, or one administrative request, may take.
 PATIENCE_S = 10.0
@@ -70,16 +77,16 @@ def _in_our_words(doing: str, error: amqp_errors.AMQPError) -> TransportError:
     match error:
         case amqp_errors.ChannelPreconditionFailed():
             advice = "it exists but was declared differently. Drain and delete it (`saga reset`), or use another prefix"
-            return UnsafeTopology(f"{doing}: {advice}. RabbitMQ says: {error}")
+            return FurnitureDiffers(f"{doing}: {advice}. RabbitMQ says: {error}")
         case amqp_errors.ChannelNotFoundEntity():
-            return UnsafeTopology(f"{doing}: it does not exist. Declare the topology first. RabbitMQ says: {error}")
+            return FurnitureMissing(f"{doing}: it does not exist. Declare the topology first. RabbitMQ says: {error}")
         case amqp_errors.ChannelAccessRefused():
             advice = "this user has no permission for it. An administrator must declare the topology or grant it"
-            return UnsafeTopology(f"{doing}: {advice}. RabbitMQ says: {error}")
+            return NotPermitted(f"{doing}: {advice}. RabbitMQ says: {error}")
         case amqp_errors.ProbableAuthenticationError() | amqp_errors.AuthenticationError():
-            return TransportUnavailable(f"{doing}: the broker refused the user name or password. It says: {error}")
+            return BrokerRefused(f"{doing}: the broker refused the user name or password. It says: {error}")
         case amqp_errors.InvalidFrameError():  # aio-pika's word for being sent away; it keeps the broker's reason to itself
-            return TransportUnavailable(f"{doing}: refused. Is the virtual host right, and may this user enter it?")
+            return BrokerRefused(f"{doing}: refused. Is the virtual host right, and may this user enter it?")
         case _:
             return TransportUnavailable(f"{doing}: {_text(error)}")
 
@@ -116,6 +123,14 @@ class Session:
     @property
     def writer(self) -> asyncio.StreamWriter:
         return self._socket.writer
+
+    @property
+    def product(self) -> tuple[str, str]:
+        """What the broker says it is: name and version."""
+        transport = self._connection.transport
+        assert transport is not None  # noqa: S101 - connected
+        said = transport.connection.server_properties
+        return str(said.get("product", "unknown")), str(said.get("version", ""))
 
     @property
     def frame_max(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from yarl import URL
 
-from broker import furniture
+from broker import furniture, inspection
 from broker.channels import ConsumeChannel, PublishChannel
 from broker.link import PATIENCE_S, ControlChannel, Link, Session, asking
 from broker.topology import Topology, events_exchange
@@ -174,6 +174,14 @@ class RabbitTransport:
         async with self._desk() as channel, asking(f"counting queue {queue}"):
             declared = await channel.declare_queue(queue, passive=True)
             return declared.declaration_result.message_count or 0
+
+    async def product(self) -> tuple[str, str]:
+        """What the broker says it is: name and version."""
+        return (await self._live()).product
+
+    async def inspect(self, topology: Topology) -> list[inspection.Piece]:
+        """Each exchange and queue as it is there, held against what `topology` declares; nothing is changed."""
+        return await inspection.inspect(self._desk, topology)
 
     async def get(self, queue: str, limit: int) -> list[Wire]:
         count = min(limit, await self.depth(queue))

@@ -64,8 +64,24 @@ class TransportUnavailable(TransportError):  # noqa: N818 - names say what happe
     """The broker cannot be reached (or did not answer in time). Wait and retry."""
 
 
+class BrokerRefused(TransportUnavailable):
+    """The broker is there, and does not let this user in: the name, the password or the virtual host."""
+
+
 class UnsafeTopology(TransportError):  # noqa: N818
     """A queue or exchange is missing or was declared differently. Its message says what to do."""
+
+
+class FurnitureMissing(UnsafeTopology):
+    """A queue or exchange is not there."""
+
+
+class FurnitureDiffers(UnsafeTopology):
+    """A queue or exchange is there and was declared differently."""
+
+
+class NotPermitted(UnsafeTopology):
+    """This user may not do that on the broker."""
 
 
 Sink = Callable[[Delivery], None]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import audit, chaos, demo, dlq, matrix, order, reset, simulate, stock, storm, up, worker
+from cli import audit, chaos, demo, dlq, doctor, matrix, order, reset, simulate, stock, storm, up, worker
 from cli.output import data
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ audit.register(app)
 app.add_typer(stock.app, name="stock")
 app.add_typer(dlq.app, name="dlq")
 reset.register(app)
+doctor.register(app)
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Annotated, Any
 
-import aiohttp
 import structlog
 import typer
 
@@ -21,12 +20,11 @@ from cli.order import ModeFlag
 from cli.output import Code, data, run, stop
 from cli.settings import Settings, load
 from cli.worker import GATEWAY
+from lab.connected import gateway_health
 from lab.modes import Mode, roles, topology
 
 #: Between two looks whether a payment gateway that somebody else runs still answers.
 LOOK_S = 1.0
-#: How long it may take to answer.
-HEALTH_PATIENCE_S = 3.0
 
 log = structlog.get_logger()
 
@@ -110,7 +108,7 @@ async def _check_servers(mode: Mode, settings: Settings, *, faults: bool) -> Non
     finally:
         await transport.close()
         await store.close()
-    health = await _gateway_health(settings.gateway_url)
+    health = await gateway_health(settings.gateway_url)
     if faults and health and health.get("faults") is False:
         stop(
             Code.USAGE,
@@ -119,20 +117,10 @@ async def _check_servers(mode: Mode, settings: Settings, *, faults: bool) -> Non
         )
 
 
-async def _gateway_health(url: str) -> dict[str, Any] | None:
-    """What a payment gateway that runs says of itself; None if there is none."""
-    timeout = aiohttp.ClientTimeout(total=HEALTH_PATIENCE_S)
-    try:
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url}/health") as response:
-            return dict(await response.json()) if response.status == 200 else None
-    except (aiohttp.ClientError, TimeoutError, ValueError):
-        return None
-
-
 async def _share_gateway(child: Child, *, url: str, faults: bool) -> None:
     """Use the payment gateway of another `saga up` for as long as it answers; then it is for us to run one."""
     said = False
-    while health := await _gateway_health(url):
+    while health := await gateway_health(url):
         if not said:
             log.info("gateway_shared", url=url)
             if faults and health.get("faults") is False:

@@ -116,12 +116,14 @@ async def _work(mode: Mode, name: str, settings: Settings, *, faults: bool, tied
 async def _prepare(
     mode: Mode, name: str, parts: ConnectedParts, transport: Transport, store: MongoStore, *, faults: bool
 ) -> None:
-    """Furniture on the broker, and a note in the store that says whether failures injected with an order will act here."""
+    """Furniture on the broker, and a note in the store: whether injected failures will act here, and how the clock goes."""
     await transport.open()
     await transport.declare(topology(mode))
     await store.open([])
     await store.free_what_the_dead_hold()
-    await store.put([Record("workers", name, 1, {"faults": faults, "started_at": parts.sources.now()})])
+    now = parts.sources.now
+    said = {"faults": faults, "started_at": now(), "clock_ahead_s": await store.clock_ahead_s(now)}
+    await store.put([Record("workers", name, 1, said)])
 
 
 async def _mark_ready(running: Worker, file: Path | None) -> None:

@@ -21,12 +21,24 @@ from store.mongo import MongoStore
 
 #: Seconds to look for a database before saying that it is not there. Workers look again by themselves.
 SELECTION_S = 2.0
+#: How long a payment gateway may take to say that it is well.
+HEALTH_PATIENCE_S = 3.0
 #: Payments asked for in one page of the gateway's books.
 PAGE = 1_000
 
 
 class GatewayUnreachable(Exception):  # noqa: N818 - it names what happened
     """The payment gateway's books cannot be read."""
+
+
+async def gateway_health(url: str) -> dict[str, Any] | None:
+    """What a payment gateway that runs says of itself; None if there is none."""
+    timeout = aiohttp.ClientTimeout(total=HEALTH_PATIENCE_S)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url}/health") as response:
+            return dict(await response.json()) if response.status == 200 else None
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return None
 
 
 @dataclass(slots=True)

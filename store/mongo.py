@@ -16,6 +16,7 @@ split what is too large and to find errors in an answer that says ok, so the dri
 """
 
 import asyncio
+import math
 import random
 import secrets
 from collections import defaultdict
@@ -39,6 +40,7 @@ from pymongo.errors import (
     WaitQueueTimeoutError,
 )
 from pymongo.read_concern import ReadConcern
+from pymongo.uri_parser import split_hosts
 from pymongo.write_concern import WriteConcern
 
 from store.document import Key, Record
@@ -47,12 +49,15 @@ from store.store import (
     Changes,
     DataRefused,
     DuplicateInput,
+    NoPrimary,
+    NoReplicaSet,
     OutboxRow,
     OutcomeUnknown,
     StoreError,
     StoreUnavailable,
     T,
     UnsafeStore,
+    UserRefused,
     Work,
     WriteConflict,
 )
@@ -74,6 +79,8 @@ BACKOFF_S = 0.004
 COMMIT_PAUSE_S = 0.1
 
 HOW_TO_START = "Start mongod with --replSet rs0 and run rs.initiate() once; one member is enough, a standalone server is not"
+WHO_IS_PRIMARY = "Wait for the election if there is one, or run rs.initiate() once (`rs.status()` in mongosh shows the members)"
+BY_THE_URL = "If there is only one, add directConnection=true to the URL; else make those names known here"
 
 # The server's error codes (mongo/src/mongo/base/error_codes.yml).
 DUPLICATE_KEY, COLLECTION_EXISTS, OTHER_OPTIONS = 11000, 48, 85
@@ -129,19 +136,24 @@ class MongoStore:
 
     async def open(self, due_in: Collection[str]) -> None:
         """Connect, check what must not be assumed, create collections and indexes."""
+        self.connect()
+        self.check_durable()
+        await self.check_replica_set()
+        await self.check_transactions()
+        with _meaning(lost=StoreUnavailable):
+            for name in (INBOX, OUTBOX, *due_in):
+                await self._create(name)
+            await self._index(due_in)
+        await self.check_inbox_key()
+
+    def connect(self) -> None:
+        """Make the client, which looks for the server by itself from now on. Raises UnsafeStore for a URL that makes no sense."""
         if self._client is None:
             try:
                 self._client = AsyncIOMotorClient(self._url, **self._options)
             except (ConfigurationError, ValueError, TypeError) as error:
                 msg = f"the store's URL or options cannot be used: {error}"
                 raise UnsafeStore(msg) from error
-        _check_options(self._client)
-        with _meaning(lost=StoreUnavailable):
-            await self._check_transactions()
-            for name in (INBOX, OUTBOX, *due_in):
-                await self._create(name)
-            await self._index(due_in)
-            await self._check_inbox_key()
 
     async def free_what_the_dead_hold(self) -> None:
         """Abort transactions that a killed client left open: the server would keep their documents from everybody for a minute.
@@ -175,37 +187,93 @@ class MongoStore:
             # In a thread, because the driver says goodbye to a server that may not answer.
             await asyncio.to_thread(client.close)
 
-    async def _check_transactions(self) -> None:
-        """Write in a transaction, abort it and see that nothing is there. Raises UnsafeStore."""
-        hello = await self._database.command("hello")
+    @property
+    def host(self) -> str:
+        """Where the store is, without the user and password that its URL may have."""
+        return self._url.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
+
+    # --- what must not be assumed (each alone after `connect`; `open` makes all of them) ------------------------------------
+
+    def check_durable(self) -> None:
+        """Raise UnsafeStore when the URL or the options ask for less than the promises need. Silence means the safe value."""
+        _check_options(self._connection)
+
+    async def check_replica_set(self) -> None:
+        """See that the server belongs to a replica set and takes writes. Raises NoReplicaSet, NoPrimary, StoreUnavailable."""
+        hello = await self._hello()
+        if hello.get("isreplicaset") or ("setName" in hello and not hello.get("isWritablePrimary")):
+            raise NoPrimary(f"the server at {self.host} is no primary. {WHO_IS_PRIMARY}")
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
-            msg = f"the database is a standalone server, which has no transactions. {HOW_TO_START}"
-            raise UnsafeStore(msg)
+            raise NoReplicaSet(f"the database is a standalone server, which has no transactions. {HOW_TO_START}")
+
+    async def check_user(self) -> None:
+        """See that this user may read here. Raises UserRefused, StoreUnavailable."""
+        with _meaning(lost=StoreUnavailable):
+            await self._database.list_collection_names()
+
+    async def clock_ahead_s(self, now: Callable[[], float]) -> float | None:
+        """How far the clock `now` is ahead of the server's, in seconds (behind: negative), less what the way there may hide.
+
+        None when the server does not say what time it is."""
+        asked = now()
+        hello = await self._hello()
+        half_s = (now() - asked) / 2
+        if "localTime" not in hello:
+            return None
+        off_s = asked + half_s - hello["localTime"].replace(tzinfo=UTC).timestamp()
+        return math.copysign(max(0.0, abs(off_s) - half_s), off_s)
+
+    async def _hello(self) -> Row:
+        """What the server says of itself; it asks for no user. Raises NoPrimary when a server is there and none can be used."""
+        with _meaning(lost=StoreUnavailable):
+            try:
+                return dict(await self._database.command("hello"))
+            except ServerSelectionTimeoutError as error:
+                if why := self._why_nobody():
+                    raise NoPrimary(why) from error
+                raise
+
+    def _why_nobody(self) -> str | None:
+        """Why no server can be used although one has answered; None when none has."""
+        servers = self._connection.delegate.topology_description.server_descriptions()
+        kinds = sorted({server.server_type_name for server in servers.values()} - {"Unknown"})
+        if kinds:
+            return f"the database at {self.host} has no primary ({', '.join(kinds)}). {WHO_IS_PRIMARY}"
+        if self._url.startswith("mongodb://") and servers.keys() != set(split_hosts(self.host)):
+            members = ", ".join(f"{host}:{port}" for host, port in servers)
+            return (
+                f"the replica set at {self.host} calls its members {members}, and they are not reached by that name. {BY_THE_URL}"
+            )
+        return None
+
+    async def check_transactions(self) -> None:
+        """Write in a transaction, abort it and see that nothing is there. Raises UnsafeStore, StoreUnavailable."""
         probe = {"_id": f"probe {secrets.token_hex(8)}", "written_at": 0.0, "payload": b""}
-        await self._create(OUTBOX)
+        with _meaning(lost=StoreUnavailable):
+            await self._create(OUTBOX)
+            try:
+                async with self._session() as session:
+                    session.start_transaction(SNAPSHOT, DURABLE)
+                    await self._rows(OUTBOX).insert_one(probe, session=session)
+                    await session.abort_transaction()
+            except (OperationFailure, ConfigurationError) as error:
+                if isinstance(error, OperationFailure) and error.code in UNWELCOME:
+                    raise
+                raise UnsafeStore(f"the database refuses a transaction: {error}. {HOW_TO_START}") from error
+            if (await self._rows(OUTBOX).delete_one({"_id": probe["_id"]})).deleted_count:
+                raise UnsafeStore(f"the database kept what an aborted transaction wrote. {HOW_TO_START}")
 
-        try:
-            async with self._session() as session:
-                session.start_transaction(SNAPSHOT, DURABLE)
-                await self._rows(OUTBOX).insert_one(probe, session=session)
-                await session.abort_transaction()
-        except (OperationFailure, ConfigurationError) as error:
-            msg = f"the database refuses a transaction: {error}. {HOW_TO_START}"
-            raise UnsafeStore(msg) from error
-        if (await self._rows(OUTBOX).delete_one({"_id": probe["_id"]})).deleted_count:
-            msg = f"the database kept what an aborted transaction wrote. {HOW_TO_START}"
-            raise UnsafeStore(msg)
-
-    async def _check_inbox_key(self) -> None:
+    async def check_inbox_key(self) -> None:
         """Write one key twice and see the second refused: on this rests that an effect happens once. Raises UnsafeStore."""
         inbox, row = self._rows(INBOX), {"_id": f"probe {secrets.token_hex(8)}", "at": datetime.now(UTC)}
-        try:
-            for _ in range(2):
-                await inbox.insert_one(dict(row))
-        except DuplicateKeyError:
-            return
-        finally:
-            await inbox.delete_many({"_id": row["_id"]})
+        with _meaning(lost=StoreUnavailable):
+            try:
+                for _ in range(2):
+                    await inbox.insert_one(dict(row))
+            except DuplicateKeyError:
+                return
+            finally:
+                await inbox.delete_many({"_id": row["_id"]})
         msg = (
             f"the collection {INBOX} of {self._database_name} takes a key twice, so a message that comes again would act again. "
             "It must be a plain collection, and not sharded by anything but _id: drop it, a worker that starts makes it anew"
@@ -545,7 +613,7 @@ def _refusal(error: OperationFailure) -> StoreError:
     if codes & REFUSALS:
         return DataRefused(said)
     if codes & UNWELCOME:
-        return UnsafeStore(f"{said}. Check the user, its password, its roles and authSource in the URL")
+        return UserRefused(f"{details.get('errmsg', said)}. Check the user, its password, its roles and authSource in the URL")
     return StoreUnavailable(said)
 
 

@@ -41,8 +41,20 @@ class StoreUnavailable(StoreError):  # noqa: N818
     """Definite: the database could not be reached before anything was asked to commit; nothing was written. Wait and retry."""
 
 
+class NoPrimary(StoreUnavailable):
+    """A database answers and nobody there takes writes now: an election is under way, or the replica set was never initiated."""
+
+
 class UnsafeStore(StoreError):  # noqa: N818
     """The database cannot give what the promises need (no transactions, not durable). Its message says what to do."""
+
+
+class NoReplicaSet(UnsafeStore):
+    """The database is a standalone server."""
+
+
+class UserRefused(UnsafeStore):
+    """The database is there, and does not let this user in, or not do this."""
 
 
 @dataclass(frozen=True, slots=True)

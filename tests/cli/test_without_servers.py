@@ -138,6 +138,7 @@ def test_what_makes_no_sense_is_refused_with_a_reason_and_exit_code_2(words: lis
         ["reset", "--yes"],
         ["dlq", "list"],
         ["dlq", "requeue", "--all"],
+        ["doctor"],
         ["order", "redrive", "0190a0a0-0000-7000-8000-000000000000"],
     ],
     ids=" ".join,

@@ -1,0 +1,87 @@
+"""`saga doctor` as typed: its exit codes, its JSON, its lines. What each check finds is tested in tests/lab/test_doctor.py.
+
+Room: tests/cli/. One mode is up on real parts; what is missing is looked for where nothing listens.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from yarl import URL
+
+from lab.doctor.plan import PLAN
+from lab.modes import Mode
+from tests.cli.test_up import BOTH, env, removed, up
+from tests.cli.test_without_servers import NOWHERE
+
+__all__ = ["env", "removed"]  # fixtures of another file
+
+NO_DOCKER = {"DOCKER_HOST": "unix:///nowhere"}
+MISSING = {"broker", "database", "payment gateway"}
+
+
+def doctor(env: dict[str, str], *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli", "doctor", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env | NO_DOCKER, check=False)
+
+
+def document(said: subprocess.CompletedProcess[str]) -> Any:
+    """The JSON on stdout, whose shape is always the same."""
+    found = json.loads(said.stdout)
+    assert found.keys() == {"ok", "checks"}
+    assert [check["name"] for check in found["checks"]] == [check.name for check in PLAN]
+    for check in found["checks"]:
+        assert list(check) == ["name", "ok", "why", "next"]
+        assert check["ok"] in (True, False, None)
+        assert check["why"]
+        assert check["ok"] is not False or check["next"]
+    assert found["ok"] is all(check["ok"] is not False for check in found["checks"])
+    return found
+
+
+def failed(found: Any) -> set[str]:
+    """The failed checks, but for what depends on the machine that runs the tests."""
+    return {check["name"] for check in found["checks"] if check["ok"] is False} - {"memory"}
+
+
+def test_missing_servers_are_exit_code_4_and_each_is_one_failure() -> None:
+    said = doctor(NOWHERE, "--json")
+    assert said.returncode == 4, said.stderr
+    assert failed(document(said)) == MISSING
+    assert "Traceback" not in said.stderr
+    assert len([line for line in said.stderr.splitlines() if line.startswith("saga: ")]) == 1
+
+
+def test_for_people_each_check_is_a_line_and_beneath_a_failed_one_stand_why_and_next() -> None:
+    said = doctor(NOWHERE)
+    assert said.returncode == 4, said.stderr
+    lines = said.stdout.splitlines()
+    heads = [line for line in lines if not line.startswith(" ")]
+    words = {check.name: line.partition(check.name)[0].strip() for check, line in zip(PLAN, heads, strict=True)}
+    assert {name for name, word in words.items() if word == "FAILED"} - {"memory"} == MISSING
+    assert words["durable commits"] == "ok"
+    assert words["topology"] == "not made"
+    below = lines[lines.index(next(line for line in heads if line.startswith("FAILED    broker"))) + 1 :][:2]
+    assert "127.0.0.1:9" in below[0]
+    assert below[1].strip().startswith("next: Start RabbitMQ")
+
+
+@pytest.mark.real
+@BOTH
+def test_a_mode_that_is_up_is_well_and_one_wrong_setting_is_exit_code_1(mode: Mode, env: dict[str, str], tmp_path: Path) -> None:
+    with up(mode, env, tmp_path / "log") as running:
+        said = doctor(env, "--mode", mode, "--json")
+        found = document(said)
+        assert {check["name"]: check["why"] for check in found["checks"] if not check["ok"] and check["name"] != "memory"} == {}
+        assert said.returncode == 0, said.stderr
+        unsynced = env | {"SAGA_STORE_URL": str(URL(env["SAGA_STORE_URL"]).update_query(journal="false"))}
+        wrong = doctor(unsynced, "--mode", mode, "--json")
+        assert failed(document(wrong)) == {"durable commits"}
+        assert wrong.returncode == 1
+        assert running.process.poll() is None
+    after = doctor(env, "--mode", mode, "--json")
+    assert failed(document(after)) == {"consumers", "payment gateway"}
+    assert after.returncode == 4
