@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from broker.topology import Topology
+from broker.transport import FurnitureDiffers, Transport
 from cli.order import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
 from cli.settings import load
@@ -34,12 +36,21 @@ def reset(
         data.print(f"the {mode} mode is empty", highlight=False)
 
 
+async def _renew(transport: Transport, furniture: Topology) -> None:
+    """Every queue empty and as this version declares it; what another version declared differently is made anew."""
+    try:
+        await transport.declare(furniture)
+    except FurnitureDiffers:
+        await transport.delete(furniture)
+        await transport.declare(furniture)
+    await transport.purge(furniture)
+
+
 async def _reset(mode: Mode) -> None:
     parts = load().parts(mode)
     async with looking(mode, parts) as seen:
         async with talking(parts, "reset") as transport:
-            await transport.declare(topology(mode))
-            await transport.purge(topology(mode))
+            await _renew(transport, topology(mode))
         for store in seen.stores.values():
             announced = await store.find("workers")  # workers that run go on running: keep what they said of themselves
             await store.wipe()

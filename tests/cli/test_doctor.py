@@ -6,14 +6,16 @@ Room: tests/cli/. One mode is up on real parts; what is missing is looked for wh
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from yarl import URL
 
+from broker.rabbit import RabbitTransport
 from lab.doctor.plan import PLAN
-from lab.modes import Mode
+from lab.modes import Mode, topology
 from tests.cli.test_up import BOTH, env, removed, up
 from tests.cli.test_without_servers import NOWHERE
 
@@ -24,7 +26,11 @@ MISSING = {"broker", "database", "payment gateway"}
 
 
 def doctor(env: dict[str, str], *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli", "doctor", *flags]
+    return saga(env, "doctor", *flags)
+
+
+def saga(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env | NO_DOCKER, check=False)
 
 
@@ -85,3 +91,19 @@ def test_a_mode_that_is_up_is_well_and_one_wrong_setting_is_exit_code_1(mode: Mo
     after = doctor(env, "--mode", mode, "--json")
     assert failed(document(after)) == {"consumers", "payment gateway"}
     assert after.returncode == 4
+
+
+@pytest.mark.real
+async def test_a_reset_mends_what_another_version_declared_differently(
+    env: dict[str, str], rabbit_url: str, gateway_url: str
+) -> None:
+    env |= {"SAGA_GATEWAY_URL": gateway_url}
+    transport = RabbitTransport(rabbit_url, "tests")
+    await transport.open()
+    await transport.declare(replace(topology(Mode.CHOREOGRAPHY), delivery_limit=3))
+    await transport.close()
+    words = ["--mode", Mode.CHOREOGRAPHY, "--json"]
+    assert failed(document(doctor(env, *words))) == {"topology", "consumers"}
+    reset = saga(env, "reset", "--yes", *words)
+    assert reset.returncode == 0, reset.stderr
+    assert failed(document(doctor(env, *words))) == {"consumers"}
