@@ -15,10 +15,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from broker.transport import TransportError, TransportUnavailable
+from broker.transport import BrokerRefused, TransportError, TransportUnavailable
 from lab.connected import GatewayUnreachable
 from lab.door import NotTaken
-from store.store import StoreError, StoreUnavailable
+from store.store import NoPrimary, StoreError, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -52,6 +52,10 @@ def ending() -> Iterator[None]:
     """Turn what can go wrong into a sentence and an exit code."""
     try:
         yield
+    except BrokerRefused as error:
+        stop(Code.FAILED, f"{error}. Correct user, password and virtual host in SAGA_BROKER_URL.")
+    except NoPrimary as error:
+        stop(Code.FAILED, f"{error}.")
     except (TransportUnavailable, StoreUnavailable, GatewayUnreachable) as error:
         stop(
             Code.SERVER_MISSING, f"{error}. Start it (`make up` starts what is installed), or point SAGA_…_URL to where it runs."

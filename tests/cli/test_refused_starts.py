@@ -55,6 +55,13 @@ def test_a_database_that_would_not_sync_is_refused(env: dict[str, str]) -> None:
     assert "not durable: take w and journal out of the URL" in said
 
 
+def test_a_wrong_password_is_not_taken_for_a_broker_that_is_away(env: dict[str, str]) -> None:
+    said = started(env | {"SAGA_BROKER_URL": str(URL(env["SAGA_BROKER_URL"]).with_password("wrong"))})
+    assert "refused the user name or password" in said
+    assert "Correct user, password and virtual host in SAGA_BROKER_URL" in said
+    assert "Start it" not in said
+
+
 async def test_a_queue_that_was_declared_differently_is_refused(env: dict[str, str], rabbit_url: str) -> None:
     transport = RabbitTransport(rabbit_url, "tests")
     await transport.open()
