@@ -53,7 +53,7 @@ proof: .venv/.ready ## the release run: simulation, chaos in both modes, and doc
 	@$(BIN)/saga simulate --seeds 2000 --json > docs/proof/simulate-both.json
 	@for mode in orchestrator choreography; do \
 	  $(BIN)/saga simulate --seeds 20000 --mode $$mode --json > docs/proof/simulate-$$mode.json || exit 1; \
-	  $(BIN)/saga chaos --mode $$mode --for 600 --json > docs/proof/chaos-$$mode.json || exit 1; done
+	  $(BIN)/saga chaos --mode $$mode --for 600 --seed 11 --full-disk --skew --json > docs/proof/chaos-$$mode.json || exit 1; done
 	@$(BIN)/python -m tests.simulation.proof
 
 stack-up: ## the container stack of MODE
