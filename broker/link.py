@@ -7,8 +7,8 @@ channel, a cancelled consumer) ends the whole session, and one loop makes the ne
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import aio_pika
@@ -41,6 +41,18 @@ ControlChannel = AbstractChannel
 log = structlog.get_logger("broker.link")
 
 
+@contextmanager
+def _heeding_cancellation() -> Iterator[None]:
+    """Whoever is cancelled in here is so at its end: aiormq loses a cancellation that comes while a channel is being closed."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
+
+
 @asynccontextmanager
 async def asking(doing: str, patience_s: float = PATIENCE_S) -> AsyncIterator[None]:
     """Bound a request to the broker in time and put its failures in our words; `doing` is what was tried, for the message.
@@ -48,8 +60,9 @@ async def asking(doing: str, patience_s: float = PATIENCE_S) -> AsyncIterator[No
     aio-pika raises CancelledError out of a call when its connection dies, though nobody cancelled the caller. This is the one
     place that tells that from a real cancellation, which passes. Raises TransportUnavailable or UnsafeTopology."""
     try:
-        async with asyncio.timeout(patience_s):
-            yield
+        with _heeding_cancellation():
+            async with asyncio.timeout(patience_s):
+                yield
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():

@@ -170,6 +170,24 @@ async def test_3_a_cancellation_that_somebody_asked_for_stays_one() -> None:
         await task
 
 
+@pytest.mark.parametrize("instead", [None, ConnectionError("closed")])
+async def test_3_a_cancellation_that_aiormq_swallows_is_heeded_all_the_same(instead: Exception | None) -> None:
+    """It does when the end of a channel that is being closed comes at the same time: a third of the time that `depth` takes."""
+
+    async def ask() -> None:
+        async with asking("asking"):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.get_running_loop().create_future()
+            if instead:
+                raise instead
+
+    task = asyncio.create_task(ask())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_4_a_publish_in_doubt_may_have_succeeded_and_its_late_confirm_goes_to_nobody_else(
     site: Site, client: RabbitTransport
 ) -> None:
