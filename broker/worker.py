@@ -25,7 +25,7 @@ import structlog
 from broker.aside import Aside, Parcel
 from broker.batch import Decider, Job, Plan
 from broker.calls import Caller, CallPool
-from broker.codec import DeadReason, Envelope, Undecodable, decode
+from broker.codec import DeadReason, Envelope, Origin, Undecodable, decode
 from broker.handler import Call
 from broker.injection import Injection, die
 from broker.intake import Input, Intake, Local
@@ -87,6 +87,7 @@ class Worker:
         limits: Limits | None = None,
         faults: bool = False,
         die: Callable[[], None] = die,
+        committed: Callable[[Plan], None] = lambda _: None,
     ) -> None:
         self.role = role
         self.transport = transport
@@ -110,6 +111,7 @@ class Worker:
             interval_s=self.limits.relay_interval_s,
             after_s=self.limits.relay_after_s,
         )
+        self._committed = committed
         self._stopping = False
         self._handling = False
 
@@ -145,6 +147,10 @@ class Worker:
                 log.warning("waiting_for_server", service=self.role.worker, attempt=attempt, error=str(error))
                 await asyncio.sleep(self.sources.backoff_s(attempt))
         return None
+
+    def ask(self, message: Message, origin: Origin) -> None:
+        """An input from inside this process, as a request at the door is; `committed` is told what came of it."""
+        self._intake.put(Local(message, origin))
 
     @property
     def idle(self) -> bool:
@@ -214,6 +220,7 @@ class Worker:
             jobs, late = await self._injection.suffer(jobs)
             parcels += late
         plan = await self._commit(jobs)
+        self._committed(plan)
         for call, origin in plan.calls:
             injected = self._injection.of_the_business(origin.injected) if self._injection else None
             self._calls.start(call, origin, injected)
