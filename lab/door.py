@@ -1,12 +1,13 @@
 """The door: where orders come in. It sends the order service its two commands and nothing else, in both modes.
 
-Room: lab/. Used by the CLI, the storm and the journeys. (An HTTP door in front of it is a later room, api/.)
+Room: lab/. Used by the CLI, the storm and the journeys, without a server. The one that customers come to is HTTP: api/.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from broker.codec import Origin, encode
+from api.messages import NAME, origin_of
+from broker.codec import encode
 from broker.message import Command
 from broker.sources import Sources
 from broker.topology import Topology
@@ -49,9 +50,8 @@ class Door:
 
     def outgoing(self, command: Command, injected: Sequence[str]) -> Outgoing:
         """The command on the wire, as the start of a new trace."""
-        order = command.order_id.replace("-", "")
-        origin = Origin(traceparent=f"00-{order}-{order[16:]}-01", injected=",".join(injected) or None)
-        wire = encode(command, message_id=self.sources.new_id(), now=self.sources.now(), app_id="door", origin=origin)
+        origin = origin_of(command.order_id, injected)
+        wire = encode(command, message_id=self.sources.new_id(), now=self.sources.now(), app_id=NAME, origin=origin)
         return Outgoing(self.topology.address_of(type(command)), wire)
 
     async def _send(self, command: Command, injected: Sequence[str]) -> None:

@@ -1,0 +1,144 @@
+"""What the door remembers: which key belongs to which order, where each order stands as far as was heard, and what was heard.
+
+Room: api/. The door reads nobody's database. It knows an order from taking it and from the mode's events, and so it may be a
+moment behind the order service, and is never ahead of it.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from broker.message import Event
+from services.order.messages import OrderCompleted, OrderRejected, OrderWithdrawn, Refusal, WithdrawalRefused
+from services.vocabulary import Attention, Reason, StuckEvent
+from store.document import Document
+
+#: Events kept of one order, the newest. Even one that is withdrawn and redriven has a few dozen.
+KEPT_OF_AN_ORDER = 200
+#: Events on a page of what was heard, and pages that are kept: 16,384 events. A batch must fit on one page.
+PAGE, PAGES = 256, 64
+
+
+class State(StrEnum):
+    """Where an order stands, as far as the door has heard."""
+
+    ACCEPTED = "ACCEPTED"  # the door has it safely; the order service has not said that it has
+    PENDING = "PENDING"  # the order service has it; the saga is at work
+    NEEDS_ATTENTION = "NEEDS_ATTENTION"  # something that must not fail has failed for good, and nothing has moved since
+    COMPLETED = "COMPLETED"  # the end
+    REJECTED = "REJECTED"  # the end, with its reason
+
+    @property
+    def ended(self) -> bool:
+        return self in (State.COMPLETED, State.REJECTED)
+
+
+class Heard(BaseModel):
+    """One event as the door heard it. `number` counts all events that it ever heard; `facts` is what the event says besides the
+    order's details."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    type: str
+    order_id: str
+    at: float
+    facts: Mapping[str, str] = {}
+
+    @classmethod
+    def of(cls, event: Event, number: int, now: float) -> Self:
+        facts = event.model_dump(mode="json", exclude={"order_id", "details"})
+        return cls(number=number, type=event.type_name, order_id=event.order_id, at=now, facts=facts)
+
+
+class Claim(Document):
+    """An idempotency key, the order that it belongs to for ever, and a fingerprint of what was sent with it."""
+
+    collection: ClassVar[str] = "claims"
+    id_field: ClassVar[str] = "idempotency_key"
+
+    idempotency_key: str
+    order_id: str
+    fingerprint: str
+
+
+class KnownOrder(Document):
+    """An order as the door knows it. Times are seconds since the epoch, of the door's clock.
+
+    A withdrawal is asked for at the door, recorded by the order service (`withdrawn`, by a customer or by the deadline: the pivot
+    decides what it is worth), and may be refused. `forgotten`: the number of the last event that is no longer among `events`."""
+
+    collection: ClassVar[str] = "orders"
+
+    order_id: str
+    state: State
+    accepted_at: float
+    reason: Reason | None = None
+    withdrawal_asked: bool = False
+    withdrawn: Reason | None = None
+    withdrawal_refused: Refusal | None = None
+    attention: Attention | None = None
+    ended_at: float | None = None
+    events: tuple[Heard, ...] = ()
+    forgotten: int = 0
+
+    def after(self, event: Event, heard: Heard) -> Self:
+        """The order after one more event. Events may be heard out of order: an end stays the end."""
+        events = (*self.events, heard)
+        dropped = events[:-KEPT_OF_AN_ORDER]
+        forgotten = dropped[-1].number if dropped else self.forgotten
+        return self.but(**self._moved_by(event, heard.at), events=events[-KEPT_OF_AN_ORDER:], forgotten=forgotten)
+
+    def _moved_by(self, event: Event, now: float) -> dict[str, Any]:
+        if isinstance(event, WithdrawalRefused):
+            return {"withdrawal_refused": event.refusal}
+        if self.state.ended:
+            return {}
+        if isinstance(event, OrderCompleted | OrderRejected):
+            end = {"state": State.REJECTED, "reason": event.reason} if isinstance(event, OrderRejected) else _COMPLETED
+            return {**end, "ended_at": now, "attention": None}
+        if isinstance(event, StuckEvent):
+            return {"state": State.NEEDS_ATTENTION, "attention": Attention(step=event.step, error=event.error)}
+        if isinstance(
+            event, OrderWithdrawn
+        ):  # said again and again while the order is pending: it does not show that anything moves
+            state = State.PENDING if self.state is State.ACCEPTED else self.state
+            return {"withdrawn": self.withdrawn or event.reason, "state": state}
+        return {"state": State.PENDING, "attention": None}
+
+
+_COMPLETED = {"state": State.COMPLETED}
+
+
+class Feed(Document):
+    """How many events were heard so far. One document: its number gives all events one order."""
+
+    collection: ClassVar[str] = "feed"
+    id_field: ClassVar[str] = "name"
+
+    name: str = "feed"
+    number: int = 0
+
+
+class Page(Document):
+    """Consecutive events, beginning with number `first`. A page is used again for later events once all pages are full."""
+
+    collection: ClassVar[str] = "pages"
+    id_field: ClassVar[str] = "page_id"
+
+    page_id: str
+    first: int
+    events: tuple[Heard, ...] = ()
+
+
+def page_of(number: int) -> Page:
+    """The page on which the event of this number stands, still empty."""
+    index = (number - 1) // PAGE
+    return Page(page_id=f"{index % PAGES:03d}", first=index * PAGE + 1)
+
+
+def oldest_kept(number: int) -> int:
+    """The number of the oldest event on the pages when `number` were heard."""
+    return max(1, page_of(max(number, 1)).first - (PAGES - 1) * PAGE)

@@ -1,0 +1,84 @@
+"""The guard: what comes in is bounded in number and in size before anybody looks at it, so that a flood is refused, not suffered.
+
+Room: api/. Plain ASGI around the application. Health is asked for outside of every limit.
+"""
+
+import asyncio
+from http import HTTPStatus
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import Refused
+from broker.codec import MAX_BODY_BYTES
+
+#: Requests at once, and streams of events at once.
+REQUESTS_MAX, STREAMS_MAX = 512, 64
+#: Seconds that a body may take to arrive.
+BODY_S = 10.0
+
+
+class Guard:
+    """Refuses what is too much: 503 with Retry-After, 413, 408."""
+
+    def __init__(self, app: ASGIApp, *, requests_max: int = REQUESTS_MAX, streams_max: int = STREAMS_MAX) -> None:
+        self._app = app
+        self._most = {"requests": requests_max, "streams": streams_max}
+        self._now = {"requests": 0, "streams": 0}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith("/health/"):
+            await self._app(scope, receive, send)
+            return
+        kind = "streams" if scope["path"].endswith("/events") else "requests"
+        if self._now[kind] >= self._most[kind]:
+            busy = Refused(HTTPStatus.SERVICE_UNAVAILABLE, "busy", f"at most {self._most[kind]} {kind} at once")
+            await busy.response()(scope, receive, send)
+            return
+        self._now[kind] += 1
+        try:
+            first = await _body(scope, receive)
+            await self._app(scope, _replaying(first, receive), send)
+        except Refused as refused:
+            await refused.response()(scope, receive, send)
+        finally:
+            self._now[kind] -= 1
+
+
+async def _body(scope: Scope, receive: Receive) -> Message:
+    """The whole body in one message, or what came in its place: the caller has left. Raises Refused."""
+    declared = dict(scope["headers"]).get(b"content-length", b"0")
+    if declared.isdigit() and int(declared[:20]) > MAX_BODY_BYTES:
+        raise _too_large()
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_S):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return message
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY_BYTES:
+                    raise _too_large()
+                if not message.get("more_body", False):
+                    return {"type": "http.request", "body": bytes(body), "more_body": False}
+    except TimeoutError:
+        raise Refused(
+            HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"the body did not arrive within {BODY_S:g} s", {"Connection": "close"}
+        ) from None
+
+
+def _too_large() -> Refused:
+    # The rest of the body is not read, so the connection cannot be used again.
+    return Refused(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"a body has at most {MAX_BODY_BYTES} bytes", {"Connection": "close"}
+    )
+
+
+def _replaying(first: Message, receive: Receive) -> Receive:
+    """`receive`, with a message that was taken from it put back."""
+    waiting = [first]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay

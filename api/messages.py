@@ -1,0 +1,47 @@
+"""What is asked at the door, as local inputs of its worker, and the events of a mode that the door hears.
+
+Room: api/. Nothing here travels: what the door sends are the order service's own PlaceOrder and WithdrawOrder.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from broker.codec import Origin
+from broker.message import Event, Message, Uuid
+from services.delivery import messages as delivery
+from services.inventory import messages as inventory
+from services.order import messages as order
+from services.payment import messages as payment
+from services.vocabulary import OrderDetails
+
+#: The door's name as a worker, as the sender of its messages, and of its queue and database.
+NAME = "door"
+
+
+class TakeOrder(Message, service=NAME):
+    """A customer hands in an order under a key. `order_id` is its id if the key is new; `fingerprint` stands for all of it."""
+
+    request_id: Uuid
+    key: str
+    fingerprint: str
+    details: OrderDetails
+
+
+class TakeBack(Message, service=NAME):
+    """A customer wants an order back."""
+
+    request_id: Uuid
+
+
+def _events(module: object) -> Iterable[type[Event]]:
+    kinds = (value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Event))
+    return (kind for kind in kinds if kind.__module__ == getattr(module, "__name__", ""))
+
+
+#: Every event of the four services.
+EVENTS = tuple(kind for module in (order, inventory, payment, delivery) for kind in _events(module))
+
+
+def origin_of(order_id: str, injected: Sequence[str] = ()) -> Origin:
+    """The beginning of everything that happens for an order: a new trace, and the failures that were asked for with it."""
+    trace = order_id.replace("-", "")
+    return Origin(traceparent=f"00-{trace}-{trace[16:]}-01", injected=",".join(injected) or None)

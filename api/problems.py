@@ -1,0 +1,100 @@
+"""How the door refuses: a JSON problem (RFC 9457) with a `reason` for programs, whoever refuses and whatever is wrong.
+
+Room: api/.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from store.store import StoreError
+
+PROBLEM = "application/problem+json"
+#: Seconds after which it makes sense to ask again.
+RETRY_AFTER_S = 1
+
+#: What is wrong with a header: (when it is missing, when it makes no sense).
+_HEADERS = {
+    "idempotency-key": ("no_idempotency_key", "bad_idempotency_key"),
+    "last-event-id": ("unknown_event_id", "unknown_event_id"),
+    "x-injected-failures": ("bad_injected_failures", "bad_injected_failures"),
+}
+
+
+class Problem(BaseModel):
+    """Why a request was refused. `reason` is for programs, `detail` for people."""
+
+    title: str
+    status: int
+    reason: str
+    detail: str
+
+
+class Refused(Exception):  # noqa: N818 - it names what happened
+    """The request is not served."""
+
+    def __init__(self, status: HTTPStatus, reason: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.problem = Problem(title=status.phrase, status=status, reason=reason, detail=detail)
+        self.headers = {**(headers or {})}
+        if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.CONFLICT) and reason not in _FOR_GOOD:
+            self.headers["Retry-After"] = str(RETRY_AFTER_S)
+
+    def response(self) -> Response:
+        return Response(self.problem.model_dump_json(), self.problem.status, self.headers, media_type=PROBLEM)
+
+
+#: Refusals that asking again will not change.
+_FOR_GOOD = ("already_ended",)
+
+
+def answer_with_problems(app: FastAPI) -> None:
+    """Every refusal of `app` becomes a problem, those of the framework too."""
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _in_general)
+    app.add_exception_handler(StoreError, _store)
+    app.add_exception_handler(Exception, _failed)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)  # noqa: S101 - registered for it
+    return error.response()
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    first = error.errors()[0]
+    place, *path = (str(part) for part in first["loc"])
+    where, message = ".".join(path), str(first["msg"])
+    if place == "header":
+        missing, senseless = _HEADERS[where.lower()]
+        reason = missing if first["type"] == "missing" else senseless
+        return Refused(HTTPStatus.BAD_REQUEST, reason, f"{where}: {message}").response()
+    if place == "path":
+        return Refused(HTTPStatus.NOT_FOUND, "no_such_order", "an order's id is a UUID in lower case").response()
+    if first["type"] == "json_invalid":
+        return Refused(HTTPStatus.BAD_REQUEST, "not_json", message).response()
+    detail = f"{where}: {message}" if where else message
+    return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_query" if place == "query" else "wrong_schema", detail[:300]).response()
+
+
+async def _in_general(_: Request, error: Exception) -> Response:
+    """What the framework itself refuses: no such path, no such method, a body that cannot be parsed at all."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    status = HTTPStatus(error.status_code)
+    reason = "not_json" if status is HTTPStatus.BAD_REQUEST else status.name.lower()
+    return Refused(status, reason, str(error.detail), error.headers).response()
+
+
+async def _store(_: Request, error: Exception) -> Response:
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "store_unavailable", f"the door's database: {error}"[:300]).response()
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    return Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", "the door failed; its log says why").response()

@@ -1,0 +1,143 @@
+"""The door beside a whole mode on RabbitMQ, a MongoDB-wire server and the gateway's own process. Room: tests/api/."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from api.desk import door_topology
+from api.messages import NAME
+from broker.topology import dead_queue, queue_of
+from broker.transport import Outgoing, Receipt
+from lab.audit import audit
+from lab.connected import ConnectedParts
+from lab.modes import Mode, database_of
+from lab.run import Run
+from lab.system import System
+from tests import servers
+from tests.api.caller import AN_ORDER, Reply
+from tests.api.door import Door, a_door
+from tests.api.test_events import HAPPY
+from tests.flow import MODES, Servers, a_prefix, on_real_parts
+
+pytestmark = pytest.mark.real
+
+#: How many customers come at once.
+CROWD = 60
+
+
+@pytest.fixture(scope="module")
+def real(rabbit_url: str, mongo_url: str, gateway_url: str) -> Servers:
+    return Servers(rabbit_url, mongo_url, gateway_url)
+
+
+@pytest.fixture(scope="module", params=MODES)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    return Mode(request.param)
+
+
+@pytest.fixture(scope="module")
+def parts(real: Servers, mode: Mode) -> Iterator[ConnectedParts]:
+    """The parts of one mode under a prefix of its own, the door's queue and database removed at the end as well."""
+    with a_prefix(real, mode) as prefix:
+        try:
+            yield real.parts(prefix)
+        finally:
+            asyncio.run(remove_door(real.parts(prefix)))
+
+
+async def remove_door(parts: ConnectedParts) -> None:
+    transport = parts.transport("cleaner")
+    await transport.open()
+    try:
+        await transport.delete(door_topology(parts.prefix))
+    finally:
+        await transport.close()
+    servers.drop(parts.store_url, database_of(parts.prefix, NAME))
+
+
+def test_an_order_goes_through_the_door_and_is_followed_to_its_end(mode: Mode, parts: ConnectedParts) -> None:
+    async def program(system: System) -> tuple[Reply, list[str], str, Reply]:
+        async with a_door(system) as door:
+            taken = await door.caller.place()
+            order_id = taken.json["order_id"]
+            assert (await door.caller.show(order_id))["state"] in ("ACCEPTED", "PENDING")
+            async with door.caller.following(f"/orders/{order_id}/events") as stream:
+                events = [(await stream.next())["event"] for _ in range(5)]
+            await door.ended(system, order_id)
+            health = await door.caller.call("GET", "/health/ready")
+            return taken, events, (await door.caller.show(order_id))["state"], health
+
+    taken, events, state, health = on_real_parts(mode, parts, program)
+    assert taken.status == 202
+    assert sorted(events) == sorted(HAPPY)
+    assert state == "COMPLETED"
+    assert health.json == {"status": "ready", "broker": "connected"}
+
+
+def test_an_order_is_withdrawn_through_the_door(mode: Mode, parts: ConnectedParts) -> None:
+    async def program(system: System) -> tuple[int, str, str]:
+        async with a_door(system) as door:
+            await system.stop("inventory")
+            order_id = (await door.caller.place("withdrawn")).json["order_id"]
+            await Run(system).step_queued(order_id, "inventory")
+            status = (await door.caller.call("DELETE", f"/orders/{order_id}")).status
+            await system.until(lambda: recorded(door, order_id), "the withdrawal to be recorded")
+            await system.start("inventory")
+            await door.ended(system, order_id)
+            order = await door.caller.show(order_id)
+            return status, order["state"], order["reason"]
+
+    assert on_real_parts(mode, parts, program) == (202, "REJECTED", "withdrawn")
+
+
+async def recorded(door: Door, order_id: str) -> bool:
+    return bool((await door.caller.show(order_id))["withdrawn"])
+
+
+def test_a_crowd_at_two_doors_loses_and_doubles_no_order(mode: Mode, parts: ConnectedParts) -> None:
+    """Every customer asks at both doors at once with one key, and asks again when told to."""
+
+    async def taken_at(door: Door, key: str) -> str:
+        order = {**AN_ORDER, "lines": [{"sku": "book", "quantity": 1}]}
+        while (reply := await door.caller.place(key, order)).status != 202:
+            assert reply.status in (409, 503)
+            await asyncio.sleep(0.05)
+        return str(reply.json["order_id"])
+
+    async def program(system: System) -> None:
+        async with a_door(system) as one, a_door(system) as other:
+            keys = [f"crowd-{number}" for number in range(CROWD)]
+            at_one, at_other = await asyncio.gather(
+                *(asyncio.gather(*(taken_at(door, key) for key in keys)) for door in (one, other))
+            )
+            assert at_one == at_other
+            for order_id in at_one:
+                await one.ended(system, order_id)
+            await system.at_rest()
+            seen = await system.look()
+            assert set(seen.orders) == set(at_one)
+            assert len(seen.orders) == CROWD
+            assert audit(seen).ok
+            for order_id, order in seen.orders.items():
+                known = await one.caller.show(order_id)
+                assert (known["state"], known["reason"]) == (str(order.state), order.reason)
+            assert await system.door.transport.depth(dead_queue(queue_of(parts.prefix, NAME))) == 0
+
+    on_real_parts(mode, parts, program)
+
+
+def test_what_a_door_that_died_before_it_published_owes_is_placed_by_the_next_one(mode: Mode, parts: ConnectedParts) -> None:
+    async def nothing_confirmed(outgoing: Sequence[Outgoing]) -> list[Receipt]:
+        return [Receipt.UNKNOWN] * len(outgoing)
+
+    async def program(system: System) -> tuple[bool, str]:
+        async with a_door(system) as door:
+            door.desk.worker.transport.publish = nothing_confirmed  # type: ignore[method-assign]
+            order_id = (await door.caller.place("died")).json["order_id"]
+        async with a_door(system) as door:
+            same = (await door.caller.place("died")).json["order_id"] == order_id
+            await door.ended(system, order_id)
+            return same, (await door.caller.show(order_id))["state"]
+
+    assert on_real_parts(mode, parts, program) == (True, "COMPLETED")
