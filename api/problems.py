@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from store.store import StoreError
 
@@ -21,7 +22,7 @@ RETRY_AFTER_S = 1
 #: What is wrong with a header: (when it is missing, when it makes no sense).
 _HEADERS = {
     "idempotency-key": ("no_idempotency_key", "bad_idempotency_key"),
-    "last-event-id": ("unknown_event_id", "unknown_event_id"),
+    "last-event-id": ("bad_event_id", "bad_event_id"),
     "x-injected-failures": ("bad_injected_failures", "bad_injected_failures"),
 }
 
@@ -73,7 +74,7 @@ async def _invalid(_: Request, error: Exception) -> Response:
     place, *path = (str(part) for part in first["loc"])
     where, message = ".".join(path), str(first["msg"])
     if place == "header":
-        missing, senseless = _HEADERS[where.lower()]
+        missing, senseless = _HEADERS[path[0].lower()]
         reason = missing if first["type"] == "missing" else senseless
         return Refused(HTTPStatus.BAD_REQUEST, reason, f"{where}: {message}").response()
     if place == "path":
@@ -84,12 +85,22 @@ async def _invalid(_: Request, error: Exception) -> Response:
     return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_query" if place == "query" else "wrong_schema", detail[:300]).response()
 
 
-async def _in_general(_: Request, error: Exception) -> Response:
+async def _in_general(request: Request, error: Exception) -> Response:
     """What the framework itself refuses: no such path, no such method, a body that cannot be parsed at all."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     status = HTTPStatus(error.status_code)
     reason = "not_json" if status is HTTPStatus.BAD_REQUEST else status.name.lower()
-    return Refused(status, reason, str(error.detail), error.headers).response()
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_methods_of(request)))
+    return Refused(status, reason, str(error.detail), headers).response()
+
+
+def _methods_of(request: Request) -> set[str]:
+    """What the path can be asked: of several routes the framework names those of the first only."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    fitting = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in fitting for method in route.methods or ()}
 
 
 async def _store(_: Request, error: Exception) -> Response:
