@@ -7,6 +7,7 @@ RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --quiet uv
 COPY pyproject.toml uv.lock README.md LICENSE ./
 ENV UV_PROJECT_ENVIRONMENT=/app/.venv UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 RUN /opt/uv/bin/uv sync --frozen --no-dev --no-install-project
+COPY api api
 COPY broker broker
 COPY choreography choreography
 COPY cli cli

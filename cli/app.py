@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import audit, chaos, demo, dlq, doctor, matrix, order, reset, simulate, stock, storm, up, worker
+from cli import api, audit, chaos, demo, dlq, doctor, matrix, order, reset, simulate, stock, storm, up, worker
 from cli.output import data
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def root(
 demo.register(app)
 up.register(app)
 worker.register(app)
+api.register(app)
 app.add_typer(order.app, name="order")
 storm.register(app)
 simulate.register(app)

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
-from broker.topology import Topology
-from broker.transport import FurnitureDiffers, Transport
+from api.desk import door_topology
+from api.messages import NAME
+from broker.topology import Topology, queue_of
+from broker.transport import FurnitureDiffers, FurnitureMissing, Transport
 from cli.order import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
 from cli.settings import load
+from lab.connected import ConnectedParts
 from lab.modes import Mode, topology
 from lab.view import looking, talking
 
@@ -51,8 +54,24 @@ async def _reset(mode: Mode) -> None:
     async with looking(mode, parts) as seen:
         async with talking(parts, "reset") as transport:
             await _renew(transport, topology(mode))
+            await _reset_door(parts, transport)
         for store in seen.stores.values():
             announced = await store.find("workers")  # workers that run go on running: keep what they said of themselves
             await store.wipe()
             await store.put(announced)
     await parts.empty_books()
+
+
+async def _reset_door(parts: ConnectedParts, transport: Transport) -> None:
+    """Empty the door's queue and database too, if this mode ever had an HTTP door."""
+    try:
+        await transport.depth(queue_of(parts.prefix, NAME))
+    except FurnitureMissing:
+        return
+    await transport.purge(door_topology(parts.prefix))
+    store = parts.store(NAME)
+    try:
+        await store.open([])
+        await store.wipe()
+    finally:
+        await store.close()

@@ -1,0 +1,61 @@
+"""`saga api --mode M`: the door over HTTP, in this process until it is told to stop.
+
+Room: cli/. The composition of the door: its clients from the settings, its rules from the mode.
+"""
+
+import socket
+from typing import Annotated
+
+import structlog
+import typer
+
+from api.desk import Desk
+from api.messages import NAME
+from api.server import serve
+from cli.logs import configure
+from cli.order import ModeFlag
+from cli.output import Code, ending, stop
+from cli.settings import Settings, load
+from cli.worker import end_within_patience, run_fast
+from lab.modes import Mode, topology
+
+log = structlog.get_logger()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(epilog="Example: saga api --mode choreography --port 8080")(api)
+
+
+def api(
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    host: Annotated[
+        str, typer.Option(envvar="SAGA_API_HOST", help="Where to listen. There is no log-in: keep it private.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, envvar="SAGA_API_PORT", help="0 takes a free one.")] = 8080,
+) -> None:
+    """Serve the door of a mode over HTTP until SIGTERM or Ctrl-C. Its OpenAPI is at /openapi.json."""
+    settings = load()
+    configure(settings.log_level, mode=mode, service=NAME)
+    try:
+        listener = socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        stop(Code.FAILED, f"the door cannot serve on {host}:{port}: {error.strerror}. Choose another --port.")
+    with ending(), listener:
+        run_fast(_serve(mode, settings, listener))
+
+
+async def _serve(mode: Mode, settings: Settings, listener: socket.socket) -> None:
+    parts = settings.parts(mode)
+    transport, store = parts.transport(NAME), parts.store(NAME)
+    desk = Desk(mode, transport, store, sources=parts.sources, limits=parts.limits)
+    try:
+        await desk.prepare()
+        await transport.declare(topology(mode))
+        await store.free_what_the_dead_hold()
+        host, port = listener.getsockname()[:2]
+        log.info("listening", url=f"http://{host}:{port}")
+        await serve(desk, listener, pivot_first=mode is Mode.CHOREOGRAPHY, told_to_stop=end_within_patience)
+    finally:
+        await desk.close()
+    log.info("stopped")

@@ -1,0 +1,151 @@
+"""`saga api` as a user runs it, on real parts, beside a running mode. Room: tests/cli/."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.desk import door_topology
+from api.messages import NAME
+from broker.rabbit import RabbitTransport
+from lab.modes import Mode, database_of
+from tests import servers
+from tests.api.caller import AN_ORDER
+from tests.cli.test_up import BOTH, SAGA, Up, env, eventually, free_port, removed, up
+from tests.cli.test_without_servers import NOWHERE
+
+__all__ = ["env", "removed"]  # fixtures of another file
+
+PATIENCE_S = 10
+
+
+@pytest.fixture
+def door_removed(removed: None, rabbit_url: str, mongo_url: str) -> Iterator[None]:
+    """The doors' queues and databases are gone after the test, before what they share with the modes is."""
+    yield
+
+    async def remove() -> None:
+        transport = RabbitTransport(rabbit_url, "tests")
+        await transport.open()
+        for mode in Mode:
+            await transport.delete(door_topology(mode))
+        await transport.close()
+
+    asyncio.run(remove())
+    for mode in Mode:
+        servers.drop(mongo_url, database_of(mode, NAME))
+
+
+@contextmanager
+def serving(mode: Mode, env: dict[str, str], log: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """`saga api`, ready; gives its URL and its process, which is killed at the end if it has not ended."""
+    url = f"http://127.0.0.1:{free_port()}"
+    with log.open("ab") as out:
+        process = subprocess.Popen([*SAGA, "api", "-m", mode, "--port", url.rpartition(":")[2]], stdout=out, stderr=out, env=env)
+    try:
+        eventually(lambda: process.poll() is not None or asked(url, "/health/ready")[0] == 200, "the door to be ready")
+        assert process.poll() is None, log.read_text()
+        yield url, process
+    finally:
+        process.kill()
+        process.wait(PATIENCE_S)
+
+
+def asked(url: str, path: str, body: object = None, method: str | None = None, key: str = "k") -> tuple[int, Any]:
+    """Status and document of one request; status 0 when nobody answers."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+    request = urllib.request.Request(url + path, data, headers, method=method)  # noqa: S310 - our own URL
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:  # noqa: S310
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+    except OSError:
+        return 0, None
+
+
+def ended(url: str, order_id: str) -> bool:
+    return asked(url, f"/orders/{order_id}")[1]["state"] in ("COMPLETED", "REJECTED")
+
+
+@pytest.mark.real
+@BOTH
+def test_orders_go_through_a_door_that_is_killed_and_started_again_and_are_forgotten_by_reset(
+    mode: Mode, env: dict[str, str], tmp_path: Path, door_removed: None
+) -> None:
+    with up(mode, env, tmp_path / "log") as running:
+        running.saga("stock", "set", "book", "5")
+        with serving(mode, env, tmp_path / "door") as (url, process):
+            status, taken = asked(url, "/orders", AN_ORDER)
+            assert status == 202
+            process.kill()
+        with serving(mode, env, tmp_path / "door") as (url, process):
+            assert asked(url, "/orders", AN_ORDER) == (202, taken)
+            eventually(lambda: ended(url, taken["order_id"]), "the order to end")
+            shown = running.saga("order", "show", taken["order_id"])
+            assert (shown["state"], shown["held"]["stock"]) == ("COMPLETED", {"book": 2})
+            assert_follows(url, taken["order_id"], running)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == 0
+        running.saga("reset", "--yes")
+        with serving(mode, env, tmp_path / "door") as (url, _):
+            assert asked(url, "/orders") == (200, {"orders": []})
+
+
+def following(url: str, headers: dict[str, str] | None = None) -> Any:
+    """A stream of all events, open."""
+    request = urllib.request.Request(f"{url}/events", headers=headers or {})  # noqa: S310
+    return urllib.request.urlopen(request, timeout=PATIENCE_S)  # noqa: S310
+
+
+def assert_follows(url: str, order_id: str, running: Up) -> None:
+    """A stream that goes on after an event begins with the next, and a new order's events come to it as well."""
+    with following(url, {"Last-Event-ID": "4"}) as stream:
+        assert stream.headers["Content-Type"].startswith("text/event-stream")
+        numbers: list[int] = []
+        orders: set[str] = set()
+        other = None
+        while len(numbers) < 3:
+            line = stream.readline().decode()
+            if line.startswith("data: "):
+                event = json.loads(line.removeprefix("data: "))
+                numbers.append(event["number"])
+                orders.add(event["order_id"])
+                other = other or running.saga("order", "place", "book", "--wait")["order_id"]
+    assert numbers == [5, 6, 7]
+    assert orders == {order_id, other}
+
+
+@pytest.mark.real
+def test_a_door_ends_in_time_although_somebody_follows_it(env: dict[str, str], tmp_path: Path, door_removed: None) -> None:
+    with serving(Mode.CHOREOGRAPHY, env, tmp_path / "door") as (url, process), following(url) as stream:
+        assert stream.readline() == b"retry: 1000\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(3) == 0
+    assert '"event": "stopped"' in (tmp_path / "door").read_text()
+
+
+def test_without_servers_the_door_says_what_is_missing() -> None:
+    said = subprocess.run([*SAGA, "api", "--port", "0"], capture_output=True, text=True, timeout=60, env=NOWHERE, check=False)
+    assert said.returncode == 4
+    assert "Traceback" not in said.stderr
+
+
+def test_an_address_that_is_taken_is_said_in_a_sentence() -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        said = subprocess.run(
+            [*SAGA, "api", "--port", str(port)], capture_output=True, text=True, timeout=60, env=NOWHERE, check=False
+        )
+    assert said.returncode == 1
+    assert f"cannot serve on 127.0.0.1:{port}" in said.stderr
