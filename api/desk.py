@@ -61,9 +61,10 @@ class Desk:
         patience_s: float = PATIENCE_S,
     ) -> None:
         limits = limits or Limits()
+        self._furniture = door_topology(prefix)
         self.worker = Worker(
             door_role(),
-            door_topology(prefix),
+            self._furniture,
             transport,
             store,
             sources=sources,
@@ -78,7 +79,7 @@ class Desk:
     async def prepare(self) -> None:
         """Open both ends and make what is missing. Raises what is raised when a server is missing or unsafe."""
         await self.worker.transport.open()
-        await self.worker.transport.declare(door_topology(self._queue.removesuffix(f".{NAME}")))
+        await self.worker.transport.declare(self._furniture)
         await self.worker.store.open([])
 
     async def close(self) -> None:

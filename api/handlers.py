@@ -93,7 +93,7 @@ def hear(event: Event, found: Documents, context: Context) -> Outcome:
     return Outcome((feed.but(number=heard.number), page.but(events=(*page.events, heard)), order.after(event, heard)))
 
 
-#: A withdrawal and an event must not be given up early: no deadline stands behind them.
+#: An event must not be given up early: nobody would say it again.
 HANDLERS: Mapping[type[Message], Handler] = {
     TakeOrder: Handler(the_claim, take_order),
     TakeBack: Handler(the_order, take_back),

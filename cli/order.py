@@ -1,24 +1,29 @@
 """`saga order place|show|list|withdraw|redrive`: one order at a time, for people and scripts.
 
-Room: cli/. Places through the door, looks at the databases; never changes what a service has stored.
+Room: cli/. Places through the door, looks at the databases; never changes what a service has stored. With --via, all but
+redrive go through the HTTP door instead (cli/via.py).
 """
 
 import asyncio
 import re
 import time
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from api.client import brief
+from api.documents import State
+from api.shapes import ORDERS_MAX
 from broker.faults import BUSINESS_FAULTS, MessageFault
 from broker.message import UUID_PATTERN
+from cli import via as door
 from cli.output import Code, console, data, print_json, run, stop
 from cli.settings import load
+from cli.via import ViaFlag
 from lab.attention import NEEDS_ATTENTION, Standing, attention_of_sagas, needing_attention, standing
-from lab.connected import ConnectedParts
 from lab.dead_letters import DeadLetter, requeue
 from lab.door import AN_ADDRESS, Door, order_of
 from lab.modes import SERVICES, Mode, roles, topology
@@ -26,7 +31,7 @@ from lab.remains import held, remains
 from lab.snapshot import Snapshot, snapshot
 from lab.view import Seen, looking, talking
 from services.order.domain import Order, OrderState
-from services.vocabulary import Line
+from services.vocabulary import Line, OrderDetails
 
 T = TypeVar("T")
 
@@ -99,13 +104,16 @@ def place(
     wait: Annotated[bool, typer.Option("--wait", help="Follow the order to its end.")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to follow it.")] = 60.0,
     country: Annotated[str, typer.Option(help="Where to deliver; nobody drives to AQ.")] = "GB",
+    via: ViaFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Place an order. Prints its id; with --wait its end too."""
     wanted, failures = parse_lines(lines), parse_failures(fail or [])
     if len(country) != 2 or not country.isalpha() or not country.isupper():
         stop(Code.USAGE, f"{country!r} is no country code. Write two capital letters, such as GB.")
-    order = run(_place(mode, wanted, failures, country, timeout if wait else None))
+    details = order_of(wanted, AN_ADDRESS.model_copy(update={"country": country}))
+    patience_s = timeout if wait else None
+    order = run(door.place(via, details, failures, patience_s) if via else _place(mode, details, failures, patience_s))
     _say(order, as_json=as_json)
     if wait:
         _stop_unless_ended(order, timeout)
@@ -119,20 +127,19 @@ def _must_know(mode: Mode, order_id: str, found: T | None) -> T:
 
 
 def _stop_unless_ended(order: dict[str, str | None], timeout: float) -> None:
-    if order["state"] == OrderState.PENDING:
+    if order["state"] in (OrderState.PENDING, State.ACCEPTED):
         stop(Code.FAILED, f"the order has not ended within {timeout:g} s. Look again: saga order show {order['order_id']}")
     if order["state"] == NEEDS_ATTENTION:
         stop(Code.FAILED, f"the order is stuck. See why: saga dlq list. Take it up again: saga order redrive {order['order_id']}")
 
 
-async def _place(
-    mode: Mode, lines: list[Line], failures: list[str], country: str, patience_s: float | None
-) -> dict[str, str | None]:
+async def _place(mode: Mode, details: OrderDetails, failures: list[str], patience_s: float | None) -> dict[str, str | None]:
     parts = load().parts(mode)
     async with looking(mode, parts) as seen:
         await refuse_unless_faults(seen, failures)
         order_id = parts.sources.new_id()
-        await _send(mode, parts, order_id, lines, failures, country)
+        async with talking(parts, "door") as transport:
+            await Door(transport, topology(mode), parts.sources).place(order_id, details, failures)
         if patience_s is None:
             return {"order_id": order_id, "state": "ACCEPTED", "reason": None}
         deadline = time.monotonic() + patience_s
@@ -144,12 +151,6 @@ async def _place(
         return order.brief()
 
 
-async def _send(mode: Mode, parts: ConnectedParts, order_id: str, lines: list[Line], failures: list[str], country: str) -> None:
-    address = AN_ADDRESS.model_copy(update={"country": country})
-    async with talking(parts, "door") as transport:
-        await Door(transport, topology(mode), parts.sources).place(order_id, order_of(lines, address), failures)
-
-
 def _say(order: dict[str, str | None], *, as_json: bool) -> None:
     if as_json:
         print_json(order)
@@ -159,22 +160,35 @@ def _say(order: dict[str, str | None], *, as_json: bool) -> None:
 
 
 @app.command(epilog="Example: saga order show 0190a0a0-0000-7000-8000-000000000000 --json")
-def show(order_id: OrderId, mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> None:
-    """Where an order stands: state, reason, what is held for it, and what remains to be done."""
+def show(order_id: OrderId, mode: ModeFlag = Mode.ORCHESTRATOR, via: ViaFlag = None, as_json: JsonFlag = False) -> None:
+    """Where an order stands: state, reason, what is held for it (which no HTTP door knows), and what remains to be done."""
+    if via:
+        _show_as_heard(run(door.show(via, order_id)), as_json=as_json)
+        return
     seen = run(_look(mode))
     order = _must_know(mode, order_id, seen.orders.get(order_id))
     holds, left = held(seen, order_id), remains(mode, seen, order_id)
-    brief = Standing(order, needing_attention(seen).get(order_id)).brief()
+    stands = Standing(order, needing_attention(seen).get(order_id)).brief()
     if as_json:
-        print_json({**brief, "held": holds, "remains": left})
+        print_json({**stands, "held": holds, "remains": left})
         return
-    _say(brief, as_json=False)
+    _say(stands, as_json=False)
     if order.withdrawal_refused:
         data.print(f"  a withdrawal was refused: {order.withdrawal_refused}")
     data.print("  held:    " + (", ".join(f"{name} {what}" for name, what in holds.items()) or "nothing"), highlight=False)
     data.print("  remains: " + (" > ".join(left) or "nothing"), highlight=False)
     if left and mode is Mode.CHOREOGRAPHY:
         data.print("  (inferred from four databases: in choreography nobody knows the sequence)", style="dim")
+
+
+def _show_as_heard(order: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(order)
+        return
+    _say(brief(order), as_json=False)
+    if order["withdrawal_refused"]:
+        data.print(f"  a withdrawal was refused: {order['withdrawal_refused']}")
+    data.print("  remains: " + (" > ".join(order["remains"]) or "nothing") + " (as far as the door has heard)", highlight=False)
 
 
 async def _look(mode: Mode) -> Snapshot:
@@ -189,17 +203,22 @@ def list_(
     state: Annotated[OrderState | None, typer.Option(help="Only orders in this state.")] = None,
     attention: Annotated[bool, typer.Option("--attention", help="Only orders that nothing will move without help.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most this many, the newest first.")] = 50,
+    via: ViaFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
     """The newest orders of a mode."""
-    orders = run(_stuck(mode, limit) if attention else _newest(mode, state, limit))
+    if via:
+        heard = run(door.newest(via, NEEDS_ATTENTION if attention else state, min(limit, ORDERS_MAX)))
+        orders = [(brief(order), order["withdrawn"]) for order in heard]
+    else:
+        stored = run(_stuck(mode, limit) if attention else _newest(mode, state, limit))
+        orders = [(order.brief(), order.order.withdrawn) for order in stored]
     if as_json:
-        print_json({"orders": [order.brief() for order in orders]})
+        print_json({"orders": [order for order, _ in orders]})
         return
     table = Table("order", "state", "reason", "withdrawn")
-    for order in orders:
-        brief = order.brief()
-        table.add_row(brief["order_id"], brief["state"], escape(brief["reason"] or ""), str(order.order.withdrawn or ""))
+    for order, withdrawn in orders:
+        table.add_row(order["order_id"], order["state"], escape(order["reason"] or ""), str(withdrawn or ""))
     data.print(table)
 
 
@@ -265,10 +284,12 @@ def withdraw(
     mode: ModeFlag = Mode.ORCHESTRATOR,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the order to its end.")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to follow it.")] = 60.0,
+    via: ViaFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Take an order back. It takes effect only if it comes before the pivot (the delivery's scheduling)."""
-    order = run(_withdraw(mode, order_id, timeout if wait else None))
+    patience_s = timeout if wait else None
+    order = run(door.withdraw(via, order_id, patience_s) if via else _withdraw(mode, order_id, patience_s))
     _say(order, as_json=as_json)
     if wait:
         _stop_unless_ended(order, timeout)

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from api.client import DoorRefused, DoorUnreachable
 from broker.transport import BrokerRefused, TransportError, TransportUnavailable
 from lab.connected import GatewayUnreachable
 from lab.door import NotTaken
@@ -60,7 +61,9 @@ def ending() -> Iterator[None]:
         stop(
             Code.SERVER_MISSING, f"{error}. Start it (`make up` starts what is installed), or point SAGA_…_URL to where it runs."
         )
-    except (TransportError, StoreError, NotTaken) as error:
+    except DoorUnreachable as error:
+        stop(Code.SERVER_MISSING, f"{error}. Start it: saga api.")
+    except (TransportError, StoreError, NotTaken, DoorRefused) as error:
         stop(Code.FAILED, f"{error}.")
     except KeyboardInterrupt:
         stop(Code.INTERRUPTED, "interrupted.")

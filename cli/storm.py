@@ -3,16 +3,19 @@
 Room: cli/. The work is lab/storm.py; this parses, shows progress, prints.
 """
 
+from contextlib import AsyncExitStack
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from api.client import Customer
 from cli.audit import show_findings
 from cli.order import JsonFlag, ModeFlag, parse_failures, refuse_unless_faults
 from cli.output import Code, console, data, print_json, run, stop
 from cli.settings import load
+from cli.via import ViaFlag
 from lab.modes import Mode
 from lab.storm import Plan, Report, Storm, percentile_ms
 from lab.view import looking
@@ -49,12 +52,13 @@ def storm(
     fail: Annotated[list[str] | None, typer.Option(help="SERVICE:FAILURE=PERCENT, at most one a service.")] = None,
     seed: Annotated[int, typer.Option(help="Decides lines and failures; the same in both modes.")] = 1,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds after which what has not ended is unfinished.")] = 120.0,
+    via: ViaFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Fire many orders, wait until every one has ended, audit, report. Exit 3 when a promise does not hold."""
     failures = parse_rates(fail or [])
     plan = Plan(orders, in_flight, rate, failures, seed, timeout)
-    report = run(_storm(mode, plan))
+    report = run(_storm(mode, plan, via))
     if as_json:
         print_json(as_dict(report))
     else:
@@ -65,14 +69,17 @@ def storm(
         stop(Code.AUDIT_FAILED, "a promise does not hold; the findings are above.")
 
 
-async def _storm(mode: Mode, plan: Plan) -> Report:
+async def _storm(mode: Mode, plan: Plan, via: str | None) -> Report:
     parts = load().parts(mode)
     async with looking(mode, parts) as seen:
         await refuse_unless_faults(seen, list(plan.failures))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    async with AsyncExitStack() as stack:
+        customer = await stack.enter_async_context(Customer(via)) if via else None
+        progress = stack.enter_context(Progress(*columns, console=console, disable=not console.is_terminal))
         task = progress.add_task(f"{mode}: orders ended", total=plan.orders)
-        return await Storm(mode, parts, plan, progress=lambda _, ended: progress.update(task, completed=ended)).run()
+        storm = Storm(mode, parts, plan, customer=customer, progress=lambda _, ended: progress.update(task, completed=ended))
+        return await storm.run()
 
 
 def as_dict(report: Report) -> dict[str, object]:

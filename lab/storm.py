@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from api.client import Customer
 from broker.transport import Receipt, Transport, Wire
 from lab.attention import needing_attention
 from lab.audit import Audit, audit
@@ -115,7 +116,9 @@ def _unit(seed: int, failure: str, number: int) -> float:
 
 
 class Storm:
-    """One storm in one mode. `progress(sent, ended)` is called now and then."""
+    """One storm in one mode. With a `customer`, open, its orders are handed in at an HTTP door in place of the broker.
+
+    `progress(sent, ended)` is called now and then."""
 
     def __init__(
         self,
@@ -124,6 +127,7 @@ class Storm:
         plan: Plan,
         *,
         prefix: str | None = None,
+        customer: Customer | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._mode = mode
@@ -132,6 +136,9 @@ class Storm:
         self._transport: Transport = parts.transport("storm")
         self._door = Door(self._transport, topology(mode, prefix), parts.sources)
         self._stores: dict[str, Store] = {queue.worker: parts.store(queue.worker) for queue in self._door.topology.queues}
+        self._customer = customer
+        #: When orders ended that are none of ours, or that the door has not yet told us to be.
+        self._strangers: dict[str, float] = {}
         self._progress = progress or (lambda _sent, _ended: None)
         self._shots: dict[str, Shot] = {}
         self._open: set[str] = set()
@@ -176,10 +183,27 @@ class Storm:
                 await self._wait_for_an_end(0.002 if self._plan.rate is not None else 1.0)
 
     async def _send(self, numbers: range, began: float) -> None:
+        # With a rate, an order that is sent late was due earlier: its clock has been running (no coordinated omission).
+        rate = self._plan.rate
+        starts = {number: time.monotonic() if rate is None else began + number / rate for number in numbers}
+        if self._customer is None:
+            await self._publish(starts)
+        else:
+            await asyncio.gather(*(self._hand_in(self._customer, number, started_at) for number, started_at in starts.items()))
+        self._progress(len(self._shots), len(self._shots) - len(self._open))
+
+    async def _hand_in(self, customer: Customer, number: int, started_at: float) -> None:
+        """One order through the HTTP door, which gives it its id; its end may be heard before that."""
+        injected = self._plan.injected_into(number)
+        order_id = await customer.place(self._plan.details_of(number), injected)
+        shot = self._shots[order_id] = Shot(order_id, injected, started_at, self._strangers.pop(order_id, math.inf))
+        if math.isinf(shot.ended_at):
+            self._open.add(order_id)
+
+    async def _publish(self, starts: Mapping[int, float]) -> None:
+        """Orders straight to the broker, as one batch (number of the order -> when its clock began)."""
         outgoing = []
-        for number in numbers:
-            # With a rate, an order that is sent late was due earlier: its clock has been running (no coordinated omission).
-            started_at = time.monotonic() if self._plan.rate is None else began + number / self._plan.rate
+        for number, started_at in starts.items():
             shot = Shot(self._parts.sources.new_id(), self._plan.injected_into(number), started_at)
             self._shots[shot.order_id] = shot
             self._open.add(shot.order_id)
@@ -192,7 +216,6 @@ class Storm:
             outgoing, receipts = doubtful, await self._transport.publish(doubtful)
         if Receipt.UNROUTABLE in receipts:
             raise NotTaken(f"no queue takes orders in {self._mode}: is the mode running (`saga up --mode {self._mode}`)?")
-        self._progress(len(self._shots), len(self._shots) - len(self._open))
 
     def _hear(self, wire: Wire) -> None:
         order_id = str(wire.correlation_id)
@@ -200,6 +223,8 @@ class Storm:
             self._open.discard(order_id)
             self._shots[order_id].ended_at = time.monotonic()
             self._something_ended.set()
+        elif self._customer is not None:
+            self._strangers[order_id] = time.monotonic()
 
     async def _wait_for_an_end(self, patience_s: float) -> bool:
         """Wait until some order has ended; False when none did in time."""

@@ -1,5 +1,5 @@
 """Fixtures of the door's tests. Room: tests/api/."""
 
-from tests.flow import quiet_logs
+from tests.flow import mode, prefix, quiet_logs, real
 
-__all__ = ["quiet_logs"]  # a fixture of another file
+__all__ = ["mode", "prefix", "quiet_logs", "real"]  # fixtures of another file

@@ -1,11 +1,17 @@
 """The door beside a whole mode on RabbitMQ, a MongoDB-wire server and the gateway's own process. Room: tests/api/."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 
+import aiohttp
 import pytest
+import uvicorn
 
+from api.app import DoorApp
 from api.desk import door_topology
+from api.guard import Guard
 from api.messages import NAME
 from broker.topology import dead_queue, queue_of
 from broker.transport import Outgoing, Receipt
@@ -14,45 +20,31 @@ from lab.connected import ConnectedParts
 from lab.modes import Mode, database_of
 from lab.run import Run
 from lab.system import System
+from lab.view import talking
 from tests import servers
 from tests.api.caller import AN_ORDER, Reply
 from tests.api.door import Door, a_door
 from tests.api.test_events import HAPPY
-from tests.flow import MODES, Servers, a_prefix, on_real_parts
+from tests.flow import Servers, on_real_parts
 
 pytestmark = pytest.mark.real
 
 #: How many customers come at once.
 CROWD = 60
+#: How many come at once that do not come again.
+FLOOD = 200
 
 
 @pytest.fixture(scope="module")
-def real(rabbit_url: str, mongo_url: str, gateway_url: str) -> Servers:
-    return Servers(rabbit_url, mongo_url, gateway_url)
-
-
-@pytest.fixture(scope="module", params=MODES)
-def mode(request: pytest.FixtureRequest) -> Mode:
-    return Mode(request.param)
-
-
-@pytest.fixture(scope="module")
-def parts(real: Servers, mode: Mode) -> Iterator[ConnectedParts]:
-    """The parts of one mode under a prefix of its own, the door's queue and database removed at the end as well."""
-    with a_prefix(real, mode) as prefix:
-        try:
-            yield real.parts(prefix)
-        finally:
-            asyncio.run(remove_door(real.parts(prefix)))
+def parts(real: Servers, prefix: str) -> Iterator[ConnectedParts]:
+    """The parts of one mode under a prefix of its own; the door's queue and database are removed at the end as well."""
+    yield real.parts(prefix)
+    asyncio.run(remove_door(real.parts(prefix)))
 
 
 async def remove_door(parts: ConnectedParts) -> None:
-    transport = parts.transport("cleaner")
-    await transport.open()
-    try:
+    async with talking(parts, "cleaner") as transport:
         await transport.delete(door_topology(parts.prefix))
-    finally:
-        await transport.close()
     servers.drop(parts.store_url, database_of(parts.prefix, NAME))
 
 
@@ -125,6 +117,44 @@ def test_a_crowd_at_two_doors_loses_and_doubles_no_order(mode: Mode, parts: Conn
             assert await system.door.transport.depth(dead_queue(queue_of(parts.prefix, NAME))) == 0
 
     on_real_parts(mode, parts, program)
+
+
+def test_a_flood_is_taken_or_told_to_come_again_and_exactly_what_was_taken_becomes_an_order(
+    mode: Mode, parts: ConnectedParts
+) -> None:
+    """Over sockets, at a door that serves a few at once. Nobody asks twice."""
+
+    async def answer(session: aiohttp.ClientSession, url: str, number: int) -> tuple[int, str | None, str | None]:
+        headers = {"Idempotency-Key": f"flood-{number}"}
+        async with session.post(url, json=AN_ORDER, headers=headers) as response:
+            return response.status, response.headers.get("Retry-After"), (await response.json(content_type=None)).get("order_id")
+
+    async def program(system: System) -> None:
+        async with a_door(system) as door, served(door, requests_max=8) as url, aiohttp.ClientSession() as session:
+            answers = await asyncio.gather(*(answer(session, f"{url}/orders", number) for number in range(FLOOD)))
+            taken = {order_id for status, _, order_id in answers if status == 202}
+            assert {(status, retry) for status, retry, _ in answers if status != 202} == {(503, "1")}
+            assert len(taken) == sum(status == 202 for status, *_ in answers) > 0
+            for order_id in taken:
+                await door.ended(system, str(order_id))
+            await system.at_rest()
+            assert set((await system.look()).orders) == taken
+
+    on_real_parts(mode, parts, program)
+
+
+@asynccontextmanager
+async def served(door: Door, *, requests_max: int) -> AsyncIterator[str]:
+    """The door's application behind a socket; gives its URL."""
+    app = DoorApp(door.desk, door.following, pivot_first=True).application()
+    server = uvicorn.Server(uvicorn.Config(Guard(app, requests_max=requests_max), lifespan="off", log_config=None))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await serving
 
 
 def test_what_a_door_that_died_before_it_published_owes_is_placed_by_the_next_one(mode: Mode, parts: ConnectedParts) -> None:

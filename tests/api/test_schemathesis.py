@@ -57,7 +57,7 @@ async def _serve(listener: socket.socket, servers: list[uvicorn.Server]) -> None
 
 
 def test_schemathesis_finds_nothing(door_url: str, tmp_path: Path) -> None:
-    command = [Path(sys.executable).with_name("st"), "run", f"{door_url}/openapi.json", "--checks", "all"]
+    command = [str(Path(sys.executable).with_name("st")), "run", f"{door_url}/openapi.json", "--checks", "all"]
     command += ["--exclude-checks", NOT_MEANT, "--max-examples", str(EXAMPLES), "--seed", "1", "--generation-database", "none"]
     env = os.environ | {"SCHEMATHESIS_HOOKS": "tests.api.own_keys", "PYTHONPATH": str(Path.cwd())}
     said = subprocess.run(command, capture_output=True, text=True, timeout=110, env=env, cwd=tmp_path, check=False)

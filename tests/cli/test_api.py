@@ -20,8 +20,8 @@ from broker.rabbit import RabbitTransport
 from lab.modes import Mode, database_of
 from tests import servers
 from tests.api.caller import AN_ORDER
-from tests.cli.test_up import BOTH, SAGA, Up, env, eventually, free_port, removed, up
-from tests.cli.test_without_servers import NOWHERE
+from tests.cli.test_up import BOTH, NOBODY, SAGA, Up, env, eventually, free_port, removed, up
+from tests.cli.test_without_servers import NOWHERE, typed
 
 __all__ = ["env", "removed"]  # fixtures of another file
 
@@ -95,6 +95,7 @@ def test_orders_go_through_a_door_that_is_killed_and_started_again_and_are_forgo
             shown = running.saga("order", "show", taken["order_id"])
             assert (shown["state"], shown["held"]["stock"]) == ("COMPLETED", {"book": 2})
             assert_follows(url, taken["order_id"], running)
+            assert_every_command_goes_through(url, running)
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE_S) == 0
         running.saga("reset", "--yes")
@@ -126,6 +127,24 @@ def assert_follows(url: str, order_id: str, running: Up) -> None:
     assert orders == {order_id, other}
 
 
+def assert_every_command_goes_through(url: str, running: Up) -> None:
+    """A customer who knows nothing but the door sees what those see who read the databases."""
+    placed = running.saga("order", "place", "book", "--fail", "delivery:undeliverable", "--wait", "--via", url)
+    assert (placed["state"], placed["reason"]) == ("REJECTED", "undeliverable")
+    stored = running.saga("order", "show", placed["order_id"])
+    shown = running.saga("order", "show", placed["order_id"], "--via", url)
+    assert {name: shown[name] for name in placed} == {name: stored[name] for name in placed} == placed
+    assert running.saga("order", "withdraw", placed["order_id"], "--wait", "--via", url) == placed
+    assert running.saga("order", "list", "--via", url) == running.saga("order", "list")
+    assert running.saga("order", "list", "--state", "REJECTED", "--via", url)["orders"] == [placed]
+    running.saga("order", "show", NOBODY, "--via", url, code=1)
+    report = running.saga(
+        "storm", "--orders", "300", "--in-flight", "60", "--fail", "payment:declined=20%", "--via", url, "--timeout", "60"
+    )
+    assert (report["ended"], report["unfinished"], report["audit"]["ok"]) == (300, 0, True)
+    assert report["rejected"] == {"payment_declined": report["injected"]["payment:declined"]}
+
+
 @pytest.mark.real
 def test_a_door_ends_in_time_although_somebody_follows_it(env: dict[str, str], tmp_path: Path, door_removed: None) -> None:
     with serving(Mode.CHOREOGRAPHY, env, tmp_path / "door") as (url, process), following(url) as stream:
@@ -139,6 +158,22 @@ def test_without_servers_the_door_says_what_is_missing() -> None:
     said = subprocess.run([*SAGA, "api", "--port", "0"], capture_output=True, text=True, timeout=60, env=NOWHERE, check=False)
     assert said.returncode == 4
     assert "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["order", "list"], ["order", "place", "book"], ["order", "show", NOBODY], ["order", "withdraw", NOBODY]]
+)
+def test_a_door_where_nobody_answers_is_a_missing_server(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.via.PATIENCE_S", 0.1)
+    said = typed(*words, "--via", "http://127.0.0.1:9")
+    assert said.exit_code == 4
+    assert "http://127.0.0.1:9" in said.stderr
+
+
+def test_what_is_no_url_of_a_door_is_a_usage_error() -> None:
+    said = typed("order", "list", "--via", "localhost:8080")
+    assert said.exit_code == 2
+    assert "no URL of a door" in said.stderr
 
 
 def test_an_address_that_is_taken_is_said_in_a_sentence() -> None:

@@ -1,0 +1,77 @@
+"""`saga order … --via http://…`: the same commands as a customer of the HTTP door, who sees neither broker nor database.
+
+Room: cli/. cli/order.py parses and prints; this asks the door.
+"""
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+import typer
+from yarl import URL
+
+from api.client import Customer, DoorRefused, brief
+from api.documents import State
+from cli.output import Code, console, stop
+from services.vocabulary import OrderDetails
+
+#: Seconds that one thing is asked for: a person is waiting.
+PATIENCE_S = 10.0
+#: Between two looks at an order that is followed.
+LOOK_S = 0.1
+
+
+def check_url(text: str | None) -> str | None:
+    """The URL as it is, if a door can be there. Ends with a sentence otherwise."""
+    if text is not None and (URL(text).scheme not in ("http", "https") or not URL(text).host):
+        stop(Code.USAGE, f"{text!r} is no URL of a door. Write it as `saga api` says it, such as http://127.0.0.1:8080.")
+    return text
+
+
+ViaFlag = Annotated[
+    str | None,
+    typer.Option("--via", envvar="SAGA_VIA", help="The URL of an HTTP door (`saga api`); its mode counts.", callback=check_url),
+]
+
+
+async def place(url: str, details: OrderDetails, failures: list[str], patience_s: float | None) -> dict[str, str | None]:
+    """Place an order, and follow it for so long."""
+    async with Customer(url, patience_s=PATIENCE_S) as customer:
+        order_id = await customer.place(details, failures)
+        if patience_s is None:
+            return {"order_id": order_id, "state": str(State.ACCEPTED), "reason": None}
+        with console.status(f"order {order_id} is under way"):
+            return await _followed(customer, order_id, patience_s)
+
+
+async def withdraw(url: str, order_id: str, patience_s: float | None) -> dict[str, str | None]:
+    """Take an order back, and follow it for so long. One that has ended is shown as it is."""
+    async with Customer(url, patience_s=PATIENCE_S) as customer:
+        try:
+            await customer.withdraw(order_id)
+        except DoorRefused as refused:
+            if refused.reason != "already_ended":
+                raise
+        return await _followed(customer, order_id, patience_s or 0.0)
+
+
+async def show(url: str, order_id: str) -> dict[str, Any]:
+    """All that the door shows of an order."""
+    async with Customer(url, patience_s=PATIENCE_S) as customer:
+        return await customer.order(order_id)
+
+
+async def newest(url: str, state: str | None, limit: int) -> list[dict[str, Any]]:
+    """The newest orders that the door knows."""
+    async with Customer(url, patience_s=PATIENCE_S) as customer:
+        return await customer.orders(state, limit)
+
+
+async def _followed(customer: Customer, order_id: str, patience_s: float) -> dict[str, str | None]:
+    """Where an order stands when nothing moves it any more, or when patience is over."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        order = await customer.order(order_id)
+        if order["state"] not in (State.ACCEPTED, State.PENDING) or time.monotonic() > deadline:
+            return brief(order)
+        await asyncio.sleep(LOOK_S)
