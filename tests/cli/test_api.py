@@ -5,19 +5,23 @@ import json
 import signal
 import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from api.client import Customer
 from api.desk import door_topology
 from api.messages import NAME
 from broker.rabbit import RabbitTransport
 from lab.modes import Mode, database_of
+from services.vocabulary import OrderDetails
 from tests import servers
 from tests.api.caller import AN_ORDER
 from tests.cli.test_up import BOTH, NOBODY, SAGA, Up, env, eventually, free_port, removed, up
@@ -26,6 +30,8 @@ from tests.cli.test_without_servers import NOWHERE, typed
 __all__ = ["env", "removed"]  # fixtures of another file
 
 PATIENCE_S = 10
+#: How many customers come to a door that is killed, and how often it is started.
+CUSTOMERS, LIVES = 300, 4
 
 
 @pytest.fixture
@@ -46,9 +52,11 @@ def door_removed(removed: None, rabbit_url: str, mongo_url: str) -> Iterator[Non
 
 
 @contextmanager
-def serving(mode: Mode, env: dict[str, str], log: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+def serving(
+    mode: Mode, env: dict[str, str], log: Path, url: str | None = None
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """`saga api`, ready; gives its URL and its process, which is killed at the end if it has not ended."""
-    url = f"http://127.0.0.1:{free_port()}"
+    url = url or f"http://127.0.0.1:{free_port()}"
     with log.open("ab") as out:
         process = subprocess.Popen([*SAGA, "api", "-m", mode, "--port", url.rpartition(":")[2]], stdout=out, stderr=out, env=env)
     try:
@@ -143,6 +151,35 @@ def assert_every_command_goes_through(url: str, running: Up) -> None:
     )
     assert (report["ended"], report["unfinished"], report["audit"]["ok"]) == (300, 0, True)
     assert report["rejected"] == {"payment_declined": report["injected"]["payment:declined"]}
+
+
+@pytest.mark.real
+def test_a_door_that_is_killed_again_and_again_loses_and_doubles_no_order(
+    env: dict[str, str], tmp_path: Path, door_removed: None
+) -> None:
+    """Customers come in a steady stream, each with one key, and ask until they have their 202."""
+
+    async def come(url: str) -> list[str]:
+        async with Customer(url, patience_s=60) as customer:
+            details = OrderDetails.model_validate_json(json.dumps(AN_ORDER))
+            coming = []
+            for _ in range(CUSTOMERS):
+                coming.append(asyncio.create_task(customer.place(details, ["inventory:out_of_stock"])))
+                await asyncio.sleep(0.01)
+            return await asyncio.gather(*coming)
+
+    mode, url = Mode.CHOREOGRAPHY, f"http://127.0.0.1:{free_port()}"
+    with up(mode, env, tmp_path / "log") as running, ThreadPoolExecutor() as pool:
+        stream = pool.submit(asyncio.run, come(url))
+        for _ in range(LIVES - 1):
+            with serving(mode, env, tmp_path / "door", url):
+                time.sleep(0.5)  # how long it lives, while they come
+        with serving(mode, env, tmp_path / "door", url):
+            taken = stream.result()
+            eventually(lambda: all(ended(url, order_id) for order_id in taken), "every order to end")
+        orders = [order["order_id"] for order in running.saga("order", "list", "--limit", "1000")["orders"]]
+        assert len(set(taken)) == CUSTOMERS
+        assert sorted(orders) == sorted(taken)
 
 
 @pytest.mark.real
