@@ -95,7 +95,7 @@ class Following:
 
     async def _after(self, last: int) -> list[Heard]:
         """The events after number `last`, as many as stand on its page."""
-        if asyncio.get_running_loop().time() - self._looked_at >= LOOK_S:
+        if asyncio.get_running_loop().time() - self._looked_at >= LOOK_S or last > self._number:
             await self._look()
         if last > self._number:
             raise NeverHeard
@@ -107,7 +107,8 @@ class Following:
         page = await self._page(wanted.page_id)
         if page is None or page.first != wanted.first:
             raise Forgotten
-        return [event for event in page.events if event.number > last]
+        # The page may be newer than the look: what came since is for the next one.
+        return [event for event in page.events if last < event.number <= self._number]
 
     async def _look(self) -> None:
         async with self._looking:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from api.documents import KEPT_OF_AN_ORDER, PAGE, PAGES, Heard, KnownOrder, State, oldest_kept, page_of
+from api.documents import KEPT_OF_AN_ORDER, PAGE, PAGES, Heard, KnownOrder, Page, State, oldest_kept, page_of
 from lab.door import order_of
 from lab.modes import Mode
+from lab.run import Run
 from lab.system import System
 from services.order.messages import OrderPlaced
 from services.vocabulary import Line
@@ -172,3 +173,57 @@ def test_an_order_keeps_its_newest_events() -> None:
     for number in range(1, KEPT_OF_AN_ORDER + 11):
         order = order.after(event, Heard.of(event, number, 0.0))
     assert (order.forgotten, order.events[0].number, len(order.events)) == (10, 11, KEPT_OF_AN_ORDER)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_who_follows_while_much_happens_hears_all_of_it_in_one_stream(mode: Mode) -> None:
+    async def program(system: System, door: Door) -> tuple[list[int], int]:
+        async with (
+            door.caller.following("/events", last_event_id="0") as stream,
+            door.caller.following("/events", last_event_id="0"),
+        ):
+            placing = [asyncio.create_task(door.caller.place(f"key-{number}")) for number in range(80)]
+            await asyncio.gather(*placing)
+            await system.at_rest()
+            count = len(system.heard)
+            return [(await stream.next())["id"] for _ in range(count)], count
+
+    numbers, count = at_a_door(mode, program)
+    assert numbers == list(range(1, count + 1))
+
+
+def test_who_begins_to_follow_an_order_right_after_an_event_is_not_sent_away() -> None:
+    async def program(system: System, door: Door) -> list[str]:
+        await system.stop("payment")
+        order_id = (await door.caller.place()).json["order_id"]
+        await Run(system).step_queued(order_id, "payment")
+        await asyncio.sleep(1)
+        # The last look was taken a moment ago, before the order was heard of.
+        door.following._looked_at, door.following._number = asyncio.get_running_loop().time(), 0
+        async with door.caller.following(f"/orders/{order_id}/events") as stream:
+            seen = [(await stream.next())["event"] for _ in range(2)]
+            await system.start("payment")
+            return seen + [(await stream.next())["event"] for _ in range(3)]
+
+    assert at_a_door(Mode.CHOREOGRAPHY, program) == HAPPY
+
+
+def test_a_look_that_is_older_than_a_page_does_not_end_a_stream() -> None:
+    async def program(system: System, door: Door) -> list[int]:
+        await place_to_its_end(system, door, "before")
+        await door.following._look()
+        load = door.desk.load
+
+        async def load_later(keys: Any) -> Any:
+            if any(collection == Page.collection for collection, _ in keys):
+                door.desk.load = load  # type: ignore[method-assign]
+                await place_to_its_end(system, door, "meanwhile")
+            return await load(keys)
+
+        door.desk.load = load_later  # type: ignore[method-assign]
+        async with door.caller.following("/events", last_event_id="0") as stream:
+            numbers = [(await stream.next())["id"] for _ in range(10)]
+            await place_to_its_end(system, door, "after")
+            return numbers + [(await stream.next())["id"] for _ in range(5)]
+
+    assert at_a_door(Mode.CHOREOGRAPHY, program) == list(range(1, 16))

@@ -1,0 +1,44 @@
+"""The door as a process: it does not outlive its worker. (How it ends when it is told to is in tests/cli/test_api.py.)
+
+Room: tests/api/.
+"""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from api.desk import Desk
+from api.server import serve
+from lab.embedded import EmbeddedParts
+from lab.modes import Mode
+
+
+@pytest.fixture
+def signals_restored() -> Iterator[None]:
+    """This process listens to its signals again after the test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_door_whose_worker_dies_ends_and_says_why(signals_restored: None) -> None:
+    async def whole() -> None:
+        parts = EmbeddedParts(Mode.CHOREOGRAPHY)
+        desk = Desk(Mode.CHOREOGRAPHY, parts.transport("door"), parts.store("door"), sources=parts.sources)
+        await desk.prepare()
+
+        async def die() -> None:
+            await asyncio.sleep(0.1)
+            raise RuntimeError("the relay died")
+
+        desk.worker.run = die  # type: ignore[method-assign]
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            async with asyncio.timeout(10):
+                await serve(desk, listener, pivot_first=True, told_to_stop=lambda: None)
+
+    with pytest.raises(RuntimeError, match="the relay died"):
+        asyncio.run(whole())
