@@ -68,7 +68,7 @@ async def _reset_door(parts: ConnectedParts, transport: Transport) -> None:
         await transport.depth(queue_of(parts.prefix, NAME))
     except FurnitureMissing:
         return
-    await transport.purge(door_topology(parts.prefix))
+    await _renew(transport, door_topology(parts.prefix))
     store = parts.store(NAME)
     try:
         await store.open([])

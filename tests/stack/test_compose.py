@@ -4,6 +4,7 @@ Room: tests/. Needs a Docker engine with compose, and images (from a registry or
 RABBITMQ_IMAGE, MONGO_IMAGE, PYTHON_IMAGE.
 """
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,13 +13,16 @@ from typing import Any
 
 import pytest
 
+from cli import via
 from cli.reference import ROOT
+from lab.door import order_of
 from lab.modes import Mode, roles
+from services.vocabulary import Line
 from tests import servers
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
-ENV = os.environ | {"COMPOSE_PROJECT_NAME": f"saga-test-{os.getpid()}", "SAGA_IMAGE": "saga:test"}
+ENV = os.environ | {"COMPOSE_PROJECT_NAME": f"saga-test-{os.getpid()}", "SAGA_IMAGE": "saga:test", "API_PORT": "0"}
 
 
 def compose(mode: Mode, *words: str, timeout_s: float = 300) -> str:
@@ -53,6 +57,17 @@ def rights(mode: Mode, service: str) -> tuple[str, str, str]:
     return user, capabilities, files
 
 
+def published(mode: Mode) -> set[str]:
+    """The services with a port on this machine."""
+    services = [json.loads(line) for line in compose(mode, "ps", "--format", "json").splitlines()]
+    return {service["Service"] for service in services if any(port["PublishedPort"] for port in service["Publishers"] or ())}
+
+
+async def placed_through(door: str, sku: str) -> dict[str, str | None]:
+    """The end of an order for one unit, placed over HTTP from outside of the stack."""
+    return await via.place(door, order_of([Line(sku=sku, quantity=1)]), [], patience_s=60.0)
+
+
 @pytest.fixture(scope="module")
 def engine() -> Iterator[None]:
     """An engine that has, or can get, what the stack needs. Whatever came up in a test goes down after all of them."""
@@ -70,11 +85,15 @@ def engine() -> Iterator[None]:
 def test_the_stack_comes_up_takes_orders_fails_as_asked_and_its_books_balance(mode: Mode) -> None:
     compose(mode, "up", "--build", "--wait", "--remove-orphans", "--timeout", "15")
     running = set(compose(mode, "ps", "--services", "--status", "running").split())
-    assert running == {"rabbitmq", "mongo", "gateway", *roles(mode)}
-    for service in ("gateway", *roles(mode)):
+    assert running == {"rabbitmq", "mongo", "gateway", "api", *roles(mode)}
+    for service in ("gateway", "api", *roles(mode)):
         assert rights(mode, service) == ("10001", "0" * 16, "reads")
     saga(mode, "stock", "set", "book", "5")
     assert saga(mode, "order", "place", "book=2", "--wait")["state"] == "COMPLETED"
+    door = f"http://{compose(mode, 'port', 'api', '8080').strip()}"
+    assert door.startswith("http://127.0.0.1:")
+    assert published(mode) == {"api"}
+    assert asyncio.run(placed_through(door, "book"))["state"] == "COMPLETED"
     declined = saga(mode, "order", "place", "book", "--fail", "payment:declined", "--wait")
     assert (declined["state"], declined["reason"]) == ("REJECTED", "payment_declined")
     assert saga(mode, "order", "place", "book", "--fail", "inventory:crash", "--wait")["state"] == "COMPLETED"
