@@ -55,18 +55,29 @@ def test_a_storm_under_faults_loses_doubles_and_leaves_nothing(mode: Mode) -> No
 def test_ctrl_c_ends_everything_that_was_started(tmp_path: Path) -> None:
     home = tmp_path / "kept"
     command = [*SAGA, "chaos", "--for", "60", "--keep", str(home)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        eventually(lambda: (home / "log" / "order.log").exists() or process.poll() is not None, "the workers to start")
-        started = descendants(process.pid)
-        assert len(started) >= 4
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=40)
-    finally:
-        process.kill()
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=with_ctrl_c,  # noqa: PLW1509 - no thread of this process holds a lock that it needs
+    ) as process:
+        try:
+            eventually(lambda: (home / "log" / "order.log").exists() or process.poll() is not None, "the workers to start")
+            started = descendants(process.pid)
+            assert len(started) >= 4
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=40)
+        finally:
+            process.kill()
     assert process.returncode == 130, said
     assert "interrupted" in said
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), "every process to be gone")
+
+
+def with_ctrl_c() -> None:
+    """What a shell runs in its background, tests perhaps, ignores Ctrl-C, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def descendants(pid: int) -> set[int]:
