@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,10 @@ class Up:
         """Worker name -> pid."""
         found = {}
         for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
-            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            if "worker" in words:  # not one that was forked and has not yet begun
-                found[words[words.index("worker") + 1]] = int(pid)
+            with suppress(FileNotFoundError, ProcessLookupError):  # it may go while it is looked at
+                words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+                if "worker" in words:  # not one that was forked and has not yet begun
+                    found[words[words.index("worker") + 1]] = int(pid)
         return found
 
 
@@ -80,7 +81,7 @@ def alive(pid: int) -> bool:
     """Whether the process runs; one that has ended and was not yet waited for does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter when it goes while it is read
         return False
 
 
