@@ -196,7 +196,12 @@ class MongoStore:
 
     def check_durable(self) -> None:
         """Raise UnsafeStore when the URL or the options ask for less than the promises need. Silence means the safe value."""
-        _check_options(self._connection)
+        concern = self._connection.write_concern.document
+        if concern.get("w", "majority") != "majority" or not concern.get("j", True):
+            msg = f"write concern {concern} is not durable: take w and journal out of the URL, or say w=majority&journal=true"
+            raise UnsafeStore(msg)
+        if not self._connection.delegate.options.retry_writes:
+            raise UnsafeStore("retryWrites is off: take it out of the URL, a commit whose answer is lost must be asked again")
 
     async def check_replica_set(self) -> None:
         """See that the server belongs to a replica set and takes writes. Raises NoReplicaSet, NoPrimary, StoreUnavailable."""
@@ -621,13 +626,3 @@ def _is_foreign() -> bool:
     """Whether a cancellation came from inside the driver: nobody asked this task to stop."""
     task = asyncio.current_task()
     return task is None or task.cancelling() == 0
-
-
-def _check_options(client: "AsyncIOMotorClient[Row]") -> None:
-    """Raise UnsafeStore when the URL or the options ask for less than the promises need. Silence means the safe value."""
-    concern = client.write_concern.document
-    if concern.get("w", "majority") != "majority" or not concern.get("j", True):
-        msg = f"write concern {concern} is not durable: take w and journal out of the URL, or say w=majority&journal=true"
-        raise UnsafeStore(msg)
-    if not client.delegate.options.retry_writes:
-        raise UnsafeStore("retryWrites is off: take it out of the URL, a commit whose answer is lost must be asked again")
