@@ -16,7 +16,7 @@ from broker import furniture, inspection
 from broker.channels import ConsumeChannel, PublishChannel
 from broker.link import PATIENCE_S, ControlChannel, Link, Session, asking
 from broker.topology import Topology, events_exchange
-from broker.transport import Delivery, Outgoing, Receipt, Sink, TransportError, Wire
+from broker.transport import Delivery, Outgoing, Receipt, Sink, TransportError, UnusableUrl, Wire
 
 #: Seconds of silence after which client and broker suspect each other; aio-pika gives a connection up after three times that.
 HEARTBEAT_S = 10
@@ -31,7 +31,8 @@ SUBSCRIPTION_MAX = 100_000
 class RabbitTransport:
     """One client of a RabbitMQ broker. Implements `broker.transport.Transport`.
 
-    `url` as in `amqp://user:password@host:5672/vhost` (`amqps` for TLS); `name` is shown in RabbitMQ's list of connections."""
+    `url` as in `amqp://user:password@host:5672/vhost` (`amqps` for TLS); `name` is shown in RabbitMQ's list of connections.
+    Raises UnusableUrl."""
 
     def __init__(
         self,
@@ -43,7 +44,10 @@ class RabbitTransport:
         confirm_patience_s: float = CONFIRM_PATIENCE_S,
         reconnect_patience_s: float = RECONNECT_PATIENCE_S,
     ) -> None:
-        target = URL(url).update_query(heartbeat=heartbeat_s)
+        try:
+            target = URL(url).update_query(heartbeat=heartbeat_s)
+        except ValueError as error:
+            raise UnusableUrl(f"the broker's URL cannot be used: {error}") from error
         self._out = Link(target.update_query(name=f"{name} out"), self._build_out, connect_patience_s)
         self._in = Link(target.update_query(name=f"{name} in"), self._build_in, connect_patience_s)
         self._confirm_patience_s = confirm_patience_s

@@ -68,6 +68,10 @@ class BrokerRefused(TransportUnavailable):
     """The broker is there, and does not let this user in: the name, the password or the virtual host."""
 
 
+class UnusableUrl(TransportError):  # noqa: N818
+    """The broker's URL makes no sense."""
+
+
 class UnsafeTopology(TransportError):  # noqa: N818
     """A queue or exchange is missing or was declared differently. Its message says what to do."""
 

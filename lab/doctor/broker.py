@@ -7,9 +7,9 @@ import re
 
 from broker.inspection import Piece
 from broker.topology import dead_queue, queue_of
-from broker.transport import BrokerRefused, FurnitureMissing, TransportUnavailable, UnsafeTopology
+from broker.transport import BrokerRefused, FurnitureMissing, TransportUnavailable, UnsafeTopology, UnusableUrl
 from lab.doctor.check import Finding
-from lab.doctor.patient import Patient, UnusableUrl
+from lab.doctor.patient import Patient
 from lab.doctor.port import missing
 
 #: The first version whose quorum queues know a time to live and dead letters at least once.

@@ -12,7 +12,6 @@ from typing import Any, Self, TypeVar, cast
 from broker.inspection import Piece
 from broker.rabbit import RabbitTransport
 from broker.topology import Topology
-from broker.transport import TransportError
 from lab.connected import ConnectedParts, GatewayUnreachable, gateway_health
 from lab.modes import Mode, roles, topology
 from store.document import Record
@@ -25,10 +24,6 @@ ONE = "order"
 #: Where Linux says how much memory there is, and where a Docker engine listens unless it was told otherwise.
 MEMINFO = Path("/proc/meminfo")
 DOCKER_HOST = "unix:///var/run/docker.sock"
-
-
-class UnusableUrl(TransportError):  # noqa: N818 - names say what happened
-    """The broker's URL makes no sense."""
 
 
 @dataclass
@@ -100,10 +95,7 @@ class Patient:
         return cast(T, await asyncio.shield(self._asked[what]))
 
     async def _open_broker(self) -> RabbitTransport:
-        try:
-            self._transport = self.parts.transport("doctor")
-        except ValueError as error:  # yarl's word
-            raise UnusableUrl(f"the broker's URL cannot be used: {error}") from error
+        self._transport = self.parts.transport("doctor")
         await self._transport.open()
         return self._transport
 

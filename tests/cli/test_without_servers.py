@@ -150,6 +150,15 @@ def test_a_server_that_is_not_there_is_said_in_one_sentence_with_exit_code_4(wor
     assert len([line for line in said.stderr.splitlines() if line.startswith("saga: ")]) == 1
 
 
+@pytest.mark.parametrize("words", [["dlq", "list"], ["worker", "inventory"], ["api", "--port", "0"]], ids=" ".join)
+def test_a_broker_url_that_makes_no_sense_is_said_in_one_sentence(words: list[str]) -> None:
+    command, env = [sys.executable, "-m", "cli", *words], NOWHERE | {"SAGA_BROKER_URL": "amqp://host:port/"}
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, check=False)
+    assert said.returncode == 1, said.stderr
+    assert "saga: the broker's URL cannot be used" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
