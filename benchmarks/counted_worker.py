@@ -50,6 +50,6 @@ if __name__ == "__main__":
     counts = Counts()
     monitoring.register(counts)
     try:
-        app(["worker", *sys.argv[2:]], standalone_mode=False)
+        sys.exit(app(["worker", *sys.argv[2:]], standalone_mode=False))
     finally:
         Path(sys.argv[1]).write_text(json.dumps(counts.totals))

@@ -164,11 +164,13 @@ def up(side: Side, servers: Servers, warm_up: Load | None, commands: Mapping[str
 
 @contextmanager
 def _process(command: list[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """One worker. What it says is shown if it does not end well."""
+    """One worker. What it says is shown if it, or the run, does not end well."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, env=dict(env), stdout=said, stderr=subprocess.STDOUT)  # noqa: S603 - our own
+        ended_well = False
         try:
             yield process
+            ended_well = True
         finally:
             process.terminate()
             try:
@@ -176,6 +178,6 @@ def _process(command: list[str], env: Mapping[str, str]) -> Iterator[subprocess.
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            if process.returncode:
+            if process.returncode or not ended_well:
                 said.seek(0)
                 sys.stderr.write(f"{' '.join(command)} ended with {process.returncode}:\n{said.read().decode()[-2000:]}\n")

@@ -21,7 +21,7 @@ import random
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Generic
 
@@ -75,6 +75,9 @@ SNAPSHOT, MAJORITY = ReadConcern("snapshot"), ReadConcern("majority")
 
 #: The longest pause before the first re-run after a write conflict. It doubles with each one; a random part of it is waited.
 BACKOFF_S = 0.004
+#: How often opening begins anew: a worker that starts ends the sessions of all (`free_what_the_dead_hold`), also those of another
+#: that is just being opened, and only `transact` runs again by itself.
+OPENINGS_MAX = 5
 #: The longest pause before a commit without an answer is asked again.
 COMMIT_PAUSE_S = 0.1
 
@@ -89,6 +92,8 @@ CONFLICTS: Final = frozenset({112, 246, 251})
 #: BadValue, FailedToParse, Overflow, DollarPrefixedFieldName, EmptyFieldName, DottedFieldName, ImmutableField,
 #: DocumentValidationFailure, BSONObjectTooLarge, KeyTooLong: the data is at fault and always will be.
 REFUSALS: Final = frozenset({2, 9, 15, 52, 56, 57, 66, 121, 10334, 17280})
+#: Interrupted: somebody ended the session that this was in.
+INTERRUPTED: Final = 11601
 #: Unauthorized, AuthenticationFailed.
 UNWELCOME: Final = frozenset({13, 18})
 #: What the driver raises for values that have no encoding; too deep a nesting is a RecursionError.
@@ -136,6 +141,12 @@ class MongoStore:
 
     async def open(self, due_in: Collection[str]) -> None:
         """Connect, check what must not be assumed, create collections and indexes."""
+        for _ in range(OPENINGS_MAX - 1):
+            with suppress(_Interrupted):
+                return await self._open(due_in)
+        return await self._open(due_in)
+
+    async def _open(self, due_in: Collection[str]) -> None:
         self.connect()
         self.check_durable()
         await self.check_replica_set()
@@ -256,15 +267,18 @@ class MongoStore:
         probe = {"_id": f"probe {secrets.token_hex(8)}", "written_at": 0.0, "payload": b""}
         with _meaning(lost=StoreUnavailable):
             await self._create(OUTBOX)
-            try:
-                async with self._session() as session:
-                    session.start_transaction(SNAPSHOT, DURABLE)
-                    await self._rows(OUTBOX).insert_one(probe, session=session)
-                    await session.abort_transaction()
-            except (OperationFailure, ConfigurationError) as error:
-                if isinstance(error, OperationFailure) and error.code in UNWELCOME:
-                    raise
-                raise UnsafeStore(f"the database refuses a transaction: {error}. {HOW_TO_START}") from error
+            for left in reversed(range(OPENINGS_MAX)):
+                try:
+                    async with self._session() as session:
+                        session.start_transaction(SNAPSHOT, DURABLE)
+                        await self._rows(OUTBOX).insert_one(probe, session=session)
+                        await session.abort_transaction()
+                    break
+                except (OperationFailure, ConfigurationError) as error:
+                    if isinstance(error, OperationFailure) and error.code in UNWELCOME:
+                        raise
+                    if not left:
+                        raise UnsafeStore(f"the database refuses a transaction: {error}. {HOW_TO_START}") from error
             if (await self._rows(OUTBOX).delete_one({"_id": probe["_id"]})).deleted_count:
                 raise UnsafeStore(f"the database kept what an aborted transaction wrote. {HOW_TO_START}")
 
@@ -571,6 +585,10 @@ class _Lost(StoreUnavailable):
     """The connection was lost inside a transaction, before its commit was asked for."""
 
 
+class _Interrupted(StoreUnavailable):
+    """Somebody ended this call at the server."""
+
+
 class _Duplicate(WriteConflict):
     """A key that must be new was there. For a document it is a write conflict; inbox and outbox give it their own meaning."""
 
@@ -617,6 +635,8 @@ def _refusal(error: OperationFailure) -> StoreError:
         return WriteConflict(said)
     if codes & REFUSALS:
         return DataRefused(said)
+    if INTERRUPTED in codes:
+        return _Interrupted(said)
     if codes & UNWELCOME:
         return UserRefused(f"{details.get('errmsg', said)}. Check the user, its password, its roles and authSource in the URL")
     return StoreUnavailable(said)

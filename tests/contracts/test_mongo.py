@@ -25,6 +25,8 @@ from tests.contracts.interceptor import Fault, Interceptor, intercepting
 pytestmark = pytest.mark.real
 
 ORDERS, KEY = "orders", ("orders", "o1")
+#: What an operation is told when its session was ended: MongoDB's codes, and the stand-in's.
+INTERRUPTED, NO_SUCH_TRANSACTION, INTERNAL = 11601, 251, 1
 Connect = Callable[..., Awaitable[MongoStore]]
 
 
@@ -254,6 +256,20 @@ async def test_five_workers_may_open_a_new_database_at_once(connect: Connect) ->
     assert await landed(stores[0]) == 0
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        *((command, INTERRUPTED) for command in ("create", "insert", "createIndexes", "delete")),
+        *(("insert", code) for code in (NO_SUCH_TRANSACTION, INTERNAL)),  # the one that the probe makes in a transaction
+    ],
+)
+async def test_a_store_opens_although_a_worker_that_starts_ends_all_sessions(
+    connect: Connect, fail_command: Callable[..., None], command: str, code: int
+) -> None:
+    fail_command(command, 1, errorCode=code)
+    assert await landed(await connect()) == 0
+
+
 async def test_the_inbox_forgets_after_its_days_also_when_they_change(mongo_url: str, database: str, connect: Connect) -> None:
     await connect()
     assert indexes(mongo_url, database, "inbox")["at_1"]["expireAfterSeconds"] == INBOX_DAYS * 24 * 3600
@@ -406,20 +422,20 @@ async def put(_: Reader, document_id: str) -> tuple[Changes, None]:
 
 
 @pytest.fixture
-def fail_commit(mongo_url: str) -> Iterator[Callable[..., None]]:
-    """Makes the server fail commits (MongoDB's own fail point), until the test ends."""
+def fail_command(mongo_url: str) -> Iterator[Callable[..., None]]:
+    """Makes the server fail a command so many times (MongoDB's own fail point), at the longest until the test ends."""
     with MongoClient[dict[str, Any]](mongo_url) as client:
 
-        def fail(times: int, **how: Any) -> None:
+        def fail(command: str, times: int, **how: Any) -> None:
             mode = {"times": times} if times else "off"
             try:
-                data = {"failCommands": ["commitTransaction"], **how}
+                data = {"failCommands": [command], **how}
                 client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
             except OperationFailure as error:
                 pytest.skip(f"this server has no fail points: {error}")
 
         yield fail
-        fail(0)
+        fail("commitTransaction", 0)
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
@@ -438,13 +454,13 @@ def fail_commit(mongo_url: str) -> Iterator[Callable[..., None]]:
     ids=["connection closed", "251 transient", "251", "time over", "conflict", "not primary", "going down", "not replicated"],
 )
 async def test_whatever_a_commit_fails_with_is_success_or_in_doubt(
-    connect: Connect, fail_commit: Callable[..., None], how: dict[str, Any], times: int
+    connect: Connect, fail_command: Callable[..., None], how: dict[str, Any], times: int
 ) -> None:
     # A server that is said to step down is asked again only with the next heartbeat.
     store = await connect(patience_s=5.0, heartbeatFrequencyMS=500)
-    fail_commit(times, **how)
+    fail_command("commitTransaction", times, **how)
     end = await ends(store)
-    fail_commit(0)
+    fail_command("commitTransaction", 0)
     count = await landed(store)
     assert isinstance(end, OutcomeUnknown) or end == count == 1
 
