@@ -51,10 +51,11 @@ class Child:
         return self._process.pid if self._process else None
 
     def send(self, number: signal.Signals) -> bool:
-        """Send a signal; False if there is nobody to send it to."""
+        """Signal it and all that it started: a wrapper such as `faketime` is not the worker. False if there is nobody."""
         if self._process is None or self._process.returncode is not None:
             return False
-        self._process.send_signal(number)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
         return True
 
     async def kill(self) -> int | None:
@@ -67,12 +68,10 @@ class Child:
         if self._process is None:  # between two lives, or not begun
             self.keeper.cancel()
         elif grace_s:
-            with suppress(ProcessLookupError):
-                self._process.terminate()
+            self.send(signal.SIGTERM)
         done, _ = await asyncio.wait([self.keeper], timeout=grace_s)
-        if not done and self._process is not None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
+        if not done:
+            self.send(signal.SIGKILL)
             await asyncio.wait([self.keeper], timeout=1)
 
     async def _keep(self) -> None:
@@ -100,7 +99,7 @@ class Child:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, **self.env, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,  # Ctrl-C is for this process, which ends its children in good order
+            start_new_session=True,  # a group of its own: Ctrl-C is for this process, which ends its children in good order
             limit=LINE_MAX,
         )
         self._end = asyncio.get_running_loop().create_future()

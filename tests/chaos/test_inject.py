@@ -40,6 +40,18 @@ async def test_a_kill_is_observed_when_the_process_is_gone_and_another_takes_its
     assert state_of(first) == ""
 
 
+async def test_a_kill_also_ends_the_worker_behind_a_wrapper_that_only_waits_for_it() -> None:
+    heard: list[bytes] = []
+    # As faketime does it: the worker is a child of the process that was started, and holds its output.
+    wrapped = Child(WORKER, ["sh", "-c", "sleep 60 & echo $!; wait"], lambda _, line: heard.append(line))
+    wrapped.start()
+    await until(lambda: bool(heard), "the worker to start")
+    async with asyncio.timeout(10):
+        await Injector({WORKER: wrapped}, {}).strike(Fault(0, Kind.KILL, WORKER))
+    assert state_of(int(heard[0])) in ("", "Z")
+    await wrapped.end(0.0)
+
+
 async def test_a_frozen_process_stands_still_for_as_long_as_was_said_and_goes_on(child: Child) -> None:
     injector = Injector({WORKER: child}, {})
     pid = child.pid
