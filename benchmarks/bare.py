@@ -56,10 +56,8 @@ class Service:
                 "traceparent": cause.headers["traceparent"],
             },
         )
-        if isinstance(message, Command):
-            await self.commands.publish(properties, routing_key=message.service)
-        else:
-            await self.events.publish(properties, routing_key=message.type_name)
+        exchange = self.commands if isinstance(message, Command) else self.events
+        await exchange.publish(properties, routing_key=message.type_name)
 
 
 @asynccontextmanager
@@ -69,14 +67,11 @@ async def connected(prefix: str, name: str, hears: Collection[type[Message]]) ->
     async with connection:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=Limits().prefetch)
-        commands = await channel.declare_exchange(commands_exchange(prefix), "direct", durable=True)
+        commands = await channel.declare_exchange(commands_exchange(prefix), "topic", durable=True)
         events = await channel.declare_exchange(events_exchange(prefix), "topic", durable=True)
         queue = await channel.declare_queue(queue_of(prefix, name), durable=True, arguments={"x-queue-type": "quorum"})
         for kind in hears:
-            if issubclass(kind, Command):
-                await queue.bind(commands, name)
-            else:
-                await queue.bind(events, kind.type_name)
+            await queue.bind(commands if issubclass(kind, Command) else events, kind.type_name)
         yield Service(name, queue, commands, events)
 
 

@@ -77,7 +77,7 @@ def _counted(side: Side, worker: str, file: Path) -> list[str]:
 def _recording(side: Side) -> Iterator[dict[str, int]]:
     """What the recorder heard meanwhile; filled at the end of the block."""
     heard: dict[str, int] = {}
-    command = [*PYTHON, "benchmarks.recorder", side.prefix, *side.workers]
+    command = [*PYTHON, "benchmarks.recorder", side.prefix]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as recorder:  # noqa: S603 - our own command
         assert recorder.stdout is not None
         if recorder.stdout.readline().strip() != "ready":

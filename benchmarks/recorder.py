@@ -1,4 +1,4 @@
-"""Counts every message of one mode as the broker routes it. `python -m benchmarks.recorder PREFIX WORKER...`, until SIGTERM.
+"""Counts every message of one mode as the broker routes it. `python -m benchmarks.recorder PREFIX`, until SIGTERM.
 
 Room: benchmarks/. A queue of its own, bound to everything that both exchanges carry; it dies with this process. Prints `ready`
 once it hears, and at the end {messages, body_bytes, property_bytes} as JSON.
@@ -16,7 +16,7 @@ from benchmarks.bare import BROKER_URL
 from broker.topology import commands_exchange, events_exchange
 
 
-async def record(prefix: str, workers: list[str]) -> dict[str, int]:
+async def record(prefix: str) -> dict[str, int]:
     """Hear everything until SIGTERM."""
     heard = {"messages": 0, "body_bytes": 0, "property_bytes": 0}
     over = asyncio.Event()
@@ -30,9 +30,8 @@ async def record(prefix: str, workers: list[str]) -> dict[str, int]:
     async with await aio_pika.connect(BROKER_URL) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(exclusive=True, auto_delete=True)
-        await queue.bind(events_exchange(prefix), "#")
-        for worker in workers:
-            await queue.bind(commands_exchange(prefix), worker)
+        for exchange in (events_exchange(prefix), commands_exchange(prefix)):
+            await queue.bind(exchange, "#")
         await queue.consume(hear, no_ack=True)
         print("ready", flush=True)
         await over.wait()
@@ -40,4 +39,4 @@ async def record(prefix: str, workers: list[str]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(record(sys.argv[1], sys.argv[2:]))))
+    print(json.dumps(asyncio.run(record(sys.argv[1]))))

@@ -35,10 +35,11 @@ class QueueSpec:
 
 
 def exchanges(topology: Topology) -> dict[str, str]:
-    """Exchange name -> exchange type."""
+    """Exchange name -> exchange type. Each is durable, and bound to by exact keys, but for the delay queues, which take all."""
     prefix = topology.prefix
-    direct = {commands_exchange(prefix): "direct", events_exchange(prefix): "topic", aside_exchange(prefix): "direct"}
-    return direct | {later_queue(prefix, level): "fanout" for level in range(len(RETRY_LEVELS_S))}
+    names = [commands_exchange(prefix), events_exchange(prefix), aside_exchange(prefix)]
+    names += [later_queue(prefix, level) for level in range(len(RETRY_LEVELS_S))]
+    return dict.fromkeys(names, "topic")
 
 
 def queues(topology: Topology) -> Iterator[QueueSpec]:
@@ -51,13 +52,13 @@ def queues(topology: Topology) -> Iterator[QueueSpec]:
         yield QueueSpec(dead, {"x-queue-type": "quorum", "x-delivery-limit": LOOKS_LIMIT}, ((aside, dead),))
     for level, level_s in enumerate(RETRY_LEVELS_S):
         later = later_queue(topology.prefix, level)
-        yield QueueSpec(later, _later_arguments(aside, level_s), ((later, ""),))
+        yield QueueSpec(later, _later_arguments(aside, level_s), ((later, "#"),))
 
 
 def _work_bindings(prefix: str, work: WorkQueue) -> Iterator[tuple[str, str]]:
     yield aside_exchange(prefix), queue_of(prefix, work.worker)  # back from a delay queue
-    if work.takes_commands:
-        yield commands_exchange(prefix), work.worker
+    for command in work.takes_commands:
+        yield commands_exchange(prefix), command
     for event in work.listens_to:
         yield events_exchange(prefix), event
 

@@ -86,8 +86,8 @@ class MemoryBroker:
     # --- for the transport ------------------------------------------------------------------------------------------------
 
     def declare(self, topology: Topology) -> None:
-        for name, kind in furniture.exchanges(topology).items():
-            self._exchanges.setdefault(name, Exchange(kind))
+        for name in furniture.exchanges(topology):
+            self._exchanges.setdefault(name, Exchange())
         for work in topology.queues:
             self._declare_queues(topology, work)
         aside = self._exchanges[aside_exchange(topology.prefix)]

@@ -211,9 +211,8 @@ class Tap:
 
 @dataclass(slots=True)
 class Exchange:
-    """Routes by routing key: equal to the binding's, matching it as a topic pattern, or (fanout) whatever it is."""
+    """Routes by routing key, as a topic exchange does; there are no others here."""
 
-    kind: str
     bindings: list[tuple[str, Target]] = field(default_factory=list)
     _routes: dict[str, tuple[Target, ...]] = field(default_factory=dict)
 
@@ -230,14 +229,9 @@ class Exchange:
         """Each target once, however many of its bindings match."""
         targets = self._routes.get(routing_key)
         if targets is None:
-            matches = MATCHES[self.kind]
-            found = {id(target): target for pattern, target in self.bindings if matches(pattern, routing_key)}
+            found = {id(target): target for pattern, target in self.bindings if matches_topic(pattern, routing_key)}
             targets = self._routes[routing_key] = tuple(found.values())
         return targets
-
-
-def matches_all(_pattern: str, _routing_key: str) -> bool:
-    return True
 
 
 @cache
@@ -252,7 +246,3 @@ def _match(pattern: tuple[str, ...], words: tuple[str, ...]) -> bool:
     if pattern[0] == "#":
         return any(_match(pattern[1:], words[skipped:]) for skipped in range(len(words) + 1))
     return bool(words) and pattern[0] in ("*", words[0]) and _match(pattern[1:], words[1:])
-
-
-#: Exchange type -> whether a binding's pattern takes a routing key.
-MATCHES: dict[str, Callable[[str, str], bool]] = {"direct": str.__eq__, "topic": matches_topic, "fanout": matches_all}

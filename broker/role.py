@@ -65,10 +65,15 @@ def topology_of(prefix: str, roles: Iterable[Role]) -> Topology:
         tuple(
             WorkQueue(
                 worker=role.worker,
-                takes_commands=any(issubclass(kind, Command) for kind in role.accepts),
-                listens_to=tuple(sorted(kind.type_name for kind in role.accepts if issubclass(kind, Event))),
+                takes_commands=_names(role, Command),
+                listens_to=_names(role, Event),
                 single_active=role.service.single_active,
             )
             for role in roles
         ),
     )
+
+
+def _names(role: Role, base: type[Message]) -> tuple[str, ...]:
+    """What the role accepts of one sort, by name on the wire, sorted."""
+    return tuple(sorted(kind.type_name for kind in role.accepts if issubclass(kind, base)))

@@ -1,7 +1,8 @@
 """The broker's furniture as data: names are pure functions, a topology is a value, and what must have a reader follows from it.
 
 Room: broker/. Built by each mode's wiring.py from what its workers accept, declared by a transport. Every name begins with the
-mode's prefix, so both modes live side by side on one broker.
+mode's prefix, so both modes live side by side on one broker. All exchanges are topic exchanges, because RabbitMQ's permissions
+look at the routing key there and nowhere else: they can say who may send which command, which event, and aside to whose queue.
 """
 
 from collections.abc import Iterable
@@ -19,17 +20,17 @@ DELIVERY_LIMIT = 20
 
 
 def commands_exchange(prefix: str) -> str:
-    """Direct; the routing key is the recipient's name."""
+    """The routing key is the command's type, such as `order.PlaceOrder`."""
     return f"{prefix}.commands"
 
 
 def events_exchange(prefix: str) -> str:
-    """Topic; the routing key is the event's type, such as `order.OrderPlaced`."""
+    """The routing key is the event's type, such as `order.OrderPlaced`."""
     return f"{prefix}.events"
 
 
 def aside_exchange(prefix: str) -> str:
-    """Direct; leads to dead letters, and from the delay queues back to work: the routing key is the queue's name."""
+    """Leads to dead letters, and from the delay queues back to work: the routing key is the queue's name."""
     return f"{prefix}.aside"
 
 
@@ -38,7 +39,7 @@ def queue_of(prefix: str, worker: str) -> str:
 
 
 def later_queue(prefix: str, level: int) -> str:
-    """A delay queue, and the fanout exchange before it: the routing key says where a message goes when its time has come."""
+    """A delay queue, and the exchange before it: the routing key says where a message goes when its time has come."""
     return f"{prefix}.later.{level}"
 
 
@@ -57,10 +58,11 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class WorkQueue:
-    """One worker's queue. `single_active`: replicas take turns, because they would write the same hot documents (stock)."""
+    """One worker's queue. `takes_commands` and `listens_to`: the types of the commands and events that come to it, by
+    name on the wire. `single_active`: replicas take turns, because they would write the same hot documents (stock)."""
 
     worker: str
-    takes_commands: bool
+    takes_commands: tuple[str, ...]
     listens_to: tuple[str, ...]
     single_active: bool = False
 
@@ -76,9 +78,9 @@ class Topology:
     delivery_limit: int = DELIVERY_LIMIT
 
     def address_of(self, message_type: type[Message]) -> Address:
-        """Commands go to their recipient and must arrive; an event must arrive if some worker listens to it."""
+        """A command must arrive; an event must arrive if some worker listens to it."""
         if issubclass(message_type, Command):
-            return Address(commands_exchange(self.prefix), message_type.service, mandatory=True)
+            return Address(commands_exchange(self.prefix), message_type.type_name, mandatory=True)
         heard = any(message_type.type_name in queue.listens_to for queue in self.queues)
         return Address(events_exchange(self.prefix), message_type.type_name, mandatory=heard)
 

@@ -21,7 +21,7 @@ from tests.bad_input.test_mutations import TYPES
 from tests.broker.test_channels import Socket, deliver, frame
 
 FRAME_MAX = 131_072
-STOCK = Topology("t", (WorkQueue("stock", takes_commands=True, listens_to=()),))
+STOCK = Topology("t", (WorkQueue("stock", takes_commands=("stock.Do",), listens_to=()),))
 RICH = Wire(
     b"{}",
     message_id="019b0000-0000-7000-8000-000000000001",

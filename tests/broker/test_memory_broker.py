@@ -10,12 +10,12 @@ from broker.transport import Outgoing, Receipt, TransportUnavailable, Wire
 from tests.contracts.transports import Heard, message
 from tests.waiting import until
 
-TOPOLOGY = Topology("m", (WorkQueue("stock", takes_commands=True, listens_to=("order.Placed",)),), delivery_limit=2)
+TOPOLOGY = Topology("m", (WorkQueue("stock", takes_commands=("stock.Do",), listens_to=("order.Placed",)),), delivery_limit=2)
 STOCK = "m.stock"
 
 
 def command(body: str) -> Outgoing:
-    return Outgoing(Address("m.commands", "stock", mandatory=True), message(body))
+    return Outgoing(Address("m.commands", "stock.Do", mandatory=True), message(body))
 
 
 async def client_of(broker: MemoryBroker) -> MemoryTransport:
@@ -169,6 +169,6 @@ async def test_an_unread_wire_is_handed_over_as_it_is() -> None:
     stock = Heard()
     await client.consume(STOCK, 10, stock)
     wire = Wire(b"\xff", headers={"odd": {1}})
-    await client.publish([Outgoing(Address("m.commands", "stock", mandatory=True), wire)])
+    await client.publish([Outgoing(Address("m.commands", "stock.Do", mandatory=True), wire)])
     await stock.reach(1)
     assert stock[0].wire is wire

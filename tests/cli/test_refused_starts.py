@@ -102,7 +102,9 @@ async def test_a_binding_that_is_missing_is_said_by_whoever_sends_and_made_by_th
     await transport.declare(furniture)
     door = Door(transport, furniture, Sources())
     try:
-        await unbind(rabbit_url, queue_of(furniture.prefix, "order"), commands_exchange(furniture.prefix), "order")
+        await unbind(
+            rabbit_url, queue_of(furniture.prefix, "order"), commands_exchange(furniture.prefix), WithdrawOrder.type_name
+        )
         command = door.outgoing(WithdrawOrder(order_id=Sources().new_id(), reason=Reason.WITHDRAWN), ())
         assert await transport.publish([command]) == [Receipt.UNROUTABLE]
         await transport.declare(furniture)  # as every worker does when it starts

@@ -465,7 +465,7 @@ async def test_declaring_again_changes_nothing(world: World, client: Transport) 
 
 async def test_declaring_a_new_listener_adds_its_binding(world: World, client: Transport) -> None:
     assert await client.publish([world.event("money.Paid", mandatory=True)]) == [UNROUTABLE]
-    queues = (*QUEUES, WorkQueue("mail", takes_commands=False, listens_to=("money.Paid",)))
+    queues = (*QUEUES, WorkQueue("mail", takes_commands=(), listens_to=("money.Paid",)))
     await client.declare(replace(world.topology, queues=queues))
     try:
         assert await client.publish([world.event("money.Paid", mandatory=True)]) == [CONFIRMED]

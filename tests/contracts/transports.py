@@ -20,9 +20,9 @@ from tests.proxy import Proxy
 from tests.waiting import until
 
 QUEUES = (
-    WorkQueue("stock", takes_commands=True, listens_to=("order.Placed",)),
-    WorkQueue("money", takes_commands=True, listens_to=("order.Placed", "stock.Reserved")),
-    WorkQueue("turns", takes_commands=True, listens_to=(), single_active=True),
+    WorkQueue("stock", takes_commands=("stock.Do",), listens_to=("order.Placed",)),
+    WorkQueue("money", takes_commands=("money.Do",), listens_to=("order.Placed", "stock.Reserved")),
+    WorkQueue("turns", takes_commands=("turns.Do",), listens_to=(), single_active=True),
 )
 
 
@@ -63,7 +63,8 @@ class World:
         return queue_of(self.topology.prefix, worker)
 
     def command(self, worker: str, body: bytes | str = b"", **wire: Any) -> Outgoing:
-        return Outgoing(Address(commands_exchange(self.topology.prefix), worker, mandatory=True), message(body, **wire))
+        """`worker`.Do, which each takes."""
+        return Outgoing(Address(commands_exchange(self.topology.prefix), f"{worker}.Do", mandatory=True), message(body, **wire))
 
     def event(self, name: str, body: bytes | str = b"", *, mandatory: bool = False) -> Outgoing:
         return Outgoing(Address(events_exchange(self.topology.prefix), name, mandatory=mandatory), message(body))

@@ -39,7 +39,7 @@ class Site:
     def __init__(self, url: str, proxy: Proxy) -> None:
         self.url = url
         self.proxy = proxy
-        self.topology = fresh([WorkQueue("stock", takes_commands=True, listens_to=())])
+        self.topology = fresh([WorkQueue("stock", takes_commands=("stock.Do",), listens_to=())])
         self.stock = queue_of(self.topology.prefix, "stock")
         self.direct = RabbitTransport(url, "trap test")
 
@@ -52,7 +52,7 @@ class Site:
         return RabbitTransport(self.proxied, "trap test", reconnect_patience_s=0.2, **options)  # type: ignore[arg-type]
 
     def command(self, body: bytes | str = b"", worker: str = "stock") -> Outgoing:
-        return Outgoing(Address(commands_exchange(self.topology.prefix), worker, mandatory=True), message(body))
+        return Outgoing(Address(commands_exchange(self.topology.prefix), f"{worker}.Do", mandatory=True), message(body))
 
     async def depth(self, queue: str, expected: int) -> None:
         async def reached() -> bool:
