@@ -102,10 +102,19 @@ def read_confirm(payload: bytes) -> tuple[int, bool]:
     return tag, bits & 1 == 1
 
 
-def read_deliver(payload: bytes) -> tuple[int, bool]:
-    """Delivery tag, and whether it was delivered before. The consumer tag stands before them."""
-    tag, bits = _TAG_BITS.unpack_from(payload, 5 + payload[4])
-    return tag, bits & 1 == 1
+def read_deliver(payload: bytes) -> tuple[int, bool, str, str]:
+    """Delivery tag, whether it was delivered before, exchange and routing key. The consumer tag stands before them."""
+    pos = 5 + payload[4]
+    tag, bits = _TAG_BITS.unpack_from(payload, pos)
+    exchange, routing_key = _two_names(payload[pos + _TAG_BITS.size :])
+    return tag, bits & 1 == 1, exchange, routing_key
+
+
+@lru_cache(maxsize=1024)
+def _two_names(data: bytes) -> tuple[str, str]:
+    """Two short strings. Remembered: a worker meets the same few of them with every message."""
+    first, pos = read_short(data, 0)
+    return first, read_short(data, pos)[0]
 
 
 def read_return(payload: bytes) -> tuple[str, str]:

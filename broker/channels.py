@@ -208,8 +208,8 @@ class ConsumeChannel(Channel):
 
     def _on_method(self, method: int, payload: bytes) -> bool:
         if method == amqp.DELIVER:
-            tag, redelivered = amqp.read_deliver(payload)
-            self._finish = lambda wire: self._sink(Delivery(wire, redelivered, tag, self))
+            tag, redelivered, exchange, routing_key = amqp.read_deliver(payload)
+            self._finish = lambda wire: self._sink(Delivery(wire, redelivered, tag, self, exchange, routing_key))
             return True
         if method == amqp.GET_OK:
             self._finish = self._answer

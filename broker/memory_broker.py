@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Protocol
 
 from broker import furniture
-from broker.memory_queues import Choose, Consumer, DelayQueue, Exchange, Queue, Target
+from broker.memory_queues import Choose, Consumer, DelayQueue, Exchange, Queue, Route, Target
 from broker.properties import BROKERS_OWN
 from broker.topology import RETRY_LEVELS_S, Topology, WorkQueue, aside_exchange, dead_queue, later_queue, queue_of
-from broker.transport import Outgoing, Receipt, UnsafeTopology, Wire
+from broker.transport import FurnitureDiffers, FurnitureMissing, Outgoing, Receipt, Wire
 
 #: Given a message that is on its way to a queue or a listener: after how many seconds it arrives there, once for each copy.
 Travel = Callable[[Outgoing], Sequence[float]]
@@ -90,9 +90,10 @@ class MemoryBroker:
             self._exchanges.setdefault(name, Exchange())
         for work in topology.queues:
             self._declare_queues(topology, work)
-        aside = self._exchanges[aside_exchange(topology.prefix)]
+        aside = aside_exchange(topology.prefix)
+        goes_on = (aside, self._exchanges[aside].route)
         for level, level_s in enumerate(RETRY_LEVELS_S):
-            self._queues.setdefault(later_queue(topology.prefix, level), DelayQueue(level_s, aside.route))
+            self._queues.setdefault(later_queue(topology.prefix, level), DelayQueue(level_s, goes_on))
         for spec in furniture.queues(topology):
             for exchange, routing_key in spec.bindings:
                 self._exchanges[exchange].bind(routing_key, self._queues[spec.name])
@@ -102,16 +103,22 @@ class MemoryBroker:
             client.resume()
 
     def _declare_queues(self, topology: Topology, work: WorkQueue) -> None:
-        """A work queue with its dead letters. Raises UnsafeTopology if it is there with other options."""
+        """A work queue with its dead letters. Raises FurnitureDiffers if it is there with other options."""
         name = queue_of(topology.prefix, work.worker)
         there = self._queues.get(name)
         if isinstance(there, Queue):
             if (there.limit, there.single_active) != (topology.delivery_limit, work.single_active):
                 msg = f"queue {name} exists but was declared differently. Drain and delete it, or use another prefix"
-                raise UnsafeTopology(msg)
+                raise FurnitureDiffers(msg)
             return
         dead = Queue(limit=0, dead=None, single_active=False, choose=None)
-        queue = Queue(limit=topology.delivery_limit, dead=dead, single_active=work.single_active, choose=self._choose)
+        queue = Queue(
+            limit=topology.delivery_limit,
+            dead=dead,
+            dead_by=(aside_exchange(topology.prefix), dead_queue(name)),
+            single_active=work.single_active,
+            choose=self._choose,
+        )
         self._queues |= {name: queue, dead_queue(name): dead}
 
     def delete(self, topology: Topology) -> None:
@@ -144,32 +151,36 @@ class MemoryBroker:
 
     def _bring(self, target: Target, outgoing: Outgoing, wire: Wire, after_s: float) -> None:
         if after_s <= 0:
-            target.accept(wire, outgoing.address.routing_key, outgoing.delay_s)
+            target.accept(wire, _route(outgoing), outgoing.delay_s)
             return
         self._travelling += 1
         asyncio.get_running_loop().call_later(after_s, self._arrive, target, outgoing, wire)
 
     def _arrive(self, target: Target, outgoing: Outgoing, wire: Wire) -> None:
         self._travelling -= 1
-        target.accept(wire, outgoing.address.routing_key, outgoing.delay_s)
+        target.accept(wire, _route(outgoing), outgoing.delay_s)
 
     def exchange(self, name: str) -> Exchange:
         exchange = self._exchanges.get(name)
         if exchange is None:
             msg = f"exchange {name} does not exist. Declare the topology first"
-            raise UnsafeTopology(msg)
+            raise FurnitureMissing(msg)
         return exchange
 
     def queue(self, name: str) -> Queue | DelayQueue:
         queue = self._queues.get(name)
         if queue is None:
             msg = f"queue {name} does not exist. Declare the topology first"
-            raise UnsafeTopology(msg)
+            raise FurnitureMissing(msg)
         return queue
 
     def unbind(self, target: Target) -> None:
         for exchange in self._exchanges.values():
             exchange.unbind(target)
+
+
+def _route(outgoing: Outgoing) -> Route:
+    return outgoing.address.exchange, outgoing.address.routing_key
 
 
 def wires(queue: Queue | DelayQueue) -> Iterator[Wire]:

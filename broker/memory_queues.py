@@ -21,18 +21,23 @@ NOWHERE_S = 1.0
 Choose = Callable[[int], int]
 
 
+#: What a message came by: exchange and routing key.
+Route = tuple[str, str]
+
+
 @dataclass(slots=True)
 class Stored:
-    """A message in a queue, and how often it came back unsettled."""
+    """A message in a queue, what it came by, and how often it came back unsettled."""
 
     wire: Wire
+    route: Route
     returns: int = 0
 
 
 class Target(Protocol):
     """Where an exchange routes to."""
 
-    def accept(self, wire: Wire, routing_key: str, delay_s: float | None) -> None: ...
+    def accept(self, wire: Wire, route: Route, delay_s: float | None) -> None: ...
 
 
 class Consumer:
@@ -58,7 +63,7 @@ class Consumer:
     def hand_over(self, stored: Stored) -> None:
         self._last_tag += 1
         self._unsettled.append((self._last_tag, stored))
-        self._sink(Delivery(stored.wire, stored.returns > 0, self._last_tag, self))
+        self._sink(Delivery(stored.wire, stored.returns > 0, self._last_tag, self, *stored.route))
 
     def ack(self, tag: int) -> None:
         """Settle everything up to `tag`."""
@@ -82,14 +87,17 @@ class Consumer:
 
 
 class Queue:
-    """A work queue or a queue of dead letters (`dead` is None)."""
+    """A work queue or a queue of dead letters (`dead` is None). `dead_by`: what its dead letters go by."""
 
-    def __init__(self, *, limit: int, dead: "Queue | None", single_active: bool, choose: Choose | None) -> None:
+    def __init__(
+        self, *, limit: int, dead: "Queue | None", single_active: bool, choose: Choose | None, dead_by: Route = ("", "")
+    ) -> None:
         self.limit = limit
         self.single_active = single_active
         self.waiting: deque[Stored] = deque()
         self.consumers: list[Consumer] = []
         self._dead = dead
+        self._dead_by = dead_by
         self._choose = choose
         self._kicked = False
 
@@ -100,8 +108,8 @@ class Queue:
     def is_dead_letters(self) -> bool:
         return self._dead is None
 
-    def accept(self, wire: Wire, _routing_key: str = "", _delay_s: float | None = None) -> None:
-        self.waiting.append(Stored(wire))
+    def accept(self, wire: Wire, route: Route, _delay_s: float | None = None) -> None:
+        self.waiting.append(Stored(wire, route))
         self.kick()
 
     def put_back(self, returned: list[Stored]) -> None:
@@ -111,7 +119,8 @@ class Queue:
             if self._dead is None or stored.returns <= self.limit:
                 self.waiting.appendleft(stored)
             else:
-                self._dead.accept(replace(stored.wire, headers={**stored.wire.headers, "x-first-death-reason": "delivery_limit"}))
+                headers = {**stored.wire.headers, "x-first-death-reason": "delivery_limit"}
+                self._dead.accept(replace(stored.wire, headers=headers), self._dead_by)
         self.kick()
 
     def join(self, consumer: Consumer) -> None:
@@ -157,22 +166,22 @@ class Queue:
 
 
 class DelayQueue:
-    """Nobody consumes it: each message goes on after `level_s`, or after its own shorter delay, to where `route` sends the key
-    that it came with."""
+    """Nobody consumes it: each message goes on after `level_s`, or after its own shorter delay, by the exchange `goes_on` (its
+    name, and how it routes) with the key that it came with."""
 
-    def __init__(self, level_s: float, route: "Callable[[str], Iterable[Target]]") -> None:
+    def __init__(self, level_s: float, goes_on: "tuple[str, Callable[[str], Iterable[Target]]]") -> None:
         self._level_s = level_s
-        self._route = route
+        self._exchange, self._route = goes_on
         self._timers: dict[int, tuple[asyncio.TimerHandle, Wire]] = {}
         self._last = 0
 
     def __len__(self) -> int:
         return len(self._timers)
 
-    def accept(self, wire: Wire, routing_key: str, delay_s: float | None) -> None:
+    def accept(self, wire: Wire, route: Route, delay_s: float | None) -> None:
         self._last += 1
         wait_s = self._level_s if delay_s is None else min(delay_s, self._level_s)
-        timer = asyncio.get_running_loop().call_later(wait_s, self._expire, self._last, routing_key)
+        timer = asyncio.get_running_loop().call_later(wait_s, self._expire, self._last, route[1])
         self._timers[self._last] = (timer, wire)
 
     def wires(self) -> list[Wire]:
@@ -191,7 +200,7 @@ class DelayQueue:
             return
         _, wire = self._timers.pop(number)
         for target in targets:
-            target.accept(wire, routing_key, None)
+            target.accept(wire, (self._exchange, routing_key), None)
 
 
 @dataclass(slots=True, eq=False)
@@ -201,7 +210,7 @@ class Tap:
     sink: Callable[[Wire], None]
     alive: bool = True
 
-    def accept(self, wire: Wire, _routing_key: str, _delay_s: float | None) -> None:
+    def accept(self, wire: Wire, _route: Route, _delay_s: float | None) -> None:
         asyncio.get_running_loop().call_soon(self._hear, wire)
 
     def _hear(self, wire: Wire) -> None:

@@ -40,12 +40,17 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message handed to a consumer, unsettled until `ack` or `requeue`. `tag` and `channel` belong to the transport."""
+    """One message handed to a consumer, unsettled until `ack` or `requeue`. `tag` and `channel` belong to the transport.
+
+    `exchange` and `routing_key`: what the broker routed it by, and let its sender use. They tell more than what the message says
+    of itself."""
 
     wire: Wire
     redelivered: bool
     tag: int
     channel: object = None
+    exchange: str = ""
+    routing_key: str = ""
 
 
 class Receipt(Enum):
