@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from broker.message import UUID_PATTERN, Message
 from broker.topology import Address
-from broker.transport import Outgoing, Wire
+from broker.transport import Delivery, Outgoing, Wire
 
 #: Larger bodies are refused unread. A full order of 50 lines is under 8 KiB.
 MAX_BODY_BYTES = 64 * 1024
@@ -39,6 +39,7 @@ class DeadReason(StrEnum):
     NOT_JSON = "not_json"  # the body is not JSON in UTF-8
     WRONG_SCHEMA = "wrong_schema"  # JSON, but not this message
     WRONG_CORRELATION = "wrong_correlation"  # the envelope names another order than the body
+    MISROUTED = "misrouted"  # it came by another way than its type's, so its sender may have had no right to that type
     PROTOCOL_VIOLATION = "protocol_violation"  # well-formed, but impossible in the state it met
     KILLS_ITS_WORKER = "kills_its_worker"  # alone in hand when its worker died, after two deaths among others
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"  # its handler raised at every attempt of its budget
@@ -113,6 +114,12 @@ def decode(wire: Wire, accepted: Mapping[str, type[Message]]) -> Envelope:
     if message.order_id != correlation_id:
         raise Undecodable(DeadReason.WRONG_CORRELATION, f"correlation_id {correlation_id}, but order_id {message.order_id}")
     return Envelope(message, message_id, _origin(wire.headers), _attempt(wire.headers))
+
+
+def misrouted(delivery: Delivery) -> Undecodable:
+    """Why a message is refused that did not come by its type. Permissions hold a sender to its routing keys, and only to them."""
+    way = f"exchange {delivery.exchange!r} with routing key {delivery.routing_key!r}"
+    return Undecodable(DeadReason.MISROUTED, f"it says that it is {delivery.wire.type!r}, and came by {way}"[:300])
 
 
 def _uuid(value: object, name: str) -> str:

@@ -3,7 +3,7 @@
 Room: broker/. Everything that is here now is handled as one batch and committed as one transaction:
 
     1. take      every input already here, up to batch_max; never wait for a fuller batch
-    2. decode    what cannot be decoded goes to the dead letters and blocks nothing
+    2. decode    what cannot be decoded, or came by another routing key than its type, goes to the dead letters and blocks nothing
     3. load      the documents the batch names, one query a collection
     4. decide    run the handlers: pure functions, nobody waits for the outside
     5. commit    documents, inbox, outbox and the removal of published outbox rows, in one transaction
@@ -25,7 +25,7 @@ import structlog
 from broker.aside import Aside, Parcel
 from broker.batch import Decider, Job, Plan
 from broker.calls import Caller, CallPool
-from broker.codec import DeadReason, Envelope, Origin, Undecodable, decode
+from broker.codec import DeadReason, Envelope, Origin, Undecodable, decode, misrouted
 from broker.handler import Call
 from broker.injection import Injection, die
 from broker.intake import Input, Intake, Local
@@ -97,6 +97,7 @@ class Worker:
         #: Set once it consumes.
         self.ready = asyncio.Event()
         self._queue = queue_of(topology.prefix, role.worker)
+        self._ways = {kind: topology.ways(kind, role.worker) for kind in role.accepts}
         self._intake = Intake()
         self._decider = Decider(role, topology, self.sources)
         self._aside = Aside(transport, topology, role.worker, self.sources)
@@ -266,6 +267,8 @@ class Worker:
                 continue
             try:
                 envelope = decode(item.wire, self.role.types)
+                if (item.exchange, item.routing_key) not in self._ways[type(envelope.message)]:
+                    raise misrouted(item)
             except Undecodable as error:
                 dead.append((item, self._aside.dead(item, error.reason, str(error))))
                 continue

@@ -74,7 +74,7 @@ def requeue(
     reason: ReasonFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Send dead letters back to their worker with a fresh budget; failures that were injected are not injected again."""
+    """Send dead letters back to their worker with a fresh budget, without injected failures; misrouted ones stay."""
     done = run(_each(mode, worker, _chosen(ids, everything, reason), requeue_letters))
     _report("requeued", done, ids, mode, as_json=as_json)
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from broker.codec import DeadReason
 from broker.message import UUID_PATTERN
 from broker.topology import Topology, dead_queue, queue_of
 from broker.transport import Delivery, Outgoing, Receipt, Transport, Wire
@@ -80,7 +81,8 @@ async def dead_letters(transport: Transport, topology: Topology, workers: Sequen
 
 
 async def requeue(transport: Transport, topology: Topology, worker: str, chosen: Chosen) -> list[DeadLetter]:
-    """Send the chosen dead letters of a worker back to it, with a fresh budget; gives those sent.
+    """Send the chosen dead letters of a worker back to it, with a fresh budget; gives those sent. Misrouted ones stay: what comes
+    back is taken for what it says it is, and that is just what nobody may believe of them.
 
     `transport` must be for this alone: it consumes. Raises TransportError."""
 
@@ -88,7 +90,7 @@ async def requeue(transport: Transport, topology: Topology, worker: str, chosen:
         headers = {name: value for name, value in letter.wire.headers.items() if name not in OF_THE_PAST}
         return Outgoing(topology.retry_address(worker, 0), dataclasses.replace(letter.wire, headers=headers), 0.01)
 
-    return await _take(transport, topology, worker, chosen, back)
+    return await _take(transport, topology, worker, lambda letter: chosen(letter) and letter.reason != DeadReason.MISROUTED, back)
 
 
 async def discard(transport: Transport, topology: Topology, worker: str, chosen: Chosen) -> list[DeadLetter]:

@@ -68,19 +68,19 @@ class Sender:
 
     def __init__(self, system: System, worker: str) -> None:
         self._system = system
-        self._kinds = {"forward": forward_kind(system.mode, worker), "backward": backward_kind(system.mode, worker)}
+        self.kinds = {"forward": forward_kind(system.mode, worker), "backward": backward_kind(system.mode, worker)}
         self.worker = worker
         self.sent_bad: list[tuple[Bad, Wire]] = []
 
     def good(self, of: str = "forward") -> Wire:
         sources = self._system.parts.sources
         what = {"details": order_of([Line(sku="book", quantity=1)])} if of == "forward" else {"reason": Reason.WITHDRAWN}
-        message = self._kinds[of](order_id=sources.new_id(), **what)  # type: ignore[arg-type]
+        message = self.kinds[of](order_id=sources.new_id(), **what)  # type: ignore[arg-type]
         return encode(message, message_id=sources.new_id(), now=sources.now(), app_id="stranger", origin=Origin())
 
     async def send(self, *wires: Wire) -> list[str]:
         """To where this consumer gets its forward messages from, whatever they are. Gives the order ids."""
-        address = self._system.door.topology.address_of(self._kinds["forward"])
+        address = self._system.door.topology.address_of(self.kinds["forward"])
         await self._system.door.transport.publish([Outgoing(address, wire) for wire in wires])
         return [str(wire.correlation_id) for wire in wires]
 

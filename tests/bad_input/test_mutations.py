@@ -22,7 +22,9 @@ from tests.flow import MODES
 #: Every message type that any worker of any mode accepts.
 TYPES = {kind.type_name: kind for mode in MODES for role in roles(mode).values() for kind in role.accepts}
 #: What the decoder itself can say; the other reasons belong to what comes after it.
-OF_THE_DECODER = set(DeadReason) - {DeadReason.PROTOCOL_VIOLATION, DeadReason.KILLS_ITS_WORKER, DeadReason.ATTEMPTS_EXHAUSTED}
+OF_THE_DECODER = set(DeadReason) - {
+    *(DeadReason.MISROUTED, DeadReason.PROTOCOL_VIOLATION, DeadReason.KILLS_ITS_WORKER, DeadReason.ATTEMPTS_EXHAUSTED)
+}
 #: No mutation makes a body that large; the corpus has those.
 TOO_LARGE = {DeadReason.TOO_LARGE}
 

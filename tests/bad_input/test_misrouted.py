@@ -1,0 +1,83 @@
+"""A message that says it is of another type than its routing key is a dead letter: its sender may have had the right to that key
+only.
+
+Room: tests/bad_input/. In memory, at every consumer of both modes; on a real broker in tests/broker/test_permissions.py.
+"""
+
+import asyncio
+
+import pytest
+
+from broker.topology import aside_exchange, queue_of
+from broker.transport import Outgoing, Wire
+from lab.dead_letters import dead_letters as letters_of
+from lab.dead_letters import requeue
+from lab.modes import Mode
+from lab.system import System
+from tests.bad_input.test_corpus import CONSUMERS, Sender, alone
+from tests.flow import dead_letters, in_memory
+
+
+async def dead(system: System, worker: str, count: int) -> list[Wire]:
+    async def are_dead() -> bool:
+        return len(await dead_letters(system, worker)) >= count
+
+    await system.until(are_dead, "what is forged to be a dead letter", timeout_s=5.0)
+    return await dead_letters(system, worker)
+
+
+@pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
+def test_another_type_that_this_consumer_takes_is_refused_behind_a_routing_key_that_it_takes_too(mode: Mode, worker: str) -> None:
+    async def play(system: System) -> None:
+        await alone(system, worker)
+        sender = Sender(system, worker)
+        forged = sender.good("backward")
+        (order_id,) = await sender.send(forged)
+        (wire,) = await dead(system, worker, 1)
+        key = system.door.topology.address_of(sender.kinds["forward"]).routing_key
+        assert (wire.headers["dead_reason"], wire.headers["attempts"], wire.type) == ("misrouted", 1, forged.type)
+        assert wire.headers["dead_detail"].startswith(f"it says that it is {forged.type!r}, and came by exchange ")
+        assert wire.headers["dead_detail"].endswith(f"with routing key {key!r}")
+        assert not await sender.handled(order_id)
+        (order_id,) = await sender.send(sender.good())
+        await system.until(lambda: sender.handled(order_id), "the good message to be handled")
+
+    in_memory(mode, play)
+
+
+@pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
+def test_what_was_put_aside_is_taken_by_its_own_workers_name_and_by_no_other(mode: Mode, worker: str) -> None:
+    """A sender may send on to several queues (the CC header), and needs a right for the first only."""
+
+    async def play(system: System) -> None:
+        await alone(system, worker)
+        sender, furniture = Sender(system, worker), system.door.topology
+        broker_queue = system.parts.broker.queue(queue_of(furniture.prefix, worker))  # type: ignore[attr-defined]
+        forged, good = sender.good(), sender.good()
+        broker_queue.accept(forged, (aside_exchange(furniture.prefix), queue_of(furniture.prefix, "somebody")))
+        (wire,) = await dead(system, worker, 1)
+        assert (wire.message_id, wire.headers["dead_reason"]) == (forged.message_id, "misrouted")
+        retry = Outgoing(furniture.retry_address(worker, 0), good)
+        await system.door.transport.publish([retry])
+        await system.until(lambda: sender.handled(str(good.correlation_id)), "what comes back to be handled")
+
+    in_memory(mode, play)
+
+
+@pytest.mark.parametrize(("mode", "worker"), CONSUMERS[:1])
+def test_a_misrouted_message_is_not_sent_back_to_work(mode: Mode, worker: str) -> None:
+    """It would come back by the name of the queue, as if somebody had vouched for it."""
+
+    async def play(system: System) -> None:
+        await alone(system, worker)
+        sender = Sender(system, worker)
+        (order_id,) = await sender.send(sender.good("backward"))
+        await dead(system, worker, 1)
+        transport = system.parts.transport("somebody")
+        await transport.open()
+        assert await requeue(transport, system.door.topology, worker, lambda _: True) == []
+        await asyncio.sleep(5.0)
+        assert [letter.order_id for letter in await letters_of(transport, system.door.topology, [worker])] == [order_id]
+        await transport.close()
+
+    in_memory(mode, play)
