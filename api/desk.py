@@ -16,7 +16,7 @@ from broker.message import Message
 from broker.role import topology_of
 from broker.sources import Sources
 from broker.topology import Topology, queue_of
-from broker.transport import Transport, TransportError
+from broker.transport import Transport, TransportError, furnish
 from broker.worker import Limits, Worker
 from services.vocabulary import OrderDetails
 from store.document import Key, Record
@@ -79,7 +79,7 @@ class Desk:
     async def prepare(self) -> None:
         """Open both ends and make what is missing. Raises what is raised when a server is missing or unsafe."""
         await self.worker.transport.open()
-        await self.worker.transport.declare(self._furniture)
+        await furnish(self.worker.transport, self._furniture)
         await self.worker.store.open([])
 
     async def close(self) -> None:

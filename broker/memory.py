@@ -111,6 +111,9 @@ class MemoryTransport:
     async def declare(self, topology: Topology) -> None:
         self._reached().declare(topology)
 
+    async def check(self, topology: Topology) -> None:
+        self._reached().check(topology)
+
     async def delete(self, topology: Topology) -> None:
         broker = self._reached()
         names = set(topology.queue_names())

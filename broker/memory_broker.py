@@ -121,6 +121,12 @@ class MemoryBroker:
         )
         self._queues |= {name: queue, dead_queue(name): dead}
 
+    def check(self, topology: Topology) -> None:
+        for name in furniture.exchanges(topology):
+            self.exchange(name)
+        for name in topology.queue_names():
+            self.queue(name)
+
     def delete(self, topology: Topology) -> None:
         for name in topology.queue_names():
             queue = self._queues.pop(name, None)

@@ -159,6 +159,11 @@ class RabbitTransport:
                     for exchange, routing_key in spec.bindings:
                         await queue.bind(exchange, routing_key)
 
+    async def check(self, topology: Topology) -> None:
+        for piece in await self.inspect(topology):
+            if piece.fault is not None:
+                raise piece.fault
+
     async def purge(self, topology: Topology) -> None:
         async with self._desk() as channel:
             for name in topology.queue_names():

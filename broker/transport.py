@@ -108,6 +108,11 @@ class Transport(Protocol):
     async def declare(self, topology: Topology) -> None:
         """Create exchanges, queues and bindings; harmless when they exist alike. Raises UnsafeTopology when they differ."""
 
+    async def check(self, topology: Topology) -> None:
+        """Whether every exchange and queue is there, for a client that may not declare; needs no permission, changes nothing.
+
+        Raises FurnitureMissing or FurnitureDiffers. Does not see bindings."""
+
     async def consume(self, queue: str, prefetch: int, sink: Sink) -> None:
         """Start handing deliveries of `queue` to `sink`, in order, at most `prefetch` unsettled at once.
 
@@ -145,3 +150,15 @@ class Transport(Protocol):
 
     async def get(self, queue: str, limit: int) -> list[Wire]:
         """Look at up to `limit` messages of `queue` (dead letters, say) and leave them there."""
+
+
+async def furnish(transport: Transport, topology: Topology) -> None:
+    """Declare `topology`, or, if this user may not, see that everything is there already; that the bindings are, too, is then up
+    to whoever declared it. Raises NotPermitted when something has to be declared, and what `declare` raises."""
+    try:
+        await transport.declare(topology)
+    except NotPermitted as refused:
+        try:
+            await transport.check(topology)
+        except FurnitureMissing as missing:
+            raise refused from missing

@@ -12,6 +12,7 @@ import typer
 from api.desk import Desk
 from api.messages import NAME
 from api.server import serve
+from broker.transport import furnish
 from cli.logs import configure
 from cli.order import ModeFlag
 from cli.output import Code, ending, stop
@@ -51,7 +52,7 @@ async def _serve(mode: Mode, settings: Settings, listener: socket.socket) -> Non
     desk = Desk(mode, transport, store, sources=parts.sources, limits=parts.limits)
     try:
         await desk.prepare()
-        await transport.declare(topology(mode))
+        await furnish(transport, topology(mode))
         await store.free_what_the_dead_hold()
         host, port = listener.getsockname()[:2]
         log.info("listening", url=f"http://{host}:{port}")

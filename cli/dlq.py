@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from broker.transport import Transport
+from broker.transport import Transport, furnish
 from cli.order import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
 from cli.settings import load
@@ -139,7 +139,7 @@ async def _each(mode: Mode, worker: str | None, chosen: Chosen, act: Callable[..
 async def _talking(mode: Mode) -> AsyncIterator[Transport]:
     """A client for one look at the dead letters, which may be the first that this broker hears of the mode."""
     async with talking(load().parts(mode), "dlq") as transport:
-        await transport.declare(topology(mode))
+        await furnish(transport, topology(mode))
         yield transport
 
 

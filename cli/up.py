@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
+from broker.transport import furnish
 from cli.children import Child
 from cli.logs import as_text, configure
 from cli.order import ModeFlag
@@ -103,7 +104,7 @@ async def _check_servers(mode: Mode, settings: Settings, *, faults: bool) -> Non
     transport, store = parts.transport("up"), parts.store("order")
     try:
         await transport.open()
-        await transport.declare(topology(mode))
+        await furnish(transport, topology(mode))
         await store.open([])
     finally:
         await transport.close()

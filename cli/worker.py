@@ -18,7 +18,7 @@ import structlog
 import typer
 from yarl import URL
 
-from broker.transport import Transport
+from broker.transport import Transport, furnish
 from broker.worker import Worker, no_calls
 from cli.logs import configure
 from cli.order import ModeFlag
@@ -118,7 +118,7 @@ async def _prepare(
 ) -> None:
     """Furniture on the broker, and a note in the store: whether injected failures will act here, and how the clock goes."""
     await transport.open()
-    await transport.declare(topology(mode))
+    await furnish(transport, topology(mode))
     await store.open([])
     await store.free_what_the_dead_hold()
     now = parts.sources.now

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from api.client import Customer
-from broker.transport import Receipt, Transport, Wire
+from broker.transport import Receipt, Transport, Wire, furnish
 from lab.attention import needing_attention
 from lab.audit import Audit, audit
 from lab.dead_letters import dead_letters
@@ -151,7 +151,7 @@ class Storm:
             await store.open([])
         try:
             await top_up(self._stores["inventory"], dict.fromkeys(SKUS, 6 * self._plan.orders))
-            await self._transport.declare(self._door.topology)
+            await furnish(self._transport, self._door.topology)
             ends = [OrderCompleted.type_name, OrderRejected.type_name]
             await self._transport.subscribe(self._door.topology, ends, self._hear)
             began = time.monotonic()

@@ -70,7 +70,8 @@ async def topology(patient: Patient) -> Finding:
         why.append(
             f"declared differently by another version: {', '.join(differing)} ({_in_the_brokers_words(faults[differing[0]])})"
         )
-        by_hand = "let the workers drain it, stop them, delete it (`rabbitmqctl delete_queue NAME`) and start them"
+        how = "`rabbitmqctl delete_queue NAME`; an exchange in the management's pages"
+        by_hand = f"let the workers drain it, stop them, delete it ({how}) and start them"
         steps.append(f"To keep every order, {by_hand}; else `saga reset --mode {patient.mode} --yes`, which empties the mode.")
     if why:
         return Finding(False, "; ".join(why), " ".join(steps))

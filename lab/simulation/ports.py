@@ -36,6 +36,9 @@ class SimulatedTransport:
     async def declare(self, topology: Topology) -> None:
         await self.inner.declare(topology)
 
+    async def check(self, topology: Topology) -> None:
+        await self.inner.check(topology)
+
     async def delete(self, topology: Topology) -> None:
         await self.inner.delete(topology)
 

@@ -3,12 +3,12 @@
 Room: tests/cli/. Real servers, and a real process. What is missing on the broker and may be made is made instead.
 """
 
-import os
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import aio_pika
 import pytest
@@ -16,15 +16,15 @@ from yarl import URL
 
 from broker.rabbit import RabbitTransport
 from broker.sources import Sources
-from broker.topology import commands_exchange, queue_of
+from broker.topology import Topology, commands_exchange, queue_of
 from broker.transport import Receipt
 from lab.door import Door
 from lab.modes import Mode, topology
 from services.order.messages import WithdrawOrder
 from services.vocabulary import Reason
-from tests import servers
-from tests.cli.test_up import env, removed
+from tests.cli.test_up import env, eventually, removed
 from tests.contracts.test_mongo import standalone
+from tests.users import lent
 
 __all__ = ["env", "removed", "standalone"]  # fixtures of other files
 pytestmark = pytest.mark.real
@@ -62,37 +62,68 @@ def test_a_wrong_password_is_not_taken_for_a_broker_that_is_away(env: dict[str, 
     assert "Start it" not in said
 
 
-async def test_a_queue_that_was_declared_differently_is_refused(env: dict[str, str], rabbit_url: str) -> None:
-    transport = RabbitTransport(rabbit_url, "tests")
+async def declare(url: str, furniture: Topology) -> None:
+    transport = RabbitTransport(url, "tests")
     await transport.open()
-    await transport.declare(replace(topology(MODE), delivery_limit=3))
+    await transport.declare(furniture)
     await transport.close()
+
+
+async def test_a_queue_that_was_declared_differently_is_refused(env: dict[str, str], rabbit_url: str) -> None:
+    await declare(rabbit_url, replace(topology(MODE), delivery_limit=3))
     said = started(env)
     assert f"declaring queue {MODE}." in said
     assert "declared differently. Drain and delete it (`saga reset`), or use another prefix" in said
 
 
 @pytest.fixture
+async def furniture(rabbit_url: str) -> None:
+    """All that the mode needs on the broker."""
+    await declare(rabbit_url, topology(MODE))
+
+
+@pytest.fixture
 def reader_url(rabbit_url: str) -> Iterator[str]:
     """The broker, as a user who may read queues and declare nothing."""
-    control = servers.rabbitmqctl(rabbit_url)
-    if control is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing("needs rabbitmqctl for the broker under test, to create a user")
-    user, vhost = f"u{uuid.uuid4().hex[:8]}", URL(rabbit_url).path.strip("/") or "/"
-    subprocess.run([*control, "add_user", user, "secret"], check=True, capture_output=True)
-    try:
-        subprocess.run([*control, "set_permissions", "-p", vhost, user, "^$", "^$", ".*"], check=True, capture_output=True)
-        yield str(URL(rabbit_url).with_user(user).with_password("secret"))
-    finally:
-        subprocess.run([*control, "delete_user", user], check=True, capture_output=True)
+    with lent(rabbit_url, read=".*") as url:
+        yield url
 
 
 def test_furniture_that_may_not_be_made_is_refused_and_the_password_kept(env: dict[str, str], reader_url: str) -> None:
-    """Whoever may not declare cannot know whether a binding is missing, so that is refused too."""
     said = started(env | {"SAGA_BROKER_URL": reader_url})
     assert "no permission for it. An administrator must declare the topology or grant it" in said
     assert "secret" not in said
+
+
+def test_furniture_that_is_there_need_not_be_declared(
+    env: dict[str, str], furniture: None, reader_url: str, tmp_path: Path
+) -> None:
+    """As an administrator declares it, for users who may not."""
+    ready = tmp_path / "ready"
+    words = [sys.executable, "-m", "cli", "worker", "inventory", "--mode", MODE]
+    env |= {"SAGA_BROKER_URL": reader_url, "SAGA_READY_FILE": str(ready)}
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=env) as process:
+        try:
+            eventually(lambda: ready.exists() or process.poll() is not None, "the worker to be ready")
+        finally:
+            process.terminate()
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 0, said
+
+
+async def test_an_exchange_of_an_earlier_version_is_refused_and_made_anew_once_it_is_deleted(
+    env: dict[str, str], rabbit_url: str
+) -> None:
+    """Commands went through a direct exchange once."""
+    commands = commands_exchange(topology(MODE).prefix)
+    async with await aio_pika.connect(rabbit_url) as connection, connection.channel() as channel:
+        await channel.declare_exchange(commands, "direct", durable=True)
+        said = started(env)
+        assert f"declaring exchange {commands}" in said
+        assert "declared differently. Drain and delete it (`saga reset`), or use another prefix" in said
+        assert "received 'topic' but current is 'direct'" in said
+        await channel.exchange_delete(commands)
+    await declare(rabbit_url, topology(MODE))
 
 
 async def test_a_binding_that_is_missing_is_said_by_whoever_sends_and_made_by_the_worker_that_starts(rabbit_url: str) -> None:

@@ -1,11 +1,13 @@
-"""What a delivery says of the way it came by: in memory as on a real RabbitMQ."""
+"""What a delivery says of the way it came by, and whether what it needs is there: in memory as on a real RabbitMQ."""
+
+from dataclasses import replace
 
 import pytest
 
-from broker.topology import aside_exchange, commands_exchange, dead_queue, events_exchange
-from broker.transport import Outgoing, Receipt, Transport
+from broker.topology import WorkQueue, aside_exchange, commands_exchange, dead_queue, events_exchange
+from broker.transport import FurnitureMissing, Outgoing, Receipt, Transport
 from tests.contracts.test_transport import client, hear, world
-from tests.contracts.transports import Heard, World, message
+from tests.contracts.transports import QUEUES, Heard, World, message
 
 __all__ = ["client", "world"]  # fixtures of another file
 
@@ -55,3 +57,13 @@ async def test_a_dead_letter_comes_by_the_name_of_its_queue(world: World, client
     await client.consume(dead, 10, letters)
     await letters.reach(1)
     assert (letters[0].exchange, letters[0].routing_key) == (aside_exchange(world.topology.prefix), dead)
+
+
+async def test_furniture_that_is_there_passes_the_check_and_what_is_missing_is_named(world: World, client: Transport) -> None:
+    await client.check(world.topology)
+    mail = WorkQueue("mail", takes_commands=(), listens_to=())
+    with pytest.raises(FurnitureMissing, match=world.queue("mail")):
+        await client.check(replace(world.topology, queues=(*QUEUES, mail)))
+    await client.delete(world.topology)
+    with pytest.raises(FurnitureMissing, match=commands_exchange(world.topology.prefix)):
+        await client.check(world.topology)

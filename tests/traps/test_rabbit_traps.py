@@ -7,9 +7,6 @@ import asyncio
 import contextlib
 import gc
 import importlib.metadata
-import os
-import subprocess
-import uuid
 from collections.abc import AsyncIterator
 
 import aio_pika
@@ -22,10 +19,10 @@ from broker.properties import DROPPED, UNREADABLE
 from broker.rabbit import RabbitTransport
 from broker.topology import Address, Topology, WorkQueue, commands_exchange, dead_queue, queue_of
 from broker.transport import Delivery, Outgoing, Receipt, TransportUnavailable, UnsafeTopology, Wire
-from tests import servers
 from tests.alarm import block, unblock
 from tests.contracts.transports import Heard, fresh, message
 from tests.proxy import Proxy
+from tests.users import lent
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -369,33 +366,10 @@ async def test_9_a_delay_beyond_the_level_of_its_queue_is_cut_to_it(site: Site, 
 # --- 10: permissions ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def worker_url(site: Site) -> "contextlib.AbstractContextManager[str]":
-    """A URL of a user who may read the stock queue and nothing else, for as long as the test lasts."""
-
-    @contextlib.contextmanager
-    def lent():  # type: ignore[no-untyped-def]  # noqa: ANN202
-        control = servers.rabbitmqctl(site.url)
-        if control is None:
-            missing = pytest.fail if os.environ.get("CI") else pytest.skip
-            missing("needs rabbitmqctl for the broker under test, to create a user")
-        user = f"u{uuid.uuid4().hex[:8]}"
-        subprocess.run([*control, "add_user", user, "secret"], check=True, capture_output=True)
-        try:
-            rights, vhost = ["^$", "^$", f"^{site.stock}$"], URL(site.url).path.strip("/") or "/"
-            subprocess.run([*control, "set_permissions", "-p", vhost, user, *rights], check=True, capture_output=True)
-            yield str(URL(site.proxied).with_user(user).with_password("secret"))
-        finally:
-            subprocess.run([*control, "delete_user", user], check=True, capture_output=True)
-
-    return lent()
-
-
-async def test_10_a_worker_that_may_declare_nothing_can_consume_and_comes_back(
-    site: Site, worker_url: contextlib.AbstractContextManager[str]
-) -> None:
-    with worker_url as url:
-        worker, stock = RabbitTransport(url, "trap test"), Heard()
+async def test_10_a_worker_that_may_declare_nothing_can_consume_and_comes_back(site: Site) -> None:
+    with lent(site.url, read=f"^{site.stock}$") as url:
+        proxied = URL(url).with_host("127.0.0.1").with_port(site.proxy.port)
+        worker, stock = RabbitTransport(str(proxied), "trap test"), Heard()
         await worker.open()
         await worker.consume(site.stock, 10, stock)
         await site.direct.publish([site.command("1")])
