@@ -22,6 +22,8 @@ FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --create-home saga && mkdir /data && chown saga /data
 COPY --from=build /app/.venv /app/.venv
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1
+# Empty, for the volume of the secrets: the engine mounts a part of a volume only if its folder is there when the container is made.
+RUN saga admin secrets --only-folders /secrets
 USER saga
 ENTRYPOINT ["saga"]
 CMD ["--help"]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import api, audit, chaos, demo, dlq, doctor, matrix, order, reset, simulate, stock, storm, up, worker
+from cli import admin, api, audit, chaos, demo, dlq, doctor, matrix, order, reset, simulate, stock, storm, up, worker
 from cli.output import data
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ app.add_typer(stock.app, name="stock")
 app.add_typer(dlq.app, name="dlq")
 reset.register(app)
 doctor.register(app)
+app.add_typer(admin.app, name="admin")
 
 
 def main() -> None:

@@ -15,8 +15,9 @@ from broker.message import Command
 from choreography.reactions import REACTIONS
 from cli.app import app
 from cli.settings import Settings
-from lab.modes import Mode, topology
+from lab.modes import SERVICES, Mode, topology
 from lab.record import CATALOGUE
+from lab.rights import OPERATOR, accounts, commands_of
 from orchestrator.fulfilment import FULFILMENT
 
 ROOT = Path(__file__).parent.parent
@@ -105,10 +106,28 @@ def settings() -> str:
     return "\n".join(rows)
 
 
+def rights() -> str:
+    """Every account of the container stack, and what it may do."""
+    rows = [
+        "| account | consumes | sends the commands | publishes the events | reads and writes |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for account in (account for mode in Mode for account in accounts(mode)):
+        if account.worker == OPERATOR:
+            may = "every queue", "all", "all"
+        else:
+            commands = ", ".join(f"`{name}`" for name in commands_of(account.mode, account.worker)) or "none"
+            may = "its own queue", commands, f"`{account.worker}.*`" if account.worker in SERVICES else "none"
+        databases = "every database of the mode" if account.worker == OPERATOR else f"`{account.databases[0]}`"
+        rows.append(f"| `{account.name}` | " + " | ".join(may) + f" | {databases} |")
+    return "\n".join(rows)
+
+
 #: File -> marker -> what stands there.
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"rooms": rooms},
     "docs/messages.md": {"messages": messages, "steps": steps, "reactions": reactions},
+    "docs/security.md": {"rights": rights},
     "docs/cli.md": {"commands": commands, "settings": settings},
 }
 

@@ -3,6 +3,7 @@
 Room: cli/. Read once, here; the rooms below get plain arguments.
 """
 
+import os
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +17,9 @@ from lab.connected import ConnectedParts
 from services.catalogue import Times
 from services.payment.domain import PaymentTimes
 from store.mongo import DAY_S, INBOX_DAYS
+
+#: Where containers find their secrets. A file there is a setting of its name (`saga_broker_url`); the environment wins.
+SECRETS_DIR = "/run/secrets"
 
 
 class Settings(BaseSettings):
@@ -71,8 +75,9 @@ class Settings(BaseSettings):
 
 def load() -> Settings:
     """The settings of this process, or the end of it with one sentence that says which makes no sense."""
+    folder = Path(os.environ.get("SAGA_SECRETS_DIR", SECRETS_DIR))
     try:
-        return Settings()
+        return Settings(_secrets_dir=folder if folder.is_dir() else None)  # type: ignore[call-arg] # pydantic-settings takes it
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = "".join(f"SAGA_{str(part).upper()}: " for part in first["loc"])

@@ -21,7 +21,7 @@ from lab.journeys import JOURNEYS, SHOWN
 from store.mongo import DAY_S, INBOX_DAYS
 
 COMMANDS = [name.split()[1:] for name in _names(app, "saga") if name != "saga"]
-LEAVES = [words for words in COMMANDS if words not in (["order"], ["stock"], ["dlq"])]
+LEAVES = [words for words in COMMANDS if words not in (["order"], ["stock"], ["dlq"], ["admin"])]
 
 #: Ports of this machine where nothing listens.
 NOWHERE = {
@@ -32,9 +32,9 @@ NOWHERE = {
 }
 
 
-def typed(*words: str) -> Any:
+def typed(*words: str, **env: str) -> Any:
     """A command in this process: starting a Python for each would take most of the time."""
-    return CliRunner().invoke(app, words, env=NOWHERE | {"COLUMNS": "110"})
+    return CliRunner().invoke(app, words, env=NOWHERE | {"COLUMNS": "110"} | env)
 
 
 def saga(*words: str) -> subprocess.CompletedProcess[str]:
