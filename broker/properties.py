@@ -20,9 +20,10 @@ DEPTH_MAX: Final = 16
 #: Stands in the headers when they could not be read; the value says why.
 UNREADABLE: Final = "x-unreadable-headers"
 #: Headers that belong to the broker and are never sent to it: it takes them for the message's own history, and drops a message
-#: that seems to go round in a circle. A dead letter of the delivery limit that was redriven was lost at its first retry.
+#: that seems to go round in a circle. A dead letter of the delivery limit that was redriven was lost at its first retry. By CC
+#: and BCC it sends a message on to more queues: a copy put aside would come back to them, and be put aside again, for ever.
 BROKERS_OWN: Final = frozenset(
-    ["x-death", "x-delivery-count", "x-acquired-count"]
+    ["CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"]
     + [f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason")]
 )
 #: Headers that are written here. Where a stranger's leave no room in a frame, only these go on.
