@@ -13,11 +13,12 @@ from lab.door import Door
 from lab.embedded import EmbeddedParts
 from lab.modes import Mode, roles, topology
 from lab.virtual_time import run_virtually
+from services.order.messages import PlaceOrder
 from tests.flow import MODES
 
 #: Where a message sits -> whether somebody still has to handle it.
 PLACES: dict[str, tuple[Callable[[Topology], Address], bool]] = {
-    "its worker's queue": (lambda furniture: Address(f"{furniture.prefix}.commands", "order", mandatory=True), True),
+    "its worker's queue": (lambda furniture: furniture.address_of(PlaceOrder), True),
     "a delay queue": (lambda furniture: furniture.retry_address("payment", 3), True),
     "the dead letters": (lambda furniture: furniture.dead_address("payment"), False),
 }
