@@ -13,6 +13,7 @@ COPY choreography choreography
 COPY cli cli
 COPY gateway gateway
 COPY lab lab
+COPY observer observer
 COPY orchestrator orchestrator
 COPY services services
 COPY store store

@@ -3,14 +3,11 @@
 Room: api/. Nothing here travels: what the door sends are the order service's own PlaceOrder and WithdrawOrder.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from broker.codec import Origin
 from broker.message import Event, Message, Uuid
-from services.delivery import messages as delivery
-from services.inventory import messages as inventory
-from services.order import messages as order
-from services.payment import messages as payment
+from observer.catalogue import CATALOGUE
 from services.vocabulary import OrderDetails
 
 #: The door's name as a worker, as the sender of its messages, and of its queue and database.
@@ -32,13 +29,8 @@ class TakeBack(Message, service=NAME):
     request_id: Uuid
 
 
-def _events(module: object) -> Iterable[type[Event]]:
-    kinds = (value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Event))
-    return (kind for kind in kinds if kind.__module__ == getattr(module, "__name__", ""))
-
-
 #: Every event of the four services.
-EVENTS = tuple(kind for module in (order, inventory, payment, delivery) for kind in _events(module))
+EVENTS = tuple(kind for kind in CATALOGUE.values() if issubclass(kind, Event))
 
 
 def origin_of(order_id: str, injected: Sequence[str] = ()) -> Origin:

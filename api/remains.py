@@ -1,11 +1,10 @@
-"""What remains to be done for an order, as far as can be told from the events that were heard.
+"""What remains to be done for an order that the door knows, as far as can be told from the events that it heard.
 
-Room: api/. The sequence is read off the orchestrator's saga for both modes; that it has to be inferred in choreography, where
-nobody knows the sequence, is a finding of the comparison.
+Room: api/. How that is told is observer/remains.py.
 """
 
 from api.documents import KnownOrder
-from orchestrator.fulfilment import FULFILMENT
+from observer.remains import remains as remaining
 
 
 def remains(order: KnownOrder, *, pivot_first: bool) -> list[str]:
@@ -14,18 +13,4 @@ def remains(order: KnownOrder, *, pivot_first: bool) -> list[str]:
     `pivot_first`: a withdrawal is undone from the pivot on (choreography), not from the step that is under way (orchestrator)."""
     if order.state.ended:
         return []
-    heard = {event.type for event in order.events}
-    steps = FULFILMENT.steps
-    done = [step.success.type_name in heard for step in steps]
-    past_the_pivot = any(step.pivot and is_done for step, is_done in zip(steps, done, strict=True))
-    refused = any(step.refused and step.refused.type_name in heard for step in steps)
-    if past_the_pivot or not (order.withdrawn or refused):
-        return [step.command.__name__ for step, is_done in zip(steps, done, strict=True) if not is_done]
-    under_way = done.index(False)
-    asked = done if refused else [is_done or pivot_first or number == under_way for number, is_done in enumerate(done)]
-    undone = [
-        step.undo.__name__
-        for step, is_asked in zip(steps, asked, strict=True)
-        if is_asked and step.undo and step.undone and step.undone.type_name not in heard
-    ]
-    return [*reversed(undone), FULFILMENT.rejects.__name__]
+    return remaining({event.type for event in order.events}, withdrawn=order.withdrawn is not None, pivot_first=pivot_first)

@@ -16,8 +16,8 @@ from choreography.reactions import REACTIONS
 from cli.app import app
 from cli.settings import Settings
 from lab.modes import SERVICES, Mode, topology
-from lab.record import CATALOGUE
 from lab.rights import OPERATOR, accounts, commands_of
+from observer.catalogue import CATALOGUE
 from orchestrator.fulfilment import FULFILMENT
 
 ROOT = Path(__file__).parent.parent

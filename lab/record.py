@@ -4,28 +4,14 @@ Room: lab/. For showing; nothing depends on it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from broker.message import Command, Message
+from broker.message import Command
 from broker.topology import Topology, dead_queue, queue_of
 from broker.transport import Outgoing
-from services.delivery import messages as delivery
-from services.inventory import messages as inventory
-from services.order import messages as order
-from services.payment import messages as payment
+from observer.catalogue import CATALOGUE
 from services.vocabulary import BackwardCommand, BackwardEvent
-
-
-def _messages(module: object) -> Iterable[type[Message]]:
-    kinds = (value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Message))
-    return (kind for kind in kinds if kind.__module__ == getattr(module, "__name__", ""))
-
-
-#: Every message type by its name on the wire.
-CATALOGUE: dict[str, type[Message]] = {
-    kind.type_name: kind for module in (order, inventory, payment, delivery) for kind in _messages(module)
-}
 
 
 @dataclass(frozen=True, slots=True)

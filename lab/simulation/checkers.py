@@ -14,11 +14,11 @@ from broker.message import Event
 from broker.topology import dead_queue, queue_of
 from lab.audit import audit
 from lab.invariants import Broken, Decisions, Picture, check_end, check_step
-from lab.record import CATALOGUE
 from lab.simulation.history import History
 from lab.simulation.plan import Kind, Plan
 from lab.simulation.world import World
 from lab.snapshot import Booked, GatewayBooks, Snapshot, snapshot
+from observer.catalogue import CATALOGUE
 from orchestrator.saga import SagaRun
 from services.delivery.domain import Delivery, DeliveryState
 from services.inventory.domain import Reservation, ReservationState, Stock

@@ -8,7 +8,7 @@ from api.messages import EVENTS, NAME
 from broker.furniture import exchanges
 from broker.message import Event
 from lab.modes import Mode, roles, topology
-from lab.record import CATALOGUE
+from observer.catalogue import CATALOGUE
 from tests.flow import MODES
 
 

@@ -1,0 +1,276 @@
+"""An order's history, built from the messages alone: what happened, because of what, how long it took, and what nobody can know.
+
+Room: observer/. Pure: the same sightings give the same history, in whatever order and however often they were heard. Times are
+the senders' own (milliseconds), so clocks that differ show as odd durations, never as another order of cause and effect.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from broker.message import Command
+from observer import reasons, waits
+from observer.catalogue import CATALOGUE
+from observer.entry import Entry
+from observer.picture import Picture
+from observer.remains import remains
+from observer.sighting import Sighting, merged
+from orchestrator.fulfilment import FULFILMENT
+from services.order.messages import OrderCompleted, OrderRejected, OrderWithdrawn, PlaceOrder
+from services.vocabulary import BackwardCommand, BackwardEvent, StuckEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """A compensation that was answered. `had_effect`: the step that it undoes was heard to have succeeded before."""
+
+    command: str
+    entry: int
+    had_effect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A worker that has been told and has not been heard to react. `since` is when it was told."""
+
+    worker: str
+    deed: str
+    entry: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A time in which the observer lost messages, in seconds since the epoch. Of which orders, nobody knows."""
+
+    since: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One order. `state`: ACCEPTED (asked for, nothing said yet), PENDING, NEEDS_ATTENTION, COMPLETED or REJECTED.
+
+    `root` is the number of the entry that everything else followed from, `why` says it in a sentence. `remains` are the commands
+    still to come if nothing else goes wrong; `remains_note` says how sure that is. `gaps` are sentences."""
+
+    order_id: str
+    mode: str
+    state: str
+    reason: str | None
+    wanted: str | None
+    injected: str | None
+    began_at: float
+    moved_at: float
+    took_s: float | None
+    why: str
+    root: int | None
+    entries: tuple[Entry, ...]
+    undone: tuple[Undone, ...]
+    waiting: tuple[Waiting, ...]
+    remains: tuple[str, ...]
+    remains_note: str | None
+    gaps: tuple[str, ...]
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    def stuck(self, now: float, patience_s: float) -> bool:
+        """Whether nothing will move it without help, or nothing has moved it for `patience_s`."""
+        return not self.ended and (self.state == NEEDS_ATTENTION or now - self.moved_at > patience_s)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON-like values."""
+        return asdict(self)
+
+
+NEEDS_ATTENTION = "NEEDS_ATTENTION"
+ENDED = ("COMPLETED", "REJECTED")
+
+
+def history(picture: Picture, sightings: Sequence[Sighting], losses: Collection[Loss] = (), *, cut: bool = False) -> History:
+    """The history of the one order that all of `sightings` (at least one) are about.
+
+    `losses`: times in which the observer lost messages. `cut`: there were more messages than it keeps of one order."""
+    seen: dict[str, Sighting] = {}
+    for sighting in sightings:
+        twin = seen.get(sighting.message_id)
+        seen[sighting.message_id] = merged(twin, sighting) if twin else sighting
+    entries = _entries(picture, seen)
+    state, reason = _state(entries)
+    waiting = () if state in ENDED else tuple(_waiting(picture, entries))
+    gaps = tuple(_gaps(picture, entries, losses, ended=state in ENDED, cut=cut))
+    injected = min(filter(None, (sighting.injected for sighting in seen.values())), default=None)
+    why, root = reasons.root_cause(picture, entries, state, reason, injected)
+    left, note = _remains(picture, entries, state, gaps)
+    began_at, moved_at = entries[0].at, entries[-1].at
+    return History(
+        order_id=sightings[0].order_id,
+        mode=picture.mode,
+        state=state,
+        reason=reason,
+        wanted=min(filter(None, (sighting.wanted for sighting in seen.values())), default=None),
+        injected=injected,
+        began_at=began_at,
+        moved_at=moved_at,
+        took_s=round(_end(entries).at - began_at, 3) if state in ENDED else None,
+        why=why,
+        root=root,
+        entries=entries,
+        undone=tuple(_undone(entries)),
+        waiting=waiting,
+        remains=left,
+        remains_note=note,
+        gaps=gaps,
+    )
+
+
+# --- the timeline ---------------------------------------------------------------------------------------------------------
+
+
+def _entries(picture: Picture, seen: Mapping[str, Sighting]) -> tuple[Entry, ...]:
+    """Every message in the order of causes and times."""
+    places = _places(seen)
+    ordered = sorted(seen.values(), key=lambda sighting: (*places[sighting.message_id], sighting.message_id))
+    numbers = {sighting.message_id: number for number, sighting in enumerate(ordered, start=1)}
+    start = places[ordered[0].message_id][0]
+    entries: list[Entry] = []
+    for sighting in ordered:
+        kind = CATALOGUE[sighting.type]
+        at = places[sighting.message_id][0]
+        cause = numbers.get(sighting.cause or "")
+        cause = cause if cause and cause < numbers[sighting.message_id] else None
+        trigger = entries[cause - 1] if cause else None
+        entry = Entry(
+            number=numbers[sighting.message_id],
+            message_id=sighting.message_id,
+            type=sighting.type,
+            name=kind.__name__,
+            command=issubclass(kind, Command),
+            rollback=issubclass(kind, (BackwardCommand, BackwardEvent)),
+            sender=sighting.sender,
+            takers=picture.takers.get(sighting.type, ()),
+            deed=picture.deeds.get((sighting.sender, trigger.type)) if trigger else None,
+            at=at,
+            since_start_s=round(at - start, 3),
+            cause=cause,
+            since_cause_s=round(at - trigger.at, 3) if trigger else None,
+            missing_cause=sighting.cause if sighting.cause and not cause else None,
+            facts=dict(sighting.facts),
+            attempts=sighting.attempt,
+            dead=sighting.dead,
+            wait=None,
+        )
+        entries.append(waits.told(entry, trigger))
+    return tuple(entries)
+
+
+def _places(seen: Mapping[str, Sighting]) -> dict[str, tuple[float, int]]:
+    """Message id -> its time and its depth in the tree of causes. No effect is earlier than its cause, whatever clocks say."""
+    places: dict[str, tuple[float, int]] = {}
+    for message_id in sorted(seen):
+        path: list[str] = []
+        current = message_id
+        # A cause that is on the path again goes round in a circle, which no honest message does: it counts as not heard.
+        while current in seen and current not in places and current not in path:
+            path.append(current)
+            current = seen[current].cause or ""
+        at, depth = places.get(current, (0.0, -1))
+        for step in reversed(path):
+            at, depth = max(at, seen[step].sent_at), depth + 1
+            places[step] = (at, depth)
+    return places
+
+
+# --- where it stands ------------------------------------------------------------------------------------------------------
+
+
+def _end(entries: Sequence[Entry]) -> Entry:
+    return next(entry for entry in entries if entry.type in (OrderCompleted.type_name, OrderRejected.type_name))
+
+
+def _state(entries: Sequence[Entry]) -> tuple[str, str | None]:
+    """State and reason. A call for help counts until something moves; withdrawals, said again and again, show no movement."""
+    state, reason = "ACCEPTED", None
+    for entry in entries:
+        if entry.type == OrderCompleted.type_name:
+            return "COMPLETED", None
+        if entry.type == OrderRejected.type_name:
+            return "REJECTED", entry.facts.get("reason")
+        if issubclass(CATALOGUE[entry.type], StuckEvent):
+            state, reason = NEEDS_ATTENTION, f"{entry.facts.get('step')}: {entry.facts.get('error')}"
+        elif state == "ACCEPTED" and not entry.command:
+            state = "PENDING"
+        elif state == NEEDS_ATTENTION and not entry.command and entry.type != OrderWithdrawn.type_name:
+            state, reason = "PENDING", None
+    return state, reason
+
+
+def _waiting(picture: Picture, entries: Sequence[Entry]) -> list[Waiting]:
+    """Who was told and has not been heard to react: the newest only where one mind leads (it drops what comes late)."""
+    reacted = {entry.cause for entry in entries}
+    still = [
+        Waiting(worker, picture.deeds.get((worker, entry.type), "next command"), entry.number, entry.at)
+        for entry in entries
+        if entry.number not in reacted and picture.follows.get(entry.type)
+        for worker in entry.takers
+    ]
+    return still[-1:] if picture.somebody_knows else still
+
+
+def _undone(entries: Sequence[Entry]) -> list[Undone]:
+    """The compensations that were answered, each once, in the order of their answers."""
+    found: dict[str, Undone] = {}
+    for step in FULFILMENT.steps:
+        if step.undo and step.undone:
+            answers = [entry for entry in entries if entry.type == step.undone.type_name]
+            held = [entry for entry in entries if entry.type == step.success.type_name]
+            if answers:
+                had_effect = bool(held) and held[0].number < answers[0].number
+                found[step.undo.__name__] = Undone(step.undo.__name__, answers[0].number, had_effect)
+    return sorted(found.values(), key=lambda undone: undone.entry)
+
+
+def _remains(picture: Picture, entries: Sequence[Entry], state: str, gaps: Collection[str]) -> tuple[tuple[str, ...], str | None]:
+    if state in ENDED:
+        return (), None
+    heard = {entry.type for entry in entries if not entry.command}
+    withdrawn = OrderWithdrawn.type_name in heard
+    if gaps:
+        note = "messages are missing: some of this may have been done"
+    elif picture.somebody_knows:
+        note = None
+    elif withdrawn:
+        note = (
+            "nobody knows it in choreography, nor how far the order got: every undo is listed, whether it finds anything or not"
+        )
+    else:
+        note = "inferred: nobody knows the sequence in choreography"
+    left = remains(heard, withdrawn=withdrawn, pivot_first=picture.pivot_first)
+    return (*(() if heard else (PlaceOrder.__name__,)), *left), note
+
+
+# --- what is not known ----------------------------------------------------------------------------------------------------
+
+
+def _gaps(picture: Picture, entries: Sequence[Entry], losses: Collection[Loss], *, ended: bool, cut: bool) -> list[str]:
+    """What must be missing, and when something may be."""
+    missing: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.missing_cause:
+            missing.setdefault(entry.missing_cause, []).append(entry)
+    gaps = [_unheard(picture, effects) for effects in missing.values()]
+    until = entries[-1].at if ended else float("inf")
+    if any(loss.since <= until and loss.until >= entries[0].at for loss in losses):
+        gaps.append("the observer lost messages while this order was under way: something may be missing without a trace")
+    if cut:
+        gaps.append(f"more than {len(entries)} messages: later ones were not kept")
+    return gaps
+
+
+def _unheard(picture: Picture, effects: Sequence[Entry]) -> str:
+    possible: set[str] = set.intersection(*({*picture.causes_of(entry.type)} for entry in effects))
+    names = " or ".join(sorted(CATALOGUE[name].__name__ for name in possible)) or "a message"
+    told = ", ".join(f"{entry.name} (#{entry.number})" for entry in effects)
+    return f"{names} was not heard, which caused {told}"

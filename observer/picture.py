@@ -1,0 +1,114 @@
+"""A mode as it is written down: who acts on which message, what they then do, and what may follow. Data; nothing is heard.
+
+Room: observer/. Derived from orchestrator/fulfilment.py and choreography/reactions.py, the two places where the sequence is.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import choreography.wiring
+import orchestrator.wiring
+from broker.message import Command, Event, Message
+from choreography.reactions import REACTIONS
+from orchestrator.coordinator import NAME as COORDINATOR
+from orchestrator.fulfilment import FULFILMENT
+from orchestrator.saga import Saga
+from services.order.messages import (
+    MarkForAttention,
+    OrderPlaced,
+    OrderRejected,
+    OrderWithdrawn,
+    PlaceOrder,
+    WithdrawalRefused,
+    WithdrawOrder,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One mode. Messages go by their names on the wire.
+
+    `takers`: message -> the workers that act on it (a message that is not named is a fact that nobody needs). `deeds`: (worker,
+    message) -> the command that the worker handles because of it. `follows`: message -> what may be published because of it.
+    `pivot_first`: a withdrawal is undone from the pivot on, not from the step that is under way."""
+
+    mode: str
+    takers: Mapping[str, tuple[str, ...]]
+    deeds: Mapping[tuple[str, str], str]
+    follows: Mapping[str, tuple[str, ...]]
+    pivot_first: bool
+
+    @property
+    def somebody_knows(self) -> bool:
+        """Whether one party of the mode knows the sequence, and so what remains of it."""
+        return not self.pivot_first
+
+    def causes_of(self, type_name: str) -> tuple[str, ...]:
+        """What may have caused such a message."""
+        return tuple(cause for cause, effects in self.follows.items() if type_name in effects)
+
+
+def _names(kinds: Iterable[type[Message] | None]) -> tuple[str, ...]:
+    return tuple(kind.type_name for kind in kinds if kind)
+
+
+def _answers(saga: Saga) -> dict[str, tuple[str, ...]]:
+    """Command -> the events that answer it, the same in both modes."""
+    answers = {
+        PlaceOrder.type_name: _names((OrderPlaced, OrderRejected, OrderWithdrawn)),  # the last by the order's own deadline
+        WithdrawOrder.type_name: _names((OrderWithdrawn, WithdrawalRefused)),
+        saga.rejects.type_name: _names((saga.rejected,)),
+    }
+    for step in saga.steps:
+        refusal = WithdrawalRefused if step.retriable else step.refused
+        answers[step.command.type_name] = _names((step.success, refusal))
+        if step.undo:
+            answers[step.undo.type_name] = _names((step.undone, step.success if step.pivot else None))
+    return answers
+
+
+def _next_commands(saga: Saga) -> dict[str, tuple[str, ...]]:
+    """Event -> the commands that the coordinator may send after it. `saga.advance` decides which."""
+    back: list[type[Command] | None] = [saga.rejects, *(step.undo for step in saga.steps)]
+    following = {saga.begins.type_name: _names((saga.steps[0].command,))}
+    following[saga.withdrawn.type_name] = _names(back)
+    for number, step in enumerate(saga.steps):
+        ahead = saga.steps[number + 1].command if number + 1 < len(saga.steps) else None
+        following[step.success.type_name] = _names((ahead,))
+        for kind in (step.refused, step.undone):
+            if kind:
+                following[kind.type_name] = _names((back[number],))
+    return following
+
+
+def _orchestrated() -> Picture:
+    commands = orchestrator.wiring.commands()
+    heard: tuple[type[Event], ...] = (*FULFILMENT.events(), *orchestrator.wiring.CALLS_FOR_HELP)
+    return Picture(
+        mode="orchestrator",
+        takers={kind.type_name: (kind.service,) for kind in commands} | {kind.type_name: (COORDINATOR,) for kind in heard},
+        deeds={(kind.service, kind.type_name): kind.__name__ for kind in commands},
+        follows=_answers(FULFILMENT) | _next_commands(FULFILMENT),
+        pivot_first=False,
+    )
+
+
+def _choreographed() -> Picture:
+    answers = _answers(FULFILMENT)
+    door = choreography.wiring.DOOR
+    takers: dict[str, tuple[str, ...]] = {kind.type_name: (kind.service,) for kind in door}
+    deeds = {(kind.service, kind.type_name): kind.__name__ for kind in door}
+    follows = {kind.type_name: answers[kind.type_name] for kind in door}
+    for reaction in REACTIONS:
+        name = reaction.when.type_name
+        takers[name] = (*takers.get(name, ()), reaction.by)
+        deeds[reaction.by, name] = reaction.does.__name__
+        follows[name] = (*follows.get(name, ()), *answers[reaction.does.type_name])
+    for kind in choreography.wiring.CALLS_FOR_HELP:
+        takers[kind.type_name] = (MarkForAttention.service,)
+        deeds[MarkForAttention.service, kind.type_name] = MarkForAttention.__name__
+    return Picture("choreography", takers, deeds, follows, pivot_first=True)
+
+
+#: Both modes, by name.
+PICTURES: Mapping[str, Picture] = {picture.mode: picture for picture in (_orchestrated(), _choreographed())}
