@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import admin, api, audit, chaos, demo, dlq, doctor, matrix, order, reset, simulate, stock, storm, up, worker
+from cli import admin, api, audit, chaos, demo, diagram, dlq, doctor, matrix, order, reset, simulate, stock, storm, up, worker
 from cli.output import data
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ def root(
 
 
 demo.register(app)
+diagram.register(app)
 up.register(app)
 worker.register(app)
 api.register(app)

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.output import Code, data, print_json, stop
+from cli.telling import print_history, told_as_json
 from lab.embedded import EmbeddedParts
 from lab.journeys import JOURNEYS, SHELF, SHOWN, Journey
 from lab.modes import Mode, topology
@@ -21,6 +22,10 @@ from lab.record import Arrow, Recorder, summed
 from lab.run import Result, Run
 from lab.system import System, set_up_stock
 from lab.virtual_time import run_virtually
+from observer.history import History, history
+from observer.mermaid import sequence
+from observer.picture import PICTURES
+from observer.sighting import sighting_of
 
 #: Longer flows are shown with equal arrows counted together.
 ARROWS_SHOWN = 30
@@ -28,15 +33,18 @@ ARROWS_SHOWN = 30
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One journey in one mode, and what travelled. `seconds` is virtual time, from the first order to rest."""
+    """One journey in one mode, and what travelled. `seconds` is virtual time, from the first order to rest. `told` is what an
+    observer says of the first order."""
 
     journey: Journey
     result: Result
     flow: list[Arrow]
     seconds: float
+    told: History
 
-    def as_dict(self) -> dict[str, object]:
-        """The run as `--json` prints it."""
+    def as_dict(self, *, explain: bool) -> dict[str, object]:
+        """The run as `--json` prints it; `explain` adds what an observer says of its first order."""
+        told = {"explained": told_as_json(self.told, self.told.moved_at)} if explain else {}
         return {
             "journey": self.journey.name,
             "mode": str(self.result.mode),
@@ -45,6 +53,7 @@ class Shown:
             "messages": len(self.flow),
             "compensations": list(self.result.undone),
             "balanced": self.result.audit.ok,
+            **told,
         }
 
     def _reasons(self) -> list[str]:
@@ -62,19 +71,28 @@ def _told(ends: dict[str, int]) -> list[str]:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command(epilog="Example: saga demo --journey undeliverable")(demo)
+    app.command(epilog="Example: saga demo --journey undeliverable --explain")(demo)
 
 
 def demo(
     journey: Annotated[str | None, typer.Option(help="Only this one; `all` for every one. Without it, one of each kind.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="What happened to each journey's first order, and why.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Its path as a Mermaid sequence diagram, nothing else.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Run the journeys in both modes side by side, with no server: what travels, how it ends, and whether the books balance."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    shown = [_pair(chosen, quiet=as_json) for chosen in _chosen(journey)]
+    shown = [_pair(chosen, quiet=as_json or explain or mermaid) for chosen in _chosen(journey)]
     runs = [run for pair in shown for run in pair]
     if as_json:
-        print_json({"runs": [run.as_dict() for run in runs]})
+        print_json({"runs": [run.as_dict(explain=explain) for run in runs]})
+    elif mermaid:
+        for run in runs:
+            typer.echo(f"%% {run.journey.title}, {run.result.mode}\n{sequence(run.told)}\n")
+    elif explain:
+        for run in runs:
+            data.print(f"\n{run.journey.title}", style="bold")
+            print_history(run.told, run.told.moved_at)
     else:
         _print_summary(shown)
     wrong = [run for run in runs if run.result.ends != run.journey.ends or not run.result.audit.ok]
@@ -110,7 +128,9 @@ async def _run(journey: Journey, mode: Mode) -> Shown:
         began = parts.sources.now()
         await journey.script(run)
         result = await run.result()
-        return Shown(journey, result, recorder.flow(), parts.sources.now() - began)
+        heard = [seen for sent in recorder.published if (seen := sighting_of(sent.wire)) and seen.order_id == run.order_ids[0]]
+        told = history(PICTURES[mode], heard)
+        return Shown(journey, result, recorder.flow(), parts.sources.now() - began, told)
 
 
 def _print_pair(left: Shown, right: Shown) -> None:

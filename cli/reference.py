@@ -18,6 +18,8 @@ from cli.settings import Settings
 from lab.modes import SERVICES, Mode, topology
 from lab.rights import OPERATOR, accounts, commands_of
 from observer.catalogue import CATALOGUE
+from observer.mermaid import static
+from observer.picture import PICTURES
 from orchestrator.fulfilment import FULFILMENT
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +39,11 @@ def rooms() -> str:
 
 def _after(path: Path, marker: str) -> str:
     return path.read_text().partition(marker)[2]
+
+
+def pictures() -> str:
+    """Both modes as `saga diagram` draws them."""
+    return "\n\n".join(f"{mode}:\n\n```mermaid\n{static(PICTURES[mode])}\n```" for mode in Mode)
 
 
 def messages() -> str:
@@ -125,7 +132,7 @@ def rights() -> str:
 
 #: File -> marker -> what stands there.
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"rooms": rooms},
+    "README.md": {"rooms": rooms, "pictures": pictures},
     "docs/messages.md": {"messages": messages, "steps": steps, "reactions": reactions},
     "docs/security.md": {"rights": rights},
     "docs/cli.md": {"commands": commands, "settings": settings},

@@ -151,7 +151,7 @@ def _entries(picture: Picture, seen: Mapping[str, Sighting]) -> tuple[Entry, ...
             rollback=issubclass(kind, (BackwardCommand, BackwardEvent)),
             sender=sighting.sender,
             takers=picture.takers.get(sighting.type, ()),
-            deed=picture.deeds.get((sighting.sender, trigger.type)) if trigger else None,
+            deed=_deed(picture, sighting, trigger),
             at=at,
             since_start_s=round(at - start, 3),
             cause=cause,
@@ -164,6 +164,13 @@ def _entries(picture: Picture, seen: Mapping[str, Sighting]) -> tuple[Entry, ...
         )
         entries.append(waits.told(entry, trigger))
     return tuple(entries)
+
+
+def _deed(picture: Picture, sighting: Sighting, trigger: Entry | None) -> str | None:
+    """The command that the sender handled because of `trigger`. The order's own deadline is none, though PlaceOrder set it."""
+    if trigger is None or (sighting.type, trigger.type) == (OrderWithdrawn.type_name, PlaceOrder.type_name):
+        return None
+    return picture.deeds.get((sighting.sender, trigger.type))
 
 
 def _places(seen: Mapping[str, Sighting]) -> dict[str, tuple[float, int]]:

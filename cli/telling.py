@@ -1,0 +1,114 @@
+"""An order's history in the terminal: the root cause first, then the path, what was undone, what is waited for, what remains.
+
+Room: cli/. The history is observer/history.py; this only prints it.
+"""
+
+import time
+from collections.abc import Mapping
+
+from rich.table import Table
+from rich.text import Text
+
+from cli.output import data
+from observer.entry import Entry
+from observer.history import History
+
+
+def told_as_json(history: History, now: float) -> dict[str, object]:
+    """The history as `--json` prints it; `waited_s` is how long nothing has moved an order that has not ended."""
+    return {**history.as_dict(), "waited_s": None if history.ended else round(now - history.moved_at, 3)}
+
+
+def print_history(history: History, now: float) -> None:
+    """Print it for people. `now` is in seconds since the epoch, by the clock that the messages go by."""
+    _print_head(history)
+    data.print(_path(history))
+    for what, lines in (
+        ("undone", _undone(history)),
+        ("waits for", _waiting(history, now)),
+        ("remains", _remains(history)),
+        ("not known", history.gaps),
+    ):
+        for number, line in enumerate(lines):
+            data.print(Text(f"{what + ':' if number == 0 else '':>10} {line}", overflow="fold"), highlight=False, soft_wrap=True)
+
+
+def _print_head(history: History) -> None:
+    style = {"COMPLETED": "green", "REJECTED": "red", "NEEDS_ATTENTION": "bold red"}.get(history.state, "yellow")
+    head = Text(f"{history.order_id}  ")
+    head.append(" ".join(filter(None, (history.state, history.reason))), style=style)
+    head.append(f"  {history.mode}", style="dim")
+    head.append(f", {history.took_s:.3f} s" if history.took_s is not None else "", style="dim")
+    why = Text("why: ", style="bold")
+    why.append(history.why + (f" (#{history.root})" if history.root else ""))
+    data.print(head, soft_wrap=True, highlight=False)
+    data.print(why, soft_wrap=True, highlight=False)
+    began = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(history.began_at))
+    wanted = f"wanted {history.wanted}, " if history.wanted else ""
+    injected = f", injected with it: {history.injected}" if history.injected else ""
+    data.print(Text(f"{wanted}first heard of {began}{injected}", style="dim"), soft_wrap=True, highlight=False)
+
+
+def _path(history: History) -> Table:
+    table = Table("#", "seconds", "message", "because", box=None, pad_edge=False, header_style="dim")
+    table.columns[0].justify = table.columns[1].justify = "right"
+    for entry in history.entries:
+        number = Text(str(entry.number), style="bold red" if entry.number == history.root else "")
+        table.add_row(number, f"{entry.since_start_s:.3f}", arrow(entry), because(entry, history))
+    return table
+
+
+def arrow(entry: Entry) -> Text:
+    """`order ──▶ inventory  ReserveStock`: commands solid, events dashed, rollbacks red and marked."""
+    takers = "+".join(entry.takers) or "·"
+    line = Text(f"{entry.sender:>11} {'──▶' if entry.command else '┄┄▷'} {takers:<11} ", overflow="fold")
+    style = "red" if entry.rollback else "cyan" if entry.command else "green"
+    return line.append(("↩ " if entry.rollback else "  ") + entry.name, style=style)
+
+
+def because(entry: Entry, history: History) -> Text:
+    """Who did what after which message; then what is remarkable about it."""
+    says = Text(overflow="fold")
+    inherited: Mapping[str, str] = {}
+    if entry.cause:
+        trigger = history.entries[entry.cause - 1]
+        inherited = trigger.facts
+        says.append(f"{entry.sender} {_did(entry, trigger)} (#{entry.cause})")
+    elif entry.missing_cause:
+        says.append("after something that was not heard", style="yellow")
+    else:
+        says.append("asked from outside")
+    facts = [f"{name}: {value}" for name, value in entry.facts.items() if inherited.get(name) != value]
+    attempts = [f"{entry.attempts} attempts"] if entry.attempts > 1 else []
+    dead = [f"DEAD LETTER: {entry.dead}"] if entry.dead else []
+    waited = [f"waited {entry.wait}"] if entry.wait else []
+    for note in (*facts, *waited, *attempts, *dead):
+        says.append(f"\n{note}", style="bold red" if note in dead else "yellow" if note in waited or note in attempts else "dim")
+    return says
+
+
+def _did(entry: Entry, trigger: Entry) -> str:
+    if entry.deed is None:
+        return f"decided after {trigger.name}"
+    return f"answered {trigger.name}" if entry.deed == trigger.name else f"did {entry.deed} after {trigger.name}"
+
+
+def _undone(history: History) -> list[str]:
+    return [
+        f"{undone.command} (#{undone.entry})" + ("" if undone.had_effect else ", which found nothing to undo")
+        for undone in history.undone
+    ]
+
+
+def _waiting(history: History, now: float) -> list[str]:
+    return [
+        f"{waiting.worker} to do {waiting.deed}, told by {history.entries[waiting.entry - 1].name} (#{waiting.entry}) "
+        f"{max(now - waiting.since, 0.0):.1f} s ago"
+        for waiting in history.waiting
+    ]
+
+
+def _remains(history: History) -> list[str]:
+    if history.ended:
+        return ["nothing"]
+    return [" > ".join(history.remains), *([f"({history.remains_note})"] if history.remains_note else [])]

@@ -1,0 +1,85 @@
+"""The pictures: what they show is what happened, or what is written down, in words that Mermaid understands.
+
+Room: tests/.
+"""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from choreography.reactions import REACTIONS
+from lab.journeys import JOURNEYS
+from lab.modes import Mode
+from observer.history import History, history
+from observer.mermaid import edges, sequence, static
+from observer.picture import PICTURES
+from orchestrator.fulfilment import FULFILMENT
+from tests.flow import MODES
+from tests.observer.recorded import journey, told
+
+PARTICIPANT = re.compile(r"    participant (\w+)")
+ARROW = re.compile(r"    (\w+)(->>|-->>)(\w+): (\d+) (?:↩ )?(\w+)(?: \([\w ]+\))?")
+NOTE = re.compile(r"    Note over (\w+)(?:,(\w+))?: ([^;#<>]+)")
+
+
+def drawn(one: History) -> tuple[list[str], list[tuple[str, str, str, int, str]]]:
+    """The participants and arrows of a diagram in which every line was understood."""
+    head, *lines = sequence(one).splitlines()
+    assert head == "sequenceDiagram"
+    parties, arrows = [], []
+    for line in lines:
+        if found := PARTICIPANT.fullmatch(line):
+            parties.append(found[1])
+        elif found := ARROW.fullmatch(line):
+            arrows.append((found[1], found[2], found[3], int(found[4]), found[5]))
+        else:
+            assert NOTE.fullmatch(line), line
+    return parties, arrows
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", JOURNEYS)
+def test_a_path_shows_every_message_that_somebody_acts_on_commands_solid_and_events_dashed(mode: Mode, name: str) -> None:
+    one = told(mode, name)
+    parties, arrows = drawn(one)
+    assert arrows == [
+        (entry.sender, "->>" if entry.command else "-->>", taker, entry.number, entry.name)
+        for entry in one.entries
+        for taker in entry.takers
+    ]
+    assert {name for arrow in arrows for name in (arrow[0], arrow[2])} <= set(parties)
+    assert ("coordinator" in parties) == (mode is Mode.ORCHESTRATOR and one.entries[1].name != "OrderRejected")
+
+
+def test_what_a_stranger_wrote_cannot_break_a_picture() -> None:
+    hostile = "a; end\n    b->>c: <script>#quot;"
+    heard = [replace(one, sender=hostile, facts={"reason": hostile}, dead=hostile) for one in journey(Mode.CHOREOGRAPHY, "happy")]
+    text = sequence(history(PICTURES[Mode.CHOREOGRAPHY], heard))
+    assert not re.search(r"[;#<>]", text.replace("->>", ""))
+    assert all(line.split()[0] in ("participant", "Note") or "->>" in line for line in text.splitlines()[1:])
+
+
+def test_the_picture_of_choreography_shows_every_reaction_and_besides_only_the_door() -> None:
+    shown = [(edge.sender, edge.message, edge.taker, edge.does) for edge in edges(PICTURES["choreography"])]
+    reactions = [(row.when.service, row.when.__name__, row.by, row.does.__name__) for row in REACTIONS]
+    door = [("door", "PlaceOrder", "order", None), ("door", "WithdrawOrder", "order", None)]
+    assert sorted(map(str, shown)) == sorted(map(str, reactions + door))
+
+
+def test_the_picture_of_the_orchestrator_leads_every_command_from_and_every_event_to_the_coordinator() -> None:
+    shown = edges(PICTURES["orchestrator"])
+    sent = {(edge.message, edge.taker) for edge in shown if edge.sender == "coordinator"}
+    commands = [kind for step in FULFILMENT.steps for kind in (step.command, step.undo) if kind] + [FULFILMENT.rejects]
+    assert sent == {(kind.__name__, kind.service) for kind in commands}
+    assert {edge.taker for edge in shown if not edge.command} == {"coordinator"}
+    assert {edge.message for edge in shown if not edge.command} == {kind.__name__ for kind in FULFILMENT.events()}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_static_picture_shows_each_message_as_it_travels(mode: Mode) -> None:
+    text = static(PICTURES[mode])
+    for edge in edges(PICTURES[mode]):
+        lines = [line for line in text.splitlines() if edge.message in line]
+        arrow = "-->" if edge.command else "-.->"
+        assert any(line.startswith(f"    {edge.sender} {arrow}|") and line.endswith(f"| {edge.taker}") for line in lines), edge
