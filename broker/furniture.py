@@ -15,6 +15,7 @@ from broker.topology import (
     aside_exchange,
     commands_exchange,
     dead_queue,
+    dropped_queue,
     events_exchange,
     later_queue,
     queue_of,
@@ -43,7 +44,7 @@ def exchanges(topology: Topology) -> dict[str, str]:
 
 
 def queues(topology: Topology) -> Iterator[QueueSpec]:
-    """Each work queue and its dead letters, then the delay queues that all of them share."""
+    """Each work queue and its dead letters, then the delay queues that all of them share, then the listeners' queues."""
     aside = aside_exchange(topology.prefix)
     for work in topology.queues:
         name = queue_of(topology.prefix, work.worker)
@@ -53,6 +54,12 @@ def queues(topology: Topology) -> Iterator[QueueSpec]:
     for level, level_s in enumerate(RETRY_LEVELS_S):
         later = later_queue(topology.prefix, level)
         yield QueueSpec(later, _later_arguments(aside, level_s), ((later, "#"),))
+    for listener in topology.listeners:
+        name = queue_of(topology.prefix, listener.worker)
+        dropped = dropped_queue(name)
+        arguments = {**_dropping(listener.most), "x-dead-letter-exchange": aside, "x-dead-letter-routing-key": dropped}
+        yield QueueSpec(name, arguments, tuple(_listener_bindings(topology)))
+        yield QueueSpec(dropped, _dropping(1), ((aside, dropped),))
 
 
 def _work_bindings(prefix: str, work: WorkQueue) -> Iterator[tuple[str, str]]:
@@ -61,6 +68,20 @@ def _work_bindings(prefix: str, work: WorkQueue) -> Iterator[tuple[str, str]]:
         yield commands_exchange(prefix), command
     for event in work.listens_to:
         yield events_exchange(prefix), event
+
+
+def _listener_bindings(topology: Topology) -> Iterator[tuple[str, str]]:
+    """All that a work queue is sent, its dead letters, and every event, whoever needs it."""
+    events = events_exchange(topology.prefix)
+    yield events, "#"
+    for work in topology.queues:
+        yield from (binding for binding in _work_bindings(topology.prefix, work) if binding[0] != events)
+        yield aside_exchange(topology.prefix), dead_queue(queue_of(topology.prefix, work.worker))
+
+
+def _dropping(most: int) -> dict[str, Any]:
+    """A queue that never refuses: beyond `most` messages its oldest go."""
+    return {"x-queue-type": "quorum", "x-max-length": most, "x-overflow": "drop-head", "x-delivery-limit": LOOKS_LIMIT}
 
 
 def _work_arguments(topology: Topology, work: WorkQueue) -> dict[str, Any]:

@@ -13,7 +13,16 @@ from typing import Protocol
 from broker import furniture
 from broker.memory_queues import Choose, Consumer, DelayQueue, Exchange, Queue, Route, Target
 from broker.properties import BROKERS_OWN
-from broker.topology import RETRY_LEVELS_S, Topology, WorkQueue, aside_exchange, dead_queue, later_queue, queue_of
+from broker.topology import (
+    RETRY_LEVELS_S,
+    Topology,
+    WorkQueue,
+    aside_exchange,
+    dead_queue,
+    dropped_queue,
+    later_queue,
+    queue_of,
+)
 from broker.transport import FurnitureDiffers, FurnitureMissing, Outgoing, Receipt, Wire
 
 #: Given a message that is on its way to a queue or a listener: after how many seconds it arrives there, once for each copy.
@@ -90,6 +99,19 @@ class MemoryBroker:
             self._exchanges.setdefault(name, Exchange())
         for work in topology.queues:
             self._declare_queues(topology, work)
+        for listener in topology.listeners:
+            name = queue_of(topology.prefix, listener.worker)
+            if name not in self._queues:
+                dropped = Queue(limit=0, dead=None, single_active=False, choose=None, most=1)
+                heard = Queue(
+                    limit=furniture.LOOKS_LIMIT,
+                    dead=dropped,
+                    dead_by=(aside_exchange(topology.prefix), dropped_queue(name)),
+                    single_active=False,
+                    choose=None,
+                    most=listener.most,
+                )
+                self._queues |= {name: heard, dropped_queue(name): dropped}
         aside = aside_exchange(topology.prefix)
         goes_on = (aside, self._exchanges[aside].route)
         for level, level_s in enumerate(RETRY_LEVELS_S):

@@ -87,10 +87,18 @@ class Consumer:
 
 
 class Queue:
-    """A work queue or a queue of dead letters (`dead` is None). `dead_by`: what its dead letters go by."""
+    """A work queue or a queue of dead letters (`dead` is None). `dead_by`: what its dead letters go by. Beyond `most` waiting
+    messages, the oldest go there too."""
 
     def __init__(
-        self, *, limit: int, dead: "Queue | None", single_active: bool, choose: Choose | None, dead_by: Route = ("", "")
+        self,
+        *,
+        limit: int,
+        dead: "Queue | None",
+        dead_by: Route = ("", ""),
+        single_active: bool,
+        choose: Choose | None,
+        most: int | None = None,
     ) -> None:
         self.limit = limit
         self.single_active = single_active
@@ -98,6 +106,7 @@ class Queue:
         self.consumers: list[Consumer] = []
         self._dead = dead
         self._dead_by = dead_by
+        self._most = most
         self._choose = choose
         self._kicked = False
 
@@ -110,6 +119,7 @@ class Queue:
 
     def accept(self, wire: Wire, route: Route, _delay_s: float | None = None) -> None:
         self.waiting.append(Stored(wire, route))
+        self._drop_beyond_most()
         self.kick()
 
     def put_back(self, returned: list[Stored]) -> None:
@@ -119,9 +129,18 @@ class Queue:
             if self._dead is None or stored.returns <= self.limit:
                 self.waiting.appendleft(stored)
             else:
-                headers = {**stored.wire.headers, "x-first-death-reason": "delivery_limit"}
-                self._dead.accept(replace(stored.wire, headers=headers), self._dead_by)
+                self._die(stored, "delivery_limit")
+        self._drop_beyond_most()
         self.kick()
+
+    def _drop_beyond_most(self) -> None:
+        while self._most is not None and len(self.waiting) > self._most:
+            self._die(self.waiting.popleft(), "maxlen")
+
+    def _die(self, stored: Stored, reason: str) -> None:
+        if self._dead is not None:
+            headers = {**stored.wire.headers, "x-first-death-reason": reason}
+            self._dead.accept(replace(stored.wire, headers=headers), self._dead_by)
 
     def join(self, consumer: Consumer) -> None:
         self.consumers.append(consumer)

@@ -47,6 +47,11 @@ def dead_queue(queue: str) -> str:
     return f"{queue}.dead"
 
 
+def dropped_queue(queue: str) -> str:
+    """Holds the newest message that a listener's queue had no more room for."""
+    return f"{queue}.dropped"
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a message is published. `mandatory`: it must reach a queue, a return is a fault."""
@@ -68,6 +73,15 @@ class WorkQueue:
 
 
 @dataclass(frozen=True, slots=True)
+class Listener:
+    """One that hears everything the work queues are sent, and every event, and holds nobody up: when `most` messages wait for it,
+    the oldest of them are dropped."""
+
+    worker: str
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
     """All furniture of one mode under one prefix.
 
@@ -76,6 +90,7 @@ class Topology:
     prefix: str
     queues: tuple[WorkQueue, ...]
     delivery_limit: int = DELIVERY_LIMIT
+    listeners: tuple[Listener, ...] = ()
 
     def address_of(self, message_type: type[Message]) -> Address:
         """A command must arrive; an event must arrive if some worker listens to it."""
@@ -105,6 +120,9 @@ class Topology:
         """Every queue, dead letters included."""
         yield from self.live_queues()
         yield from (dead_queue(queue_of(self.prefix, queue.worker)) for queue in self.queues)
+        for listener in self.listeners:
+            yield queue_of(self.prefix, listener.worker)
+            yield dropped_queue(queue_of(self.prefix, listener.worker))
 
     def live_queues(self) -> Iterable[str]:
         """Every queue whose messages somebody still has to handle: work queues and delay queues."""

@@ -83,5 +83,5 @@ def _sent_at(envelope: Envelope, wire: Wire) -> float:
 
 def _dead(wire: Wire) -> str | None:
     reason = wire.headers.get("dead_reason") or wire.headers.get("x-first-death-reason")
-    # What came back from a delay queue has `expired` there: that is no death.
-    return printable(str(reason)) if reason and reason != "expired" else None
+    # What came back from a delay queue has `expired` there, what our own queue had no room for `maxlen`: neither is a death.
+    return printable(str(reason)) if reason and reason not in ("expired", "maxlen") else None
