@@ -87,6 +87,8 @@ class History:
 
 NEEDS_ATTENTION = "NEEDS_ATTENTION"
 ENDED = ("COMPLETED", "REJECTED")
+#: The events that end an order, by name on the wire.
+ENDS = (OrderCompleted.type_name, OrderRejected.type_name)
 
 
 def history(picture: Picture, sightings: Sequence[Sighting], losses: Collection[Loss] = (), *, cut: bool = False) -> History:
@@ -194,7 +196,7 @@ def _places(seen: Mapping[str, Sighting]) -> dict[str, tuple[float, int]]:
 
 
 def _end(entries: Sequence[Entry]) -> Entry:
-    return next(entry for entry in entries if entry.type in (OrderCompleted.type_name, OrderRejected.type_name))
+    return next(entry for entry in entries if entry.type in ENDS)
 
 
 def _state(entries: Sequence[Entry]) -> tuple[str, str | None]:
@@ -269,7 +271,7 @@ def _gaps(picture: Picture, entries: Sequence[Entry], losses: Collection[Loss], 
             missing.setdefault(entry.missing_cause, []).append(entry)
     gaps = [_unheard(picture, effects) for effects in missing.values()]
     until = entries[-1].at if ended else float("inf")
-    if any(loss.since <= until and loss.until >= entries[0].at for loss in losses):
+    if any(loss.since < until and loss.until >= entries[0].at for loss in losses):
         gaps.append("the observer lost messages while this order was under way: something may be missing without a trace")
     if cut:
         gaps.append(f"more than {len(entries)} messages: later ones were not kept")

@@ -1,0 +1,208 @@
+"""The observer at work: hears every message of a mode, writes it down, decides nothing. Nobody ever waits for it.
+
+Room: observer/. Its queue is bounded and drops the oldest, so that one that is slow, away or dead costs the others only room;
+what was dropped shows as a time of loss. Writing a message down twice makes no difference, so it needs no inbox.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import structlog
+
+from broker.intake import Intake
+from broker.sources import Sources
+from broker.topology import Listener, Topology, dropped_queue, queue_of
+from broker.transport import Delivery, Transport, TransportUnavailable, UnsafeTopology
+from observer.documents import HeardOrder, Losses
+from observer.sighting import Sighting, sighting_of
+from store.document import Document, Record
+from store.store import Changes, DataRefused, Reader, Store, StoreError, UnsafeStore
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+#: Its name as a worker, and that of its queue and database.
+NAME = "observer"
+#: Messages that wait for it at most.
+QUEUE_MAX = 50_000
+#: Messages written down in one commit.
+BATCH_MAX = 512
+#: Seconds between two commits: nobody waits for them, and the fuller they are, the less they cost the others.
+LINGER_S = 0.25
+#: Seconds between two looks for what was dropped.
+LOOK_S = 1.0
+
+
+def with_observer(topology: Topology) -> Topology:
+    """The mode's furniture and the observer's own queue."""
+    return replace(topology, listeners=(Listener(NAME, QUEUE_MAX),))
+
+
+class Stopped(Exception):  # noqa: N818 - it names what happened
+    """It was told to stop while a server was away: what it has in hand comes again."""
+
+
+class Observer:
+    """The observer of one mode. `run` until `stop`; it opens transport and store, and leaves them open."""
+
+    def __init__(self, topology: Topology, transport: Transport, store: Store, sources: Sources | None = None) -> None:
+        #: Set once it hears.
+        self.ready = asyncio.Event()
+        self._topology = with_observer(topology)
+        self._queue = queue_of(topology.prefix, NAME)
+        self._transport = transport
+        self._store = store
+        self._sources = sources or Sources()
+        self._intake = Intake()
+        self._marks: list[Delivery] = []
+        #: The newest that was heard, and what that was at the last look, in seconds since the epoch.
+        self._heard_at = self._looked_at = 0.0
+        self._writing = False
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Hear until `stop`. Raises what cannot be waited out (an unsafe store, a queue that was declared differently)."""
+        try:
+            await self._patiently(lambda: self._store.open([]))
+            await self._patiently(self._transport.open)
+            await self._patiently(self._begin)
+        except Stopped:
+            return
+        log.info("started", service=NAME, queue=self._queue)
+        self.ready.set()
+        looking = asyncio.create_task(self._keep_looking(), name=f"{NAME}.looking")
+        looking.add_done_callback(lambda _: self._intake.wake())
+        try:
+            while not self._stopping.is_set() and not looking.done():
+                await self._hear()
+        except Stopped:
+            return
+        finally:
+            looking.cancel()
+            await asyncio.wait([looking])
+        if not looking.cancelled():
+            looking.result()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._intake.wake()
+
+    async def caught_up(self) -> bool:
+        """Whether it has written down all that has reached its queue."""
+        return not (self._writing or len(self._intake) or await self._transport.depth(self._queue))
+
+    async def _begin(self) -> None:
+        """Make the queue and consume it. If it was there before and is gone, so is what was in it."""
+        try:
+            await self._transport.depth(self._queue)
+            gone = False
+        except UnsafeTopology:
+            gone = True
+        await self._transport.declare(self._topology)
+        now = self._sources.now()
+        known = await self._losses(lambda losses: losses.lost(now) if gone and losses.sure_until < now else losses)
+        self._heard_at = self._looked_at = known.sure_until
+        await self._transport.consume(dropped_queue(self._queue), 10, self._marks.append)
+        await self._transport.consume(self._queue, 2 * BATCH_MAX, self._intake.put)
+
+    async def _hear(self) -> None:
+        batch = [item for item in await self._intake.take(BATCH_MAX) if isinstance(item, Delivery)]
+        if not batch:
+            return
+        self._writing = True
+        heard = [sighting for delivery in batch if (sighting := sighting_of(delivery.wire))]
+        try:
+            await self._patiently(lambda: self._write_down(heard))
+        except DataRefused as error:  # what decides nothing must not stand still either: it says that it has lost something
+            log.warning("not_written_down", service=NAME, count=len(heard), error=str(error))
+            await self._patiently(lambda: self._losses(lambda losses: losses.lost(self._newest(heard))))
+        self._heard_at = self._newest(heard)
+        await self._transport.ack(batch)
+        self._writing = False
+        await self._pause(LINGER_S)
+
+    async def _write_down(self, heard: Sequence[Sighting]) -> None:
+        by_order: dict[str, list[Sighting]] = {}
+        for sighting in heard:
+            by_order.setdefault(sighting.order_id, []).append(sighting)
+        keys = [HeardOrder.key_of(order_id) for order_id in by_order]
+
+        async def work(reader: Reader) -> tuple[Changes, None]:
+            found = await reader.load(keys)
+            records = []
+            for order_id, sightings in by_order.items():
+                record = found.get(HeardOrder.key_of(order_id))
+                known = HeardOrder.from_body(record.body) if record else HeardOrder(order_id=order_id)
+                records.append(_next(record, known.plus(sightings)))
+            return Changes(records), None
+
+        if keys:
+            await self._store.transact(work)
+
+    # --- what was lost ----------------------------------------------------------------------------------------------------
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await self._pause(LOOK_S)
+            await self._patiently(self._look)
+
+    async def _look(self) -> None:
+        """A mark in the queue of the dropped: something was lost since we were last sure. Without one we are sure of what was
+        heard by the look before, for a mark may have been on its way at that one."""
+        marks = list(self._marks)
+        if marks:
+            dropped = [sighting.sent_at for mark in marks if (sighting := sighting_of(mark.wire))]
+            until = max(dropped, default=self._heard_at)
+            log.warning("messages_lost", service=NAME, queue_max=QUEUE_MAX)
+            await self._losses(lambda losses: losses.lost(until))
+            await self._transport.ack(marks)
+            del self._marks[: len(marks)]
+        else:
+            await self._losses(lambda losses: losses.but(sure_until=max(losses.sure_until, self._looked_at)))
+        self._looked_at = self._heard_at
+
+    async def _losses(self, change: Callable[[Losses], Losses]) -> Losses:
+        """Change what is known of losses; before the first message nothing was lost."""
+
+        async def work(reader: Reader) -> tuple[Changes, Losses]:
+            key = Losses.key_of(Losses.name_of_all)
+            record = (await reader.load([key])).get(key)
+            known = Losses.from_body(record.body) if record else Losses(sure_until=self._sources.now())
+            changed = change(known)
+            return Changes([_next(record, changed)] if record is None or changed != known else []), changed
+
+        return await self._store.transact(work)
+
+    def _newest(self, heard: Sequence[Sighting]) -> float:
+        return max([self._heard_at, *(sighting.sent_at for sighting in heard)])
+
+    # --- servers that are away --------------------------------------------------------------------------------------------
+
+    async def _patiently(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Do something at a server until it succeeds. Raises Stopped, and what waiting does not mend."""
+        attempt = 0
+        while not self._stopping.is_set() or not attempt:
+            try:
+                return await step()
+            except (UnsafeStore, DataRefused):
+                raise
+            except (StoreError, TransportUnavailable) as error:
+                attempt += 1
+                log.warning("waiting_for_server", service=NAME, attempt=attempt, error=str(error))
+                await self._pause(self._sources.backoff_s(attempt))
+        raise Stopped
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+
+def _next(record: Record | None, document: Document) -> Record:
+    """The document as its next version."""
+    return Record(*document.key, (record.version if record else 0) + 1, document.to_body())

@@ -1,0 +1,41 @@
+"""What the observer has written down, read as histories. Works whether it runs or not.
+
+Room: observer/.
+"""
+
+from collections.abc import Sequence
+
+from observer.documents import HeardOrder, Losses
+from observer.history import History, Loss, history
+from observer.picture import PICTURES
+from store.document import Record
+from store.store import Changes, Reader, Store
+
+
+async def history_of(store: Store, mode: str, order_id: str) -> History | None:
+    """One order's history; None when nothing was heard of it. Raises StoreError."""
+
+    async def read(reader: Reader) -> tuple[Changes, list[Record]]:
+        return Changes(), list((await reader.load([HeardOrder.key_of(order_id)])).values())
+
+    told = await _told(store, mode, await store.transact(read))
+    return told[0] if told else None
+
+
+async def newest(store: Store, mode: str, limit: int) -> list[History]:
+    """The newest orders by id, which is by age. Raises StoreError."""
+    return await _told(store, mode, await store.find(HeardOrder.collection, None, limit))
+
+
+async def open_orders(store: Store, mode: str, limit: int) -> list[History]:
+    """Those that have not ended, the newest first. Raises StoreError."""
+    return await _told(store, mode, await store.find(HeardOrder.collection, {"ended": False}, limit))
+
+
+async def _told(store: Store, mode: str, found: Sequence[Record]) -> list[History]:
+    losses = [loss for record in await store.find(Losses.collection) for loss in Losses.from_body(record.body).all()]
+    return [_history(mode, HeardOrder.from_body(record.body), losses) for record in found]
+
+
+def _history(mode: str, known: HeardOrder, losses: Sequence[Loss]) -> History:
+    return history(PICTURES[mode], known.all(), losses, cut=known.cut)

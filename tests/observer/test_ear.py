@@ -1,0 +1,253 @@
+"""The observer at work beside a mode: it hears all, nobody waits for it, and it says when it has lost something.
+
+Room: tests/. In memory, on virtual time; on real parts in test_on_real_parts.py.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+import pytest
+
+from broker.transport import Outgoing, Wire
+from lab.journeys import JOURNEYS
+from lab.modes import Mode
+from lab.run import Run
+from lab.system import System
+from observer import ear
+from observer.documents import LOSSES_MAX, SIGHTINGS_MAX, HeardOrder, Losses
+from observer.ear import NAME, Observer
+from observer.history import History
+from observer.reading import history_of, newest, open_orders
+from store.store import DataRefused, OutcomeUnknown, StoreUnavailable
+from tests.flow import MODES, broker_of, in_memory
+from tests.observer.recorded import journey, told
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def observed(system: System) -> AsyncIterator[Observer]:
+    """An observer that hears until the block ends, which it leaves in good order."""
+    observer, store = an_observer(system)
+    task = asyncio.create_task(observer.run())
+    await system.until(observer.ready.is_set, "the observer to hear")
+    try:
+        yield observer
+    finally:
+        observer.stop()
+        await task
+        await store.transport.close()
+
+
+class Client:
+    """What has to be closed of an observer."""
+
+    def __init__(self, system: System) -> None:
+        self.transport = system.parts.transport(NAME)
+        self.store = system.parts.store(NAME)
+
+
+def an_observer(system: System) -> tuple[Observer, Client]:
+    client = Client(system)
+    return Observer(system.door.topology, client.transport, client.store, system.parts.sources), client
+
+
+async def all_told(system: System, run: Run) -> list[History]:
+    found = [await history_of(system.parts.store(NAME), system.mode, order_id) for order_id in run.order_ids]
+    return [one for one in found if one]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", JOURNEYS)
+def test_what_it_writes_down_is_what_was_said(mode: Mode, name: str) -> None:
+    async def play(system: System) -> list[History]:
+        run = Run(system)
+        async with observed(system) as observer:
+            await JOURNEYS[name].script(run)
+            result = await run.result()
+            await system.until(observer.caught_up, "the observer to have written all down")
+        assert result.ends == JOURNEYS[name].ends
+        return await all_told(system, run)
+
+    histories = in_memory(mode, play)
+    ends = [" ".join(filter(None, (one.state, one.reason))) for one in histories]
+    assert sorted(ends) == sorted(end for end, count in JOURNEYS[name].ends.items() for _ in range(count))
+    assert all((one.gaps, one.remains) == ((), ()) for one in histories)
+    if len(histories) == 1:
+        assert (histories[0].why, len(histories[0].entries)) == (told(mode, name).why, len(told(mode, name).entries))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_again_and_again_it_misses_nothing_and_delays_nobody(mode: Mode) -> None:
+    async def play(system: System) -> list[History]:
+        run = Run(system)
+        for _ in range(6):
+            observer, client = an_observer(system)
+            task = asyncio.create_task(observer.run())
+            await system.until(observer.ready.is_set, "the observer to hear")
+            order_id = await run.place({"book": 1})
+            await run.end_of(order_id)
+            task.cancel()  # at whatever it does
+            await asyncio.wait([task])
+            await client.transport.close()
+            await run.end_of(await run.place({"book": 1}))  # nobody hears this one live
+        async with observed(system) as observer:
+            await system.until(observer.caught_up, "the observer to have written all down")
+        return await all_told(system, run)
+
+    histories = in_memory(mode, play)
+    assert [one.state for one in histories[:10]] == ["COMPLETED"] * 10
+    assert len(histories) == 12
+    assert all(one.gaps == () for one in histories)
+
+
+def test_a_queue_that_overflows_while_it_is_away_shows_as_a_time_of_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ear, "QUEUE_MAX", 8)
+
+    async def play(system: System) -> list[History]:
+        run = Run(system)
+        async with observed(system) as observer:
+            await run.end_of(await run.place({"book": 1}))
+            await asyncio.sleep(5.0)
+            await system.until(observer.caught_up, "the observer to have written all down")
+        for _ in range(3):
+            await asyncio.sleep(5.0)
+            await run.end_of(await run.place({"book": 1}))
+        async with observed(system) as observer:
+            await system.until(observer.caught_up, "the observer to have written all down")
+            await asyncio.sleep(5.0)
+            await run.end_of(await run.place({"book": 1}))
+            await asyncio.sleep(5.0)
+        return await all_told(system, run)
+
+    before, cut, last, after = in_memory(Mode.CHOREOGRAPHY, play)  # six messages an order: of the second nothing is left
+    assert (before.gaps, after.gaps) == ((), ())
+    assert any("lost messages" in gap for gap in cut.gaps)
+    assert (last.state, last.gaps) == ("COMPLETED", ())
+
+
+def test_a_queue_that_was_deleted_while_it_was_away_shows_as_a_time_of_loss() -> None:
+    async def play(system: System) -> Losses:
+        async with observed(system):
+            await asyncio.sleep(5.0)
+        await asyncio.sleep(5.0)
+        broker_of(system).delete(replace(ear.with_observer(system.door.topology), queues=()))
+        transport = system.parts.transport("again")
+        await transport.open()
+        await transport.declare(system.door.topology)
+        async with observed(system):
+            await asyncio.sleep(5.0)
+        (record,) = await system.parts.store(NAME).find(Losses.collection)
+        return Losses.from_body(record.body)
+
+    losses = in_memory(Mode.CHOREOGRAPHY, play)
+    ((since, until),) = losses.times
+    assert 9.0 < until - since < 12.0
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable, OutcomeUnknown])
+def test_a_database_that_is_away_is_waited_for_and_nothing_is_missing(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = [error("away")] * 5
+
+    async def play(system: System) -> list[History]:
+        run = Run(system)
+        async with observed(system) as observer:
+            fail_first(observer, outcome, monkeypatch)
+            await run.end_of(await run.place({"book": 1}))
+            await system.until(observer.caught_up, "the observer to have written all down")
+        return await all_told(system, run)
+
+    (one,) = in_memory(Mode.CHOREOGRAPHY, play)
+    assert (one.state, one.gaps, outcome) == ("COMPLETED", (), [])
+
+
+def test_what_its_database_refuses_for_good_is_a_loss_and_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(system: System) -> list[History]:
+        run = Run(system)
+        async with observed(system) as observer:
+            fail_first(observer, [DataRefused("no")], monkeypatch)
+            await run.end_of(await run.place({"book": 1}))
+            await system.until(observer.caught_up, "the observer to have written all down")
+            await asyncio.sleep(5.0)
+            await run.end_of(await run.place({"book": 1}))
+            await system.until(observer.caught_up, "the observer to have written all down")
+        return await all_told(system, run)
+
+    histories = in_memory(Mode.CHOREOGRAPHY, play)
+    assert (histories[-1].state, histories[-1].gaps) == ("COMPLETED", ())
+    assert all(one.gaps for one in histories[:-1])
+
+
+def fail_first(observer: Observer, errors: list[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next attempts to write messages down fail."""
+    write: Callable[..., Awaitable[None]] = observer._write_down
+
+    async def failing(heard: object) -> None:
+        if errors:
+            raise errors.pop()
+        await write(heard)
+
+    monkeypatch.setattr(observer, "_write_down", failing)
+
+
+def test_what_is_no_message_of_ours_is_heard_and_forgotten() -> None:
+    async def play(system: System) -> int:
+        async with observed(system) as observer:
+            address = system.door.topology.dead_address("payment")
+            transport = system.parts.transport("stranger")
+            await transport.open()
+            await transport.publish([Outgoing(address, Wire(b"\xff", type="nonsense"))])
+            await system.until(observer.caught_up, "the observer to have written all down")
+        return len(await newest(system.parts.store(NAME), system.mode, 10))
+
+    assert in_memory(Mode.CHOREOGRAPHY, play) == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_open_orders_are_found_until_they_end(mode: Mode) -> None:
+    async def play(system: System) -> tuple[list[str], list[str]]:
+        run = Run(system)
+        async with observed(system) as observer:
+            await run.stop("payment")
+            order_id = await run.place({"book": 1})
+            await run.step_queued(order_id, "payment")
+            await system.until(observer.caught_up, "the observer to have written all down")
+            under_way = [one.order_id for one in await open_orders(system.parts.store(NAME), mode, 10)]
+            assert under_way == run.order_ids
+            await run.start("payment")
+            await run.end_of(order_id)
+            await system.until(observer.caught_up, "the observer to have written all down")
+        store = system.parts.store(NAME)
+        return [one.order_id for one in await open_orders(store, mode, 10)], [one.state for one in await newest(store, mode, 10)]
+
+    assert in_memory(mode, play) == ([], ["COMPLETED"])
+
+
+# --- its documents --------------------------------------------------------------------------------------------------------
+
+
+def test_of_an_order_that_goes_round_and_round_it_keeps_so_many_messages_and_says_that_it_does() -> None:
+    (first, *_) = journey(Mode.CHOREOGRAPHY, "happy")
+    many = [replace(first, message_id=f"019b0000-0000-7000-8000-{number:012x}") for number in range(SIGHTINGS_MAX + 1)]
+    whole = HeardOrder(order_id=first.order_id).plus(many[:-1])
+    assert (len(whole.all()), whole.cut, whole.plus(many[:-1])) == (SIGHTINGS_MAX, False, whole)
+    assert (len(whole.plus(many).all()), whole.plus(many).cut) == (SIGHTINGS_MAX, True)
+
+
+def test_losses_that_touch_become_one_and_those_that_do_not_stay_apart() -> None:
+    losses = Losses(sure_until=10.0).lost(12.0).lost(15.0)
+    assert losses.times == ((10.0, 15.0),)
+    assert losses.but(sure_until=20.0).lost(19.0).times == ((10.0, 15.0), (20.0, 20.0))
+
+
+def test_of_too_many_losses_the_oldest_become_one() -> None:
+    losses = Losses(sure_until=0.0)
+    for second in range(LOSSES_MAX + 1):
+        losses = losses.but(sure_until=float(2 * second)).lost(float(2 * second + 1))
+    assert len(losses.times) == LOSSES_MAX
+    assert losses.times[:2] == ((0.0, 3.0), (4.0, 5.0))
