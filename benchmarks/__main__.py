@@ -22,7 +22,7 @@ from rich.markup import escape
 
 from benchmarks.per_order import count
 from benchmarks.report import Report
-from benchmarks.rows import ROWS, Scale, bare, measure, ours
+from benchmarks.rows import ROWS, Scale, bare, measure, observed, ours
 from benchmarks.servers import delete, look, serving
 from benchmarks.sides import Failed
 from broker import furniture
@@ -96,11 +96,13 @@ def _alone() -> Iterator[None]:
 @contextmanager
 def _undisturbed(modes: list[Mode]) -> Iterator[None]:
     """Refuse to begin where a mode is running or has messages waiting; at the end remove what was not there before."""
-    work = {mode: [*ours(mode).queues, *bare(mode).queues] for mode in modes}
+    work = {mode: [*observed(mode).queues, *bare(mode).queues] for mode in modes}
     before = asyncio.run(look([name for names in work.values() for name in names]))
     busy = sorted(name for name, queue in before.items() if queue.consumers or queue.messages)
     if busy:
         _stop(1, f"{', '.join(busy)} are in use. Stop `saga up`, or empty them with `saga reset`: a benchmark empties them too.")
+    for mode in modes:  # one that nobody reads any more would be measured as well
+        asyncio.run(delete(observed(mode).observers_queues, []))
     try:
         yield
     finally:

@@ -26,9 +26,26 @@ WARM_UP_ORDERS = 300
 CHOREOGRAPHY, ORCHESTRATOR = Mode.CHOREOGRAPHY, Mode.ORCHESTRATOR
 
 
+def ours(mode: Mode) -> Side:
+    return Side("ours", mode)
+
+
+def bare(mode: Mode) -> Side:
+    return Side("bare chain", mode, bare=True)
+
+
+def observed(mode: Mode) -> Side:
+    return Side("ours, observed", mode, observed=True)
+
+
+def one_by_one(mode: Mode) -> Side:
+    return Side("ours, batch_max = 1", mode, batch_max=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Ratio = figure of `ours` / figure of `other`. `figure` is a path in a storm's JSON, such as `clean.p99_ms`.
+    """Ratio = figure of `ours` at `our_side` / figure of `other` at `other_side`. `figure` is a path in a storm's JSON, such as
+    `clean.p99_ms`.
 
     `half_rate`: orders come at a fixed rate, half of what the warm-up reached, instead of as fast as others end."""
 
@@ -41,24 +58,13 @@ class Row:
     other: Load
     other_side: Callable[[Mode], Side]
     half_rate: bool = False
+    our_side: Callable[[Mode], Side] = ours
 
     def is_met(self, mode: Mode, ratio: float) -> bool:
         return ratio >= self.floors[mode] if self.at_least else ratio <= self.floors[mode]
 
     def floor_text(self, mode: Mode) -> str:
         return f"{'≥' if self.at_least else '≤'} {self.floors[mode]:g}"
-
-
-def ours(mode: Mode) -> Side:
-    return Side("ours", mode)
-
-
-def bare(mode: Mode) -> Side:
-    return Side("bare chain", mode, bare=True)
-
-
-def one_by_one(mode: Mode) -> Side:
-    return Side("ours, batch_max = 1", mode, batch_max=1)
 
 
 ROWS = (
@@ -113,6 +119,17 @@ ROWS = (
         other=Load(2000, 100_000),
         other_side=ours,
         half_rate=True,
+    ),
+    Row(
+        name="observed",
+        title="orders/s with the observer against without, 100 in flight",
+        figure="rate_per_s",
+        at_least=True,
+        floors={CHOREOGRAPHY: 0.8, ORCHESTRATOR: 0.8},
+        ours=Load(2000, 100),
+        other=Load(2000, 100),
+        our_side=observed,
+        other_side=ours,
     ),
 )
 
@@ -201,7 +218,7 @@ def measure(row: Row, mode: Mode, servers: Servers, scale: Scale, say: Callable[
 
 def _pairing(row: Row, mode: Mode, servers: Servers, scale: Scale, stack: ExitStack) -> Callable[[], Pair]:
     """How one pair is measured. If both sides are the same workers, they stay up; otherwise only one side is up at a time."""
-    first, second = ours(mode), row.other_side(mode)
+    first, second = row.our_side(mode), row.other_side(mode)
     load, other_load = scale.of(row.ours), scale.of(row.other)
     if first != second:
         return lambda: _pair(row, _run(first, load, servers, scale), _run(second, other_load, servers, scale))

@@ -17,9 +17,10 @@ from typing import Any
 
 from benchmarks.cpu import Meter
 from benchmarks.load import prefix_of
-from benchmarks.servers import Servers, until_consumed
-from broker.topology import queue_of
+from benchmarks.servers import Servers, delete, until_consumed
+from broker.topology import dropped_queue, queue_of
 from lab.modes import Mode, roles
+from observer.ear import NAME as OBSERVER
 
 PYTHON = (sys.executable, "-m")
 #: Seconds until the orders of a storm that have not ended are given up, and what its process may take beyond that.
@@ -53,12 +54,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Whose workers, and how they are run. `batch_max` is for ours only; None leaves the default."""
+    """Whose workers, and how they are run. `batch_max` and `observed` are for ours only; None leaves the default."""
 
     name: str
     mode: Mode
     bare: bool = False
     batch_max: int | None = None
+    observed: bool = False
 
     @property
     def prefix(self) -> str:
@@ -66,11 +68,17 @@ class Side:
 
     @property
     def workers(self) -> list[str]:
-        return list(roles(self.mode))
+        return [*roles(self.mode), *([OBSERVER] if self.observed else [])]
 
     @property
     def queues(self) -> list[str]:
         return [queue_of(self.prefix, worker) for worker in self.workers]
+
+    @property
+    def observers_queues(self) -> list[str]:
+        """What an observer leaves, and what would go on costing something."""
+        queue = queue_of(self.prefix, OBSERVER)
+        return [queue, dropped_queue(queue)]
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """Workers that say only what is wrong, as a busy system's would."""
@@ -160,6 +168,8 @@ def up(side: Side, servers: Servers, warm_up: Load | None, commands: Mapping[str
             live.storm(warm_up)
         yield live
     asyncio.run(until_consumed(side.queues, 0))
+    if side.observed:
+        asyncio.run(delete(side.observers_queues, []))
 
 
 @contextmanager

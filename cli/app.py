@@ -8,7 +8,26 @@ from typing import Annotated
 
 import typer
 
-from cli import admin, api, audit, chaos, demo, diagram, dlq, doctor, matrix, order, reset, simulate, stock, storm, up, worker
+from cli import (
+    admin,
+    api,
+    audit,
+    chaos,
+    demo,
+    diagram,
+    dlq,
+    doctor,
+    explain,
+    matrix,
+    order,
+    reset,
+    simulate,
+    stock,
+    storm,
+    up,
+    watch,
+    worker,
+)
 from cli.output import data
 
 app = typer.Typer(
@@ -38,7 +57,9 @@ demo.register(app)
 diagram.register(app)
 up.register(app)
 worker.register(app)
+watch.register(app)
 api.register(app)
+explain.register(order.app)
 app.add_typer(order.app, name="order")
 storm.register(app)
 simulate.register(app)

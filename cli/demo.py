@@ -18,14 +18,15 @@ from cli.telling import print_history, told_as_json
 from lab.embedded import EmbeddedParts
 from lab.journeys import JOURNEYS, SHELF, SHOWN, Journey
 from lab.modes import Mode, topology
+from lab.observed import observed
 from lab.record import Arrow, Recorder, summed
 from lab.run import Result, Run
 from lab.system import System, set_up_stock
 from lab.virtual_time import run_virtually
-from observer.history import History, history
+from observer.ear import NAME as OBSERVER
+from observer.history import History
 from observer.mermaid import sequence
-from observer.picture import PICTURES
-from observer.sighting import sighting_of
+from observer.reading import history_of
 
 #: Longer flows are shown with equal arrows counted together.
 ARROWS_SHOWN = 30
@@ -126,11 +127,13 @@ async def _run(journey: Journey, mode: Mode) -> Shown:
         await set_up_stock(system.stores["inventory"], SHELF)
         run = Run(system)
         began = parts.sources.now()
-        await journey.script(run)
-        result = await run.result()
-        heard = [seen for sent in recorder.published if (seen := sighting_of(sent.wire)) and seen.order_id == run.order_ids[0]]
-        told = history(PICTURES[mode], heard)
-        return Shown(journey, result, recorder.flow(), parts.sources.now() - began, told)
+        async with observed(system):
+            await journey.script(run)
+            result = await run.result()
+            seconds = parts.sources.now() - began
+        told = await history_of(parts.store(OBSERVER), mode, run.order_ids[0])
+        assert told is not None  # noqa: S101 - it has heard everything
+        return Shown(journey, result, recorder.flow(), seconds, told)
 
 
 def _print_pair(left: Shown, right: Shown) -> None:

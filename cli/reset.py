@@ -17,6 +17,7 @@ from cli.settings import load
 from lab.connected import ConnectedParts
 from lab.modes import Mode, topology
 from lab.view import looking, talking
+from observer import ear
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +55,8 @@ async def _reset(mode: Mode) -> None:
     async with looking(mode, parts) as seen:
         async with talking(parts, "reset") as transport:
             await _renew(transport, topology(mode))
-            await _reset_door(parts, transport)
+            await _reset_beside(parts, transport, NAME, door_topology(parts.prefix))
+            await _reset_beside(parts, transport, ear.NAME, ear.with_observer(topology(mode)))
         for store in seen.stores.values():
             announced = await store.find("workers")  # workers that run go on running: keep what they said of themselves
             await store.wipe()
@@ -62,14 +64,14 @@ async def _reset(mode: Mode) -> None:
     await parts.empty_books()
 
 
-async def _reset_door(parts: ConnectedParts, transport: Transport) -> None:
-    """Empty the door's queue and database too, if this mode ever had an HTTP door."""
+async def _reset_beside(parts: ConnectedParts, transport: Transport, name: str, furniture: Topology) -> None:
+    """Empty the queue and database of the HTTP door or the observer too, if this mode ever had one."""
     try:
-        await transport.depth(queue_of(parts.prefix, NAME))
+        await transport.depth(queue_of(parts.prefix, name))
     except FurnitureMissing:
         return
-    await _renew(transport, door_topology(parts.prefix))
-    store = parts.store(NAME)
+    await _renew(transport, furniture)
+    store = parts.store(name)
     try:
         await store.open([])
         await store.wipe()

@@ -33,10 +33,14 @@ def print_history(history: History, now: float) -> None:
             data.print(Text(f"{what + ':' if number == 0 else '':>10} {line}", overflow="fold"), highlight=False, soft_wrap=True)
 
 
-def _print_head(history: History) -> None:
+def end_of(history: History) -> Text:
+    """State and reason."""
     style = {"COMPLETED": "green", "REJECTED": "red", "NEEDS_ATTENTION": "bold red"}.get(history.state, "yellow")
-    head = Text(f"{history.order_id}  ")
-    head.append(" ".join(filter(None, (history.state, history.reason))), style=style)
+    return Text(" ".join(filter(None, (history.state, history.reason))), style=style)
+
+
+def _print_head(history: History) -> None:
+    head = Text(f"{history.order_id}  ").append_text(end_of(history))
     head.append(f"  {history.mode}", style="dim")
     head.append(f", {history.took_s:.3f} s" if history.took_s is not None else "", style="dim")
     why = Text("why: ", style="bold")

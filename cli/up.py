@@ -23,6 +23,7 @@ from cli.settings import Settings, load
 from cli.worker import GATEWAY
 from lab.connected import gateway_health
 from lab.modes import Mode, roles, topology
+from observer.ear import NAME as OBSERVER
 
 #: Between two looks whether a payment gateway that somebody else runs still answers.
 LOOK_S = 1.0
@@ -38,16 +39,17 @@ def register(app: typer.Typer) -> None:
 def up(
     mode: ModeFlag = Mode.ORCHESTRATOR,
     faults: Annotated[bool, typer.Option("--faults/--no-faults", help="Honour failures injected with an order.")] = True,
+    observer: Annotated[bool, typer.Option("--observer/--no-observer", help="Write down what happens to each order.")] = True,
 ) -> None:
-    """Run all workers of a mode and the payment gateway; restart what dies; Ctrl-C or SIGTERM ends them all."""
+    """Run all workers of a mode, its observer and the payment gateway; restart what dies; Ctrl-C or SIGTERM ends them all."""
     settings = load()
     configure(settings.log_level, mode=mode, service="up")
-    code = run(_up(mode, settings, faults=faults))
+    code = run(_up(mode, settings, faults=faults, observer=observer))
     if code:
         stop(Code(code), "interrupted; all workers have ended.")
 
 
-async def _up(mode: Mode, settings: Settings, *, faults: bool) -> int:
+async def _up(mode: Mode, settings: Settings, *, faults: bool, observer: bool) -> int:
     told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     for number, code in ((signal.SIGINT, int(Code.INTERRUPTED)), (signal.SIGTERM, 0)):
         asyncio.get_running_loop().add_signal_handler(number, _tell, told, code)
@@ -56,11 +58,12 @@ async def _up(mode: Mode, settings: Settings, *, faults: bool) -> int:
     share = partial(_share_gateway, url=settings.gateway_url, faults=faults)
     children = [
         Child(name, _command(name, mode, faults=faults), partial(_hear, mode), share if name == GATEWAY else None)
-        for name in (GATEWAY, *roles(mode))
+        for name in (*((OBSERVER,) if observer else ()), GATEWAY, *roles(mode))
     ]
     for child in children:
         child.start()
-    ready = asyncio.create_task(_say_when_ready(children))
+    # Nobody waits for the observer: it is begun first, and what it does not hear yet it says it has not heard.
+    ready = asyncio.create_task(_say_when_ready([child for child in children if child.name != OBSERVER]))
     try:
         await _first_of(told, *(child.keeper for child in children))
     finally:

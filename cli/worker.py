@@ -28,6 +28,8 @@ from gateway.server import serve
 from lab.connected import ConnectedParts
 from lab.modes import Mode, roles, topology
 from lab.system import calling
+from observer.ear import NAME as OBSERVER
+from observer.ear import Observer
 from store.document import Record
 from store.mongo import MongoStore
 
@@ -48,7 +50,9 @@ def register(app: typer.Typer) -> None:
 
 
 def worker(
-    name: Annotated[str, typer.Argument(help="order, inventory, payment, delivery, coordinator (orchestrator only) or gateway.")],
+    name: Annotated[
+        str, typer.Argument(help="order, inventory, payment, delivery, coordinator (orchestrator only), observer or gateway.")
+    ],
     mode: ModeFlag = Mode.ORCHESTRATOR,
     faults: Annotated[
         bool | None, typer.Option("--faults/--no-faults", help="Honour injected failures (default: SAGA_FAULTS, else off).")
@@ -56,7 +60,7 @@ def worker(
     tied: Annotated[bool, typer.Option("--tied", hidden=True, help="Stop when stdin ends.")] = False,
     host: Annotated[str, typer.Option(envvar="SAGA_GATEWAY_HOST", help="Where the gateway listens.")] = "127.0.0.1",
 ) -> None:
-    """Run one worker of a mode, or the payment gateway, until SIGTERM or Ctrl-C."""
+    """Run one worker of a mode, its observer, or the payment gateway, until SIGTERM or Ctrl-C."""
     settings = load()
     honoured = settings.faults if faults is None else faults
     configure(settings.log_level, mode=mode, service=name)
@@ -64,11 +68,14 @@ def worker(
         _serve_gateway(settings, host, faults=honoured, tied=tied)
         return
     names = list(roles(mode))
-    if name not in names:
+    if name not in (*names, OBSERVER):
         why = "in choreography there is no coordinator. " if name == "coordinator" else ""
-        stop(Code.USAGE, f"the {mode} mode has no worker {name!r}: {why}It has {', '.join(names)}, and {GATEWAY}.")
+        stop(Code.USAGE, f"the {mode} mode has no worker {name!r}: {why}It has {', '.join(names)}, {OBSERVER}, and {GATEWAY}.")
     with ending():
-        run_fast(_work(mode, name, settings, faults=honoured, tied=tied))
+        if name == OBSERVER:
+            run_fast(_observe(mode, settings, tied=tied))
+        else:
+            run_fast(_work(mode, name, settings, faults=honoured, tied=tied))
 
 
 def run_fast(program: Coroutine[Any, Any, None]) -> None:
@@ -101,7 +108,7 @@ async def _work(mode: Mode, name: str, settings: Settings, *, faults: bool, tied
         faults=faults,
     )
     _stop_on_signal(running.stop, tied=tied)
-    marking = asyncio.create_task(_mark_ready(running, settings.ready_file))
+    marking = asyncio.create_task(_mark_ready(running.ready, settings.ready_file))
     try:
         await running.run()
     finally:
@@ -126,8 +133,26 @@ async def _prepare(
     await store.put([Record("workers", name, 1, said)])
 
 
-async def _mark_ready(running: Worker, file: Path | None) -> None:
-    await running.ready.wait()
+async def _observe(mode: Mode, settings: Settings, *, tied: bool) -> None:
+    """The observer. It does not free what a dead one held: that would end the transactions of the others, and it can wait."""
+    _unmark(settings.ready_file)
+    parts = settings.parts(mode)
+    transport, store = parts.transport(OBSERVER), parts.store(OBSERVER)
+    running = Observer(topology(mode), transport, store, parts.sources)
+    _stop_on_signal(running.stop, tied=tied)
+    marking = asyncio.create_task(_mark_ready(running.ready, settings.ready_file))
+    try:
+        await running.run()
+    finally:
+        marking.cancel()
+        _unmark(settings.ready_file)
+        await transport.close()
+        await store.close()
+    log.info("stopped")
+
+
+async def _mark_ready(ready: asyncio.Event, file: Path | None) -> None:
+    await ready.wait()
     if file:
         await asyncio.to_thread(file.touch)
 

@@ -19,14 +19,16 @@ LOSSES_MAX = 100
 
 
 class HeardOrder(Document):
-    """What was heard of one order, by message id. `cut`: there was more than SIGHTINGS_MAX. `ended` is for looking them up."""
+    """What was heard of one order, by message id. `cut`: there was more than SIGHTINGS_MAX.
+
+    `due_at` is when it last moved, and absent once it has ended: so open orders are found through the store's index."""
 
     collection: ClassVar[str] = "heard"
 
     order_id: str
     sightings: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    ended: bool = False
     cut: bool = False
+    due_at: float | None = None
 
     def plus(self, heard: Iterable[Sighting]) -> Self:
         """With more sightings of the same order; it makes no difference how often."""
@@ -37,7 +39,8 @@ class HeardOrder(Document):
                 cut = True
                 continue
             kept[sighting.message_id] = (merged(Sighting.from_body(twin), sighting) if twin else sighting).to_body()
-        return self.but(sightings=kept, cut=cut, ended=any(body["type"] in ENDS for body in kept.values()))
+        ended = any(body["type"] in ENDS for body in kept.values())
+        return self.but(sightings=kept, cut=cut, due_at=None if ended else max(body["sent_at"] for body in kept.values()))
 
     def all(self) -> list[Sighting]:
         return [Sighting.from_body(body) for body in self.sightings.values()]

@@ -66,7 +66,7 @@ class Observer:
     async def run(self) -> None:
         """Hear until `stop`. Raises what cannot be waited out (an unsafe store, a queue that was declared differently)."""
         try:
-            await self._patiently(lambda: self._store.open([]))
+            await self._patiently(lambda: self._store.open([HeardOrder.collection]))
             await self._patiently(self._transport.open)
             await self._patiently(self._begin)
         except Stopped:

@@ -27,9 +27,9 @@ async def newest(store: Store, mode: str, limit: int) -> list[History]:
     return await _told(store, mode, await store.find(HeardOrder.collection, None, limit))
 
 
-async def open_orders(store: Store, mode: str, limit: int) -> list[History]:
-    """Those that have not ended, the newest first. Raises StoreError."""
-    return await _told(store, mode, await store.find(HeardOrder.collection, {"ended": False}, limit))
+async def open_orders(store: Store, mode: str, before: float, limit: int) -> list[History]:
+    """Those that have not ended and moved last before then (seconds since the epoch), the stalest first. Raises StoreError."""
+    return await _told(store, mode, await store.due(HeardOrder.collection, before, limit))
 
 
 async def _told(store: Store, mode: str, found: Sequence[Record]) -> list[History]:

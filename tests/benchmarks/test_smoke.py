@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from broker.rabbit import RabbitTransport
-from broker.transport import UnsafeTopology
+from broker.transport import FurnitureMissing, UnsafeTopology
 from lab.modes import Mode, topology
 from tests.servers import NoServer, found
 
@@ -77,6 +77,21 @@ async def test_a_row_can_be_measured_and_its_json_says_how(rabbit_url: str) -> N
         assert side.keys() >= RUN_FIELDS
         assert side["completed"] == side["orders"] > 0
         assert side["cpu_ms_per_order"].keys() >= {"order", "inventory", "payment", "delivery", "storm", "gateway"}
+
+
+@pytest.mark.real
+@pytest.mark.timeout(PATIENCE_S)
+async def test_the_observer_is_measured_on_one_side_only_and_leaves_no_queue(rabbit_url: str) -> None:
+    said = await quick(rabbit_url, Mode.CHOREOGRAPHY, "observed")
+
+    (pair,) = said["rows"][0]["pairs"]
+    assert "observer" in pair["ours"]["cpu_ms_per_order"]
+    assert "observer" not in pair["other"]["cpu_ms_per_order"]
+    transport = RabbitTransport(rabbit_url, "benchmark test")
+    await transport.open()
+    with pytest.raises(FurnitureMissing):
+        await transport.depth("choreography.observer")
+    await transport.close()
 
 
 @pytest.mark.real

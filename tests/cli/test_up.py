@@ -20,6 +20,8 @@ import pytest
 
 from broker.rabbit import RabbitTransport
 from lab.modes import Mode, database_of, roles, topology
+from observer.ear import NAME as OBSERVER
+from observer.ear import with_observer
 from tests import servers
 
 pytestmark = pytest.mark.real
@@ -133,8 +135,8 @@ async def removed(rabbit_url: str, mongo_url: str) -> Any:
     transport = RabbitTransport(rabbit_url, "tests")
     await transport.open()
     for mode in Mode:
-        await transport.delete(topology(mode))
-        for worker in roles(mode):
+        await transport.delete(with_observer(topology(mode)))
+        for worker in (*roles(mode), OBSERVER):
             servers.drop(mongo_url, database_of(mode, worker))
     await transport.close()
 
@@ -216,7 +218,7 @@ def test_workers_without_faults_refuse_a_failure(env: dict[str, str], tmp_path: 
 def test_a_signal_ends_everything_in_good_order(number: signal.Signals, code: int, env: dict[str, str], tmp_path: Path) -> None:
     with up(Mode.CHOREOGRAPHY, env, tmp_path / "log") as running:
         children = running.children()
-        assert set(children) == {"gateway", *roles(Mode.CHOREOGRAPHY)}
+        assert set(children) == {"gateway", OBSERVER, *roles(Mode.CHOREOGRAPHY)}
         running.process.send_signal(number)
         assert running.process.wait(12) == code
         assert [name for name, pid in children.items() if alive(pid)] == []
@@ -251,7 +253,7 @@ def test_what_the_workers_say_while_they_end_is_heard(env: dict[str, str], tmp_p
         running.process.terminate()
         assert running.process.wait(12) == 0
         ended = {event["service"] for event in running.events() if event["event"] == "stopped"}
-        assert ended == set(roles(Mode.CHOREOGRAPHY))
+        assert ended == {OBSERVER, *roles(Mode.CHOREOGRAPHY)}
 
 
 def test_both_modes_started_at_once_share_a_gateway_and_the_other_takes_over_when_its_owner_ends(

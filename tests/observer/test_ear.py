@@ -4,8 +4,7 @@ Room: tests/. In memory, on virtual time; on real parts in test_on_real_parts.py
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -14,6 +13,7 @@ import pytest
 from broker.transport import Outgoing, Wire
 from lab.journeys import JOURNEYS
 from lab.modes import Mode
+from lab.observed import observed
 from lab.run import Run
 from lab.system import System
 from observer import ear
@@ -28,33 +28,6 @@ from tests.observer.recorded import journey, told
 T = TypeVar("T")
 
 
-@asynccontextmanager
-async def observed(system: System) -> AsyncIterator[Observer]:
-    """An observer that hears until the block ends, which it leaves in good order."""
-    observer, store = an_observer(system)
-    task = asyncio.create_task(observer.run())
-    await system.until(observer.ready.is_set, "the observer to hear")
-    try:
-        yield observer
-    finally:
-        observer.stop()
-        await task
-        await store.transport.close()
-
-
-class Client:
-    """What has to be closed of an observer."""
-
-    def __init__(self, system: System) -> None:
-        self.transport = system.parts.transport(NAME)
-        self.store = system.parts.store(NAME)
-
-
-def an_observer(system: System) -> tuple[Observer, Client]:
-    client = Client(system)
-    return Observer(system.door.topology, client.transport, client.store, system.parts.sources), client
-
-
 async def all_told(system: System, run: Run) -> list[History]:
     found = [await history_of(system.parts.store(NAME), system.mode, order_id) for order_id in run.order_ids]
     return [one for one in found if one]
@@ -65,10 +38,9 @@ async def all_told(system: System, run: Run) -> list[History]:
 def test_what_it_writes_down_is_what_was_said(mode: Mode, name: str) -> None:
     async def play(system: System) -> list[History]:
         run = Run(system)
-        async with observed(system) as observer:
+        async with observed(system):
             await JOURNEYS[name].script(run)
             result = await run.result()
-            await system.until(observer.caught_up, "the observer to have written all down")
         assert result.ends == JOURNEYS[name].ends
         return await all_told(system, run)
 
@@ -85,17 +57,18 @@ def test_killed_again_and_again_it_misses_nothing_and_delays_nobody(mode: Mode) 
     async def play(system: System) -> list[History]:
         run = Run(system)
         for _ in range(6):
-            observer, client = an_observer(system)
+            transport = system.parts.transport(NAME)
+            observer = Observer(system.door.topology, transport, system.parts.store(NAME), system.parts.sources)
             task = asyncio.create_task(observer.run())
             await system.until(observer.ready.is_set, "the observer to hear")
             order_id = await run.place({"book": 1})
             await run.end_of(order_id)
             task.cancel()  # at whatever it does
             await asyncio.wait([task])
-            await client.transport.close()
+            await transport.close()
             await run.end_of(await run.place({"book": 1}))  # nobody hears this one live
-        async with observed(system) as observer:
-            await system.until(observer.caught_up, "the observer to have written all down")
+        async with observed(system):
+            pass  # it catches up
         return await all_told(system, run)
 
     histories = in_memory(mode, play)
@@ -109,10 +82,9 @@ def test_a_queue_that_overflows_while_it_is_away_shows_as_a_time_of_loss(monkeyp
 
     async def play(system: System) -> list[History]:
         run = Run(system)
-        async with observed(system) as observer:
+        async with observed(system):
             await run.end_of(await run.place({"book": 1}))
             await asyncio.sleep(5.0)
-            await system.until(observer.caught_up, "the observer to have written all down")
         for _ in range(3):
             await asyncio.sleep(5.0)
             await run.end_of(await run.place({"book": 1}))
@@ -159,7 +131,6 @@ def test_a_database_that_is_away_is_waited_for_and_nothing_is_missing(
         async with observed(system) as observer:
             fail_first(observer, outcome, monkeypatch)
             await run.end_of(await run.place({"book": 1}))
-            await system.until(observer.caught_up, "the observer to have written all down")
         return await all_told(system, run)
 
     (one,) = in_memory(Mode.CHOREOGRAPHY, play)
@@ -175,7 +146,6 @@ def test_what_its_database_refuses_for_good_is_a_loss_and_it_goes_on(monkeypatch
             await system.until(observer.caught_up, "the observer to have written all down")
             await asyncio.sleep(5.0)
             await run.end_of(await run.place({"book": 1}))
-            await system.until(observer.caught_up, "the observer to have written all down")
         return await all_told(system, run)
 
     histories = in_memory(Mode.CHOREOGRAPHY, play)
@@ -197,35 +167,39 @@ def fail_first(observer: Observer, errors: list[Exception], monkeypatch: pytest.
 
 def test_what_is_no_message_of_ours_is_heard_and_forgotten() -> None:
     async def play(system: System) -> int:
-        async with observed(system) as observer:
+        async with observed(system):
             address = system.door.topology.dead_address("payment")
             transport = system.parts.transport("stranger")
             await transport.open()
             await transport.publish([Outgoing(address, Wire(b"\xff", type="nonsense"))])
-            await system.until(observer.caught_up, "the observer to have written all down")
         return len(await newest(system.parts.store(NAME), system.mode, 10))
 
     assert in_memory(Mode.CHOREOGRAPHY, play) == 0
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_open_orders_are_found_until_they_end(mode: Mode) -> None:
-    async def play(system: System) -> tuple[list[str], list[str]]:
-        run = Run(system)
+def test_open_orders_are_found_until_they_end_the_stalest_first(mode: Mode) -> None:
+    async def play(system: System) -> None:
+        run, store, now = Run(system), system.parts.store(NAME), system.parts.sources.now
+
+        async def still_open(patience_s: float) -> list[str]:
+            await system.until(observer.caught_up, "the observer to have written all down")
+            return [one.order_id for one in await open_orders(store, mode, now() - patience_s, 10)]
+
         async with observed(system) as observer:
             await run.stop("payment")
-            order_id = await run.place({"book": 1})
-            await run.step_queued(order_id, "payment")
-            await system.until(observer.caught_up, "the observer to have written all down")
-            under_way = [one.order_id for one in await open_orders(system.parts.store(NAME), mode, 10)]
-            assert under_way == run.order_ids
+            for _ in range(2):
+                await run.step_queued(await run.place({"book": 1}), "payment")
+                await asyncio.sleep(5.0)
+            assert await still_open(0.0) == run.order_ids
+            assert await still_open(8.0) == run.order_ids[:1]
             await run.start("payment")
-            await run.end_of(order_id)
-            await system.until(observer.caught_up, "the observer to have written all down")
-        store = system.parts.store(NAME)
-        return [one.order_id for one in await open_orders(store, mode, 10)], [one.state for one in await newest(store, mode, 10)]
+            for order_id in run.order_ids:
+                await run.end_of(order_id)
+            assert await still_open(0.0) == []
+            assert [one.state for one in await newest(store, mode, 10)] == ["COMPLETED"] * 2
 
-    assert in_memory(mode, play) == ([], ["COMPLETED"])
+    in_memory(mode, play)
 
 
 # --- its documents --------------------------------------------------------------------------------------------------------
