@@ -129,7 +129,10 @@ def _line(one: History, *, stuck: bool) -> dict[str, object]:
 def _screen(mode: Mode, look: Look) -> Table:
     count = f"{look.open_count}{'+' if look.open_count == OPEN_MAX else ''}"
     title = f"{mode}: {count} open, {len(look.stuck)} stuck" if look.orders else f"{mode}: the observer has heard of no order yet"
-    table = Table("order", "stands", "messages", "last", "waits for", title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", expand=True)
+    table.add_column("order", no_wrap=True)
+    for name in ("stands", "messages", "last", "waits for"):
+        table.add_column(name)
     now = time.time()
     for one in look.orders:
         waits = ", ".join(f"{waiting.worker} {max(now - waiting.since, 0.0):.0f} s" for waiting in one.waiting)
