@@ -64,7 +64,8 @@ class Observer:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Hear until `stop`. Raises what cannot be waited out (an unsafe store, a queue that was declared differently)."""
+        """Hear until `stop`. Raises what cannot be waited out: an unsafe store, a queue that was declared differently or taken
+        away (whoever begins anew makes another, and says that something was lost)."""
         try:
             await self._patiently(lambda: self._store.open([HeardOrder.collection]))
             await self._patiently(self._transport.open)
@@ -152,6 +153,7 @@ class Observer:
     async def _look(self) -> None:
         """A mark in the queue of the dropped: something was lost since we were last sure. Without one we are sure of what was
         heard by the look before, for a mark may have been on its way at that one."""
+        await self._transport.depth(self._queue)  # raises if somebody has taken it away
         marks = list(self._marks)
         if marks:
             dropped = [sighting.sent_at for mark in marks if (sighting := sighting_of(mark.wire))]

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from broker.transport import Outgoing, Wire
+from broker.transport import Outgoing, UnsafeTopology, Wire
 from lab.journeys import JOURNEYS
 from lab.modes import Mode
 from lab.observed import observed
@@ -118,6 +118,20 @@ def test_a_queue_that_was_deleted_while_it_was_away_shows_as_a_time_of_loss() ->
     losses = in_memory(Mode.CHOREOGRAPHY, play)
     ((since, until),) = losses.times
     assert 9.0 < until - since < 12.0
+
+
+def test_a_queue_that_is_taken_away_under_it_ends_it_so_that_another_can_begin_anew() -> None:
+    async def play(system: System) -> BaseException | None:
+        transport = system.parts.transport(NAME)
+        observer = Observer(system.door.topology, transport, system.parts.store(NAME), system.parts.sources)
+        task = asyncio.create_task(observer.run())
+        await system.until(observer.ready.is_set, "the observer to hear")
+        broker_of(system).delete(replace(ear.with_observer(system.door.topology), queues=()))
+        await system.until(task.done, "it to end")
+        await transport.close()
+        return task.exception()
+
+    assert isinstance(in_memory(Mode.CHOREOGRAPHY, play), UnsafeTopology)
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable, OutcomeUnknown])
