@@ -29,9 +29,9 @@ NAME = "observer"
 #: Messages that wait for it at most.
 QUEUE_MAX = 50_000
 #: Messages written down in one commit.
-BATCH_MAX = 512
-#: Seconds between two commits: nobody waits for them, and the fuller they are, the less they cost the others.
-LINGER_S = 0.25
+BATCH_MAX = 1024
+#: Seconds that it waits for a fuller commit: nobody else waits for it, and the fuller it is, the less it costs the others.
+LINGER_S = 0.5
 #: Seconds between two looks for what was dropped.
 LOOK_S = 1.0
 
@@ -96,15 +96,16 @@ class Observer:
         return not (self._writing or len(self._intake) or await self._transport.depth(self._queue))
 
     async def _begin(self) -> None:
-        """Make the queue and consume it. If it was there before and is gone, so is what was in it."""
+        """Make the queue and consume it. If it was there before and is gone, so is what was in it; that is written down first,
+        because once the queue is there again nobody can tell."""
         try:
             await self._transport.depth(self._queue)
             gone = False
         except UnsafeTopology:
             gone = True
-        await self._transport.declare(self._topology)
         now = self._sources.now()
         known = await self._losses(lambda losses: losses.lost(now) if gone and losses.sure_until < now else losses)
+        await self._transport.declare(self._topology)
         self._heard_at = self._looked_at = known.sure_until
         await self._transport.consume(dropped_queue(self._queue), 10, self._marks.append)
         await self._transport.consume(self._queue, 2 * BATCH_MAX, self._intake.put)
@@ -123,7 +124,8 @@ class Observer:
         self._heard_at = self._newest(heard)
         await self._transport.ack(batch)
         self._writing = False
-        await self._pause(LINGER_S)
+        if len(self._intake) < BATCH_MAX:
+            await self._pause(LINGER_S)
 
     async def _write_down(self, heard: Sequence[Sighting]) -> None:
         by_order: dict[str, list[Sighting]] = {}

@@ -10,7 +10,9 @@ from typing import TypeVar
 
 import pytest
 
-from broker.transport import Outgoing, UnsafeTopology, Wire
+from broker.memory import MemoryTransport
+from broker.topology import Topology
+from broker.transport import Outgoing, TransportUnavailable, UnsafeTopology, Wire
 from lab.journeys import JOURNEYS
 from lab.modes import Mode
 from lab.observed import observed
@@ -101,7 +103,17 @@ def test_a_queue_that_overflows_while_it_is_away_shows_as_a_time_of_loss(monkeyp
     assert (last.state, last.gaps) == ("COMPLETED", ())
 
 
-def test_a_queue_that_was_deleted_while_it_was_away_shows_as_a_time_of_loss() -> None:
+@pytest.mark.parametrize("outages", [0, 2])
+def test_a_queue_that_was_deleted_while_it_was_away_shows_as_a_time_of_loss(
+    outages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare, left = MemoryTransport.declare, [TransportUnavailable("away")] * outages
+
+    async def declaring(transport: MemoryTransport, topology: Topology) -> None:
+        await declare(transport, topology)
+        if left and topology.listeners:
+            raise left.pop()  # it was done, and the answer was lost
+
     async def play(system: System) -> Losses:
         async with observed(system):
             await asyncio.sleep(5.0)
@@ -110,6 +122,7 @@ def test_a_queue_that_was_deleted_while_it_was_away_shows_as_a_time_of_loss() ->
         transport = system.parts.transport("again")
         await transport.open()
         await transport.declare(system.door.topology)
+        monkeypatch.setattr(MemoryTransport, "declare", declaring)
         async with observed(system):
             await asyncio.sleep(5.0)
         (record,) = await system.parts.store(NAME).find(Losses.collection)
