@@ -18,6 +18,7 @@ from cli.settings import Settings
 from lab.modes import SERVICES, Mode, topology
 from lab.rights import OPERATOR, accounts, commands_of
 from observer.catalogue import CATALOGUE
+from observer.ear import NAME as OBSERVER
 from observer.mermaid import static
 from observer.picture import PICTURES
 from orchestrator.fulfilment import FULFILMENT
@@ -124,7 +125,8 @@ def rights() -> str:
             may = "every queue", "all", "all"
         else:
             commands = ", ".join(f"`{name}`" for name in commands_of(account.mode, account.worker)) or "none"
-            may = "its own queue", commands, f"`{account.worker}.*`" if account.worker in SERVICES else "none"
+            queue = "its own queue, which is sent everything" if account.worker == OBSERVER else "its own queue"
+            may = queue, commands, f"`{account.worker}.*`" if account.worker in SERVICES else "none"
         databases = "every database of the mode" if account.worker == OPERATOR else f"`{account.databases[0]}`"
         rows.append(f"| `{account.name}` | " + " | ".join(may) + f" | {databases} |")
     return "\n".join(rows)

@@ -1,8 +1,8 @@
-"""Who may do what: an account for each worker, the door and the operator of a mode, with the least that its role needs.
+"""Who may do what: an account for each worker, the door, the observer and the operator of a mode, with the least that it needs.
 
 Room: lab/. One definition for broker and database: `lab.definitions` writes it for RabbitMQ, `saga admin` tells the database,
 `saga doctor --security` tries what is not granted. It is derived from the roles, so the style is enforced: in choreography
-nobody but the door may publish a command, and nobody may read what is not for him.
+nobody but the door may publish a command, and nobody but the observer, who can say nothing, hears what is not for him.
 
 RabbitMQ checks a name against three patterns (configure, write, read) and, at a topic exchange, the routing key against one more.
 Where there is none for an exchange every key is allowed, so each exchange that an account may write to has one.
@@ -21,11 +21,14 @@ from broker.topology import (
     aside_exchange,
     commands_exchange,
     dead_queue,
+    dropped_queue,
     events_exchange,
     later_queue,
     queue_of,
 )
 from lab.modes import Mode, database_of, roles, topology
+from observer.ear import NAME as OBSERVER
+from observer.ear import with_observer
 from orchestrator.coordinator import NAME as COORDINATOR
 from services.order.messages import PlaceOrder, WithdrawOrder
 
@@ -57,13 +60,13 @@ class Account:
 
 
 def accounts(mode: Mode) -> list[Account]:
-    """Every account of a mode: its workers' in their order, the door's, the operator's."""
-    return [*(_worker(mode, worker) for worker in (*roles(mode), DOOR)), _operator(mode)]
+    """Every account of a mode: its workers' in their order, the door's, the observer's, the operator's."""
+    return [*(_worker(mode, worker) for worker in (*roles(mode), DOOR)), _observer(mode), _operator(mode)]
 
 
 def topologies(mode: Mode) -> tuple[Topology, ...]:
-    """Everything that a mode wants on the broker: its workers' furniture and the door's."""
-    return topology(mode), door_topology(mode)
+    """Everything that a mode wants on the broker: its workers' and observer's furniture, and the door's."""
+    return with_observer(topology(mode)), door_topology(mode)
 
 
 def commands_of(mode: Mode, worker: str) -> list[str]:
@@ -88,10 +91,17 @@ def _worker(mode: Mode, worker: str) -> Account:
     return Account(mode, worker, _only([]), _only(keys), _only([queue]), keys, (database_of(mode, worker),))
 
 
+def _observer(mode: Mode) -> Account:
+    """Hears all and says nothing."""
+    queue = queue_of(mode, OBSERVER)
+    own = _only([queue, dropped_queue(queue)])
+    return Account(mode, OBSERVER, _only([]), _only([]), own, {}, (database_of(mode, OBSERVER),))
+
+
 def _operator(mode: Mode) -> Account:
     """Everything of this mode, and nothing of the other. RabbitMQ calls the queue of a subscription `amq.gen-` and something."""
     everything = rf"^({re.escape(mode)}\.|amq\.gen-)"
-    databases = tuple(database_of(mode, worker) for worker in (*roles(mode), DOOR))
+    databases = tuple(database_of(mode, worker) for worker in (*roles(mode), DOOR, OBSERVER))
     return Account(mode, OPERATOR, everything, everything, everything, {}, databases)
 
 

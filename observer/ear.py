@@ -14,7 +14,7 @@ import structlog
 from broker.intake import Intake
 from broker.sources import Sources
 from broker.topology import Listener, Topology, dropped_queue, queue_of
-from broker.transport import Delivery, Transport, TransportUnavailable, UnsafeTopology
+from broker.transport import Delivery, Transport, TransportUnavailable, UnsafeTopology, furnish
 from observer.documents import HeardOrder, Losses
 from observer.sighting import Sighting, sighting_of
 from store.document import Document, Record
@@ -105,7 +105,7 @@ class Observer:
             gone = True
         now = self._sources.now()
         known = await self._losses(lambda losses: losses.lost(now) if gone and losses.sure_until < now else losses)
-        await self._transport.declare(self._topology)
+        await furnish(self._transport, self._topology)
         self._heard_at = self._looked_at = known.sure_until
         await self._transport.consume(dropped_queue(self._queue), 10, self._marks.append)
         await self._transport.consume(self._queue, 2 * BATCH_MAX, self._intake.put)

@@ -6,6 +6,7 @@ allowed after all, and what could do harm is tried only where the harmless act t
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -142,7 +143,7 @@ def _foreign_queues(account: Account) -> list[QueueSpec]:
     specs = [spec for mode in Mode for topology in topologies(mode) for spec in furniture.queues(topology)]
     if account.worker == OPERATOR:
         return [spec for spec in specs if not spec.name.startswith(f"{account.mode}.")]
-    own_mode = [spec for spec in specs if spec.name.startswith(f"{account.mode}.") and spec.name != account.name]
+    own_mode = [spec for spec in specs if spec.name.startswith(f"{account.mode}.") and not re.search(account.read, spec.name)]
     return [*{spec.name: spec for spec in own_mode}.values(), *(spec for spec in specs if _twin(account, spec))]
 
 

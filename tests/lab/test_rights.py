@@ -12,11 +12,12 @@ import pytest
 from api.messages import NAME as DOOR
 from broker import furniture
 from broker.message import Command, Event
-from broker.topology import commands_exchange, events_exchange, later_queue, queue_of
+from broker.topology import commands_exchange, dropped_queue, events_exchange, later_queue, queue_of
 from lab.journeys import JOURNEYS
 from lab.modes import SERVICES, Mode, database_of, roles
 from lab.rights import DOOR_COMMANDS, OPERATOR, Account, accounts, topologies
 from lab.system import System
+from observer.ear import NAME as OBSERVER
 from orchestrator.coordinator import NAME as COORDINATOR
 from services.payment.messages import PaymentAuthorized
 from tests.flow import MODES, in_memory, published
@@ -33,7 +34,7 @@ def account_of(mode: Mode, worker: str) -> Account:
 
 
 def may_publish(account: Account, exchange: str, key: str) -> bool:
-    if not re.search(account.write, exchange):
+    if not re.search(account.write, exchange or "amq.default"):  # RabbitMQ's name for the one that has none
         return False
     return exchange not in account.keys or bool(re.search(account.keys[exchange], key))
 
@@ -63,7 +64,9 @@ def test_every_message_that_is_sent_may_be_sent_by_its_sender(mode: Mode, name: 
 def test_every_worker_may_consume_its_own_queue_and_no_other(mode: Mode) -> None:
     queues = [spec.name for each in Mode for topology in topologies(each) for spec in furniture.queues(topology)]
     for account in workers_of(mode):
-        assert [name for name in queues if re.search(account.read, name)] == [queue_of(mode, account.worker)]
+        queue = queue_of(mode, account.worker)
+        own = [queue, dropped_queue(queue)] if account.worker == OBSERVER else [queue]
+        assert [name for name in queues if re.search(account.read, name)] == own
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -91,14 +94,22 @@ def test_in_the_orchestrated_mode_only_coordinator_and_door_may_send_commands_an
         for account in workers_of(Mode.ORCHESTRATOR)
     }
     accepted = {kind.type_name for role in roles(Mode.ORCHESTRATOR).values() for kind in role.accepts} & set(COMMANDS)
-    assert sends == {service: set() for service in SERVICES} | {DOOR: DOORS, COORDINATOR: accepted - DOORS}
+    silent = {worker: set() for worker in (*SERVICES, OBSERVER)}
+    assert sends == silent | {DOOR: DOORS, COORDINATOR: accepted - DOORS}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_observer_may_publish_nothing(mode: Mode) -> None:
+    observer = account_of(mode, OBSERVER)
+    for topology in topologies(mode):
+        assert not [name for name in ("", *furniture.exchanges(topology)) if may_publish(observer, name, "order.PlaceOrder")]
 
 
 def test_in_the_orchestrated_mode_no_participants_queue_hears_an_event() -> None:
     """And as nobody may bind or declare a queue, it stays so."""
     (workers, _) = topologies(Mode.ORCHESTRATOR)
     hear = {spec.name for spec in furniture.queues(workers) for exchange, _ in spec.bindings if exchange.endswith(".events")}
-    assert hear == {queue_of(Mode.ORCHESTRATOR, COORDINATOR)}
+    assert hear == {queue_of(Mode.ORCHESTRATOR, listener) for listener in (COORDINATOR, OBSERVER)}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -111,9 +122,10 @@ def test_a_worker_publishes_its_own_events_and_nobody_elses(mode: Mode) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_worker_puts_aside_for_itself_only(mode: Mode) -> None:
-    queues = [queue_of(mode, worker) for worker in (*roles(mode), DOOR)]
+    queues = [queue_of(mode, worker) for worker in (*roles(mode), DOOR, OBSERVER)]
     for account in workers_of(mode):
-        assert [key for key in queues if may_publish(account, later_queue(mode, 0), key)] == [queue_of(mode, account.worker)]
+        own = [] if account.worker == OBSERVER else [queue_of(mode, account.worker)]
+        assert [key for key in queues if may_publish(account, later_queue(mode, 0), key)] == own
 
 
 @pytest.mark.parametrize("key", ["x.payment.PaymentAuthorized", "paymentx.PaymentAuthorized", "inventory.payment.x", ""])

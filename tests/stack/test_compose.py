@@ -111,13 +111,13 @@ def mode(request: pytest.FixtureRequest, engine: None) -> Mode:
 
 def test_the_workers_of_the_mode_run_and_the_doors_port_alone_is_published_on_this_machine(mode: Mode) -> None:
     running = set(compose(mode, "ps", "--services", "--status", "running").split())
-    assert running == {"rabbitmq", "mongo", "gateway", "api", *roles(mode)}
+    assert running == {"rabbitmq", "mongo", "gateway", "api", "observer", *roles(mode)}
     assert published(mode) == {"api"}
     assert door_of(mode).startswith("http://127.0.0.1:")
 
 
 def test_our_own_processes_are_nobody_have_no_capabilities_and_cannot_write_beside_their_code(mode: Mode) -> None:
-    for service in ("gateway", "api", *roles(mode)):
+    for service in ("gateway", "api", "observer", *roles(mode)):
         assert rights(mode, service) == ("10001", "0" * 16, "reads")
 
 
