@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cli.output import data
 from observer.entry import Entry
-from observer.history import History
+from observer.history import NEEDS_ATTENTION, History
 
 
 def told_as_json(history: History, now: float) -> dict[str, object]:
@@ -28,6 +28,7 @@ def print_history(history: History, now: float) -> None:
         ("waits for", _waiting(history, now)),
         ("remains", _remains(history)),
         ("not known", history.gaps),
+        ("next", _next(history)),
     ):
         for number, line in enumerate(lines):
             data.print(Text(f"{what + ':' if number == 0 else '':>10} {line}", overflow="fold"), highlight=False, soft_wrap=True)
@@ -110,6 +111,13 @@ def _waiting(history: History, now: float) -> list[str]:
         f"{max(now - waiting.since, 0.0):.1f} s ago"
         for waiting in history.waiting
     ]
+
+
+def _next(history: History) -> list[str]:
+    """What a person can do where nothing will move the order without one."""
+    if history.state != NEEDS_ATTENTION:
+        return []
+    return [f"mend what failed, then saga order redrive {history.order_id} --mode {history.mode}"]
 
 
 def _remains(history: History) -> list[str]:

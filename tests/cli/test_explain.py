@@ -17,7 +17,7 @@ from observer.picture import PICTURES
 from tests.cli.test_up import NOBODY
 from tests.cli.test_without_servers import typed
 from tests.flow import quiet_logs
-from tests.observer.recorded import journey, told
+from tests.observer.recorded import failing, journey, told
 
 __all__ = ["quiet_logs"]  # a fixture
 
@@ -77,6 +77,16 @@ def test_of_an_order_under_way_it_says_whom_it_waits_for_what_remains_and_what_i
     assert "remains: AuthorizePayment > ScheduleDelivery > CompleteOrder (messages are missing: some of this may" in said
     assert "not known: OrderPlaced was not heard, which caused" in said
     assert "after something that was not heard" in said
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_of_an_order_that_needs_attention_it_says_what_to_do(mode: Mode, capsys: pytest.CaptureFixture[str]) -> None:
+    one, state, _ = failing(mode, "payment:declined", "inventory:undo_error")
+    print_history(one, one.moved_at)
+    said = capsys.readouterr().out
+    assert state == "NEEDS_ATTENTION"
+    assert "why: inventory: ReleaseStock has failed for good" in said
+    assert f"next: mend what failed, then saga order redrive {one.order_id} --mode {mode}" in said
 
 
 def test_a_screen_shows_the_stuck_with_their_reason_and_the_others_with_whom_they_wait_for(
