@@ -5,6 +5,7 @@ Room: tests/. In memory, on virtual time; on real parts in test_on_real_parts.py
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from typing import TypeVar
 
@@ -24,7 +25,7 @@ from observer.ear import NAME, Observer
 from observer.history import History
 from observer.reading import history_of, newest, open_orders
 from store.store import DataRefused, OutcomeUnknown, StoreUnavailable
-from tests.flow import MODES, broker_of, in_memory
+from tests.flow import MODES, broker_of, in_memory, published
 from tests.observer.recorded import journey, told
 
 T = TypeVar("T")
@@ -52,6 +53,21 @@ def test_what_it_writes_down_is_what_was_said(mode: Mode, name: str) -> None:
     assert all((one.gaps, one.remains) == ((), ()) for one in histories)
     if len(histories) == 1:
         assert (histories[0].why, len(histories[0].entries)) == (told(mode, name).why, len(told(mode, name).entries))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["undeliverable", "withdraw-payment-late", "last-unit"])
+def test_it_decides_nothing_a_mode_sends_the_same_messages_with_it_and_without(mode: Mode, name: str) -> None:
+    async def play(system: System, beside: AbstractAsyncContextManager[object]) -> list[tuple[str, str]]:
+        messages, run = published(system), Run(system)
+        async with beside:
+            await JOURNEYS[name].script(run)
+            await run.result()
+        return sorted((str(message.wire.app_id), str(message.wire.type)) for message in messages)
+
+    with_it = in_memory(mode, lambda system: play(system, observed(system)))
+    assert with_it == in_memory(mode, lambda system: play(system, nullcontext()))
+    assert NAME not in {sender for sender, _ in with_it}
 
 
 @pytest.mark.parametrize("mode", MODES)
