@@ -5,7 +5,7 @@ what was dropped shows as a time of loss. Writing a message down twice makes no 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -46,9 +46,20 @@ class Stopped(Exception):  # noqa: N818 - it names what happened
 
 
 class Observer:
-    """The observer of one mode. `run` until `stop`; it opens transport and store, and leaves them open."""
+    """The observer of one mode. `run` until `stop`; it opens transport and store, and leaves them open.
 
-    def __init__(self, topology: Topology, transport: Transport, store: Store, sources: Sources | None = None) -> None:
+    `written` is told of which orders something was written down."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        transport: Transport,
+        store: Store,
+        sources: Sources | None = None,
+        *,
+        linger_s: float = LINGER_S,
+        written: Callable[[Collection[str]], None] = lambda _: None,
+    ) -> None:
         #: Set once it hears.
         self.ready = asyncio.Event()
         self._topology = with_observer(topology)
@@ -56,6 +67,8 @@ class Observer:
         self._transport = transport
         self._store = store
         self._sources = sources or Sources()
+        self._linger_s = linger_s
+        self._written = written
         self._intake = Intake()
         self._marks: list[Delivery] = []
         #: The newest that was heard, and what that was at the last look, in seconds since the epoch.
@@ -125,7 +138,7 @@ class Observer:
         await self._transport.ack(batch)
         self._writing = False
         if len(self._intake) < BATCH_MAX:
-            await self._pause(LINGER_S)
+            await self._pause(self._linger_s)
 
     async def _write_down(self, heard: Sequence[Sighting]) -> None:
         by_order: dict[str, list[Sighting]] = {}
@@ -144,6 +157,7 @@ class Observer:
 
         if keys:
             await self._store.transact(work)
+            self._written(by_order.keys())
 
     # --- what was lost ----------------------------------------------------------------------------------------------------
 

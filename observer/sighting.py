@@ -10,6 +10,7 @@ from typing import Any
 from broker.codec import Envelope, Undecodable, decode
 from broker.transport import Wire
 from observer.catalogue import CATALOGUE
+from observer.original import Original, first_of
 from services.vocabulary import printable
 
 #: Fields of a body that are kept, as text: why something was refused or undone, and what failed for good.
@@ -19,7 +20,8 @@ FACTS = ("reason", "refusal", "step", "error")
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """`sent_at` is in seconds since the epoch, by the sender's clock; `facts` as in FACTS. `attempt` is the highest that was
-    heard of; `dead` is the reason if it became a dead letter. `wanted` is what was ordered, in the messages that tell."""
+    heard of; `dead` is the reason if it became a dead letter. `wanted` is what was ordered, in the messages that tell.
+    `original` is the text of an Original, that of the first copy."""
 
     message_id: str
     order_id: str
@@ -32,6 +34,7 @@ class Sighting:
     dead: str | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     wanted: str | None = None
+    original: str = ""
 
     def to_body(self) -> dict[str, Any]:
         """As JSON-like values, empty ones left out."""
@@ -63,6 +66,7 @@ def sighting_of(wire: Wire) -> Sighting | None:
         dead=_dead(wire),
         facts={name: str(value) for name in FACTS if (value := getattr(message, name, None)) is not None},
         wanted=", ".join(f"{sku} x{number}" for sku, number in details.quantities().items())[:200] if details else None,
+        original=Original.of(wire).to_text(),
     )
 
 
@@ -70,7 +74,7 @@ def merged(one: Sighting, other: Sighting) -> Sighting:
     """Two sightings of one message as one, whichever came first."""
     first, second = sorted((one, other), key=lambda seen: (seen.attempt, seen.dead or "", repr(seen)))
     dead = min(filter(None, (first.dead, second.dead)), default=None)
-    return replace(first, attempt=second.attempt, dead=dead)
+    return replace(first, attempt=second.attempt, dead=dead, original=first_of(one.original, other.original))
 
 
 def _sent_at(envelope: Envelope, wire: Wire) -> float:
