@@ -17,7 +17,6 @@ from rich.table import Table
 from api.client import brief
 from api.documents import State
 from api.shapes import ORDERS_MAX
-from broker.faults import BUSINESS_FAULTS, MessageFault
 from broker.message import UUID_PATTERN
 from cli import via as door
 from cli.output import Code, console, data, print_json, run, stop
@@ -26,7 +25,8 @@ from cli.via import ViaFlag
 from lab.attention import NEEDS_ATTENTION, Standing, attention_of_sagas, needing_attention, standing
 from lab.dead_letters import DeadLetter, requeue
 from lab.door import AN_ADDRESS, Door, order_of
-from lab.modes import SERVICES, Mode, roles, topology
+from lab.failing import NoSuchFailure, check_failures
+from lab.modes import Mode, roles, topology
 from lab.remains import held, remains
 from lab.snapshot import Snapshot, snapshot
 from lab.view import Seen, looking, talking
@@ -65,20 +65,10 @@ def parse_lines(texts: list[str]) -> list[Line]:
 
 def parse_failures(texts: list[str]) -> list[str]:
     """`service:failure` for each. Ends with a sentence when there is no such failure."""
-    for text in texts:
-        service, _, failure = text.partition(":")
-        known = sorted(
-            {*BUSINESS_FAULTS.get(service, ()), *MessageFault} - ({"error", "undo_error"} if service == "order" else set())
-        )
-        if service not in SERVICES:
-            stop(
-                Code.USAGE, f"{text!r}: there is no service {service!r}. Write SERVICE:FAILURE with one of {', '.join(SERVICES)}."
-            )
-        if failure not in known:
-            stop(Code.USAGE, f"{text!r}: {service} has no failure {failure!r}. It has {', '.join(known)}.")
-    services = [text.partition(":")[0] for text in texts]
-    if len(set(services)) < len(services):
-        stop(Code.USAGE, "one failure a service: the second would never act.")
+    try:
+        check_failures(texts)
+    except NoSuchFailure as error:
+        stop(Code.USAGE, str(error))
     return texts
 
 

@@ -16,6 +16,7 @@ from cli.order import JsonFlag, ModeFlag, parse_failures, refuse_unless_faults
 from cli.output import Code, console, data, print_json, run, stop
 from cli.settings import load
 from cli.via import ViaFlag
+from lab.failing import NoSuchFailure, share_of
 from lab.modes import Mode
 from lab.storm import Plan, Report, Storm, percentile_ms
 from lab.view import looking
@@ -25,16 +26,10 @@ PERCENTILES = (50, 95, 99)
 
 def parse_rates(texts: list[str]) -> dict[str, float]:
     """`payment:declined=30%` -> 0.3 for each. Ends with a sentence when one makes no sense."""
-    rates = {}
-    for text in texts:
-        failure, _, share = text.partition("=")
-        try:
-            fraction = float(share.removesuffix("%")) / 100
-        except ValueError:
-            fraction = -1.0
-        if not share.endswith("%") or not 0 <= fraction <= 1:
-            stop(Code.USAGE, f"{text!r}: write SERVICE:FAILURE=PERCENT, such as payment:declined=30%.")
-        rates[failure] = fraction
+    try:
+        rates = dict(map(share_of, texts))
+    except NoSuchFailure as error:
+        stop(Code.USAGE, str(error))
     parse_failures(list(rates))
     return rates
 

@@ -5,6 +5,7 @@ Room: lab/. On a virtual-time loop all waits pass at once, and one seed gives on
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from broker.memory import MemoryBroker, MemoryTransport
@@ -22,34 +23,34 @@ from store.memory import MemoryDatabase, MemoryStore
 SETTLE_AFTER_S = 3.0
 
 
-def loop_sources(seed: int) -> Sources:
-    """Time from the running loop's clock, ids and chance from `seed`: a run that repeats exactly on virtual time."""
-    loop = asyncio.get_running_loop()
+def seeded_sources(seed: int, now: Callable[[], float]) -> Sources:
+    """Time from a clock, ids and chance from `seed` and that clock: on virtual time, a run that repeats exactly."""
     chance = random.Random(seed)
 
     def new_id() -> str:
-        bits = int(loop.time() * 1000) << 80 | 0x7 << 76 | chance.getrandbits(12) << 64 | 0b10 << 62 | chance.getrandbits(62)
+        bits = int(now() * 1000) << 80 | 0x7 << 76 | chance.getrandbits(12) << 64 | 0b10 << 62 | chance.getrandbits(62)
         text = f"{bits:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
-    return Sources(now=loop.time, new_id=new_id, chance=chance)
+    return Sources(now=now, new_id=new_id, chance=chance)
 
 
 @dataclass(slots=True)
 class EmbeddedParts:
-    """`lab.system.Parts` in memory. Made inside the running loop, whose clock it uses."""
+    """`lab.system.Parts` in memory. Made inside the running loop, whose clock it uses unless it is given another."""
 
     mode: Mode
     seed: int = 1
     times: Times = field(default_factory=Times)
     limits: Limits = field(default_factory=Limits)
     broker: MemoryBroker = field(default_factory=MemoryBroker)
+    clock: Callable[[], float] | None = None
     sources: Sources = field(init=False)
     bank: Books = field(init=False)
     _databases: dict[str, MemoryDatabase] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.sources = loop_sources(self.seed)
+        self.sources = seeded_sources(self.seed, self.clock or asyncio.get_running_loop().time)
         self.bank = Books(MemoryStorage(), now=self.sources.now, faults=True, settle_after_s=SETTLE_AFTER_S)
 
     def transport(self, worker: str) -> MemoryTransport:  # noqa: ARG002 - a name is for people who look at connections

@@ -82,11 +82,14 @@ class System:
     mode: Mode
     parts: Parts
     prefix: str | None = None
+    #: Seconds that a worker which crashed is away, before another takes its place.
+    away_s: float = 0.0
     heard: list[Wire] = field(default_factory=list)
     door: Door = field(init=False)
     stores: dict[str, Store] = field(default_factory=dict)
     running: dict[str, Running] = field(default_factory=dict)
     _door_transport: Transport = field(init=False)
+    _crashed: set[str] = field(default_factory=set)
 
     async def __aenter__(self) -> Self:
         furniture = topology(self.mode, self.prefix)
@@ -125,6 +128,7 @@ class System:
         )
         task = asyncio.create_task(self._supervise(name, worker, gateway), name=name)
         self.running[name] = Running(worker, transport, gateway, task)
+        self._crashed.discard(name)
 
     async def stop(self, name: str) -> None:
         """Stop a worker in good order: it finishes its batch, the rest stays in its queue."""
@@ -135,13 +139,29 @@ class System:
             await running.transport.close()
             await running.gateway.close()
 
+    async def kill(self, name: str) -> None:
+        """End a worker as a killed process ends: wherever it stands, and nobody starts another."""
+        running = self.running.pop(name)
+        self._crashed.discard(name)
+        await running.transport.close()  # first, so that nothing it still does reaches the broker
+        running.task.cancel()
+        await asyncio.wait([running.task])
+        await running.gateway.close()
+
+    def is_up(self, name: str) -> bool:
+        """Whether a worker is at work: neither stopped nor killed nor away after a crash."""
+        return name in self.running and name not in self._crashed and not self.running[name].task.done()
+
     async def _supervise(self, name: str, worker: Worker, gateway: PaymentGateway) -> None:
         """Run the worker; if it is killed by an injected crash, start another in its place, as `saga up` does with processes."""
         try:
             await worker.run()
         except WorkerCrashed:
+            self._crashed.add(name)
             await worker.transport.close()
             await gateway.close()
+            if self.away_s:
+                await asyncio.sleep(self.away_s)
             await self.start(name)
 
     async def until(self, condition: Callable[[], bool | Awaitable[bool]], what: str, *, timeout_s: float = 60.0) -> None:

@@ -17,7 +17,7 @@ from broker.worker import Limits, Worker, no_calls
 from gateway.books import Books
 from lab.dead_letters import requeue
 from lab.door import Door, order_of
-from lab.embedded import loop_sources
+from lab.embedded import seeded_sources
 from lab.modes import Mode, roles
 from lab.simulation import plan as plans
 from lab.simulation.dice import Dice
@@ -96,7 +96,7 @@ class World:
         plan = self.plan
         self.occasions = Occasions(plan, self.history)
         self._dice = Dice(plan.seed, "world")
-        self._sources = loop_sources(plan.seed)
+        self._sources = seeded_sources(plan.seed, asyncio.get_running_loop().time)
         self._roles = self.role_of(plan.mode, TIMES)
         self.storage = WatchedStorage(self.history)
         self.bank = Books(self.storage, now=self._sources.now, faults=True, settle_after_s=SETTLE_AFTER_S, slow_s=0.5)

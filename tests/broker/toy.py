@@ -18,7 +18,7 @@ from broker.role import Role, Service, Watch, as_it_is, topology_of
 from broker.topology import dead_queue, queue_of
 from broker.transport import Outgoing, Transport, Wire
 from broker.worker import Limits, Worker
-from lab.embedded import loop_sources
+from lab.embedded import seeded_sources
 from lab.system import WorkerCrashed
 from lab.virtual_time import run_virtually
 from store.document import Document, Key
@@ -140,7 +140,7 @@ class Stage:
     def __init__(self, seed: int = 1, limits: Limits | None = None) -> None:
         self.broker = MemoryBroker()
         self.databases = {name: MemoryDatabase() for name in roles()}
-        self.sources = loop_sources(seed)
+        self.sources = seeded_sources(seed, asyncio.get_running_loop().time)
         self.limits = limits or Limits()
         self.topology = topology_of(PREFIX, roles().values())
         self.door = MemoryTransport(self.broker)

@@ -143,3 +143,56 @@ def test_whoever_waits_hears_of_a_worker_that_died(mode: Mode) -> None:
         del system.running["payment"]
 
     in_memory(mode, play)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_killed_worker_finishes_nothing_and_stays_away_until_it_is_started(mode: Mode) -> None:
+    async def play(system: System) -> None:
+        run = Run(system)
+        await system.kill("payment")
+        order_id = await run.place({"book": 1})
+        await run.step_queued(order_id, "payment")
+        assert not system.is_up("payment")
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("payment")]
+        await system.start("payment")
+        assert system.is_up("payment")
+        assert (await run.result()).ends == {"COMPLETED": 1}
+
+    in_memory(mode, play)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_killed_worker_had_in_hand_comes_again_and_counts_once(mode: Mode) -> None:
+    async def play(system: System) -> None:
+        for turns in range(0, 30, 3):  # ten books are on the shelf
+            run = Run(system)
+            await run.place({"book": 1})
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await system.kill("inventory")
+            await system.start("inventory")
+            await system.at_rest()
+        result = await run.result()
+        assert result.audit.ok
+        assert {order.state.value for order in (await system.look()).orders.values()} == {"COMPLETED"}
+
+    in_memory(mode, play)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_worker_that_crashed_may_be_away_for_a_while_and_may_be_killed_meanwhile(mode: Mode) -> None:
+    async def play(system: System) -> None:
+        system.away_s = 5.0
+        run = Run(system)
+        await run.place({"book": 1}, "inventory:crash")
+        await system.until(lambda: not system.is_up("inventory"), "the crash")
+        await system.until(lambda: system.is_up("inventory"), "its successor")
+        await run.place({"book": 1}, "inventory:crash")
+        await system.until(lambda: not system.is_up("inventory"), "the crash")
+        await system.kill("inventory")
+        await asyncio.sleep(10)
+        assert not system.is_up("inventory")
+        await system.start("inventory")
+        assert (await run.result()).ends == {"COMPLETED": 2}
+
+    in_memory(mode, play)
