@@ -15,6 +15,7 @@ COPY gateway gateway
 COPY lab lab
 COPY observer observer
 COPY orchestrator orchestrator
+COPY page page
 COPY services services
 COPY store store
 RUN /opt/uv/bin/uv sync --frozen --no-dev --no-editable

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from api.app import DoorApp
 from api.desk import Desk
@@ -24,7 +25,12 @@ async def serve(desk: Desk, listener: socket.socket, *, pivot_first: bool, told_
 
     `told_to_stop` is called when the shutdown begins."""
     following = Following(desk)
-    server = _Server(Guard(DoorApp(desk, following, pivot_first=pivot_first).application()), following, told_to_stop)
+
+    def shut_down() -> None:
+        told_to_stop()
+        following.stop()
+
+    server = Server(Guard(DoorApp(desk, following, pivot_first=pivot_first).application()), shut_down)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # uvicorn handles both, and raises them again once it has shut down
     working = asyncio.create_task(desk.worker.run(), name="door")
@@ -36,10 +42,10 @@ async def serve(desk: Desk, listener: socket.socket, *, pivot_first: bool, told_
         await working
 
 
-class _Server(uvicorn.Server):
-    """Ends the streams of events before it waits for the other requests."""
+class Server(uvicorn.Server):
+    """`shut_down` is called when a shutdown begins: it has to end the streams of events, for whose end the server waits."""
 
-    def __init__(self, app: Guard, following: Following, told_to_stop: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, shut_down: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -52,13 +58,11 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
-        self._following = following
-        self._told_to_stop = told_to_stop
+        self._shut_down = shut_down
 
     def end(self) -> None:
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._told_to_stop()
-        self._following.stop()
+        self._shut_down()
         await super().shutdown(sockets)

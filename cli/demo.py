@@ -1,6 +1,7 @@
 """`saga demo`: every kind of journey in both modes side by side, in this process, with no server.
 
 Room: cli/. The journeys are lab/journeys.py, the parts are in memory, the waits pass on virtual time.
+`--serve` is cli/serving.py.
 """
 
 import logging
@@ -13,6 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from cli import serving
 from cli.output import Code, data, print_json, stop
 from cli.telling import print_history, told_as_json
 from lab.embedded import EmbeddedParts
@@ -27,6 +29,7 @@ from observer.ear import NAME as OBSERVER
 from observer.history import History
 from observer.mermaid import sequence
 from observer.reading import history_of
+from page.shapes import SEED_MAX
 
 #: Longer flows are shown with equal arrows counted together.
 ARROWS_SHOWN = 30
@@ -80,9 +83,23 @@ def demo(
     explain: Annotated[bool, typer.Option("--explain", help="What happened to each journey's first order, and why.")] = False,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Its path as a Mermaid sequence diagram, nothing else.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Both modes at work on a page in the browser, until Ctrl-C. What follows is for it.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = serving.PORT,
+    host: Annotated[str, typer.Option(help="Where to listen. There is no log-in: keep it private.")] = "127.0.0.1",
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Decides the orders that are drawn.")] = 1,
+    pace: Annotated[float, typer.Option(min=0, max=5, help="Seconds that each message takes, so that it is seen.")] = 0.25,
 ) -> None:
     """Run the journeys in both modes side by side, with no server: what travels, how it ends, and whether the books balance."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    if serve:
+        if journey or explain or mermaid or as_json:
+            stop(
+                Code.USAGE, "--serve shows orders that you place on the page: leave out --journey, --explain, --mermaid, --json."
+            )
+        serving.serve(host, port, seed=seed, pace_s=pace)
+        return
     shown = [_pair(chosen, quiet=as_json or explain or mermaid) for chosen in _chosen(journey)]
     runs = [run for pair in shown for run in pair]
     if as_json:

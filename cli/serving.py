@@ -1,0 +1,31 @@
+"""`saga demo --serve`: both modes at work on a page in the browser, with no server, until Ctrl-C.
+
+Room: cli/. The run and its page are page/; this opens the port and says where it is.
+"""
+
+import asyncio
+import socket
+
+from cli.output import Code, data, ending, stop
+from page.server import serve_embedded
+
+#: Not the door's (8080) and not the payment gateway's (8090), which may be running too.
+PORT = 8070
+
+
+def serve(host: str, port: int, *, seed: int, pace_s: float) -> None:
+    """Serve the page. Ends with a sentence when the port is taken."""
+    try:
+        listener = socket.create_server((host, port), backlog=128)
+    except OSError as error:
+        stop(
+            Code.FAILED,
+            f"the page cannot be served on {host}:{port}: {error.strerror}. Choose another --port, or 0 for a free one.",
+        )
+    address, taken = listener.getsockname()[:2]
+
+    def say_where() -> None:
+        data.print(f"The page is at http://{address}:{taken}/  (Ctrl-C ends it)", highlight=False, soft_wrap=True)
+
+    with ending(), listener:
+        asyncio.run(serve_embedded(listener, seed=seed, pace_s=pace_s, ready=say_where))

@@ -1,0 +1,137 @@
+"""A lane: one running mode as the page sees it, whatever it stands on: what is heard of it, how it is, what can be asked of it.
+
+Room: page/. The embedded run's lanes are in page/embedded.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lab.modes import Mode, roles
+from observer.history import History
+from observer.original import Original
+from orchestrator.coordinator import NAME as COORDINATOR
+from services.vocabulary import OrderDetails
+
+#: From left to right; a lane has those that have a part in its mode.
+COLUMNS = ("door", "order", COORDINATOR, "inventory", "payment", "delivery")
+
+
+class Full(Exception):  # noqa: N818 - it names what happened
+    """The lane keeps everything for ever and has taken as many orders as it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An order to place. `withdrawn`: its customer takes it back at once."""
+
+    order_id: str
+    details: OrderDetails
+    injected: tuple[str, ...] = ()
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueueNow:
+    """A queue on the broker: how many messages wait in it, how many consumers it has."""
+
+    name: str
+    depth: int
+    consumers: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerNow:
+    """A worker, and whether it is at work."""
+
+    name: str
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a lane is. `at` in seconds since the epoch; `audit`: sound, broken or unknown; `messages_per_order` of those that have
+    ended. `findings` and `faults` are sentences: promises that do not hold, and what is down or dead."""
+
+    mode: str
+    at: float
+    open: int
+    oldest_open_s: float | None
+    audit: str
+    findings: tuple[str, ...]
+    orders: int
+    messages: int
+    messages_per_order: float | None
+    queues: tuple[QueueNow, ...]
+    workers: tuple[WorkerNow, ...]
+    faults: tuple[str, ...]
+
+
+class Lane(Protocol):
+    """One running mode."""
+
+    mode: Mode
+    #: Whether its workers can be killed and revived from here.
+    can_kill: bool
+
+    async def changed(self, limit: int) -> list[History]:
+        """The orders that something was heard of since they were last given here, as they stand.
+
+        At most `limit` of them, the others at the next call."""
+
+    async def newest(self, limit: int) -> list[History]:
+        """The newest orders, the newest first."""
+
+    async def order(self, order_id: str) -> tuple[History, list[Original]] | None:
+        """One order with its messages; None when nothing was heard of it."""
+
+    async def status(self) -> Status: ...
+
+    async def place(self, wanted: Sequence[Wanted]) -> None:
+        """Hand the orders in. Raises Full and lab.door.NotTaken."""
+
+    async def withdraw(self, order_id: str) -> bool:
+        """Take an order back; False when there is no such order here. Raises lab.door.NotTaken."""
+
+    async def kill(self, worker: str) -> None:
+        """Kill a worker, which then stays dead; harmless when it is dead."""
+
+    async def revive(self, worker: str) -> None:
+        """Start a worker that is dead; harmless when it is not."""
+
+
+class Tally:
+    """Counts what a lane's histories tell."""
+
+    def __init__(self) -> None:
+        #: When each open order began, in seconds since the epoch.
+        self.open: dict[str, float] = {}
+        self._messages: dict[str, int] = {}
+        self.messages = self._messages_of_ended = self._ended = 0
+
+    def note(self, history: History) -> None:
+        """An order as it stands now. What is heard after its end counts for its order, too."""
+        before = self._messages.get(history.order_id, 0)
+        was_ended = before > 0 and history.order_id not in self.open
+        now = self._messages[history.order_id] = len(history.entries)
+        self.messages += now - before
+        if history.ended:
+            self.open.pop(history.order_id, None)
+            self._ended += not was_ended
+            self._messages_of_ended += now - (before if was_ended else 0)
+        else:
+            self.open[history.order_id] = history.began_at
+
+    @property
+    def orders(self) -> int:
+        return len(self._messages)
+
+    @property
+    def messages_per_order(self) -> float | None:
+        return round(self._messages_of_ended / self._ended, 2) if self._ended else None
+
+
+def columns_of(mode: Mode) -> list[str]:
+    """Who has a part in a mode, from left to right."""
+    taking_part = {COLUMNS[0], *roles(mode)}
+    return [name for name in COLUMNS if name in taking_part]
