@@ -18,9 +18,10 @@ def serve(host: str, port: int, *, seed: int, pace_s: float) -> None:
     try:
         listener = socket.create_server((host, port), backlog=128)
     except OSError as error:
+        why = str(error.strerror).partition(" (while")[0]
         stop(
             Code.FAILED,
-            f"the page cannot be served on {host}:{port}: {error.strerror}. Choose another --port, or 0 for a free one.",
+            f"the page cannot be served on {host}:{port}: {why}. Choose another --port, or 0 for a free one.",
         )
     address, taken = listener.getsockname()[:2]
 

@@ -26,7 +26,7 @@ from lab.modes import roles
 from observer.history import History
 from observer.original import Original
 from page.failures import FAILURES
-from page.lane import Full, Lane
+from page.lane import Lane
 from page.shapes import SHOWN_MAX, Asked, drawing_of
 from page.stream import Watching
 
@@ -107,10 +107,11 @@ class PageApp:
             wanted = asked.drawn(self._seed, self._new_id)
         except NoSuchFailure as error:
             raise _senseless("no_such_failure", str(error)[:300]) from None
+        room = min(lane.room for lane in lanes)
+        if room < len(wanted):
+            raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, "full", f"this run has room for {room} more orders. Start it anew.")
         try:
             await asyncio.gather(*(lane.place(wanted) for lane in lanes))
-        except Full as error:
-            raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, "full", str(error)) from None
         except NotTaken as error:
             raise _not_taken(error) from None
         placed = [{"mode": lane.mode, "order_id": one.order_id} for one in wanted for lane in lanes]

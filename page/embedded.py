@@ -23,12 +23,12 @@ from observer.ear import Observer, with_observer
 from observer.history import History
 from observer.original import Original
 from observer.reading import histories_of, newest, with_messages
-from page.lane import Full, QueueNow, Status, Tally, Wanted, WorkerNow
+from page.lane import QueueNow, Status, Tally, Wanted, WorkerNow
 from services.catalogue import Times
 from services.payment.domain import PaymentTimes
 
 #: Short enough that nobody gets bored, long enough to be seen. A payment settles after 3 s, one call to the gateway takes 2 s.
-TIMES = Times(deadline_s=15.0, payment=PaymentTimes(look_again_s=2.0, patience_s=4.0, insist_s=5.0))
+TIMES = Times(deadline_s=15.0, payment=PaymentTimes(look_again_s=2.0, patience_s=5.0, insist_s=5.0))
 LIMITS = Limits(slow_s=2.0)
 #: Seconds that a worker which crashed is away, and that the observer waits for a fuller commit.
 AWAY_S, LINGER_S = 2.0, 0.05
@@ -136,9 +136,11 @@ class EmbeddedLane:
 
     # --- what is asked ----------------------------------------------------------------------------------------------------
 
+    @property
+    def room(self) -> int:
+        return ORDERS_MAX - len(self._placed)
+
     async def place(self, wanted: Sequence[Wanted]) -> None:
-        if len(self._placed) + len(wanted) > ORDERS_MAX:
-            raise Full(f"this run has room for {ORDERS_MAX} orders and has taken {len(self._placed)}. Start it anew.")
         self._placed.update(one.order_id for one in wanted)
         for one in wanted:
             await self._system.door.place(one.order_id, one.details, one.injected)

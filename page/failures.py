@@ -35,7 +35,7 @@ FAILURES = (
     Failure(
         "payment:hang",
         "payment gateway hangs",
-        "The gateway takes the money and never answers: payment asks again, loses patience after 4 s, voids whatever "
+        "The gateway takes the money and never answers: payment asks again, loses patience after some 6 s, voids whatever "
         "may have been booked, and the order is rejected as payment_timeout.",
     ),
     Failure(

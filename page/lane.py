@@ -17,10 +17,6 @@ from services.vocabulary import OrderDetails
 COLUMNS = ("door", "order", COORDINATOR, "inventory", "payment", "delivery")
 
 
-class Full(Exception):  # noqa: N818 - it names what happened
-    """The lane keeps everything for ever and has taken as many orders as it does."""
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """An order to place. `withdrawn`: its customer takes it back at once."""
@@ -87,8 +83,12 @@ class Lane(Protocol):
 
     async def status(self) -> Status: ...
 
+    @property
+    def room(self) -> int:
+        """How many more orders it takes."""
+
     async def place(self, wanted: Sequence[Wanted]) -> None:
-        """Hand the orders in. Raises Full and lab.door.NotTaken."""
+        """Hand the orders in. Raises lab.door.NotTaken."""
 
     async def withdraw(self, order_id: str) -> bool:
         """Take an order back; False when there is no such order here. Raises lab.door.NotTaken."""

@@ -96,7 +96,9 @@ class Stream:
             self._text = rest
             if block.startswith("id: "):
                 fields = dict(line.split(": ", 1) for line in block.split("\n"))
-                return {"id": int(fields["id"]), "event": fields["event"], "data": json.loads(fields["data"])}
+                number = fields["id"]
+                event_id = int(number) if number.isdecimal() else number
+                return {"id": event_id, "event": fields["event"], "data": json.loads(fields["data"])}
 
 
 class _Exchange:
