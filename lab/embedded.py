@@ -5,7 +5,7 @@ Room: lab/. On a virtual-time loop all waits pass at once, and one seed gives on
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from broker.memory import MemoryBroker, MemoryTransport
@@ -58,6 +58,14 @@ class EmbeddedParts:
 
     def store(self, worker: str) -> MemoryStore:
         return MemoryStore(self._databases.setdefault(worker, MemoryDatabase()))
+
+    def copy_of(self, worker: str) -> MemoryStore:
+        """What a worker has stored, as it is now."""
+        return MemoryStore(self._databases[worker].copy())
+
+    def commits(self, workers: Iterable[str]) -> int:
+        """How many commits these have made, all together: unless it has grown, nothing has changed."""
+        return sum(self._databases[worker].commits for worker in workers)
 
     def gateway(self) -> InProcessGateway:
         return InProcessGateway(self.bank, self.mode)

@@ -13,7 +13,6 @@ from broker.memory import MemoryBroker
 from broker.memory_queues import Queue
 from broker.topology import dead_queue, queue_of
 from broker.worker import Limits
-from lab.audit import IDS_NAMED, audit
 from lab.embedded import EmbeddedParts
 from lab.modes import Mode, roles
 from lab.storm import SKUS
@@ -23,6 +22,7 @@ from observer.ear import Observer, with_observer
 from observer.history import History
 from observer.original import Original
 from observer.reading import histories_of, newest, with_messages
+from page.auditing import Auditing, Judge, judge_in_a_thread
 from page.lane import QueueNow, Status, Tally, Wanted, WorkerNow
 from services.catalogue import Times
 from services.payment.domain import PaymentTimes
@@ -36,19 +36,25 @@ AWAY_S, LINGER_S = 2.0, 0.05
 SHELF = {"book": 100_000, "lamp": 100_000, "last-one": 1, "sold-out": 0}
 DRAWN = dict.fromkeys(SKUS, 100_000)
 #: Orders of one lane's life: everything is kept in memory, and audited again and again.
-ORDERS_MAX = 5_000
-#: Seconds between two audits, and how much longer than an audit it is at least.
-AUDIT_S, AUDIT_SHARE = 2.0, 20.0
+ORDERS_MAX = 3_000
 #: Histories that are told between two turns of the loop.
 AT_ONCE = 20
 
 
 class EmbeddedLane:
-    """`page.lane.Lane` in memory. Use it as a context. `clock` gives seconds since the epoch."""
+    """`page.lane.Lane` in memory. Use it as a context. `clock` gives seconds since the epoch, `judge` does the audits."""
 
     can_kill = True
 
-    def __init__(self, mode: Mode, *, seed: int = 1, pace_s: float = 0.25, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        mode: Mode,
+        *,
+        seed: int = 1,
+        pace_s: float = 0.25,
+        clock: Callable[[], float] = time.time,
+        judge: Judge = judge_in_a_thread,
+    ) -> None:
         self.mode = mode
         self.now = clock
         self._broker = MemoryBroker(travel=lambda _: (pace_s,))
@@ -59,7 +65,7 @@ class EmbeddedLane:
         self._moved: dict[str, None] = {}
         self._placed: set[str] = set()
         self._tally = Tally()
-        self._audit = Auditing(self._system)
+        self._auditing = Auditing(self._parts, judge)
 
     async def __aenter__(self) -> Self:
         await self._system.__aenter__()
@@ -70,11 +76,13 @@ class EmbeddedLane:
         self._hearing = asyncio.create_task(self._observer.run(), name=f"{self.mode}.{OBSERVER}")
         await self._system.until(lambda: self._observer.ready.is_set() or self._hearing.done(), "the observer to hear")
         self._queues = tuple(with_observer(furniture).queue_names())
+        self._judging = asyncio.create_task(self._auditing.run(), name=f"{self.mode}.audit")
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._judging.cancel()
         self._observer.stop()
-        await self._hearing
+        await asyncio.wait([self._judging, self._hearing])
         await self._ear.close()
         for name in list(self._system.running):  # nothing that they have in hand outlives this process
             await self._system.kill(name)
@@ -101,14 +109,13 @@ class EmbeddedLane:
 
     async def status(self) -> Status:
         now, tally = self.now(), self._tally
-        audit_says, findings = await self._audit.light()
         return Status(
             mode=self.mode,
             at=now,
             open=len(tally.open),
             oldest_open_s=round(now - min(tally.open.values()), 3) if tally.open else None,
-            audit=audit_says,
-            findings=findings,
+            audit=self._auditing.light,
+            findings=self._auditing.findings,
             orders=tally.orders,
             messages=tally.messages,
             messages_per_order=tally.messages_per_order,
@@ -125,8 +132,9 @@ class EmbeddedLane:
         return QueueNow(name, len(queue), len(queue.consumers) if isinstance(queue, Queue) else 0)
 
     def _faults(self) -> Iterator[str]:
-        if self._hearing.done():
-            yield "the observer has ended: nothing is heard any more"
+        for task in (self._hearing, self._judging):
+            if task.done():
+                yield f"{task.get_name()} has ended: what is shown is not true any more"
         for name in roles(self.mode):
             if not self._system.is_up(name):
                 yield f"{name} is down" + ("" if name in self._system.running else ": it was killed, and waits to be revived")
@@ -160,30 +168,3 @@ class EmbeddedLane:
     async def revive(self, worker: str) -> None:
         if worker not in self._system.running:
             await self._system.start(worker)
-
-
-class Auditing:
-    """The audit again and again. What only fits together a moment later is no finding: it has to be there twice in a row."""
-
-    def __init__(self, system: System) -> None:
-        self._system = system
-        self._due_at = 0.0
-        self._suspected: dict[str, set[str]] | None = None
-        self._light: tuple[str, tuple[str, ...]] = ("unknown", ())
-
-    async def light(self) -> tuple[str, tuple[str, ...]]:
-        """What the last audit says, and a new one if it is time: `sound`, `broken` with the findings, or `unknown`."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        if began < self._due_at:
-            return self._light
-        verdict = audit(await self._system.look())
-        found = {finding.promise: set(finding.ids) for finding in verdict.findings}
-        if self._suspected is not None or not found:
-            before = self._suspected or {}
-            lasting = {promise: sorted(ids & before.get(promise, set())) for promise, ids in found.items()}
-            findings = tuple(f"{promise}: {', '.join(ids[:IDS_NAMED])}" for promise, ids in lasting.items() if ids)
-            self._light = ("broken" if findings else "sound", findings)
-        self._suspected = found
-        self._due_at = loop.time() + max(AUDIT_S, AUDIT_SHARE * (loop.time() - began))
-        return self._light

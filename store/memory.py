@@ -47,6 +47,10 @@ class MemoryDatabase:
     #: Open snapshots, oldest first: a token for each reader -> the commit that it sees.
     snapshots: dict[object, int] = field(default_factory=dict)
 
+    def copy(self) -> "MemoryDatabase":
+        """All records as they are now, for whoever wants to read them in peace."""
+        return MemoryDatabase({name: dict(documents) for name, documents in self.collections.items()}, commits=self.commits)
+
     def read(self, key: Key, snapshot: int) -> Record | None:
         """The record as the commit `snapshot` left it."""
         stored = self.collections.get(key[0], {}).get(key[1])

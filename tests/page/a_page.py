@@ -12,6 +12,7 @@ from lab.embedded import seeded_sources
 from lab.modes import Mode
 from lab.virtual_time import run_virtually
 from page.app import PageApp
+from page.auditing import judge
 from page.embedded import SHELF, EmbeddedLane
 from page.shield import Shield
 from page.stream import Watching
@@ -91,7 +92,7 @@ async def a_page(*, seed: int = 1, pace_s: float = 0.25) -> AsyncIterator[Page]:
     """Both modes and their page, until the block ends."""
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
-        made = [EmbeddedLane(mode, seed=seed, pace_s=pace_s, clock=loop.time) for mode in MODES]
+        made = [EmbeddedLane(mode, seed=seed, pace_s=pace_s, clock=loop.time, judge=judge) for mode in MODES]
         lanes = [await stack.enter_async_context(lane) for lane in made]
         watching = Watching(lanes, loop.time)
         new_id = seeded_sources(seed + 1, loop.time).new_id

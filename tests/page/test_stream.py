@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 
 import observer.reading
+from lab.audit import Audit
+from lab.door import order_of
+from lab.modes import Mode, roles
 from observer.history import History
+from page.auditing import judge, judge_in_a_thread
+from page.embedded import EmbeddedLane
+from page.lane import Wanted
 from page.stream import KEPT_MAX, LOOK_S, NEWEST, STUCK_S, Watching
+from services.vocabulary import Line
 from tests.page.a_page import MODES, Page, at_a_page, is_ready, orders_in, upto
 
 
@@ -125,14 +132,54 @@ def test_books_that_do_not_balance_turn_the_light_red() -> None:
         lane = page.lanes["orchestrator"]
         placed = await page.place(modes=["orchestrator"])
         await page.at_rest(placed)
-        deliveries = lane._parts.store("delivery")._database.collections["deliveries"]
-        deliveries.clear()
+        await asyncio.sleep(10)
+        await lane._parts.store("delivery").wipe()
+        await lane._parts.store("delivery").put([])  # a commit: without one nobody would look again
         await asyncio.sleep(6)
         return await lane.status()
 
     status = at_a_page(program)
     assert status.audit == "broken"
     assert any(finding.startswith("completed: ") for finding in status.findings)
+
+
+def test_as_long_as_nothing_changes_nothing_is_audited() -> None:
+    async def program(page: Page) -> tuple[int, int]:
+        auditing = page.lanes["orchestrator"]._auditing
+        audits = 0
+
+        async def counted(*parts: Any) -> Audit:
+            nonlocal audits
+            audits += 1
+            return await judge(*parts)
+
+        auditing._judge = counted
+        await page.at_rest(await page.place())
+        await asyncio.sleep(10)
+        before = audits
+        await asyncio.sleep(60)
+        return before, audits - before
+
+    before, afterwards = at_a_page(program)
+    assert before >= 2
+    assert afterwards == 0
+
+
+def test_in_real_time_the_audit_is_done_in_a_thread_and_finds_the_same() -> None:
+    async def whole() -> tuple[Audit, Audit, str]:
+        async with EmbeddedLane(Mode.CHOREOGRAPHY, pace_s=0.0) as lane:
+            placed = Wanted("019b0000-0000-7000-8000-000000000001", order_of([Line(sku="book", quantity=1)]))
+            await lane.place([placed])
+            await lane._system.at_rest()
+            lane._parts.store("delivery")._database.collections["deliveries"].clear()
+            stores = {name: lane._parts.copy_of(name) for name in roles(lane.mode)}
+            books = await lane._parts.books()
+            return await judge(stores, books), await judge_in_a_thread(stores, books), (await lane.status()).audit
+
+    here, there, light = asyncio.run(whole())
+    assert here == there
+    assert not here.ok
+    assert light == "sound"  # that of the audit before
 
 
 # --- the price ------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 from lab.door import order_of
 from lab.modes import Mode
 from lab.virtual_time import run_virtually
+from page.auditing import judge
 from page.embedded import EmbeddedLane
 from page.lane import Wanted
 from services.vocabulary import Line
@@ -111,7 +112,7 @@ def test_every_moment_is_told_by_the_clock_that_the_lane_was_given() -> None:
     async def whole() -> tuple[float, float]:
         offset = 1_000_000.0
         loop = asyncio.get_running_loop()
-        async with EmbeddedLane(Mode.CHOREOGRAPHY, clock=lambda: loop.time() + offset) as lane:
+        async with EmbeddedLane(Mode.CHOREOGRAPHY, clock=lambda: loop.time() + offset, judge=judge) as lane:
             began = loop.time()
             order_id = "019b0000-0000-7000-8000-000000000001"
             await lane.place([Wanted(order_id, order_of([Line(sku="book", quantity=1)]))])
