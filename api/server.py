@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.app import DoorApp
 from api.desk import Desk
@@ -20,17 +20,25 @@ from api.guard import Guard
 GRACE_S = 3
 
 
-async def serve(desk: Desk, listener: socket.socket, *, pivot_first: bool, told_to_stop: Callable[[], None]) -> None:
+async def serve(
+    desk: Desk,
+    listener: socket.socket,
+    *,
+    pivot_first: bool,
+    told_to_stop: Callable[[], None],
+    page: ASGIApp | None = None,
+) -> None:
     """Serve on `listener` until told to stop. Raises what ends the worker, for then orders could no longer be taken.
 
-    `told_to_stop` is called when the shutdown begins."""
+    `told_to_stop` is called when the shutdown begins. `page` answers what is asked for under `/`, `/page/` and `/watch/`."""
     following = Following(desk)
 
     def shut_down() -> None:
         told_to_stop()
         following.stop()
 
-    server = Server(Guard(DoorApp(desk, following, pivot_first=pivot_first).application()), shut_down)
+    door = DoorApp(desk, following, pivot_first=pivot_first).application()
+    server = Server(Guard(Beside(page, door) if page else door), shut_down)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # uvicorn handles both, and raises them again once it has shut down
     working = asyncio.create_task(desk.worker.run(), name="door")
@@ -40,6 +48,19 @@ async def serve(desk: Desk, listener: socket.socket, *, pivot_first: bool, told_
     finally:
         desk.worker.stop()
         await working
+
+
+class Beside:
+    """The page beside the door, under one address. The page's own paths are never the door's."""
+
+    def __init__(self, page: ASGIApp, door: ASGIApp) -> None:
+        self._page = page
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        app = self._page if path == "/" or path.startswith(("/page/", "/watch/")) else self._door
+        await app(scope, receive, send)
 
 
 class Server(uvicorn.Server):

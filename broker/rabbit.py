@@ -180,9 +180,18 @@ class RabbitTransport:
                 await channel.exchange_delete(name)
 
     async def depth(self, queue: str) -> int:
-        async with self._desk() as channel, asking(f"counting queue {queue}"):
-            declared = await channel.declare_queue(queue, passive=True)
-            return declared.declaration_result.message_count or 0
+        messages, _ = (await self.counts([queue]))[queue]
+        return messages
+
+    async def counts(self, queues: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Messages that wait in each queue, and its consumers. Raises FurnitureMissing if one is not there."""
+        found: dict[str, tuple[int, int]] = {}
+        async with self._desk() as channel:
+            for name in queues:
+                async with asking(f"counting queue {name}"):
+                    declared = (await channel.declare_queue(name, passive=True)).declaration_result
+                    found[name] = declared.message_count or 0, declared.consumer_count or 0
+        return found
 
     async def product(self) -> tuple[str, str]:
         """What the broker says it is: name and version."""

@@ -19,6 +19,7 @@ from cli.output import Code, ending, stop
 from cli.settings import Settings, load
 from cli.worker import end_within_patience, run_fast
 from lab.modes import Mode, topology
+from page.server import page_at_door
 
 log = structlog.get_logger()
 
@@ -56,7 +57,13 @@ async def _serve(mode: Mode, settings: Settings, listener: socket.socket) -> Non
         await store.free_what_the_dead_hold()
         host, port = listener.getsockname()[:2]
         log.info("listening", url=f"http://{host}:{port}")
-        await serve(desk, listener, pivot_first=mode is Mode.CHOREOGRAPHY, told_to_stop=end_within_patience)
+        async with page_at_door(mode, desk, settings.observer_url) as page:
+
+            def told_to_stop() -> None:
+                end_within_patience()
+                page.stop()
+
+            await serve(desk, listener, pivot_first=mode is Mode.CHOREOGRAPHY, told_to_stop=told_to_stop, page=page.app)
     finally:
         await desk.close()
     log.info("stopped")

@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     broker_url: str = Field(default="amqp://guest:guest@127.0.0.1:5672/", description="RabbitMQ")
     store_url: str = Field(default="mongodb://127.0.0.1:27017/", description="MongoDB, a replica set (transactions need one)")
     gateway_url: str = Field(default="http://127.0.0.1:8090", description="the payment gateway")
+    observer_url: str = Field(
+        default="", description="where the observer serves what it hears, for the page at the HTTP door; empty: nowhere"
+    )
     gateway_books: Path = Field(default=Path(".saga/gateway-books.db"), description="the gateway's own SQLite file")
     faults: bool = Field(default=False, description="honour failures injected with an order (a worker's `saga up` turns it on)")
     ready_file: Path | None = Field(default=None, description="a file to create once a worker consumes (for health checks)")

@@ -7,10 +7,12 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -30,6 +32,8 @@ from lab.modes import Mode, roles, topology
 from lab.system import calling
 from observer.ear import NAME as OBSERVER
 from observer.ear import Observer
+from page.observed import ObservedLane
+from page.server import served_to_door
 from store.document import Record
 from store.mongo import MongoStore
 
@@ -58,7 +62,7 @@ def worker(
         bool | None, typer.Option("--faults/--no-faults", help="Honour injected failures (default: SAGA_FAULTS, else off).")
     ] = None,
     tied: Annotated[bool, typer.Option("--tied", hidden=True, help="Stop when stdin ends.")] = False,
-    host: Annotated[str, typer.Option(envvar="SAGA_GATEWAY_HOST", help="Where the gateway listens.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(envvar="SAGA_GATEWAY_HOST", help="Where gateway or observer listen.")] = "127.0.0.1",
 ) -> None:
     """Run one worker of a mode, its observer, or the payment gateway, until SIGTERM or Ctrl-C."""
     settings = load()
@@ -73,7 +77,7 @@ def worker(
         stop(Code.USAGE, f"the {mode} mode has no worker {name!r}: {why}It has {', '.join(names)}, {OBSERVER}, and {GATEWAY}.")
     with ending():
         if name == OBSERVER:
-            run_fast(_observe(mode, settings, tied=tied))
+            run_fast(_observe(mode, settings, host, tied=tied))
         else:
             run_fast(_work(mode, name, settings, faults=honoured, tied=tied))
 
@@ -133,22 +137,36 @@ async def _prepare(
     await store.put([Record("workers", name, 1, said)])
 
 
-async def _observe(mode: Mode, settings: Settings, *, tied: bool) -> None:
-    """The observer. It does not free what a dead one held: that would end the transactions of the others, and it can wait."""
+async def _observe(mode: Mode, settings: Settings, host: str, *, tied: bool) -> None:
+    """The observer, and what the page at the door is shown of it.
+
+    It does not free what a dead one held: that would end the transactions of the others, and it can wait."""
     _unmark(settings.ready_file)
     parts = settings.parts(mode)
     transport, store = parts.transport(OBSERVER), parts.store(OBSERVER)
-    running = Observer(topology(mode), transport, store, parts.sources)
+    lane = ObservedLane(mode, transport, store, parts.sources.now)
+    running = Observer(topology(mode), transport, store, parts.sources, written=lane.heard.note)
     _stop_on_signal(running.stop, tied=tied)
     marking = asyncio.create_task(_mark_ready(running.ready, settings.ready_file))
     try:
-        await running.run()
+        async with AsyncExitStack() as stack:
+            if settings.observer_url:
+                await stack.enter_async_context(served_to_door(lane, _observers_port(settings, host)))
+            await running.run()
     finally:
         marking.cancel()
         _unmark(settings.ready_file)
         await transport.close()
         await store.close()
     log.info("stopped")
+
+
+def _observers_port(settings: Settings, host: str) -> socket.socket:
+    port = URL(settings.observer_url).port or 80
+    try:
+        return socket.create_server((host, port), backlog=128)
+    except OSError as error:
+        stop(Code.FAILED, f"the observer cannot serve on {host}:{port}: {error.strerror}. Set SAGA_OBSERVER_URL to another.")
 
 
 async def _mark_ready(ready: asyncio.Event, file: Path | None) -> None:

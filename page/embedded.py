@@ -5,8 +5,7 @@ Room: page/. Nothing here needs a server. Messages take `pace_s` to arrive, so t
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 from broker.memory import MemoryBroker
@@ -21,9 +20,9 @@ from observer.ear import NAME as OBSERVER
 from observer.ear import Observer, with_observer
 from observer.history import History
 from observer.original import Original
-from observer.reading import histories_of, newest, with_messages
 from page.auditing import Auditing, Judge, judge_in_a_thread
-from page.lane import QueueNow, Status, Tally, Wanted, WorkerNow
+from page.heard import Heard
+from page.lane import QueueNow, Status, Wanted, WorkerNow
 from services.catalogue import Times
 from services.payment.domain import PaymentTimes
 
@@ -37,8 +36,6 @@ SHELF = {"book": 100_000, "lamp": 100_000, "last-one": 1, "sold-out": 0}
 DRAWN = dict.fromkeys(SKUS, 100_000)
 #: Orders of one lane's life: everything is kept in memory, and audited again and again.
 ORDERS_MAX = 3_000
-#: Histories that are told between two turns of the loop.
-AT_ONCE = 20
 
 
 class EmbeddedLane:
@@ -60,11 +57,8 @@ class EmbeddedLane:
         self._broker = MemoryBroker(travel=lambda _: (pace_s,))
         self._parts = EmbeddedParts(mode, seed, TIMES, LIMITS, self._broker, clock)
         self._system = System(mode, self._parts, away_s=AWAY_S)
-        self._heard = self._parts.store(OBSERVER)
-        #: Orders that something was heard of since they were last told, the longest ago first.
-        self._moved: dict[str, None] = {}
+        self._heard = Heard(self._parts.store(OBSERVER), mode)
         self._placed: set[str] = set()
-        self._tally = Tally()
         self._auditing = Auditing(self._parts, judge)
 
     async def __aenter__(self) -> Self:
@@ -72,7 +66,8 @@ class EmbeddedLane:
         await set_up_stock(self._system.stores["inventory"], SHELF | DRAWN)
         furniture = self._system.door.topology
         self._ear = self._parts.transport(OBSERVER)
-        self._observer = Observer(furniture, self._ear, self._heard, self._parts.sources, linger_s=LINGER_S, written=self._note)
+        store, note = self._parts.store(OBSERVER), self._heard.note
+        self._observer = Observer(furniture, self._ear, store, self._parts.sources, linger_s=LINGER_S, written=note)
         self._hearing = asyncio.create_task(self._observer.run(), name=f"{self.mode}.{OBSERVER}")
         await self._system.until(lambda: self._observer.ready.is_set() or self._hearing.done(), "the observer to hear")
         self._queues = tuple(with_observer(furniture).queue_names())
@@ -91,24 +86,16 @@ class EmbeddedLane:
     # --- what is heard ----------------------------------------------------------------------------------------------------
 
     async def changed(self, limit: int) -> list[History]:
-        told: list[History] = []
-        while self._moved and len(told) < limit:
-            order_ids = list(islice(self._moved, min(AT_ONCE, limit - len(told))))
-            for order_id in order_ids:
-                del self._moved[order_id]
-            told += await histories_of(self._heard, self.mode, order_ids)
-        for history in told:
-            self._tally.note(history)
-        return told
+        return await self._heard.changed(limit)
 
     async def newest(self, limit: int) -> list[History]:
-        return await newest(self._heard, self.mode, limit)
+        return await self._heard.newest(limit)
 
     async def order(self, order_id: str) -> tuple[History, list[Original]] | None:
-        return await with_messages(self._heard, self.mode, order_id)
+        return await self._heard.order(order_id)
 
     async def status(self) -> Status:
-        now, tally = self.now(), self._tally
+        now, tally = self.now(), self._heard.tally
         return Status(
             mode=self.mode,
             at=now,
@@ -123,9 +110,6 @@ class EmbeddedLane:
             workers=tuple(WorkerNow(name, self._system.is_up(name)) for name in roles(self.mode)),
             faults=tuple(self._faults()),
         )
-
-    def _note(self, order_ids: Collection[str]) -> None:
-        self._moved.update(dict.fromkeys(order_ids))
 
     def _queue(self, name: str) -> QueueNow:
         queue = self._broker.queue(name)
@@ -148,12 +132,13 @@ class EmbeddedLane:
     def room(self) -> int:
         return ORDERS_MAX - len(self._placed)
 
-    async def place(self, wanted: Sequence[Wanted]) -> None:
+    async def place(self, wanted: Sequence[Wanted]) -> list[str]:
         self._placed.update(one.order_id for one in wanted)
         for one in wanted:
             await self._system.door.place(one.order_id, one.details, one.injected)
             if one.withdrawn:
                 await self._system.door.withdraw(one.order_id)
+        return [one.order_id for one in wanted]
 
     async def withdraw(self, order_id: str) -> bool:
         if order_id not in self._placed:

@@ -63,12 +63,10 @@ class Status:
     faults: tuple[str, ...]
 
 
-class Lane(Protocol):
-    """One running mode."""
+class Shown(Protocol):
+    """One running mode, to look at."""
 
     mode: Mode
-    #: Whether its workers can be killed and revived from here.
-    can_kill: bool
 
     async def changed(self, limit: int) -> list[History]:
         """The orders that something was heard of since they were last given here, as they stand.
@@ -83,12 +81,20 @@ class Lane(Protocol):
 
     async def status(self) -> Status: ...
 
+
+class Asked(Protocol):
+    """One running mode, to ask for something."""
+
+    mode: Mode
+    #: Whether its workers can be killed and revived from here.
+    can_kill: bool
+
     @property
     def room(self) -> int:
         """How many more orders it takes."""
 
-    async def place(self, wanted: Sequence[Wanted]) -> None:
-        """Hand the orders in. Raises lab.door.NotTaken."""
+    async def place(self, wanted: Sequence[Wanted]) -> list[str]:
+        """Hand the orders in; gives their ids here. Raises lab.door.NotTaken."""
 
     async def withdraw(self, order_id: str) -> bool:
         """Take an order back; False when there is no such order here. Raises lab.door.NotTaken."""
@@ -98,6 +104,10 @@ class Lane(Protocol):
 
     async def revive(self, worker: str) -> None:
         """Start a worker that is dead; harmless when it is not."""
+
+
+class Lane(Shown, Asked, Protocol):
+    """One running mode, for both."""
 
 
 class Tally:

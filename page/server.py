@@ -1,23 +1,42 @@
-"""The page as a process: uvicorn and the lanes' looks in one event loop, until SIGTERM or SIGINT.
+"""The page as a process, or as a part of one: by itself with both modes in memory; at a door; and what the door then looks at.
 
-Room: page/. Called by the CLI's `saga demo --serve`.
+Room: page/. Called by the CLI's `saga demo --serve`, `saga api` and `saga worker observer`.
 """
 
 import asyncio
 import signal
 import socket
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
+import structlog
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from api.desk import Desk
 from api.guard import Guard
+from api.problems import answer_with_problems
 from api.server import Server
 from broker.sources import new_uuid7
+from broker.transport import TransportError
 from lab.modes import Mode
+from lab.storm import SKUS
 from page.app import PageApp
+from page.at_door import LaneAtDoor
 from page.embedded import SHELF, EmbeddedLane
+from page.looking import Looking
+from page.observed import ObservedLane
+from page.relayed import Relayed
 from page.shield import Shield
 from page.stream import Watching
+from store.store import StoreError
+
+log = structlog.get_logger()
+
+#: Seconds until it is tried again to look at what is written down.
+AGAIN_S = 1.0
 
 
 async def serve_embedded(listener: socket.socket, *, seed: int, pace_s: float, ready: Callable[[], None]) -> None:
@@ -25,7 +44,7 @@ async def serve_embedded(listener: socket.socket, *, seed: int, pace_s: float, r
     async with AsyncExitStack() as stack:
         lanes = [await stack.enter_async_context(EmbeddedLane(mode, seed=seed, pace_s=pace_s)) for mode in Mode]
         watching = Watching(lanes, time.time)
-        app = PageApp(lanes, watching, seed=seed, new_id=new_uuid7, shelf=SHELF).application()
+        app = PageApp(lanes, Looking(lanes, watching), seed=seed, new_id=new_uuid7, shelf=SHELF).application()
         server = Server(Shield(Guard(app)), watching.stop)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)  # uvicorn handles both, and raises them again once it has shut down
@@ -37,3 +56,65 @@ async def serve_embedded(listener: socket.socket, *, seed: int, pace_s: float, r
         finally:
             watching.stop()
             await looking
+
+
+@dataclass(frozen=True, slots=True)
+class AtDoor:
+    """The page beside a door; no `app` where nobody says where the observer is. `stop` ends its streams."""
+
+    app: ASGIApp | None
+    stop: Callable[[], None]
+
+
+@asynccontextmanager
+async def page_at_door(mode: Mode, desk: Desk, observer_url: str) -> AsyncIterator[AtDoor]:
+    """The page of one running mode, for `api.server.serve`."""
+    if not observer_url:
+        yield AtDoor(None, lambda: None)
+        return
+    looking = Relayed(observer_url)
+    try:
+        app = PageApp([LaneAtDoor(mode, desk)], looking, seed=1, new_id=new_uuid7, shelf=SKUS).application()
+        yield AtDoor(Shield(app), looking.stop)
+    finally:
+        await looking.close()
+
+
+@asynccontextmanager
+async def served_to_door(lane: ObservedLane, listener: socket.socket) -> AsyncIterator[None]:
+    """What the observer's lane shows, over HTTP, for as long as the block runs. The observer goes on whatever happens here."""
+    watching = Watching([lane], time.time)
+    app = FastAPI(title="What the observer hears", openapi_url=None)
+    Looking([lane], watching).add_to(app)
+    answer_with_problems(app)
+    server = Within(Guard(app), watching.stop)
+    tasks = [
+        asyncio.create_task(_look(watching), name="watching"),
+        asyncio.create_task(server.serve(sockets=[listener]), name="serving"),
+    ]
+    try:
+        yield
+    finally:
+        watching.stop()
+        server.end()
+        await asyncio.wait(tasks)
+
+
+async def _look(watching: Watching) -> None:
+    """However often a server goes away."""
+    while True:
+        try:
+            await watching.run()
+        except (StoreError, TransportError) as error:
+            log.warning("not_shown", error=str(error)[:200])
+            await asyncio.sleep(AGAIN_S)
+        else:
+            return
+
+
+class Within(Server):
+    """Leaves signals to the process that it is a part of."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

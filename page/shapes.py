@@ -14,7 +14,7 @@ from lab.modes import Mode, roles
 from lab.storm import Plan
 from orchestrator.fulfilment import FULFILMENT
 from page.failures import WITHDRAWS, shares_of
-from page.lane import Lane, Wanted, columns_of
+from page.lane import Wanted, columns_of
 from services.vocabulary import MAX_LINES, BackwardCommand, Line, Text
 
 #: Orders that can be asked for at once, orders that are shown at once, and failures asked for at once.
@@ -27,7 +27,7 @@ Failing = Annotated[
 ]
 
 
-class Asked(BaseModel):
+class Order(BaseModel):
     """The body of POST /watch/orders. `failures` may carry a share (`payment:declined=30%`).
 
     More than one order are drawn from `seed` as a storm draws them, lines and failures; `lines` is then not looked at."""
@@ -54,14 +54,14 @@ class Asked(BaseModel):
         return wanted
 
 
-def drawing_of(lane: Lane) -> dict[str, Any]:
+def drawing_of(mode: Mode, *, can_kill: bool) -> dict[str, Any]:
     """A lane as it is written down: who takes part, and the sequence where it stands (the steps or the reactions)."""
-    orchestrated = lane.mode is Mode.ORCHESTRATOR
+    orchestrated = mode is Mode.ORCHESTRATOR
     return {
-        "mode": lane.mode,
-        "columns": columns_of(lane.mode),
-        "workers": list(roles(lane.mode)),
-        "can_kill": lane.can_kill,
+        "mode": mode,
+        "columns": columns_of(mode),
+        "workers": list(roles(mode)),
+        "can_kill": can_kill,
         "steps": _steps() if orchestrated else None,
         "reactions": None if orchestrated else _reactions(),
     }

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import takewhile
 
 from observer.history import History
-from page.lane import Lane
+from page.lane import Shown
 
 #: Seconds between two looks at a lane, and between two looks at how it is.
 LOOK_S, STATUS_S = 0.2, 1.0
@@ -41,7 +41,7 @@ class Known:
 class Watching:
     """Everybody who watches. `run` looks until `stop`, which ends all streams, for a shutdown in time."""
 
-    def __init__(self, lanes: Sequence[Lane], now: Callable[[], float]) -> None:
+    def __init__(self, lanes: Sequence[Shown], now: Callable[[], float]) -> None:
         self._lanes = lanes
         self._now = now
         self.epoch = f"{int(now() * 1000):x}"

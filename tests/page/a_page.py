@@ -14,6 +14,7 @@ from lab.virtual_time import run_virtually
 from page.app import PageApp
 from page.auditing import judge
 from page.embedded import SHELF, EmbeddedLane
+from page.looking import Looking
 from page.shield import Shield
 from page.stream import Watching
 from tests.api.caller import Caller, Reply, Stream
@@ -96,7 +97,7 @@ async def a_page(*, seed: int = 1, pace_s: float = 0.25) -> AsyncIterator[Page]:
         lanes = [await stack.enter_async_context(lane) for lane in made]
         watching = Watching(lanes, loop.time)
         new_id = seeded_sources(seed + 1, loop.time).new_id
-        app = PageApp(lanes, watching, seed=seed, new_id=new_id, shelf=SHELF).application()
+        app = PageApp(lanes, Looking(lanes, watching), seed=seed, new_id=new_id, shelf=SHELF).application()
         looking = asyncio.create_task(watching.run())
         try:
             yield Page({str(lane.mode): lane for lane in lanes}, watching, Caller(Shield(Guard(app))))

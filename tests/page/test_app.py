@@ -8,8 +8,8 @@ import pytest
 
 from choreography.reactions import REACTIONS
 from orchestrator.fulfilment import FULFILMENT
-from page.app import STATIC
 from page.failures import FAILURES, shares_of
+from page.files import STATIC
 from tests.api.caller import Reply
 from tests.page.a_page import Page, a_page, at_a_page
 

@@ -200,7 +200,7 @@ def test_open_orders_that_do_not_move_cost_nothing(monkeypatch: pytest.MonkeyPat
             await page.post(f"/watch/workers/{mode}/inventory/kill")
         await page.place("inventory:out_of_stock", count=500, seed=1)
         await asyncio.sleep(8)
-        opened = [len(lane._tally.open) for lane in page.lanes.values()]
+        opened = [len(lane._heard.tally.open) for lane in page.lanes.values()]
         assert opened == [500, 500]
         at_first = len(computed)
         await asyncio.sleep(20 * LOOK_S)

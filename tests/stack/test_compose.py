@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -134,6 +135,18 @@ def test_orders_through_the_door_end_as_their_failures_ask(mode: Mode) -> None:
     assert placed(mode, "payment:declined") == ("REJECTED", "payment_declined")
     assert placed(mode, "delivery:undeliverable") == ("REJECTED", "undeliverable")
     assert until_sound(mode) == {"mode": mode, "ok": True, "open": 0, "findings": []}
+
+
+def test_the_door_serves_the_page_and_what_the_observer_heard(mode: Mode) -> None:
+    assert placed(mode, "payment:declined") == ("REJECTED", "payment_declined")
+    with urlopen(f"{door_of(mode)}/", timeout=10) as page:
+        assert b"<html" in page.read()
+    deadline = time.monotonic() + 30
+    told: list[tuple[str, str | None]] = []
+    while ("REJECTED", "payment_declined") not in told and time.monotonic() < deadline:
+        with urlopen(f"{door_of(mode)}/watch/orders?mode={mode}&limit=1", timeout=10) as answer:
+            told = [(order["state"], order["reason"]) for order in json.load(answer)["orders"]]
+    assert told == [("REJECTED", "payment_declined")]
 
 
 def test_a_worker_that_is_killed_comes_back_and_nothing_is_lost(mode: Mode) -> None:

@@ -1,0 +1,48 @@
+"""What an observer has written down of a lane's orders, told again whenever one has moved, and counted.
+
+Room: page/. Shared by the lanes: only where the observer runs differs.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+
+from observer.history import History
+from observer.original import Original
+from observer.reading import histories_of, newest, with_messages
+from page.lane import Tally
+from store.store import Store
+
+#: Histories that are told between two turns of the loop.
+AT_ONCE = 20
+
+
+class Heard:
+    """The orders of one lane. `note` is to be called with those that something was written down of."""
+
+    def __init__(self, store: Store, mode: str) -> None:
+        self.tally = Tally()
+        self._store = store
+        self._mode = mode
+        #: Orders that have moved since they were last told, the longest ago first.
+        self._moved: dict[str, None] = {}
+
+    def note(self, order_ids: Iterable[str]) -> None:
+        self._moved.update(dict.fromkeys(order_ids))
+
+    async def changed(self, limit: int) -> list[History]:
+        """As `page.lane.Lane.changed`."""
+        told: list[History] = []
+        while self._moved and len(told) < limit:
+            order_ids = list(islice(self._moved, min(AT_ONCE, limit - len(told))))
+            told += await histories_of(self._store, self._mode, order_ids)
+            for order_id in order_ids:
+                del self._moved[order_id]
+        for history in told:
+            self.tally.note(history)
+        return told
+
+    async def newest(self, limit: int) -> list[History]:
+        return await newest(self._store, self._mode, limit)
+
+    async def order(self, order_id: str) -> tuple[History, list[Original]] | None:
+        return await with_messages(self._store, self._mode, order_id)

@@ -1,0 +1,91 @@
+"""What the observer's process serves, handed on by the door: the door itself hears no commands, and its rights stay as they are.
+
+Room: page/. A GET as it is, an answer as it comes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+
+import aiohttp
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+from yarl import URL
+
+from api.problems import Refused
+from api.shapes import EVENT_STREAM
+
+#: Seconds until the observer has to answer; a stream may then be silent for as long as it likes.
+PATIENCE_S = 5.0
+#: Answer headers that are handed on.
+HANDED_ON = ("Content-Type", "Cache-Control")
+
+
+class Relayed:
+    """`page.looking.Looks` in the observer's process at `url`. Use it as a context; `stop` ends all streams, for a shutdown in
+    time."""
+
+    def __init__(self, url: str) -> None:
+        self._url = URL(url)
+        self._stopped = asyncio.Event()
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE_S))
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def add_to(self, app: FastAPI) -> None:
+        app.get("/watch/orders")(self.once)
+        app.get("/watch/orders/{mode}/{order_id}")(self.once)
+        app.get("/watch/events", response_class=StreamingResponse)(self.events)
+
+    async def look_again(self) -> None:
+        """Nothing is done to a lane from here that its observer would not hear."""
+
+    async def once(self, request: Request) -> Response:
+        answer = await self._asked(request)
+        async with answer:
+            return Response(await answer.read(), answer.status, _headers(answer))
+
+    async def events(self, request: Request) -> Response:
+        answer = await self._asked(request)
+        if answer.status != HTTPStatus.OK:
+            async with answer:
+                return Response(await answer.read(), answer.status, _headers(answer))
+        return StreamingResponse(self._stream(answer), headers=_headers(answer), media_type=EVENT_STREAM)
+
+    async def _asked(self, request: Request) -> aiohttp.ClientResponse:
+        target = self._url.with_path(request.url.path).with_query(list(request.query_params.multi_items()))
+        last = request.headers.get("Last-Event-ID")
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._session.get(target, headers={"Last-Event-ID": last} if last else {})
+        except (aiohttp.ClientError, TimeoutError):
+            raise Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE, "observer_away", "the observer does not answer; orders are taken all the same"
+            ) from None
+
+    async def _stream(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Until the observer ends it, the client leaves, or this process is told to stop."""
+        stopped = asyncio.create_task(self._stopped.wait())
+        try:
+            while True:
+                chunk = asyncio.create_task(answer.content.readany())
+                await asyncio.wait([chunk, stopped], return_when=asyncio.FIRST_COMPLETED)
+                if not chunk.done():
+                    chunk.cancel()
+                    return
+                if not chunk.result():
+                    return
+                yield chunk.result()
+        except aiohttp.ClientError:
+            return  # whoever comes again goes on where this ended
+        finally:
+            stopped.cancel()
+            answer.close()
+
+
+def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name: answer.headers[name] for name in HANDED_ON if name in answer.headers}

@@ -1,0 +1,197 @@
+"""The page at a door: it looks through the observer's process, asks at the desk, and goes on when the observer is away.
+
+Room: tests/page/. A whole mode in memory in real time, and real sockets between door and observer.
+"""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from api.server import Beside
+from broker.topology import dead_queue, queue_of
+from broker.transport import TransportUnavailable
+from lab.embedded import EmbeddedParts
+from lab.modes import Mode, topology
+from lab.system import System, set_up_stock
+from observer.ear import NAME as OBSERVER
+from observer.ear import Observer, with_observer
+from page.app import PageApp
+from page.at_door import LaneAtDoor
+from page.observed import ObservedLane
+from page.relayed import Relayed
+from page.server import served_to_door
+from page.shield import Shield
+from tests.api.caller import Caller
+from tests.api.door import Door, a_door
+from tests.flow import MODES
+from tests.page.a_page import AN_ORDER, upto
+
+ORDERS = "/watch/orders"
+
+
+class Counts:
+    """A broker that can be counted, or is away."""
+
+    def __init__(self, counts: Mapping[str, tuple[int, int]] | None) -> None:
+        self.counted = counts
+
+    async def counts(self, queues: Sequence[str]) -> Mapping[str, tuple[int, int]]:
+        if self.counted is None:
+            raise TransportUnavailable("away")
+        return {name: self.counted.get(name, (0, 1)) for name in queues}
+
+
+@dataclass
+class Stack:
+    """A mode with its observer, and a browser at its door."""
+
+    system: System
+    caller: Caller
+    door: Door
+    relayed: Relayed
+    observing: AsyncExitStack
+
+    async def post(self, path: str, body: object = None) -> Any:
+        sent = b"" if body is None else json.dumps(body).encode()
+        return await self.caller.call("POST", path, sent, content_type="application/json", x_saga="page")
+
+    async def placed(self, *failures: str, **more: Any) -> list[str]:
+        reply = await self.post(ORDERS, {**AN_ORDER, "failures": failures, **more})
+        assert reply.status == 202, reply.body
+        assert {order["mode"] for order in reply.json["orders"]} == {self.system.mode}
+        return [order["order_id"] for order in reply.json["orders"]]
+
+
+@asynccontextmanager
+async def a_stack(mode: Mode, counts: Mapping[str, tuple[int, int]] | None = None) -> AsyncIterator[Stack]:
+    async with AsyncExitStack() as stack:
+        parts = EmbeddedParts(mode)
+        system = await stack.enter_async_context(System(mode, parts))
+        await set_up_stock(system.stores["inventory"], {"book": 100})
+        door = await stack.enter_async_context(a_door(system))
+        store, ear = parts.store(OBSERVER), parts.transport(OBSERVER)
+        lane = ObservedLane(mode, Counts(counts or {}), store, parts.sources.now)
+        observer = Observer(topology(mode), ear, store, parts.sources, linger_s=0.02, written=lane.heard.note)
+        hearing = asyncio.create_task(observer.run())
+        stack.push_async_callback(ear.close)
+        stack.push_async_callback(lambda: asyncio.wait([hearing]))
+        stack.callback(observer.stop)
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        observing = await stack.enter_async_context(AsyncExitStack())
+        await observing.enter_async_context(served_to_door(lane, listener))
+        relayed = Relayed(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        stack.push_async_callback(relayed.close)
+        page = PageApp([LaneAtDoor(mode, door.desk)], relayed, seed=1, new_id=parts.sources.new_id, shelf=["book"])
+        caller = Caller(Beside(Shield(page.application()), door.caller._app))
+        await observer.ready.wait()
+        yield Stack(system, caller, door, relayed, observing)
+
+
+def run(program: Any) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(30):
+            await program
+
+    asyncio.run(bounded())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_order_from_the_page_is_placed_at_the_desk_and_seen_through_the_observer(mode: Mode) -> None:
+    async def program() -> None:
+        async with a_stack(mode) as at:
+            async with at.caller.following("/watch/events") as stream:
+                await upto(stream, lambda event: event["event"] == "ready")
+                (order_id,) = await at.placed("payment:declined")
+                told = (await upto(stream, lambda event: event["event"] == "order" and event["data"]["state"] == "REJECTED"))[-1]
+                assert (told["data"]["order_id"], told["data"]["reason"]) == (order_id, "payment_declined")
+            known = await at.caller.call("GET", f"/orders/{order_id}")
+            assert known.status == 200
+            shown = (await at.caller.call("GET", f"{ORDERS}/{mode}/{order_id}")).json
+            assert shown["messages"][0]["type"] == "order.PlaceOrder"
+            newest = (await at.caller.call("GET", f"{ORDERS}?mode={mode}&limit=1")).json
+            assert [one["order_id"] for one in newest["orders"]] == [order_id]
+
+    run(program())
+
+
+def test_orders_that_are_drawn_and_withdrawn_go_through_the_desk_too() -> None:
+    async def program() -> None:
+        async with a_stack(Mode.CHOREOGRAPHY) as at:
+            ids = await at.placed(count=70, seed=3)
+            assert len(set(ids)) == 70
+            (order_id,) = await at.placed("inventory:slow")
+            assert (await at.post(f"{ORDERS}/choreography/{order_id}/withdraw")).status == 202
+            unknown = await at.post(f"{ORDERS}/choreography/0190a0a0-0000-7000-8000-000000000000/withdraw")
+            assert (unknown.status, unknown.reason) == (404, "no_such_order")
+
+    run(program())
+
+
+def test_when_the_observer_is_away_orders_are_taken_and_the_page_says_why_it_sees_nothing() -> None:
+    async def program() -> None:
+        async with a_stack(Mode.ORCHESTRATOR) as at:
+            await at.observing.aclose()
+            for path in ("/watch/events", f"{ORDERS}?mode=orchestrator"):
+                reply = await at.caller.call("GET", path)
+                assert (reply.status, reply.reason) == (503, "observer_away")
+                assert "retry-after" in reply.headers
+            assert (await at.caller.call("GET", "/watch/lanes")).status == 200
+            await at.placed()
+
+    run(program())
+
+
+def test_a_stream_ends_when_the_door_is_told_to_stop_and_when_the_observer_ends() -> None:
+    async def program() -> None:
+        for end in (lambda at: at.relayed.stop(), lambda at: at.observing.aclose()):
+            async with a_stack(Mode.CHOREOGRAPHY) as at:
+                stream = asyncio.create_task(at.caller.call("GET", "/watch/events"))
+                await asyncio.sleep(0.5)
+                assert not stream.done()
+                if (ended := end(at)) is not None:
+                    await ended
+                assert b"event: ready" in (await stream).body
+
+    run(program())
+
+
+def test_workers_are_not_killed_from_a_door_and_its_own_paths_stay_its_own() -> None:
+    async def program() -> None:
+        async with a_stack(Mode.CHOREOGRAPHY) as at:
+            lanes = (await at.caller.call("GET", "/watch/lanes")).json["lanes"]
+            assert [(lane["mode"], lane["can_kill"]) for lane in lanes] == [("choreography", False)]
+            refused = await at.post("/watch/workers/choreography/payment/kill")
+            assert (refused.status, refused.reason) == (404, "cannot_kill")
+            forged = await at.caller.call("POST", ORDERS, json.dumps(AN_ORDER).encode(), content_type="application/json")
+            assert (forged.status, forged.reason) == (403, "no_proof")
+            assert (await at.caller.place()).status == 202
+            page = await at.caller.call("GET", "/")
+            assert (page.status, page.headers["content-type"].split(";")[0]) == (200, "text/html")
+
+    run(program())
+
+
+def test_a_queue_without_a_consumer_and_dead_letters_are_faults_and_a_broker_that_is_away_is_said() -> None:
+    async def program() -> None:
+        mode = Mode.CHOREOGRAPHY
+        payment, order = queue_of(mode, "payment"), queue_of(mode, "order")
+        parts = EmbeddedParts(mode)
+        counts = Counts({payment: (7, 0), dead_queue(order): (2, 0)})
+        lane = ObservedLane(mode, counts, parts.store(OBSERVER), parts.sources.now)
+        status = await lane.status()
+        assert set(status.faults) == {"payment is down: nobody consumes its queue", "order has 2 dead letters"}
+        assert {worker.name: worker.up for worker in status.workers}["payment"] is False
+        assert {queue.name: (queue.depth, queue.consumers) for queue in status.queues}[payment] == (7, 0)
+        assert {queue.name for queue in status.queues} == set(with_observer(topology(mode)).queue_names())
+        away = ObservedLane(mode, Counts(None), parts.store(OBSERVER), parts.sources.now)
+        status = await away.status()
+        assert status.faults == ("the broker does not say how its queues are",)
+        assert all(worker.up for worker in status.workers)
+
+    run(program())
