@@ -16,8 +16,9 @@ help: ## list the targets
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(UV) sync --frozen --quiet
-	@$(UV) sync --frozen --quiet --group mongo-server 2>/dev/null \
+	@$(UV) sync --frozen --quiet --inexact --group mongo-server 2>/dev/null \
 	  || echo "note: no MongoDB-wire server from the package index; tests on a real store need SAGA_STORE_URL, a container or mongod"
+	@$(UV) sync --frozen --quiet --inexact --group browser 2>/dev/null || echo "note: no playwright; the page's tests need it and chromium"
 	@touch $@
 
 setup: .venv/.ready ## the virtual environment; every other target sees to it by itself

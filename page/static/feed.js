@@ -1,0 +1,130 @@
+// What the server tells: the event source, and everything known about lanes, orders and status. It draws nothing.
+
+/** Orders kept of one lane; the oldest that have ended go first. */
+const KEPT = 1000;
+
+/** `orders`: mode -> order id -> what is told of it. `skew`: how far the server's clock is ahead, in seconds. */
+export function emptyState() {
+  const told = { lanes: [], failures: [], shelf: [], seed: 1 };
+  return { ...told, orders: new Map(), status: new Map(), epoch: null, skew: 0 };
+}
+
+/** Takes in one event. Orders carry the number of the connection that brought them: a new epoch drops the older ones. */
+export function take(state, kind, data, connection) {
+  if (kind === "order") {
+    const orders = ordersOf(state, data.mode);
+    orders.set(data.order_id, { ...data, connection });
+    if (orders.size > KEPT * 1.2) trim(orders);
+  } else if (kind === "status") {
+    state.status.set(data.mode, data);
+    state.skew = data.at - Date.now() / 1000;
+  } else if (kind === "ready" && data.epoch !== state.epoch) {
+    for (const orders of state.orders.values()) {
+      for (const [id, told] of orders) if (told.connection !== connection) orders.delete(id);
+    }
+    state.epoch = data.epoch;
+  }
+}
+
+export function ordersOf(state, mode) {
+  if (!state.orders.has(mode)) state.orders.set(mode, new Map());
+  return state.orders.get(mode);
+}
+
+/** Newest first; what needs somebody comes before everything else. */
+export function listed(state, mode) {
+  const weight = (told) => (told.state === "NEEDS_ATTENTION" || told.stuck ? 1 : 0);
+  return [...ordersOf(state, mode).values()].sort((a, b) => weight(b) - weight(a) || b.began_at - a.began_at);
+}
+
+export function newest(state) {
+  let found = null;
+  for (const orders of state.orders.values()) {
+    for (const told of orders.values()) if (!found || told.began_at > found.began_at) found = told;
+  }
+  return found;
+}
+
+/** Worker -> how many open orders wait for it. */
+export function atWork(state, mode) {
+  const counts = new Map();
+  for (const told of ordersOf(state, mode).values()) {
+    for (const { worker } of told.waiting) counts.set(worker, (counts.get(worker) ?? 0) + 1);
+  }
+  return counts;
+}
+
+/** The failures that the open orders of a mode carry. */
+export function armed(state, mode) {
+  const open = [...ordersOf(state, mode).values()].filter((told) => told.injected && told.took_s === null);
+  return [...new Set(open.map((told) => told.injected))].sort();
+}
+
+/** Seconds since the epoch by the server's clock. */
+export const now = (state) => Date.now() / 1000 + state.skew;
+
+function trim(orders) {
+  const over = [...orders.values()].filter((told) => told.took_s !== null).sort((a, b) => a.began_at - b.began_at);
+  for (const told of over.slice(0, orders.size - KEPT)) orders.delete(told.order_id);
+}
+
+/** Listens for ever. `changed()` after each event; `connected(bool)` when the connection comes and goes. */
+export function listen(state, { changed, connected }) {
+  let connection = 0;
+  const open = () => {
+    const source = new EventSource("/watch/events");
+    source.onopen = () => (connection += 1);
+    for (const kind of ["order", "status", "ready"]) {
+      source.addEventListener(kind, async (event) => {
+        const data = JSON.parse(event.data);
+        const restarted = kind === "ready" && data.epoch !== state.epoch;
+        take(state, kind, data, connection);
+        if (restarted && !(await readLanes(state))) return again();
+        if (kind === "ready") connected(true);
+        changed();
+      });
+    }
+    const again = () => {
+      source.close();
+      setTimeout(open, 1000);
+    };
+    source.onerror = () => {
+      connected(false);
+      if (source.readyState === EventSource.CLOSED) again();
+    };
+  };
+  open();
+}
+
+async function readLanes(state) {
+  try {
+    Object.assign(state, await ask("/watch/lanes"));
+    return true;
+  } catch {
+    state.epoch = null;
+    return false;
+  }
+}
+
+/** The server's answer as JSON; throws an Error with the problem's own words. */
+export async function ask(path, body) {
+  const options =
+    body === undefined
+      ? {}
+      : { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json", "X-Saga": "page" } };
+  const response = await fetch(path, options).catch(() => {
+    throw new Error("The server does not answer.");
+  });
+  const text = await response.text();
+  if (!response.ok) throw new Error(problemOf(text) || `The server answered ${response.status}.`);
+  return text ? JSON.parse(text) : null;
+}
+
+function problemOf(text) {
+  try {
+    const problem = JSON.parse(text);
+    return [problem.title, typeof problem.detail === "string" ? problem.detail : ""].filter(Boolean).join(": ");
+  } catch {
+    return "";
+  }
+}

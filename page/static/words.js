@@ -1,0 +1,71 @@
+// What the page says in words: states, durations, and what each style did about an order. Pure functions of what was told.
+
+export const STATES = {
+  ACCEPTED: { icon: "▸", word: "Accepted", tone: "run" },
+  PENDING: { icon: "▸", word: "Under way", tone: "run" },
+  NEEDS_ATTENTION: { icon: "!", word: "Needs attention", tone: "bad" },
+  COMPLETED: { icon: "✓", word: "Completed", tone: "good" },
+  REJECTED: { icon: "✕", word: "Rejected", tone: "bad" },
+};
+
+export const TITLES = {
+  orchestrator: { name: "Orchestrator", idea: "One coordinator knows the sequence and sends commands." },
+  choreography: { name: "Choreography", idea: "Nobody knows the sequence; each service reacts to events." },
+};
+
+export const ended = (told) => told.state === "COMPLETED" || told.state === "REJECTED";
+
+export const titleOf = (mode) => TITLES[mode]?.name ?? mode;
+
+export function seconds(value) {
+  if (value === null || value === undefined) return "–";
+  if (value < 1) return `${Math.round(value * 1000)} ms`;
+  return value < 100 ? `${value.toFixed(1)} s` : `${Math.round(value / 60)} min`;
+}
+
+export const plain = (reason) => String(reason ?? "").replaceAll("_", " ");
+
+export function count(number, noun) {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+/** The compensations, in their order, and whether each found something to undo. */
+export function undone(told) {
+  if (!told.undone.length) return "nothing";
+  return told.undone.map((one) => one.command + (one.had_effect ? "" : " (nothing was held)")).join(", then ");
+}
+
+/** What the style did about this order, in one or two sentences: who decided, and by what. */
+export function whatTheStyleDid(told) {
+  const back = told.entries.filter((entry) => entry.rollback);
+  const causeOf = (entry) => told.entries[entry.cause - 1]?.name ?? "it";
+  if (told.mode === "orchestrator") {
+    const commands = (entries) => entries.filter((entry) => entry.sender === "coordinator" && entry.command);
+    const asked = commands(back).map((entry) => entry.name);
+    if (asked.length) return `The coordinator heard ${causeOf(commands(back)[0])} and commanded ${asked.join(", then ")}.`;
+    const steps = commands(told.entries).length;
+    return steps ? `The coordinator sent ${count(steps, "command")}, each after the answer to the one before.` : "";
+  }
+  const chosen = back.filter((entry) => entry.deed && told.entries[entry.cause - 1]?.rollback);
+  const reactions = (
+    chosen.length ? chosen : told.entries.filter((entry) => entry.deed && !entry.command && entry.sender !== "order")
+  ).map((entry) => `${entry.sender} heard ${causeOf(entry)} and did ${entry.deed}`);
+  return reactions.length ? `${chosen.length ? "Nobody was in charge" : "A chain of reactions"}: ${reactions.join("; ")}.` : "";
+}
+
+/** Both lanes in one line. `left` and `right` are the same order in both modes. */
+export function compared(left, right) {
+  const size = (told) =>
+    `${titleOf(told.mode)}: ${count(told.entries.length, "message")} ${ended(told) ? `in ${seconds(told.took_s)}` : "so far"}.`;
+  const sizes = `${size(left)} ${size(right)}`;
+  if (!ended(left) || !ended(right)) return `Not ended in both yet. ${sizes}`;
+  const same = left.state === right.state && left.reason === right.reason;
+  const end = same ? `Both ${STATES[left.state].word.toLowerCase()} it` : "They ended it differently";
+  const undid =
+    undone(left) === undone(right)
+      ? left.undone.length
+        ? " and undid the same in the same order"
+        : ""
+      : " but undid differently";
+  return `${end}${undid}. ${sizes}`;
+}

@@ -1,0 +1,213 @@
+"""The page in a real browser: place, fail, watch it compensate, in every view.
+
+Room: tests/. Nothing sleeps: `expect` waits for what a person would wait for.
+"""
+
+import re
+from contextlib import ExitStack
+from typing import Any
+
+from tests import servers
+from tests.browser.conftest import expect, opened, serving
+
+MODES = ("orchestrator", "choreography")
+LAMPS = [{"sku": "lamp", "quantity": 3}]
+ANOTHER_ORDER = {"lines": LAMPS, "customer": "Bo", "failures": [], "modes": None, "count": 1, "seed": 1}
+
+
+def lane(page: Any, mode: str) -> Any:
+    return page.locator(f'#lanes .lane[data-mode="{mode}"]')
+
+
+def fail(page: Any, title: str) -> None:
+    page.get_by_role("button", name=title, exact=True).click()
+
+
+def view(page: Any, name: str) -> None:
+    page.get_by_role("link", name=name, exact=True).click()
+
+
+def test_one_click_shows_what_each_style_did_about_a_failure(page: Any) -> None:
+    fail(page, "nobody delivers there")
+    for mode in MODES:
+        expect(lane(page, mode).locator("h3")).to_have_text("✕ Rejected: undeliverable")
+        expect(lane(page, mode)).to_contain_text("VoidPayment, then ReleaseStock")
+    expect(lane(page, "orchestrator")).to_contain_text("The coordinator heard DeliveryRejected and commanded VoidPayment")
+    expect(lane(page, "choreography")).to_contain_text("payment heard DeliveryRejected and did VoidPayment")
+    expect(page.locator(".compared")).to_contain_text("undid the same in the same order")
+    expect(page.locator(".compared")).to_contain_text("Orchestrator: 14 messages")
+    expect(page.locator(".compared")).to_contain_text("Choreography: 8 messages")
+
+
+def test_the_path_shows_commands_events_and_rollbacks_by_shape(page: Any) -> None:
+    fail(page, "payment declined")
+    arrows = lane(page, "orchestrator").locator(".arrow")
+    expect(arrows).to_have_count(10)
+    declined = arrows.filter(has_text="PaymentDeclined")
+    expect(declined).to_contain_text("✕ ↩")
+    expect(declined.locator(".tail")).to_have_count(1)
+    expect(declined.locator(".head.hollow")).to_have_count(1)
+    expect(arrows.filter(has_text="ReserveStock").locator(".head.solid")).to_have_count(1)
+    expect(arrows.filter(has_text="ReserveStock").locator(".tail")).to_have_count(0)
+
+
+def test_the_graph_shows_how_far_it_got_and_what_was_compensated(page: Any) -> None:
+    fail(page, "nobody delivers there")
+    view(page, "Graph")
+    for node, state in {
+        "ReserveStock": "compensated",
+        "ScheduleDelivery": "failed",
+        "VoidPayment": "done",
+        "CompleteOrder": "idle",
+    }.items():
+        expect(lane(page, "orchestrator").locator(f'[data-node="{node}"]')).to_have_class(re.compile(rf"\b{state}\b"))
+    reactions = {
+        "OrderPlaced/ReserveStock": "compensated",
+        "DeliveryRejected/VoidPayment": "done",
+        "OrderWithdrawn/CancelDelivery": "idle",
+    }
+    for node, state in reactions.items():
+        expect(lane(page, "choreography").locator(f'[data-node="{node}"]')).to_have_class(re.compile(rf"\b{state}\b"))
+
+
+def test_the_timeline_hatches_the_wait_and_keeps_compensation_below(page: Any) -> None:
+    fail(page, "payment pending")
+    view(page, "Timeline")
+    for mode in MODES:
+        expect(lane(page, mode).locator(".bars li.wait").first).to_be_visible()
+        expect(lane(page, mode).locator("h3")).to_have_text("✓ Completed")
+        expect(lane(page, mode)).to_contain_text("s for the payment gateway")
+    hatched = lane(page, "orchestrator").locator(".bars li.wait .bar")
+    assert "repeating-linear-gradient" in hatched.evaluate("bar => getComputedStyle(bar).backgroundImage")
+    assert hatched.evaluate("bar => bar.offsetWidth / bar.parentNode.offsetWidth") > 0.9
+    fail(page, "payment declined")
+    expect(lane(page, "choreography").locator("h4")).to_have_text(["Forward", "↩ Compensation"])
+
+
+def test_the_messages_show_headers_and_body_and_the_culprit_first(page: Any) -> None:
+    fail(page, "payment declined")
+    view(page, "Messages")
+    for mode in MODES:
+        first = lane(page, mode).locator("details.message").first
+        expect(first).to_contain_text("↩ PaymentDeclined")
+        expect(first.locator("pre")).to_contain_text('"reason": "payment_declined"')
+        expect(first.locator("dl").nth(1)).to_contain_text("causation_id")
+
+
+def test_every_view_has_its_own_address_and_the_back_button_works(page: Any, browser: Any) -> None:
+    fail(page, "out of stock")
+    for name in ("graph", "timeline", "messages"):
+        view(page, name.title())
+        expect(page).to_have_url(re.compile(rf"#/orchestrator/[0-9a-f-]+/{name}$"))
+    with opened(browser, page.url, reduced_motion="reduce") as other:
+        expect(other.locator(".tabs [aria-current]")).to_have_text("Messages")
+        expect(lane(other, "choreography").locator("h3")).to_have_text("✕ Rejected: out of stock")
+    page.go_back()
+    expect(page.locator(".tabs [aria-current]")).to_have_text("Timeline")
+    page.go_back()
+    expect(lane(page, "choreography").locator("svg.graph")).to_be_visible()
+
+
+def test_a_permalink_fills_the_form_with_seed_and_failure(browser: Any, url: str) -> None:
+    with opened(browser, f"{url}/?seed=7&fail=payment:declined&count=3", reduced_motion="reduce") as page:
+        expect(page.get_by_label("Seed")).to_have_value("7")
+        expect(page.get_by_label("How many orders")).to_have_value("3")
+        expect(page.get_by_role("button", name="payment declined")).to_have_attribute("aria-pressed", "true")
+        page.get_by_role("button", name="Place it").click()
+        expect(page.locator("#said")).to_have_text("3 orders placed in each lane. The first of them is below.")
+        expect(page).to_have_url(re.compile(r"/\?seed=7&fail=payment:declined&count=3#/"))
+        expect(page.get_by_role("link", name="Link to this seed")).to_have_attribute(
+            "href", "/?seed=7&fail=payment:declined&count=3"
+        )
+        expect(page.locator("#lists .orders").first.locator("li").filter(has_text="payment:declined").nth(2)).to_be_visible()
+
+
+def test_a_customer_called_script_is_text(page: Any) -> None:
+    page.get_by_text("The order: who, what").click()
+    page.get_by_label("Customer").fill("<script>alert(1)</script><b>Bo</b>")
+    fail(page, "nothing fails")
+    view(page, "Messages")
+    placed = lane(page, "orchestrator").locator("details.message").first
+    placed.locator("summary").click()
+    expect(placed.locator("pre")).to_contain_text("<script>alert(1)</script><b>Bo</b>")
+    assert page.locator("main script, main b").count() == 0
+
+
+def test_nonsense_is_refused_with_a_reason(browser: Any, url: str) -> None:
+    with opened(browser, f"{url}/?fail=payment:nonsense", reduced_motion="reduce") as page:
+        page.get_by_role("button", name="Place it").click()
+        expect(page.locator("#said")).to_contain_text("Not placed.")
+        expect(page.locator("#said")).to_contain_text("payment:nonsense")
+
+
+def test_a_killed_worker_is_an_alarm_and_its_order_goes_on_once_it_is_revived(page: Any) -> None:
+    for mode in MODES:
+        page.get_by_role("button", name=f"Kill delivery in {mode}").click()
+        expect(page.locator(f'.status[data-mode="{mode}"] li.alarm')).to_contain_text("! delivery 0 · no consumer")
+    fail(page, "nothing fails")
+    view(page, "Graph")
+    for mode in MODES:
+        expect(lane(page, mode).locator(".node.waiting")).to_contain_text("ScheduleDelivery")
+        expect(page.locator(f'.status[data-mode="{mode}"] li.alarm')).to_contain_text("! delivery 1 · no consumer")
+    for mode in MODES:
+        page.get_by_role("button", name=f"Revive delivery in {mode}").click()
+        expect(lane(page, mode).locator("h3")).to_have_text("✓ Completed")
+        expect(page.locator(f'.status[data-mode="{mode}"] li.alarm')).to_have_count(0)
+
+
+def test_a_run_of_one_mode_shows_its_lane_alone(browser: Any, url: str) -> None:
+    def only_choreography(route: Any) -> None:
+        told = route.fetch().json()
+        route.fulfill(json=told | {"lanes": [one for one in told["lanes"] if one["mode"] == "choreography"]})
+
+    with opened(browser, url, routes={"**/watch/lanes": only_choreography}, reduced_motion="reduce") as page:
+        fail(page, "payment declined")
+        expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: payment declined")
+        expect(page.locator("#lanes .lane")).to_have_count(1)
+        expect(page.locator(".compared")).to_contain_text("the payment gateway said no")
+
+
+def test_an_order_can_be_withdrawn_while_it_is_open(page: Any) -> None:
+    fail(page, "payment pending")
+    page.get_by_role("button", name="Withdraw the order").click()
+    for mode in MODES:
+        expect(lane(page, mode).locator("h3")).to_have_text("✕ Rejected: withdrawn")
+    expect(page.get_by_role("button", name="Withdraw the order")).to_be_hidden()
+
+
+def test_an_order_that_was_just_placed_is_shown_message_by_message(browser: Any, url: str) -> None:
+    with opened(browser, url, reduced_motion="no-preference") as page:
+        fail(page, "nobody delivers there")
+        counts = page.evaluate(
+            """() => new Promise(done => {
+                 const seen = new Set(), box = document.querySelector('.lane[data-mode=orchestrator] .view');
+                 const look = () => { seen.add(box.querySelectorAll('.arrow').length); if (seen.has(14)) done([...seen]); };
+                 new MutationObserver(look).observe(box, {childList: true});
+               })"""
+        )
+        assert {5, 9, 14} <= set(counts)
+        slider = page.get_by_role("slider", name="Messages shown")
+        slider.focus()
+        slider.press("Home")
+        expect(lane(page, "choreography").locator(".arrow")).to_have_count(0)
+        slider.press("ArrowRight")
+        slider.press("ArrowRight")
+        expect(lane(page, "choreography").locator(".arrow")).to_have_count(2)
+
+
+def test_the_page_comes_back_with_everything_after_the_server_restarts(browser: Any) -> None:
+    port = servers.free_port()
+    orders = ".list[data-mode=choreography] li"
+    with ExitStack() as server, ExitStack() as stack:
+        address = server.enter_context(serving(port))
+        page = stack.enter_context(opened(browser, address, reduced_motion="reduce"))
+        fail(page, "payment declined")
+        expect(page.locator(orders)).to_have_count(1)
+        server.close()
+        expect(page.locator("#connection")).to_contain_text("Connection lost")
+        stack.enter_context(serving(port))
+        page.request.post(f"{address}/watch/orders", data=ANOTHER_ORDER, headers={"X-Saga": "page"})
+        expect(page.locator("#connection")).to_have_text("✓ Connected")
+        expect(page.locator(orders)).to_contain_text(["lamp x3"])
+        fail(page, "nobody delivers there")
+        expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: undeliverable")
