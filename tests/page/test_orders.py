@@ -87,19 +87,18 @@ def test_a_name_that_is_markup_arrives_as_data() -> None:
 
 
 def test_many_orders_are_drawn_from_a_seed_and_fail_alike_in_both_lanes() -> None:
-    async def program(page: Page) -> tuple[list[Any], list[Any]]:
-        asked = {"count": 40, "seed": 7, "lines": []}
-        first = await page.at_rest(await page.place("payment:declined=30%", "inventory:out_of_stock=20%", **asked))
-        again = await page.at_rest(await page.place("payment:declined=30%", "inventory:out_of_stock=20%", **asked))
-        return first, again
+    async def program(page: Page) -> list[list[Any]]:
+        rates = ("payment:declined=30%", "inventory:out_of_stock=20%")
+        return [await page.at_rest(await page.place(*rates, count=40, seed=seed, lines=[])) for seed in (7, 7, 1, None)]
 
     def brief(told: list[Any], mode: str) -> list[tuple[Any, ...]]:
         return [(one["wanted"], one["injected"], one["state"], one["reason"]) for one in told if one["mode"] == mode]
 
-    first, again = at_a_page(program)
+    first, again, other, of_the_run = at_a_page(program)
     orchestrated = brief(first, "orchestrator")
     assert len(orchestrated) == 40
     assert orchestrated == brief(first, "choreography") == brief(again, "orchestrator")
+    assert orchestrated != brief(other, "orchestrator") == brief(of_the_run, "orchestrator")
     ends = Counter(reason for *_, reason in orchestrated)
     assert ends[None] > ends["payment_declined"] > 0
     assert ends["out_of_stock"] > 0

@@ -14,7 +14,7 @@ from lab.modes import Mode, roles
 from observer.history import History
 from page.auditing import judge, judge_in_a_thread
 from page.embedded import EmbeddedLane
-from page.lane import Wanted
+from page.lane import Tally, Wanted
 from page.stream import KEPT_MAX, LOOK_S, NEWEST, STUCK_S, Watching
 from services.vocabulary import Line
 from tests.page.a_page import MODES, Page, at_a_page, is_ready, orders_in, upto
@@ -85,12 +85,12 @@ def test_nothing_is_told_twice_to_whoever_missed_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "last", ["123abc-1", "nonsense", "-1", "{epoch}-99999", "{epoch}--1", "{epoch}-1x", "{epoch}-" + "9" * 400]
+    "last", ["123abc-{number}", "nonsense", "-1", "{epoch}-99999", "{epoch}--1", "{epoch}-1x", "{epoch}-" + "9" * 400]
 )
 def test_a_number_of_another_epoch_or_of_none_begins_anew(last: str) -> None:
     async def program(page: Page) -> list[dict[str, Any]]:
         await page.at_rest(await page.place())
-        async with page.following(last.format(epoch=page.watching.epoch)) as stream:
+        async with page.following(last.format(epoch=page.watching.epoch, number=page.watching._number)) as stream:
             return await upto(stream, is_ready)
 
     assert len(orders_in(at_a_page(program))) == 2
@@ -180,6 +180,22 @@ def test_in_real_time_the_audit_is_done_in_a_thread_and_finds_the_same() -> None
     assert here == there
     assert not here.ok
     assert light == "sound"  # that of the audit before
+
+
+def test_an_order_counts_once_however_often_something_is_heard_after_its_end() -> None:
+    async def program(page: Page) -> History:
+        await page.at_rest(await page.place(modes=["orchestrator"]))
+        (one,) = await page.lanes["orchestrator"].newest(1)
+        return one
+
+    one = at_a_page(program)
+    before = replace(one, entries=one.entries[:-1])
+    tally = Tally()
+    counts = []
+    for history in (replace(before, state="PENDING"), before, one, one):
+        tally.note(history)
+        counts.append((tally.orders, len(tally.open), tally.messages, tally.messages_per_order))
+    assert counts == [(1, 1, 9, None), (1, 0, 9, 9.0), (1, 0, 10, 10.0), (1, 0, 10, 10.0)]
 
 
 # --- the price ------------------------------------------------------------------------------------------------------------
