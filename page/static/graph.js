@@ -1,6 +1,7 @@
 // Where an order stands: the orchestrator's steps beside their compensations, and choreography's reactions, lit as they happen.
 import { el, svg } from "./dom.js";
 import { head } from "./draw.js";
+import { ended } from "./words.js";
 
 export const LOOK = {
   idle: ["○", "not reached"],
@@ -9,6 +10,7 @@ export const LOOK = {
   done: ["✓", "done"],
   compensated: ["↩", "compensated"],
   failed: ["✕", "failed"],
+  overtaken: ["–", "overtaken"],
 };
 /** Seconds after which whoever has not answered is said to be waited for. */
 const PATIENCE_S = 1;
@@ -32,7 +34,13 @@ function orchestrated(steps, told, now) {
   const nodes = [row("PlaceOrder", ["OrderPlaced"], "OrderRejected", "order", { row: 0, back: false })];
   steps.forEach((step, index) => {
     nodes.push(row(step.command, [step.success], step.refused, step.service, { row: index + 1, back: false, kind: step.kind }));
-    if (step.undo) nodes.push(row(step.undo, [step.undone, step.success], null, step.service, { row: index + 1, back: true }));
+    if (step.undo)
+      nodes.push(
+        row(step.undo, step.kind === "pivot" ? [step.undone, step.success] : [step.undone], null, step.service, {
+          row: index + 1,
+          back: true,
+        }),
+      );
   });
   nodes.push(row("RejectOrder", ["OrderRejected"], null, "order", { row: 0, back: true }));
   markCompensated(nodes, told);
@@ -93,16 +101,21 @@ function choreographed(reactions, told, now) {
   return { nodes, edges, command: false };
 }
 
+/** Of a command that may have been asked for more than once: its answer counts, whichever of them it was given to. */
 function stateOf(told, now, isAsked, answers, refused) {
-  const asked = told.entries.find(isAsked);
-  if (!asked) return "idle";
-  if (told.entries.some((entry) => answers.includes(entry.name))) return "done";
-  if (refused && told.entries.some((entry) => entry.name === refused)) return "failed";
-  return unanswered(told, now, asked);
+  const asked = told.entries.filter(isAsked);
+  if (!asked.length) return "idle";
+  const numbers = asked.map((entry) => entry.number);
+  const answer = told.entries.find((entry) => numbers.includes(entry.cause) && [...answers, refused].includes(entry.name));
+  if (answer) return answer.name === refused ? "failed" : "done";
+  return unanswered(told, now, asked.at(-1));
 }
 
 function unanswered(told, now, asked) {
-  if (asked.dead || told.state === "NEEDS_ATTENTION") return "failed";
+  if (asked.dead) return "failed";
+  if (told.partial) return "running";
+  if (told.state === "NEEDS_ATTENTION") return "failed";
+  if (ended(told)) return "overtaken";
   return asked.attempts > 1 || now - asked.at > PATIENCE_S ? "waiting" : "running";
 }
 

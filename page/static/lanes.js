@@ -66,7 +66,8 @@ export function updateLane(part, state, told, viewName, shown) {
     return;
   }
   delete view.dataset.asked;
-  const partly = shown < told.entries.length ? { ...told, entries: told.entries.slice(0, shown), waiting: [] } : told;
+  const partly =
+    shown < told.entries.length ? { ...told, entries: told.entries.slice(0, shown), waiting: [], partial: true } : told;
   const drawing = {
     path: () => pathOf(lane, partly, width, busy, before + 1),
     graph: () => drawGraph(lane, partly, width, time),
@@ -92,7 +93,7 @@ function verdictOf(told, time) {
       { class: `end ${tone}` },
       el("span", { class: "icon", "aria-hidden": "true" }, icon),
       ` ${word}${reason}`,
-      told.stuck && el("span", { class: "stuck" }, " ‖ stuck"),
+      told.stuck && told.state !== "NEEDS_ATTENTION" && el("span", { class: "stuck" }, " ‖ stuck"),
     ),
     el("p", { class: "why" }, el("strong", {}, "Why: "), told.why),
     style && el("p", { class: "style" }, el("strong", {}, "How: "), style),
@@ -158,7 +159,7 @@ function updateRow(node, told, chosen, view) {
   const href = hashOf(told.mode, told.order_id, view);
   if (link.getAttribute("href") !== href) link.setAttribute("href", href);
   end.className = `end ${told.stuck ? "bad" : tone}`;
-  say(end, `${icon} ${word}${told.stuck ? ", stuck" : ""}`);
+  say(end, `${icon} ${word}${told.stuck && told.state !== "NEEDS_ATTENTION" ? ", stuck" : ""}`);
   say(wanted, told.wanted ?? "");
   say(failure, told.injected ?? "");
   say(size, count(told.entries.length, "message"));

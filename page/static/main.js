@@ -142,6 +142,10 @@ $("theme").addEventListener("click", () => {
   const order = ["system", "light", "dark"];
   theme(order[(order.indexOf(localStorage.getItem("theme")) + 1) % order.length]);
 });
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // what is behind # names the order
+  $("story").focus();
+});
 addEventListener("hashchange", changed);
 addEventListener("popstate", changed);
 addEventListener("resize", changed);

@@ -7,6 +7,7 @@ import { compared, ended } from "./words.js";
 export function storyOf({ play, step, withdraw }) {
   const story = {
     title: el("h2", {}),
+    what: el("p", { class: "muted" }),
     line: el("p", { class: "compared" }),
     tabs: el("nav", { class: "tabs", "aria-label": "Views of this order" }),
   };
@@ -29,12 +30,20 @@ export function storyOf({ play, step, withdraw }) {
     el("span", {}, "● heard by nobody who must act"),
   );
   story.player = el("div", { class: "player" }, story.slider, story.shown, story.replay, story.back);
-  story.node = el("div", {}, story.title, story.line, el("div", { class: "bar" }, story.tabs, story.player), story.legend);
+  story.node = el(
+    "div",
+    {},
+    story.title,
+    story.what,
+    story.line,
+    el("div", { class: "bar" }, story.tabs, story.player),
+    story.legend,
+  );
   return story;
 }
 
 export function updateStory(story, chosen, tolds, { shown, longest, lanes, playing, failures }) {
-  for (const part of [story.tabs, story.player, story.line, story.legend]) part.hidden = !tolds.length;
+  for (const part of [story.tabs, story.player, story.what, story.line, story.legend]) part.hidden = !tolds.length;
   if (!tolds.length) {
     say(
       story.title,
@@ -46,8 +55,10 @@ export function updateStory(story, chosen, tolds, { shown, longest, lanes, playi
   }
   const [told] = tolds;
   Object.assign(story, { id: told.order_id, longest, tolds: tolds.filter((one) => !ended(one)) });
-  const named = (name) => failures.find((failure) => failure.name === name)?.title ?? name;
-  say(story.title, `${told.wanted ?? "An order"}: ${told.injected ? named(told.injected) : "nothing fails"}`);
+  const name = told.injected ?? (told.reason === "withdrawn" ? "customer:withdraws" : "");
+  const failure = failures.find((one) => one.name === name) ?? { title: name || "nothing fails", what: "" };
+  say(story.title, `${told.wanted ?? "An order"}: ${failure.title}`);
+  say(story.what, failure.what);
   say(story.line, tolds.length === 2 ? compared(...tolds) : lanes === 2 ? "Heard in one lane only." : told.why);
   const tab = () => el("a", {});
   keyed(

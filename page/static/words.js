@@ -37,20 +37,21 @@ export function undone(told) {
 
 /** What the style did about this order, in one or two sentences: who decided, and by what. */
 export function whatTheStyleDid(told) {
-  const back = told.entries.filter((entry) => entry.rollback);
-  const causeOf = (entry) => told.entries[entry.cause - 1]?.name ?? "it";
+  const causeOf = (entry) => told.entries[entry.cause - 1];
   if (told.mode === "orchestrator") {
-    const commands = (entries) => entries.filter((entry) => entry.sender === "coordinator" && entry.command);
-    const asked = commands(back).map((entry) => entry.name);
-    if (asked.length) return `The coordinator heard ${causeOf(commands(back)[0])} and commanded ${asked.join(", then ")}.`;
-    const steps = commands(told.entries).length;
-    return steps ? `The coordinator sent ${count(steps, "command")}, each after the answer to the one before.` : "";
+    const commands = told.entries.filter((entry) => entry.sender === "coordinator" && entry.command);
+    const back = commands.filter((entry) => entry.rollback);
+    const asked = back.map((entry) => entry.name).join(", then ");
+    if (back.length) return `The coordinator heard ${causeOf(back[0])?.name ?? "a refusal"} and commanded ${asked}.`;
+    const sent = count(commands.length, "command");
+    return commands.length ? `The coordinator sent ${sent}, each after the answer to the one before.` : "";
   }
-  const chosen = back.filter((entry) => entry.deed && told.entries[entry.cause - 1]?.rollback);
-  const reactions = (
-    chosen.length ? chosen : told.entries.filter((entry) => entry.deed && !entry.command && entry.sender !== "order")
-  ).map((entry) => `${entry.sender} heard ${causeOf(entry)} and did ${entry.deed}`);
-  return reactions.length ? `${chosen.length ? "Nobody was in charge" : "A chain of reactions"}: ${reactions.join("; ")}.` : "";
+  const reactions = told.entries.filter((entry) => entry.deed && causeOf(entry) && !causeOf(entry).command);
+  const back = reactions.filter((entry) => causeOf(entry).rollback);
+  const sentence = (entry) =>
+    `${entry.sender} heard ${causeOf(entry).name} and ${entry.name.endsWith("Stuck") ? "could not do" : "did"} ${entry.deed}`;
+  const said = (back.length ? back : reactions).map(sentence).join("; ");
+  return said && `${back.length ? "Nobody was in charge" : "A chain of reactions"}: ${said}.`;
 }
 
 /** Both lanes in one line. `left` and `right` are the same order in both modes. */

@@ -175,6 +175,27 @@ def test_an_order_can_be_withdrawn_while_it_is_open(page: Any) -> None:
     expect(page.get_by_role("button", name="Withdraw the order")).to_be_hidden()
 
 
+def test_the_graphs_show_where_a_withdrawal_entered_and_what_it_overtook(page: Any) -> None:
+    fail(page, "the customer withdraws")
+    view(page, "Graph")
+    expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: withdrawn")
+    expect(page.locator("#story h2")).to_have_text("book x2: the customer withdraws")
+    chain = lane(page, "choreography").locator(".node.back.done .name")
+    expect(chain).to_have_text(["CancelDelivery", "VoidPayment", "ReleaseStock", "RejectOrder"])
+    expect(lane(page, "choreography").locator(".node.running, .node.waiting")).to_have_count(0)
+    expect(lane(page, "orchestrator")).to_contain_text("The coordinator heard OrderWithdrawn and commanded")
+
+
+def test_a_compensation_that_fails_for_good_needs_attention_and_says_who_could_not_do_what(page: Any) -> None:
+    fail(page, "the payment cannot be voided")
+    for mode in MODES:
+        expect(lane(page, mode).locator("h3")).to_contain_text("! Needs attention: VoidPayment")
+        expect(page.locator(f".list[data-mode={mode}] li").first).to_contain_text("! Needs attention")
+    expect(lane(page, "choreography")).to_contain_text("payment heard DeliveryRejected and could not do VoidPayment")
+    view(page, "Graph")
+    expect(lane(page, "orchestrator").locator('[data-node="VoidPayment"]')).to_have_class(re.compile("failed"))
+
+
 def test_an_order_that_was_just_placed_is_shown_message_by_message(browser: Any, url: str) -> None:
     with opened(browser, url, reduced_motion="no-preference") as page:
         fail(page, "nobody delivers there")
@@ -209,5 +230,6 @@ def test_the_page_comes_back_with_everything_after_the_server_restarts(browser: 
         page.request.post(f"{address}/watch/orders", data=ANOTHER_ORDER, headers={"X-Saga": "page"})
         expect(page.locator("#connection")).to_have_text("✓ Connected")
         expect(page.locator(orders)).to_contain_text(["lamp x3"])
+        expect(page.locator(orders)).to_have_count(1)
         fail(page, "nobody delivers there")
         expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: undeliverable")
