@@ -106,3 +106,24 @@ def test_the_failures_on_offer_say_what_then_happens_and_are_known() -> None:
     assert len({failure.title for failure in FAILURES}) == len(FAILURES)
     assert told["shelf"] == ["book", "lamp", "last-one", "sold-out"]
     assert told["seed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("127.0.0.1:8070", True),
+        ("[::1]:8070", True),
+        ("localhost", True),
+        ("api:8080", True),
+        ("127.0.0.1.evil.example:8070", False),
+        ("evil.example", False),
+        ("[evil.example]", False),
+    ],
+)
+def test_a_public_name_that_was_pointed_here_is_refused(host: str, ours: bool) -> None:
+    async def program(page: Page) -> Reply:
+        return await page.caller.call("GET", "/watch/lanes", host=host)
+
+    reply = at_a_page(program)
+    assert reply.status == (200 if ours else 403)
+    assert ours or reply.reason == "public_name"
