@@ -31,10 +31,10 @@ export function ordersOf(state, mode) {
   return state.orders.get(mode);
 }
 
-/** Newest first; what needs somebody comes before everything else. */
+/** Newest first (ids sort by age, and so alike in every lane); what needs somebody comes before everything else. */
 export function listed(state, mode) {
   const weight = (told) => (told.state === "NEEDS_ATTENTION" || told.stuck ? 1 : 0);
-  return [...ordersOf(state, mode).values()].sort((a, b) => weight(b) - weight(a) || b.began_at - a.began_at);
+  return [...ordersOf(state, mode).values()].sort((a, b) => weight(b) - weight(a) || (a.order_id < b.order_id ? 1 : -1));
 }
 
 export function newest(state) {
