@@ -22,7 +22,7 @@ from services.vocabulary import BackwardCommand, BackwardEvent, StuckEvent
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """A compensation that was answered. `had_effect`: the step that it undoes was heard to have succeeded before."""
+    """A compensation that was answered. `had_effect`: the step that it undoes was heard to have succeeded."""
 
     command: str
     entry: int
@@ -236,8 +236,8 @@ def _undone(entries: Sequence[Entry]) -> list[Undone]:
             answers = [entry for entry in entries if entry.type == step.undone.type_name]
             held = [entry for entry in entries if entry.type == step.success.type_name]
             if answers:
-                had_effect = bool(held) and held[0].number < answers[0].number
-                found[step.undo.__name__] = Undone(step.undo.__name__, answers[0].number, had_effect)
+                # Whichever stands first in the timeline: what was undone before it came is refused when it comes (a tombstone).
+                found[step.undo.__name__] = Undone(step.undo.__name__, answers[0].number, had_effect=bool(held))
     return sorted(found.values(), key=lambda undone: undone.entry)
 
 
