@@ -13,6 +13,8 @@ import pytest
 from tests.browser.conftest import expect, opened
 from tests.browser.test_page import MODES, fail, lane, view
 
+pytestmark = pytest.mark.real
+
 STATIC = Path(__file__).parents[2] / "page" / "static"
 VIEWS = ("Path", "Graph", "Timeline", "Messages")
 #: What text is written in, and what it is written on.

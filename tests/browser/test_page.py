@@ -7,8 +7,12 @@ import re
 from contextlib import ExitStack
 from typing import Any
 
+import pytest
+
 from tests import servers
 from tests.browser.conftest import expect, opened, serving
+
+pytestmark = pytest.mark.real
 
 MODES = ("orchestrator", "choreography")
 LAMPS = [{"sku": "lamp", "quantity": 3}]
