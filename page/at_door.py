@@ -27,9 +27,16 @@ class LaneAtDoor:
         self._desk = desk
 
     async def place(self, wanted: Sequence[Wanted]) -> list[str]:
+        """Those that were taken, if not all of them were: they cannot be had back, and all placed again would be twice."""
         ids: list[str] = []
         for start in range(0, len(wanted), AT_ONCE):
-            ids += await asyncio.gather(*(self._place(one) for one in wanted[start : start + AT_ONCE]))
+            placing = (self._place(one) for one in wanted[start : start + AT_ONCE])
+            placed = await asyncio.gather(*placing, return_exceptions=True)
+            ids += [order_id for order_id in placed if isinstance(order_id, str)]
+            if failed := [error for error in placed if isinstance(error, BaseException)]:
+                if not ids or not isinstance(failed[0], NotTaken):
+                    raise failed[0]
+                break
         return ids
 
     async def withdraw(self, order_id: str) -> bool:

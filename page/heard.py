@@ -30,13 +30,19 @@ class Heard:
         self._moved.update(dict.fromkeys(order_ids))
 
     async def changed(self, limit: int) -> list[History]:
-        """As `page.lane.Lane.changed`."""
+        """As `page.lane.Shown.changed`. Raises StoreError; what could not be told then is told at a later call."""
         told: list[History] = []
-        while self._moved and len(told) < limit:
-            order_ids = list(islice(self._moved, min(AT_ONCE, limit - len(told))))
-            told += await histories_of(self._store, self._mode, order_ids)
-            for order_id in order_ids:
-                del self._moved[order_id]
+        taken: list[str] = []
+        try:
+            while self._moved and len(taken) < limit:
+                order_ids = list(islice(self._moved, min(AT_ONCE, limit - len(taken))))
+                for order_id in order_ids:  # before it is read: whatever is written down meanwhile is told again
+                    del self._moved[order_id]
+                taken += order_ids
+                told += await histories_of(self._store, self._mode, order_ids)
+        except BaseException:
+            self._moved = dict.fromkeys(taken) | self._moved
+            raise
         for history in told:
             self.tally.note(history)
         return told

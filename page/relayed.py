@@ -5,6 +5,7 @@ Room: page/. A GET as it is, an answer as it comes.
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import aiohttp
@@ -45,46 +46,54 @@ class Relayed:
         """Nothing is done to a lane from here that its observer would not hear."""
 
     async def once(self, request: Request) -> Response:
-        answer = await self._asked(request)
-        async with answer:
-            return Response(await answer.read(), answer.status, _headers(answer))
-
-    async def events(self, request: Request) -> Response:
-        answer = await self._asked(request)
-        if answer.status != HTTPStatus.OK:
+        async with _in_time():
+            answer = await self._asked(request)
             async with answer:
                 return Response(await answer.read(), answer.status, _headers(answer))
+
+    async def events(self, request: Request) -> Response:
+        async with _in_time():
+            answer = await self._asked(request)
+            if answer.status != HTTPStatus.OK:
+                async with answer:
+                    return Response(await answer.read(), answer.status, _headers(answer))
         return StreamingResponse(self._stream(answer), headers=_headers(answer), media_type=EVENT_STREAM)
 
     async def _asked(self, request: Request) -> aiohttp.ClientResponse:
         target = self._url.with_path(request.url.path).with_query(list(request.query_params.multi_items()))
         last = request.headers.get("Last-Event-ID")
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await self._session.get(target, headers={"Last-Event-ID": last} if last else {})
-        except (aiohttp.ClientError, TimeoutError):
-            raise Refused(
-                HTTPStatus.SERVICE_UNAVAILABLE, "observer_away", "the observer does not answer; orders are taken all the same"
-            ) from None
+        return await self._session.get(target, headers={"Last-Event-ID": last} if last else {})
 
     async def _stream(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """Until the observer ends it, the client leaves, or this process is told to stop."""
         stopped = asyncio.create_task(self._stopped.wait())
+        chunk = asyncio.create_task(answer.content.readany())
         try:
             while True:
-                chunk = asyncio.create_task(answer.content.readany())
                 await asyncio.wait([chunk, stopped], return_when=asyncio.FIRST_COMPLETED)
-                if not chunk.done():
-                    chunk.cancel()
-                    return
-                if not chunk.result():
+                if not chunk.done() or not chunk.result():
                     return
                 yield chunk.result()
+                chunk = asyncio.create_task(answer.content.readany())
         except aiohttp.ClientError:
             return  # whoever comes again goes on where this ended
         finally:
-            stopped.cancel()
             answer.close()
+            for task in (chunk, stopped):
+                task.cancel()
+            await asyncio.gather(chunk, stopped, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    """An observer that is away, or hangs in the middle of an answer, is a refusal in time."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield
+    except (aiohttp.ClientError, TimeoutError):
+        raise Refused(
+            HTTPStatus.SERVICE_UNAVAILABLE, "observer_away", "the observer does not answer; orders are taken all the same"
+        ) from None
 
 
 def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:

@@ -20,7 +20,6 @@ from api.guard import Guard
 from api.problems import answer_with_problems
 from api.server import Server
 from broker.sources import new_uuid7
-from broker.transport import TransportError
 from lab.modes import Mode
 from lab.storm import SKUS
 from page.app import PageApp
@@ -31,7 +30,6 @@ from page.observed import ObservedLane
 from page.relayed import Relayed
 from page.shield import Shield
 from page.stream import Watching
-from store.store import StoreError
 
 log = structlog.get_logger()
 
@@ -105,8 +103,8 @@ async def _look(watching: Watching) -> None:
     while True:
         try:
             await watching.run()
-        except (StoreError, TransportError) as error:
-            log.warning("not_shown", error=str(error)[:200])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the observer goes on, and so do those who watch
+            log.warning("not_shown", error=repr(error)[:300])
             await asyncio.sleep(AGAIN_S)
         else:
             return

@@ -195,3 +195,30 @@ def test_a_queue_without_a_consumer_and_dead_letters_are_faults_and_a_broker_tha
         assert all(worker.up for worker in status.workers)
 
     run(program())
+
+
+@pytest.mark.parametrize("breaks_off", [False, True])
+def test_an_observer_that_hangs_in_the_middle_of_an_answer_or_breaks_off_is_away(
+    breaks_off: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("page.relayed.PATIENCE_S", 0.5)
+
+    async def half_an_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+        await writer.drain()
+        if not breaks_off:
+            await reader.read()  # until the other end gives up
+        writer.close()
+        await writer.wait_closed()
+
+    async def program() -> None:
+        async with await asyncio.start_server(half_an_answer, "127.0.0.1", 0) as server:
+            relayed = Relayed(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            page = PageApp([], relayed, seed=1, new_id=str, shelf=[])
+            reply = await Caller(Shield(page.application())).call("GET", f"{ORDERS}?mode=choreography")
+            assert (reply.status, reply.reason) == (503, "observer_away")
+            await relayed.close()
+            await asyncio.sleep(0.05)  # the other end sees it
+
+    run(program())
