@@ -13,7 +13,7 @@ import structlog
 
 from broker.intake import Intake
 from broker.sources import Sources
-from broker.topology import Listener, Topology, dropped_queue, queue_of
+from broker.topology import Listener, Topology, aside_exchange, dropped_queue, queue_of
 from broker.transport import Delivery, Transport, TransportUnavailable, UnsafeTopology, furnish
 from observer.documents import HeardOrder, Losses
 from observer.sighting import Sighting, sighting_of
@@ -64,6 +64,7 @@ class Observer:
         self.ready = asyncio.Event()
         self._topology = with_observer(topology)
         self._queue = queue_of(topology.prefix, NAME)
+        self._aside = aside_exchange(topology.prefix)
         self._transport = transport
         self._store = store
         self._sources = sources or Sources()
@@ -128,7 +129,7 @@ class Observer:
         if not batch:
             return
         self._writing = True
-        heard = [sighting for delivery in batch if (sighting := sighting_of(delivery.wire))]
+        heard = [sighting for delivery in batch if self._is_genuine(delivery) and (sighting := sighting_of(delivery.wire))]
         try:
             await self._patiently(lambda: self._write_down(heard))
         except DataRefused as error:  # what decides nothing must not stand still either: it says that it has lost something
@@ -193,6 +194,10 @@ class Observer:
             return Changes([_next(record, changed)] if record is None or changed != known else []), changed
 
         return await self._store.transact(work)
+
+    def _is_genuine(self, delivery: Delivery) -> bool:
+        """Whether it came by its own type, to which the broker holds senders. What is put aside comes by the name of a queue."""
+        return delivery.exchange == self._aside or delivery.routing_key == delivery.wire.type
 
     def _newest(self, heard: Sequence[Sighting]) -> float:
         return max([self._heard_at, *(sighting.sent_at for sighting in heard)])

@@ -6,13 +6,15 @@ Room: observer/. Pure. Kept as one text of ASCII, so that no database minds what
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from broker.transport import Wire
 
 #: Bytes of a body that are kept, headers of one message, and characters of a header's or property's value.
 BODY_MAX, HEADERS_MAX, VALUE_MAX = 4_096, 32, 200
+#: Characters of all of it: an order may have some hundred messages, and is one document.
+TEXT_MAX = 12_000
 #: The properties that are kept, where a message has them.
 PROPERTIES = ("message_id", "correlation_id", "app_id", "type", "timestamp", "content_type")
 
@@ -38,7 +40,12 @@ class Original:
         )
 
     def to_text(self) -> str:
-        return json.dumps([self.headers, self.properties, self.body, self.cut], separators=(",", ":"))
+        """At most TEXT_MAX long: what does not fit goes, the headers first."""
+        for kept in (self, replace(self, headers={}, cut=True), replace(self, headers={}, body=None, cut=True)):
+            text = json.dumps([kept.headers, kept.properties, kept.body, kept.cut], separators=(",", ":"))
+            if len(text) <= TEXT_MAX:
+                return text
+        return ""
 
     @classmethod
     def from_text(cls, text: str) -> Self:

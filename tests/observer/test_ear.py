@@ -11,8 +11,9 @@ from typing import TypeVar
 
 import pytest
 
+from broker.codec import Origin, encode
 from broker.memory import MemoryTransport
-from broker.topology import Topology
+from broker.topology import Address, Topology, events_exchange
 from broker.transport import Outgoing, TransportUnavailable, UnsafeTopology, Wire
 from lab.journeys import JOURNEYS
 from lab.modes import Mode
@@ -24,6 +25,7 @@ from observer.documents import LOSSES_MAX, SIGHTINGS_MAX, HeardOrder, Losses
 from observer.ear import NAME, Observer
 from observer.history import History
 from observer.reading import history_of, newest, open_orders
+from services.order.messages import OrderCompleted
 from store.store import DataRefused, OutcomeUnknown, StoreUnavailable
 from tests.flow import MODES, broker_of, in_memory, published
 from tests.observer.recorded import journey, told
@@ -218,6 +220,25 @@ def test_what_is_no_message_of_ours_is_heard_and_forgotten() -> None:
         return len(await newest(system.parts.store(NAME), system.mode, 10))
 
     assert in_memory(Mode.CHOREOGRAPHY, play) == 0
+
+
+def test_what_came_by_another_key_than_its_type_is_not_believed() -> None:
+    """A worker may use its own keys, and the broker does not look at what it says behind them."""
+
+    async def play(system: System) -> list[bool]:
+        sources, known = system.parts.sources, []
+        async with observed(system):
+            transport = system.parts.transport("inventory")
+            await transport.open()
+            for key in ("inventory.Anything", OrderCompleted.type_name):
+                message = OrderCompleted(order_id=sources.new_id())
+                wire = encode(message, message_id=sources.new_id(), now=sources.now(), app_id="order", origin=Origin())
+                await transport.publish([Outgoing(Address(events_exchange(system.mode), key, mandatory=False), wire)])
+                known.append(message.order_id)
+        store = system.parts.store(NAME)
+        return [await history_of(store, system.mode, order_id) is not None for order_id in known]
+
+    assert in_memory(Mode.CHOREOGRAPHY, play) == [False, True]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from broker.transport import Wire
 from lab.modes import Mode
-from observer.original import BODY_MAX, HEADERS_MAX, Original
+from observer.original import BODY_MAX, HEADERS_MAX, TEXT_MAX, Original
 from observer.sighting import Sighting, merged
 from tests.observer.recorded import journey
 
@@ -51,6 +51,14 @@ def test_headers_of_strangers_are_bounded_and_become_json() -> None:
     odd = original(nan=float("nan"), raw=b"\xff", nested={"a": [1]}, lone="\ud800")
     assert "NaN" not in odd.to_text().replace('"nan"', "")
     assert odd.to_text().isascii()
+
+
+def test_what_is_kept_of_one_message_is_bounded_and_what_does_not_fit_goes_headers_first() -> None:
+    fat = {f"h{number}": "é" * 1_000 for number in range(HEADERS_MAX)}
+    kept = Original.from_text(original(**fat).to_text())
+    assert (kept.headers, kept.body, kept.cut) == ({}, {"order_id": "x"}, True)
+    worst = Original.of(Wire(json.dumps("\U0001f4a5" * 1_000, ensure_ascii=False).encode(), headers=fat))
+    assert len(worst.to_text()) <= TEXT_MAX
 
 
 @given(st.permutations([copy(1), copy(2), copy(3, dead_reason="error"), replace(copy(4), original="")]))
