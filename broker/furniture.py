@@ -24,8 +24,6 @@ from broker.topology import (
 #: A dead letter may be looked at that often (each look is a delivery that comes back) before the broker gives it up.
 #: Explicit, because 4.x would drop it at the 20th look.
 LOOKS_LIMIT = 1_000_000
-#: Seconds that a listener may be away before its queue goes: for ever, it would cost every message its room.
-LISTENER_AWAY_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +80,8 @@ def _listener_bindings(topology: Topology) -> Iterator[tuple[str, str]]:
 
 
 def _dropping(most: int) -> dict[str, Any]:
-    """A queue that never refuses: beyond `most` messages its oldest go, and after a while without a consumer it goes itself."""
-    arguments = {"x-queue-type": "quorum", "x-max-length": most, "x-overflow": "drop-head", "x-delivery-limit": LOOKS_LIMIT}
-    return arguments | {"x-expires": round(LISTENER_AWAY_S * 1000)}
+    """A queue that never refuses: beyond `most` messages its oldest go."""
+    return {"x-queue-type": "quorum", "x-max-length": most, "x-overflow": "drop-head", "x-delivery-limit": LOOKS_LIMIT}
 
 
 def _work_arguments(topology: Topology, work: WorkQueue) -> dict[str, Any]:

@@ -5,11 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from broker import furniture
 from broker.topology import Listener, dropped_queue, queue_of
-from broker.transport import Outgoing, Receipt, Transport, UnsafeTopology
+from broker.transport import Outgoing, Receipt, UnsafeTopology
 from tests.contracts.transports import Heard, World, memory_world, message, rabbit_world
-from tests.waiting import until
 
 EAR = "ear"
 MOST = 5
@@ -76,26 +74,3 @@ async def test_deleting_the_topology_removes_the_listeners_queues_too(world: Wor
     for name in (EAR, f"{EAR}.dropped"):
         with pytest.raises(UnsafeTopology):
             await client.depth(queue_of(world.topology.prefix, name))
-
-
-@pytest.mark.real
-async def test_on_a_real_broker_the_queue_of_a_listener_that_stays_away_goes(
-    rabbit_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(furniture, "LISTENER_AWAY_S", 1.0)
-
-    async def gone(client: Transport, name: str) -> bool:
-        try:
-            await client.depth(name)
-        except UnsafeTopology:
-            return True
-        return False
-
-    async with rabbit_world(rabbit_url) as world:
-        client, topology = world.clients[0], replace(world.topology, listeners=(Listener(EAR, MOST),))
-        world.topology = topology
-        await client.declare(topology)
-        ear = queue_of(topology.prefix, EAR)
-        for name in (ear, dropped_queue(ear)):
-            await until(lambda name=name: gone(client, name), f"{name} to go")  # type: ignore[misc]
-        assert await client.publish([world.command("stock")]) == [Receipt.CONFIRMED]
