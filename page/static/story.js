@@ -56,7 +56,7 @@ export function updateStory(story, chosen, tolds, { shown, longest, lanes, playi
   const [told] = tolds;
   Object.assign(story, { id: told.order_id, longest, tolds: tolds.filter((one) => !ended(one)) });
   const name = told.injected ?? (told.reason === "withdrawn" ? "customer:withdraws" : "");
-  const failure = failures.find((one) => one.name === name) ?? { title: name || "nothing fails", what: "" };
+  const failure = failures.find((one) => one.name === name) ?? { title: name || "nothing injected", what: "" };
   say(story.title, `${told.wanted ?? "An order"}: ${failure.title}`);
   say(story.what, failure.what);
   say(story.line, tolds.length === 2 ? compared(...tolds) : lanes === 2 ? "Heard in one lane only." : told.why);

@@ -60,13 +60,24 @@ export function compared(left, right) {
     `${titleOf(told.mode)}: ${count(told.entries.length, "message")} ${ended(told) ? `in ${seconds(told.took_s)}` : "so far"}.`;
   const sizes = `${size(left)} ${size(right)}`;
   if (!ended(left) || !ended(right)) return `Not ended in both yet. ${sizes}`;
-  const same = left.state === right.state && left.reason === right.reason;
-  const end = same ? `Both ${STATES[left.state].word.toLowerCase()} it` : "They ended it differently";
-  const undid =
-    undone(left) === undone(right)
-      ? left.undone.length
-        ? " and undid the same in the same order"
-        : ""
-      : " but undid differently";
-  return `${end}${undid}. ${sizes}`;
+  if (left.state !== right.state || left.reason !== right.reason)
+    return `${endOf(left)}, ${endOf(right).replace(/^./, (letter) => letter.toLowerCase())}. ${sizes}`;
+  const [here, there] = [left, right].map((told) => told.undone.filter((one) => one.had_effect).map((one) => one.command));
+  const alike = here.length ? " and undid the same in the same order" : "";
+  const undid = here.join() === there.join() ? alike : " but undid differently";
+  const parts = [`Both ${STATES[left.state].word.toLowerCase()} it${undid}.`, askedInVain(left, right), askedInVain(right, left), sizes];
+  return parts.filter(Boolean).join(" ");
+}
+
+function endOf(told) {
+  const reason = told.reason ? ` (${plain(told.reason)})` : "";
+  return `${titleOf(told.mode)} ${STATES[told.state].word.toLowerCase()} it${reason}`;
+}
+
+/** Whom `told` asked to undo what was not held there, and `other` did not ask. */
+function askedInVain(told, other) {
+  const asked = new Set(other.undone.map((one) => one.command));
+  const vain = told.undone.filter((one) => !one.had_effect && !asked.has(one.command));
+  const services = vain.map((one) => told.entries[one.entry - 1].sender);
+  return services.length ? `${titleOf(told.mode)} also asked ${services.join(" and ")}, which held nothing.` : "";
 }

@@ -43,6 +43,51 @@ def test_one_click_shows_what_each_style_did_about_a_failure(page: Any) -> None:
     expect(page.locator(".compared")).to_contain_text("Choreography: 8 messages")
 
 
+#: Calls a function of one of the page's modules.
+CALL = "([module, name, ...given]) => import(`/page/${module}`).then(found => found[name](...given))"
+
+
+def ended_in(mode: str, state: str = "REJECTED", reason: str | None = "withdrawn", **undone: bool) -> dict[str, Any]:
+    """An order as told, with as much as a sentence about it needs. `undone`: service -> whether it held something."""
+    return {
+        "mode": mode,
+        "state": state,
+        "reason": reason,
+        "took_s": 1.0,
+        "entries": [{"sender": service} for service in undone],
+        "undone": [
+            {"command": f"Undo {service}", "entry": number, "had_effect": held}
+            for number, (service, held) in enumerate(undone.items(), start=1)
+        ],
+    }
+
+
+def compared(page: Any, one: dict[str, Any], other: dict[str, Any]) -> str:
+    said: str = page.evaluate(CALL, ["words.js", "compared", one, other])
+    return said.partition(" Orchestrator: ")[0]
+
+
+def test_ends_that_differ_are_each_told(page: Any) -> None:
+    one = ended_in("orchestrator", "COMPLETED", None)
+    other = ended_in("choreography", reason="deadline", inventory=True)
+    assert compared(page, one, other) == "Orchestrator completed it, choreography rejected it (deadline)."
+
+
+def test_a_service_that_held_nothing_undid_nothing_and_is_told_as_asked(page: Any) -> None:
+    one = ended_in("orchestrator", inventory=True)
+    other = ended_in("choreography", delivery=False, payment=False, inventory=True)
+    assert compared(page, one, other) == (
+        "Both rejected it and undid the same in the same order. Choreography also asked delivery and payment, which held nothing."
+    )
+    other = ended_in("choreography", payment=True, inventory=True)
+    assert compared(page, one, other) == "Both rejected it but undid differently."
+
+
+def test_the_heading_of_an_order_without_a_failure_promises_nothing(page: Any) -> None:
+    fail(page, "nothing fails")
+    expect(page.locator("#story h2")).to_have_text("book x2: nothing injected")
+
+
 def test_the_path_shows_commands_events_and_rollbacks_by_shape(page: Any) -> None:
     fail(page, "payment declined")
     arrows = lane(page, "orchestrator").locator(".arrow")
