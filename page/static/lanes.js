@@ -5,7 +5,7 @@ import { drawGraph } from "./graph.js";
 import { showMessages } from "./messages.js";
 import { pathOf } from "./path.js";
 import { hashOf } from "./route.js";
-import { timelineOf } from "./timeline.js";
+import { spanOf, timelineOf } from "./timeline.js";
 import { count, ended, plain, seconds, STATES, TITLES, titleOf, undone, whatTheStyleDid } from "./words.js";
 
 /** Rows of a list at most. */
@@ -38,8 +38,8 @@ export function updateIdle(part) {
   part.view.replaceChildren(...drawGraph(part.lane, NOTHING, width, 0));
 }
 
-/** Draws what differs from what is drawn. `shown`: how many of the order's messages. */
-export function updateLane(part, state, told, viewName, shown) {
+/** Draws what differs from what is drawn. `tolds`: the order in every lane. `shown`: how many of its messages. */
+export function updateLane(part, state, told, tolds, viewName, shown) {
   const { lane, verdict, view } = part;
   if (!told) {
     part.drawn = null;
@@ -51,7 +51,8 @@ export function updateLane(part, state, told, viewName, shown) {
   const tick = ended(told) ? 0 : Math.floor(time);
   const busy = atWork(state, lane.mode);
   const width = Math.floor(view.clientWidth) || 300;
-  const drawn = { told, viewName, shown, tick, width, busy: [...busy].join() };
+  const scale = Math.max(...tolds.map((one) => spanOf(one, Math.ceil(time))));
+  const drawn = { told, viewName, shown, tick, width, busy: [...busy].join(), scale: viewName === "timeline" && scale };
   const same = part.drawn && Object.keys(drawn).every((key) => drawn[key] === part.drawn[key]);
   if (same) return;
   const before =
@@ -71,7 +72,7 @@ export function updateLane(part, state, told, viewName, shown) {
   const drawing = {
     path: () => pathOf(lane, partly, width, busy, before + 1),
     graph: () => drawGraph(lane, partly, width, time),
-    timeline: () => timelineOf(partly, time),
+    timeline: () => timelineOf(partly, time, scale),
   };
   const content = partly.entries.length ? drawing[viewName]() : [el("p", { class: "muted" }, "…")];
   view.replaceChildren(...content.filter(Boolean));

@@ -46,16 +46,19 @@ function draw() {
   due = false;
   const chosen = selected();
   const tolds = chosen ? state.lanes.map((lane) => twinOf(state, lane.mode, chosen.id)) : [];
+  const there = tolds.filter(Boolean);
   const longest = Math.max(0, ...tolds.map((told) => told?.entries.length ?? 0));
   const shown = chosen && playing.id === chosen.id ? playing.shown : Infinity;
-  updateStory(story, chosen, tolds.filter(Boolean), {
+  updateStory(story, chosen, there, {
     shown: Math.min(shown, longest),
     longest,
     lanes: state.lanes.length,
     playing: playing.timer !== null,
     failures: state.failures,
   });
-  parts.lanes.forEach((part, index) => (chosen ? updateLane(part, state, tolds[index], chosen.view, shown) : updateIdle(part)));
+  parts.lanes.forEach((part, index) =>
+    chosen ? updateLane(part, state, tolds[index], there, chosen.view, shown) : updateIdle(part),
+  );
   parts.lists.forEach((part) => updateList(part, state, chosen?.id, chosen?.view));
   parts.status.forEach((part) => updateStatus(part, state.status.get(part.lane.mode), armed(state, part.lane.mode)));
 }

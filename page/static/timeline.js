@@ -3,12 +3,16 @@ import { el } from "./dom.js";
 import { kindOf, nameOf, rootMark } from "./draw.js";
 import { seconds } from "./words.js";
 
-export function timelineOf(told, now) {
-  const open = told.took_s === null;
-  const start = told.began_at;
+/** Seconds from an order's first message to its last, or to now while somebody is waited for. */
+export function spanOf(told, now) {
   const last = told.entries.reduce((latest, entry) => Math.max(latest, entry.at), told.moved_at);
-  const end = open && told.waiting.length ? Math.max(now, last) : last;
-  const total = Math.max(end - start, 0.001);
+  const end = told.took_s === null && told.waiting.length ? Math.max(now, last) : last;
+  return Math.max(end - told.began_at, 0.001);
+}
+
+/** `total`: the seconds that the whole width stands for, the same in every lane. */
+export function timelineOf(told, now, total) {
+  const start = told.began_at;
   const rows = told.entries.map((entry) => row(entry, told, start, total));
   const of = (rollback) => rows.filter((_, index) => told.entries[index].rollback === rollback);
   const waiting = told.waiting.map((one) => waitingRow(one, start, total, now));
