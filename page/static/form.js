@@ -15,7 +15,9 @@ export function formOf(state, { placed, tell }) {
     customer: "Ada Lovelace",
     ...fromPermalink(),
   };
-  let fail = given.fail;
+  const known = !given.fail || state.failures.some((failure) => failure.name === given.fail);
+  if (!known) tell(`There is no such failure: ${given.fail}`);
+  let fail = known ? given.fail : "";
   const number = (name, from, to) =>
     el("input", { name, type: "number", min: from, max: to, value: given[name], required: true });
   const fields = {
@@ -85,7 +87,7 @@ export function formOf(state, { placed, tell }) {
     const chosen = [{ name: "", what: "One click places the order in every lane." }, ...state.failures].find(
       (failure) => failure.name === fail,
     );
-    say(what, chosen?.what ?? fail);
+    say(what, chosen.what);
     link.setAttribute("href", permalink(values()));
   }
 

@@ -2,10 +2,18 @@
 
 export const VIEWS = { path: "Path", graph: "Graph", timeline: "Timeline", messages: "Messages" };
 
-/** `#/orchestrator/ORDER_ID/graph`; null when no order is named. */
+/** `#/orchestrator/ORDER_ID/graph`; null when no order is named, or in a way that nobody can read. */
 export function route() {
-  const [, mode, id, view] = location.hash.split("/").map(decodeURIComponent);
+  const [, mode, id, view] = decoded(location.hash.split("/"));
   return mode && id ? { mode, id, view: view in VIEWS ? view : "path" } : null;
+}
+
+function decoded(parts) {
+  try {
+    return parts.map(decodeURIComponent);
+  } catch {
+    return [];
+  }
 }
 
 export function hashOf(mode, id, view = "path") {

@@ -133,6 +133,23 @@ def test_the_timeline_hatches_the_wait_and_keeps_compensation_below(page: Any) -
     expect(lane(page, "choreography").locator("h4")).to_have_text(["Forward", "↩ Compensation"])
 
 
+def test_both_timelines_are_drawn_to_one_scale(page: Any) -> None:
+    fail(page, "payment declined")
+    view(page, "Timeline")
+    for mode in MODES:
+        expect(lane(page, mode).locator("h3")).to_contain_text("✕ Rejected")
+    scales = [lane(page, mode).locator(".scale span").last for mode in MODES]
+    expect(scales[0]).to_have_text(scales[1].text_content())
+    ends = "bars => Math.max(...bars.map(bar => (bar.offsetLeft + bar.offsetWidth) / bar.parentNode.offsetWidth))"
+    took = []
+    for mode in MODES:
+        number, unit = lane(page, mode).locator(".verdict .facts div", has_text="Time").locator("dd").text_content().split()
+        took.append(float(number) / (1000 if unit == "ms" else 1))
+    reached = [lane(page, mode).locator(".track .bar").evaluate_all(ends) for mode in MODES]
+    assert max(reached) == pytest.approx(1, abs=0.03)
+    assert min(reached) / max(reached) == pytest.approx(min(took) / max(took), abs=0.05)
+
+
 def test_the_messages_show_headers_and_body_and_the_culprit_first(page: Any) -> None:
     fail(page, "payment declined")
     view(page, "Messages")
@@ -182,11 +199,25 @@ def test_a_customer_called_script_is_text(page: Any) -> None:
     assert page.locator("main script, main b").count() == 0
 
 
+def test_a_failure_that_does_not_exist_is_said_and_not_placed(browser: Any, url: str) -> None:
+    with opened(browser, f"{url}/?fail=banana:split", reduced_motion="reduce") as page:
+        expect(page.locator("#said")).to_have_text("There is no such failure: banana:split")
+        expect(page.get_by_role("button", name="nothing fails")).to_have_attribute("aria-pressed", "true")
+        page.get_by_role("button", name="Place it").click()
+        expect(page.locator("#said")).to_contain_text("Placed.")
+
+
 def test_nonsense_is_refused_with_a_reason(browser: Any, url: str) -> None:
-    with opened(browser, f"{url}/?fail=payment:nonsense", reduced_motion="reduce") as page:
+    with opened(browser, f"{url}/?customer={'x' * 300}", reduced_motion="reduce") as page:
         page.get_by_role("button", name="Place it").click()
         expect(page.locator("#said")).to_contain_text("Not placed.")
-        expect(page.locator("#said")).to_contain_text("payment:nonsense")
+        expect(page.locator("#said")).to_contain_text("customer")
+
+
+def test_an_address_that_nobody_can_read_names_no_order(browser: Any, url: str) -> None:
+    with opened(browser, f"{url}/#/orchestrator/%E0%A4%A", reduced_motion="reduce") as page:
+        fail(page, "out of stock")
+        expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: out of stock")
 
 
 def test_a_killed_worker_is_an_alarm_and_its_order_goes_on_once_it_is_revived(page: Any) -> None:
