@@ -18,17 +18,24 @@ export async function showMessages(box, told) {
 }
 
 function fill(box, told) {
-  const open = new Set([...box.querySelectorAll("details[open]")].map((one) => one.dataset.number));
+  const open = new Set([...box.querySelectorAll(".all > details[open]")].map((one) => one.dataset.number));
   const messages = new Map(told.messages.map((message) => [message.number, message]));
   const card = (entry, opened) => messageOf(entry, messages.get(entry.number), opened);
   const root = told.entries.find((entry) => rootMark(told, entry));
   box.replaceChildren(
-    ...(root
-      ? [el("h4", { class: "error-first" }, `${rootMark(told, root).icon} It all goes back to this one`), card(root, true)]
-      : []),
+    ...(root ? [headingOf(rootMark(told, root)), card(root, true)] : []),
     el("h4", {}, "All, in the order of cause and time"),
-    ...told.entries.map((entry) => card(entry, open.has(String(entry.number)) && entry !== root)),
+    el(
+      "div",
+      { class: "all" },
+      told.entries.map((entry) => card(entry, open.has(String(entry.number)))),
+    ),
   );
+}
+
+function headingOf({ icon, kind }) {
+  const said = kind === "root" ? "It all goes back to this one" : "Waiting for an answer to this one";
+  return el("h4", { class: "error-first" }, `${icon} ${said}`);
 }
 
 function messageOf(entry, message, open) {
