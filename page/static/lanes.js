@@ -6,7 +6,7 @@ import { showMessages } from "./messages.js";
 import { pathOf } from "./path.js";
 import { hashOf } from "./route.js";
 import { spanOf, timelineOf } from "./timeline.js";
-import { count, ended, plain, seconds, STATES, TITLES, titleOf, undone, whatTheStyleDid } from "./words.js";
+import { count, ended, plain, seconds, settled, STATES, TITLES, titleOf, undone, waitedFor, whatTheStyleDid } from "./words.js";
 
 /** Rows of a list at most. */
 const ROWS = 50;
@@ -87,7 +87,7 @@ function verdictOf(told, time) {
     ["Time", ended(told) ? seconds(told.took_s) : `${seconds(Math.max(0, time - told.began_at))} so far`],
     ["Undone", undone(told)],
   ];
-  const waiting = told.waiting.map((one) => `${one.worker} for ${one.deed}, ${seconds(Math.max(0, time - one.since))}`);
+  const waiting = waitedFor(told, time);
   return [
     el(
       "h3",
@@ -96,14 +96,14 @@ function verdictOf(told, time) {
       ` ${word}${reason}`,
       told.stuck && told.state !== "NEEDS_ATTENTION" && el("span", { class: "stuck" }, " ‖ stuck"),
     ),
-    el("p", { class: "why" }, el("strong", {}, "Why: "), told.why),
+    el("p", { class: "why" }, el("strong", {}, settled(told) ? "Why: " : "Now: "), told.why),
     style && el("p", { class: "style" }, el("strong", {}, "How: "), style),
     el(
       "dl",
       { class: "facts" },
       facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),
     ),
-    waiting.length > 0 && el("p", { class: "waiting" }, `‖ Waiting: ${waiting.join("; ")}`),
+    waiting && el("p", { class: "waiting" }, `‖ Waiting: ${waiting}`),
     told.remains.length > 0 &&
       el(
         "p",

@@ -15,6 +15,9 @@ export const TITLES = {
 
 export const ended = (told) => told.state === "COMPLETED" || told.state === "REJECTED";
 
+/** Whether it stays as it is unless somebody acts. */
+export const settled = (told) => ended(told) || told.state === "NEEDS_ATTENTION";
+
 export const titleOf = (mode) => TITLES[mode]?.name ?? mode;
 
 export function seconds(value) {
@@ -27,6 +30,12 @@ export const plain = (reason) => String(reason ?? "").replaceAll("_", " ");
 
 export function count(number, noun) {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+/** Who has not answered for a second or longer, and what; nothing if nobody keeps the order waiting for so long. */
+export function waitedFor(told, now) {
+  const late = told.waiting.filter((one) => now - one.since >= 1);
+  return late.map((one) => `${one.worker} for ${one.deed}, ${seconds(now - one.since)}`).join("; ");
 }
 
 /** The compensations, in their order, and whether each found something to undo. */
@@ -43,8 +52,8 @@ export function whatTheStyleDid(told) {
     const back = commands.filter((entry) => entry.rollback);
     const asked = back.map((entry) => entry.name).join(", then ");
     if (back.length) return `The coordinator heard ${causeOf(back[0])?.name ?? "a refusal"} and commanded ${asked}.`;
-    const sent = count(commands.length, "command");
-    return commands.length ? `The coordinator sent ${sent}, each after the answer to the one before.` : "";
+    if (commands.length === 1) return "The coordinator sent 1 command.";
+    return commands.length ? `The coordinator sent ${commands.length} commands, each after the answer to the one before.` : "";
   }
   const reactions = told.entries.filter((entry) => entry.deed && causeOf(entry) && !causeOf(entry).command);
   const back = reactions.filter((entry) => causeOf(entry).rollback);

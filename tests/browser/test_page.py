@@ -160,6 +160,39 @@ def test_the_messages_show_headers_and_body_and_the_culprit_first(page: Any) -> 
         expect(first.locator("dl").nth(1)).to_contain_text("causation_id")
 
 
+def test_a_message_that_was_only_waited_for_does_not_stay_open(page: Any) -> None:
+    fail(page, "payment pending")
+    view(page, "Messages")
+    box = lane(page, "orchestrator")
+    expect(box.locator(".error-first")).to_have_text("‖ Waiting for an answer to this one")
+    box.locator(".all summary").nth(1).click()
+    expect(box.locator("h3")).to_have_text("✓ Completed")
+    expect(box.locator(".error-first")).to_have_count(0)
+    expect(box.locator("details[open]")).to_have_count(1)
+    expect(box.locator(".all details").nth(1)).to_have_attribute("open", "")
+
+
+def test_an_order_under_way_says_what_is_now_and_only_an_end_has_a_why(page: Any) -> None:
+    fail(page, "payment pending")
+    why = lane(page, "orchestrator").locator(".why strong")
+    expect(why).to_have_text("Now: ")
+    expect(lane(page, "orchestrator").locator(".waiting")).to_contain_text("‖ Waiting: payment for AuthorizePayment, ")
+    expect(lane(page, "orchestrator").locator("h3")).to_have_text("✓ Completed")
+    expect(why).to_have_text("Why: ")
+
+
+def test_less_than_a_second_is_no_wait_to_speak_of(page: Any) -> None:
+    told = {"waiting": [{"worker": "payment", "deed": "VoidPayment", "since": 10.0}]}
+    assert page.evaluate(CALL, ["words.js", "waitedFor", told, 10.9]) == ""
+    assert page.evaluate(CALL, ["words.js", "waitedFor", told, 12.0]) == "payment for VoidPayment, 2.0 s"
+
+
+def test_a_single_command_came_after_no_other(page: Any) -> None:
+    sent = {"sender": "coordinator", "command": True, "rollback": False}
+    said = page.evaluate(CALL, ["words.js", "whatTheStyleDid", {"mode": "orchestrator", "entries": [sent]}])
+    assert said == "The coordinator sent 1 command."
+
+
 def test_every_view_has_its_own_address_and_the_back_button_works(page: Any, browser: Any) -> None:
     fail(page, "out of stock")
     for name in ("graph", "timeline", "messages"):
