@@ -61,14 +61,15 @@ export function updateLane(part, state, told, tolds, viewName, shown) {
       : Infinity;
   part.drawn = drawn;
   verdict.replaceChildren(...verdictOf(told, time));
+  const partial = shown < told.entries.length;
+  verdict.classList.toggle("ahead", partial && viewName !== "messages");
   view.className = `view ${viewName}`;
   if (viewName === "messages") {
     showMessages(view, told);
     return;
   }
   delete view.dataset.asked;
-  const partly =
-    shown < told.entries.length ? { ...told, entries: told.entries.slice(0, shown), waiting: [], partial: true } : told;
+  const partly = partial ? { ...told, entries: told.entries.slice(0, shown), waiting: [], partial } : told;
   const drawing = {
     path: () => pathOf(lane, partly, width, busy, before + 1),
     graph: () => drawGraph(lane, partly, width, time),

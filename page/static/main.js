@@ -6,6 +6,7 @@ import { statusOf, updateStatus } from "./header.js";
 import { laneOf, listOf, twinOf, updateIdle, updateLane, updateList } from "./lanes.js";
 import { hashOf, route } from "./route.js";
 import { storyOf, updateStory } from "./story.js";
+import { settled } from "./words.js";
 
 /** Milliseconds between two messages while an order that was just placed, or is played again, is shown. */
 const PACE_MS = 260;
@@ -53,8 +54,9 @@ function draw() {
     shown: Math.min(shown, longest),
     longest,
     lanes: state.lanes.length,
-    playing: playing.timer !== null,
+    playing: playing.timer !== null && shown < longest,
     failures: state.failures,
+    slowed: state.lanes.some((lane) => lane.can_kill),
   });
   parts.lanes.forEach((part, index) =>
     chosen ? updateLane(part, state, tolds[index], there, chosen.view, shown) : updateIdle(part),
@@ -98,7 +100,7 @@ function tick() {
   const tolds = state.lanes.map((lane) => ordersOf(state, lane.mode).get(playing.id)).filter(Boolean);
   const longest = Math.max(0, ...tolds.map((told) => told.entries.length));
   if (playing.shown < longest) playing.shown += 1;
-  else if (tolds.length && tolds.every((told) => told.took_s !== null)) {
+  else if (tolds.length && tolds.every(settled)) {
     playing.shown = Infinity;
     stop();
   }

@@ -9,6 +9,11 @@ export function storyOf({ play, step, withdraw }) {
     title: el("h2", {}),
     what: el("p", { class: "muted" }),
     line: el("p", { class: "compared" }),
+    pace: el(
+      "p",
+      { class: "muted" },
+      "Slowed down so that it can be seen: every message takes a while to arrive here. Measured times are in the README.",
+    ),
     tabs: el("nav", { class: "tabs", "aria-label": "Views of this order" }),
   };
   story.slider = el("input", {
@@ -36,14 +41,15 @@ export function storyOf({ play, step, withdraw }) {
     story.title,
     story.what,
     story.line,
+    story.pace,
     el("div", { class: "bar" }, story.tabs, story.player),
     story.legend,
   );
   return story;
 }
 
-export function updateStory(story, chosen, tolds, { shown, longest, lanes, playing, failures }) {
-  for (const part of [story.tabs, story.player, story.what, story.line, story.legend]) part.hidden = !tolds.length;
+export function updateStory(story, chosen, tolds, { shown, longest, lanes, playing, failures, slowed }) {
+  for (const part of [story.tabs, story.player, story.what, story.line, story.pace, story.legend]) part.hidden = !tolds.length;
   if (!tolds.length) {
     say(
       story.title,
@@ -60,6 +66,8 @@ export function updateStory(story, chosen, tolds, { shown, longest, lanes, playi
   say(story.title, `${told.wanted ?? "An order"}: ${failure.title}`);
   say(story.what, failure.what);
   say(story.line, tolds.length === 2 ? compared(...tolds) : lanes === 2 ? "Heard in one lane only." : told.why);
+  story.line.classList.toggle("ahead", shown < longest && chosen.view !== "messages");
+  story.pace.hidden = !slowed;
   const tab = () => el("a", {});
   keyed(
     story.tabs,
@@ -77,7 +85,8 @@ export function updateStory(story, chosen, tolds, { shown, longest, lanes, playi
   for (const part of [story.slider, story.shown, story.replay]) part.hidden = chosen.view === "messages";
   story.slider.max = longest;
   story.slider.value = shown;
-  say(story.shown, `${shown} of ${longest}`);
+  const live = shown === longest && story.tolds.length > 0;
+  say(story.shown, `${shown} of ${longest}${live ? ", live" : ""}`);
   say(story.replay, playing ? "Playing…" : "Play again");
   story.back.hidden = story.tolds.length === 0;
 }

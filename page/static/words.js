@@ -52,8 +52,8 @@ export function whatTheStyleDid(told) {
     const back = commands.filter((entry) => entry.rollback);
     const asked = back.map((entry) => entry.name).join(", then ");
     if (back.length) return `The coordinator heard ${causeOf(back[0])?.name ?? "a refusal"} and commanded ${asked}.`;
-    if (commands.length === 1) return "The coordinator sent 1 command.";
-    return commands.length ? `The coordinator sent ${commands.length} commands, each after the answer to the one before.` : "";
+    const each = commands.length > 1 ? ", each after the answer to the one before" : "";
+    return commands.length ? `The coordinator sent ${count(commands.length, "command")}${each}.` : "";
   }
   const reactions = told.entries.filter((entry) => entry.deed && causeOf(entry) && !causeOf(entry).command);
   const back = reactions.filter((entry) => causeOf(entry).rollback);
@@ -74,8 +74,8 @@ export function compared(left, right) {
   const [here, there] = [left, right].map((told) => told.undone.filter((one) => one.had_effect).map((one) => one.command));
   const alike = here.length ? " and undid the same in the same order" : "";
   const undid = here.join() === there.join() ? alike : " but undid differently";
-  const parts = [`Both ${STATES[left.state].word.toLowerCase()} it${undid}.`, askedInVain(left, right), askedInVain(right, left), sizes];
-  return parts.filter(Boolean).join(" ");
+  const both = `Both ${STATES[left.state].word.toLowerCase()} it${undid}.`;
+  return [both, askedInVain(left, right), askedInVain(right, left), sizes].filter(Boolean).join(" ");
 }
 
 function endOf(told) {

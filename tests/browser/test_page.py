@@ -327,6 +327,35 @@ def test_an_order_that_was_just_placed_is_shown_message_by_message(browser: Any,
         slider.press("ArrowRight")
         slider.press("ArrowRight")
         expect(lane(page, "choreography").locator(".arrow")).to_have_count(2)
+        expect(page.locator(".compared.ahead, .verdict.ahead")).to_have_count(3)
+        slider.press("End")
+        expect(page.locator(".ahead")).to_have_count(0)
+
+
+def test_playing_ends_with_the_last_message_whether_or_not_the_order_has_ended(browser: Any, url: str) -> None:
+    with opened(browser, url, reduced_motion="no-preference") as page:
+        replay, shown = page.locator(".player button").first, page.locator(".player output")
+        for title in ("the payment cannot be voided", "payment pending"):
+            fail(page, title)
+            expect(replay).to_have_text("Playing…")
+            expect(shown).to_have_text(re.compile(r"^(\d+) of \1, live$"))
+            expect(replay).to_have_text("Play again")
+        assert "Completed" not in lane(page, "orchestrator").locator("h3").text_content()
+        expect(lane(page, "orchestrator").locator("h3")).to_have_text("✓ Completed")
+        expect(shown).to_have_text(re.compile(r"^(\d+) of \1$"))
+
+
+def test_a_run_that_is_slowed_down_says_so_and_one_of_real_services_does_not(browser: Any, url: str) -> None:
+    def of_real_services(route: Any) -> None:
+        told = route.fetch().json()
+        route.fulfill(json=told | {"lanes": [one | {"can_kill": False} for one in told["lanes"]]})
+
+    for routes, is_slowed in (({}, True), ({"**/watch/lanes": of_real_services}, False)):
+        with opened(browser, url, routes=routes, reduced_motion="reduce") as page:
+            fail(page, "nothing fails")
+            expect(page.locator("#story h2")).to_have_text("book x2: nothing injected")
+            expect(page.locator(".compared")).to_contain_text("Both completed it")
+            expect(page.get_by_text("Slowed down so that it can be seen")).to_be_visible(visible=is_slowed)
 
 
 def test_the_page_comes_back_with_everything_after_the_server_restarts(browser: Any) -> None:
