@@ -49,7 +49,7 @@ export function newest(state) {
 export function atWork(state, mode) {
   const counts = new Map();
   for (const told of ordersOf(state, mode).values()) {
-    for (const { worker } of told.waiting) counts.set(worker, (counts.get(worker) ?? 0) + 1);
+    for (const worker of new Set(told.waiting.map((one) => one.worker))) counts.set(worker, (counts.get(worker) ?? 0) + 1);
   }
   return counts;
 }

@@ -6,11 +6,12 @@ const [HEAD, ROW, MOST] = [58, 36, 60];
 
 /** `busy`: worker -> how many open orders wait for it. `fresh`: entries from this number on come in one after the other. */
 export function pathOf(lane, told, width, busy, fresh) {
-  const entries = told.entries.slice(0, MOST);
-  const columns = [...new Set([...lane.columns, ...entries.flatMap((entry) => [entry.sender, ...entry.takers])])];
+  const runs = runsOf(told);
+  const rows = runs.slice(0, MOST);
+  const columns = [...new Set([...lane.columns, ...rows.flatMap(({ entry }) => [entry.sender, ...entry.takers])])];
   const step = width / columns.length;
   const x = Object.fromEntries(columns.map((name, index) => [name, (index + 0.5) * step]));
-  const height = HEAD + ROW * Math.max(entries.length, 3) + 12;
+  const height = HEAD + ROW * Math.max(rows.length, 3) + 12;
   const narrow = step < 84;
   const drawing = svg("svg", { class: "path", width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
   columns.forEach((name, index) => {
@@ -19,14 +20,25 @@ export function pathOf(lane, told, width, busy, fresh) {
     drawing.append(label(name, x[name], y, width, { class: "column" }));
     if (busy.get(name)) drawing.append(label(`${busy.get(name)} here`, x[name], narrow ? 48 : 32, width, { class: "busy" }));
   });
-  entries.forEach((entry, index) =>
-    drawing.append(arrow(entry, x, HEAD + ROW * index + 12, width, rootMark(told, entry), fresh)),
-  );
-  const more = told.entries.length - entries.length;
-  return [drawing, spoken(entries), more > 0 && el("p", { class: "muted" }, `and ${more} more: see the messages`)];
+  rows.forEach((run, index) => drawing.append(arrow(run, x, HEAD + ROW * index + 12, width, fresh)));
+  const more = runs.slice(MOST).reduce((sum, { times }) => sum + times, 0);
+  return [drawing, spoken(rows), more > 0 && el("p", { class: "muted" }, `and ${more} more: see the messages`)];
 }
 
-function arrow(entry, x, y, width, mark, fresh) {
+/** Messages of one type that a sender sent one right after the other are one row: {entry, times, mark}; `entry` is the last. */
+function runsOf(told) {
+  const runs = [];
+  for (const entry of told.entries) {
+    const last = runs.at(-1);
+    const again = last && ["name", "sender", "dead"].every((part) => last.entry[part] === entry[part]);
+    const mark = rootMark(told, entry);
+    if (again) Object.assign(last, { entry, times: last.times + 1, mark: last.mark ?? mark });
+    else runs.push({ entry, times: 1, mark });
+  }
+  return runs;
+}
+
+function arrow({ entry, times, mark }, x, y, width, fresh) {
   const group = svg("g", {
     class: `arrow ${kindOf(entry)}${entry.number >= fresh ? " fresh" : ""}`,
     "data-number": entry.number,
@@ -44,7 +56,8 @@ function arrow(entry, x, y, width, mark, fresh) {
     middle = line.middle;
   }
   if (entry.rollback) group.append(tail(from, y + 6));
-  const said = [mark?.icon, nameOf(entry), entry.attempts > 1 && `×${entry.attempts}`, entry.dead && "(dead letter)"];
+  const attempts = entry.attempts > 1 && `(${entry.attempts} attempts)`;
+  const said = [mark?.icon, nameOf(entry), times > 1 && `x${times}`, attempts, entry.dead && "(dead letter)"];
   group.append(label(said.filter(Boolean).join(" "), middle, y - 2, width));
   return group;
 }
@@ -63,13 +76,14 @@ function loop(from, y) {
 }
 
 /** The same for those who do not see it. */
-function spoken(entries) {
+function spoken(rows) {
   const kind = (entry) => `${entry.rollback ? "rollback " : ""}${entry.command ? "command" : "event"}`;
   const takers = (entry) => entry.takers.join(" and ") || "nobody who must act";
-  const said = (entry) => `${entry.name}: ${kind(entry)} from ${entry.sender} to ${takers(entry)}`;
+  const said = ({ entry, times }) =>
+    `${entry.name}${times > 1 ? `, ${times} times` : ""}: ${kind(entry)} from ${entry.sender} to ${takers(entry)}`;
   return el(
     "ol",
     { class: "spoken" },
-    entries.map((entry) => el("li", {}, said(entry))),
+    rows.map((run) => el("li", {}, said(run))),
   );
 }

@@ -59,7 +59,7 @@ export function whatTheStyleDid(told) {
   const back = reactions.filter((entry) => causeOf(entry).rollback);
   const sentence = (entry) =>
     `${entry.sender} heard ${causeOf(entry).name} and ${entry.name.endsWith("Stuck") ? "could not do" : "did"} ${entry.deed}`;
-  const said = (back.length ? back : reactions).map(sentence).join("; ");
+  const said = [...new Set((back.length ? back : reactions).map(sentence))].join("; ");
   return said && `${back.length ? "Nobody was in charge" : "A chain of reactions"}: ${said}.`;
 }
 

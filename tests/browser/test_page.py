@@ -4,7 +4,8 @@ Room: tests/. Nothing sleeps: `expect` waits for what a person would wait for.
 """
 
 import re
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -29,6 +30,20 @@ def fail(page: Any, title: str) -> None:
 
 def view(page: Any, name: str) -> None:
     page.get_by_role("link", name=name, exact=True).click()
+
+
+@contextmanager
+def killed_delivery(page: Any) -> Iterator[None]:
+    """Delivery is down in both modes meanwhile, so that an order stays under way for as long as a test looks at it."""
+    for mode in MODES:
+        page.get_by_role("button", name=f"Kill delivery in {mode}").click()
+        expect(page.get_by_role("button", name=f"Revive delivery in {mode}")).to_be_visible()
+    try:
+        yield
+    finally:
+        for mode in MODES:
+            page.get_by_role("button", name=f"Revive delivery in {mode}").click()
+            expect(page.get_by_role("button", name=f"Kill delivery in {mode}")).to_be_visible()
 
 
 def test_one_click_shows_what_each_style_did_about_a_failure(page: Any) -> None:
@@ -161,11 +176,13 @@ def test_the_messages_show_headers_and_body_and_the_culprit_first(page: Any) -> 
 
 
 def test_a_message_that_was_only_waited_for_does_not_stay_open(page: Any) -> None:
-    fail(page, "payment pending")
-    view(page, "Messages")
     box = lane(page, "orchestrator")
-    expect(box.locator(".error-first")).to_have_text("‖ Waiting for an answer to this one")
-    box.locator(".all summary").nth(1).click()
+    with killed_delivery(page):
+        fail(page, "nothing fails")
+        view(page, "Messages")
+        expect(box.locator(".error-first")).to_have_text("‖ Waiting for an answer to this one")
+        expect(box.locator(".error-first + details")).to_contain_text("ScheduleDelivery")
+        box.locator(".all summary").nth(1).click()
     expect(box.locator("h3")).to_have_text("✓ Completed")
     expect(box.locator(".error-first")).to_have_count(0)
     expect(box.locator("details[open]")).to_have_count(1)
@@ -173,10 +190,11 @@ def test_a_message_that_was_only_waited_for_does_not_stay_open(page: Any) -> Non
 
 
 def test_an_order_under_way_says_what_is_now_and_only_an_end_has_a_why(page: Any) -> None:
-    fail(page, "payment pending")
     why = lane(page, "orchestrator").locator(".why strong")
-    expect(why).to_have_text("Now: ")
-    expect(lane(page, "orchestrator").locator(".waiting")).to_contain_text("‖ Waiting: payment for AuthorizePayment, ")
+    with killed_delivery(page):
+        fail(page, "nothing fails")
+        expect(why).to_have_text("Now: ")
+        expect(lane(page, "orchestrator").locator(".waiting")).to_contain_text("‖ Waiting: delivery for ScheduleDelivery, ")
     expect(lane(page, "orchestrator").locator("h3")).to_have_text("✓ Completed")
     expect(why).to_have_text("Why: ")
 
@@ -191,6 +209,40 @@ def test_a_single_command_came_after_no_other(page: Any) -> None:
     sent = {"sender": "coordinator", "command": True, "rollback": False}
     said = page.evaluate(CALL, ["words.js", "whatTheStyleDid", {"mode": "orchestrator", "entries": [sent]}])
     assert said == "The coordinator sent 1 command."
+
+
+def test_an_order_is_counted_once_at_a_worker_however_often_it_waits_there(page: Any) -> None:
+    counted = """waiting => import("/page/feed.js").then(({ emptyState, ordersOf, atWork }) => {
+        const state = emptyState();
+        ordersOf(state, "choreography").set("1", { waiting });
+        return Object.fromEntries(atWork(state, "choreography"));
+    })"""
+    waiting = [{"worker": "order"}, {"worker": "order"}, {"worker": "payment"}]
+    assert page.evaluate(counted, waiting) == {"order": 1, "payment": 1}
+
+
+def entry(number: int, name: str, sender: str, cause: int | None = None, **more: Any) -> dict[str, Any]:
+    """A message of an order as told, an event that goes to nobody if `more` does not say otherwise."""
+    plain = {"command": False, "rollback": False, "takers": [], "attempts": 1, "dead": None, "deed": None}
+    return {"number": number, "name": name, "sender": sender, "cause": cause} | plain | more
+
+
+def test_what_repeats_itself_is_told_and_drawn_once(page: Any) -> None:
+    withdrawn = [entry(number, "OrderWithdrawn", "order", rollback=True) for number in (1, 2, 3)]
+    refused = [entry(number, "PaymentVoided", "payment", number - 3, rollback=True, deed="VoidPayment") for number in (4, 5)]
+    told = {"mode": "choreography", "state": "PENDING", "root": 1, "entries": [*withdrawn, *refused]}
+    said = page.evaluate(CALL, ["words.js", "whatTheStyleDid", told])
+    assert said == "Nobody was in charge: payment heard OrderWithdrawn and did VoidPayment."
+    drawn = """told => import("/page/path.js").then(({ pathOf }) => {
+        const [drawing, spoken] = pathOf({ columns: ["order", "payment"] }, told, 600, new Map(), 9);
+        return [...drawing.querySelectorAll(".arrow"), ...spoken.children].map(row => row.textContent);
+    })"""
+    assert page.evaluate(drawn, told) == [
+        "‖ ↩ OrderWithdrawn x3",
+        "↩ PaymentVoided x2",
+        "OrderWithdrawn, 3 times: rollback event from order to nobody who must act",
+        "PaymentVoided, 2 times: rollback event from payment to nobody who must act",
+    ]
 
 
 def test_every_view_has_its_own_address_and_the_back_button_works(page: Any, browser: Any) -> None:
@@ -335,14 +387,17 @@ def test_an_order_that_was_just_placed_is_shown_message_by_message(browser: Any,
 def test_playing_ends_with_the_last_message_whether_or_not_the_order_has_ended(browser: Any, url: str) -> None:
     with opened(browser, url, reduced_motion="no-preference") as page:
         replay, shown = page.locator(".player button").first, page.locator(".player output")
-        for title in ("the payment cannot be voided", "payment pending"):
-            fail(page, title)
+        with killed_delivery(page):
+            fail(page, "nothing fails")
             expect(replay).to_have_text("Playing…")
             expect(shown).to_have_text(re.compile(r"^(\d+) of \1, live$"))
             expect(replay).to_have_text("Play again")
-        assert "Completed" not in lane(page, "orchestrator").locator("h3").text_content()
         expect(lane(page, "orchestrator").locator("h3")).to_have_text("✓ Completed")
         expect(shown).to_have_text(re.compile(r"^(\d+) of \1$"))
+        fail(page, "the payment cannot be voided")
+        expect(lane(page, "orchestrator").locator("h3")).to_contain_text("! Needs attention")
+        expect(shown).to_have_text(re.compile(r"^(\d+) of \1, live$"))
+        expect(replay).to_have_text("Play again")
 
 
 def test_a_run_that_is_slowed_down_says_so_and_one_of_real_services_does_not(browser: Any, url: str) -> None:
