@@ -1,5 +1,6 @@
 // Small shapes that the path and the graph share. Commands have filled heads, events hollow ones, rollbacks a square tail.
 import { svg } from "./dom.js";
+import { callsForHelp } from "./words.js";
 
 /** An arrowhead at (x, y) that points along `angle` (radians). */
 export function head(x, y, angle, command) {
@@ -27,6 +28,11 @@ export function rootMark(told, entry) {
 }
 
 /** The class of an entry, by what it is. */
-export const kindOf = (entry) => `${entry.command ? "command" : "event"}${entry.rollback ? " rollback" : ""}`;
+export function kindOf(entry) {
+  return `${entry.command ? "command" : "event"}${entry.rollback ? " rollback" : ""}${callsForHelp(entry) ? " help" : ""}`;
+}
 
-export const nameOf = (entry) => (entry.rollback ? `↩ ${entry.name}` : entry.name);
+export function nameOf(entry) {
+  if (callsForHelp(entry)) return `! ${entry.name}`;
+  return entry.rollback ? `↩ ${entry.name}` : entry.name;
+}

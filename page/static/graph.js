@@ -1,7 +1,7 @@
 // Where an order stands: the orchestrator's steps beside their compensations, and choreography's reactions, lit as they happen.
 import { el, svg } from "./dom.js";
 import { head } from "./draw.js";
-import { ended } from "./words.js";
+import { callsForHelp, ended } from "./words.js";
 
 export const LOOK = {
   idle: ["○", "not reached"],
@@ -79,7 +79,9 @@ function choreographed(reactions, told, now) {
   ];
   const rows = { true: 0, false: 1 };
   for (const { when, by, does, rollback } of reactions) {
-    const answered = told.entries.filter((entry) => entry.deed === does && told.entries[entry.cause - 1]?.name === when);
+    const answered = told.entries.filter(
+      (entry) => entry.deed === does && told.entries[entry.cause - 1]?.name === when && !callsForHelp(entry),
+    );
     const refused = !rollback && answered.some((entry) => entry.rollback);
     const heard = told.entries.find((entry) => entry.name === when && entry.takers.includes(by));
     const state = answered.length ? (refused ? "failed" : "done") : heard ? unanswered(told, now, heard) : "idle";
@@ -122,8 +124,15 @@ function unanswered(told, now, asked) {
 function markCompensated(nodes, told) {
   const shown = told.entries.length;
   const given = told.undone.filter((one) => one.had_effect && one.entry <= shown).map((one) => UNDOES[one.command]);
-  for (const node of nodes) if (!node.back && node.state === "done" && given.includes(node.name)) node.state = "compensated";
+  for (const node of nodes) {
+    if (node.state !== "done") continue;
+    if (!node.back && given.includes(node.name)) node.state = "compensated";
+    const undone = node.back && told.undone.find((one) => one.command === node.name && one.entry <= shown);
+    if (undone) node.look = undone.had_effect ? ["↩", "undone"] : ["–", "nothing was held"];
+  }
 }
+
+const lookOf = (node) => node.look ?? LOOK[node.state];
 
 // --- drawing ----------------------------------------------------------------------------------------------------------------
 
@@ -156,7 +165,7 @@ export function drawGraph(lane, told, width, now) {
   for (const node of nodes) drawing.append(drawNode(node, place(node), size));
   const said = nodes
     .filter((node) => node.state !== "idle")
-    .map((node) => el("li", {}, `${node.name} (${node.service}): ${LOOK[node.state][1]}`));
+    .map((node) => el("li", {}, `${node.name} (${node.service}): ${lookOf(node)[1]}`));
   const note = command
     ? "The whole graph is written in one place, orchestrator/fulfilment.py. Grey arrows are what could happen."
     : "No service holds this picture: each knows its lines of choreography/reactions.py. Arrows appear as events make them.";
@@ -164,7 +173,7 @@ export function drawGraph(lane, told, width, now) {
 }
 
 function drawNode(node, { x, y }, { w, h, indent }) {
-  const [icon, word] = LOOK[node.state];
+  const [icon, word] = lookOf(node);
   const group = svg("g", { class: `node ${node.state}${node.back ? " back" : ""}`, "data-node": node.key });
   group.append(svg("rect", { x, y, width: w, height: h, rx: 8 }));
   const lines = [

@@ -98,6 +98,14 @@ function verdictOf(told, time) {
       told.stuck && told.state !== "NEEDS_ATTENTION" && el("span", { class: "stuck" }, " ‖ stuck"),
     ),
     el("p", { class: "why" }, el("strong", {}, settled(told) ? "Why: " : "Now: "), told.why),
+    told.state === "NEEDS_ATTENTION" &&
+      el(
+        "p",
+        { class: "bad" },
+        "Somebody must act: ",
+        el("code", {}, `saga order redrive ${told.order_id} -m ${told.mode}`),
+        " on a running system.",
+      ),
     style && el("p", { class: "style" }, el("strong", {}, "How: "), style),
     el(
       "dl",

@@ -1,6 +1,6 @@
 // Every message of an order as it travelled: properties, headers and body. The one that it all goes back to comes first.
 import { el } from "./dom.js";
-import { nameOf, rootMark } from "./draw.js";
+import { kindOf, nameOf, rootMark } from "./draw.js";
 import { ask } from "./feed.js";
 import { seconds } from "./words.js";
 
@@ -40,13 +40,12 @@ function headingOf({ icon, kind }) {
 
 function messageOf(entry, message, open) {
   const way = `${entry.sender} → ${entry.takers.join(" + ") || "nobody who must act"}`;
-  const kind = `${entry.command ? "command" : "event"}${entry.rollback ? " rollback" : ""}`;
   const summary = el(
     "summary",
     {},
     el("span", { class: "muted" }, `#${entry.number}`),
     " ",
-    el("strong", { class: kind }, nameOf(entry)),
+    el("strong", { class: kindOf(entry) }, nameOf(entry)),
     " ",
     el("span", { class: "muted" }, `${way} · +${seconds(entry.since_start_s)}`),
   );

@@ -61,7 +61,7 @@ export function updateStory(story, chosen, tolds, { shown, longest, lanes, playi
   }
   const [told] = tolds;
   Object.assign(story, { id: told.order_id, longest, tolds: tolds.filter((one) => !ended(one)) });
-  const name = told.injected ?? (told.reason === "withdrawn" ? "customer:withdraws" : "");
+  const name = told.injected ?? (tolds.some((one) => one.reason === "withdrawn") ? "customer:withdraws" : "");
   const failure = failures.find((one) => one.name === name) ?? { title: name || "nothing injected", what: "" };
   say(story.title, `${told.wanted ?? "An order"}: ${failure.title}`);
   say(story.what, failure.what);

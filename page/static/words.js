@@ -18,6 +18,9 @@ export const ended = (told) => told.state === "COMPLETED" || told.state === "REJ
 /** Whether it stays as it is unless somebody acts. */
 export const settled = (told) => ended(told) || told.state === "NEEDS_ATTENTION";
 
+/** Whether a message says that something has failed for good. */
+export const callsForHelp = (entry) => entry.name.endsWith("Stuck") || entry.name === "MarkForAttention";
+
 export const titleOf = (mode) => TITLES[mode]?.name ?? mode;
 
 export function seconds(value) {
@@ -58,7 +61,7 @@ export function whatTheStyleDid(told) {
   const reactions = told.entries.filter((entry) => entry.deed && causeOf(entry) && !causeOf(entry).command);
   const back = reactions.filter((entry) => causeOf(entry).rollback);
   const sentence = (entry) =>
-    `${entry.sender} heard ${causeOf(entry).name} and ${entry.name.endsWith("Stuck") ? "could not do" : "did"} ${entry.deed}`;
+    `${entry.sender} heard ${causeOf(entry).name} and ${callsForHelp(entry) ? "could not do" : "did"} ${entry.deed}`;
   const said = [...new Set((back.length ? back : reactions).map(sentence))].join("; ");
   return said && `${back.length ? "Nobody was in charge" : "A chain of reactions"}: ${said}.`;
 }

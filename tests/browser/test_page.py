@@ -125,6 +125,7 @@ def test_the_graph_shows_how_far_it_got_and_what_was_compensated(page: Any) -> N
         "CompleteOrder": "idle",
     }.items():
         expect(lane(page, "orchestrator").locator(f'[data-node="{node}"]')).to_have_class(re.compile(rf"\b{state}\b"))
+    expect(lane(page, "orchestrator").locator('[data-node="VoidPayment"]')).to_contain_text("↩ undone")
     reactions = {
         "OrderPlaced/ReserveStock": "compensated",
         "DeliveryRejected/VoidPayment": "done",
@@ -359,6 +360,20 @@ def test_a_compensation_that_fails_for_good_needs_attention_and_says_who_could_n
     expect(lane(page, "choreography")).to_contain_text("payment heard DeliveryRejected and could not do VoidPayment")
     view(page, "Graph")
     expect(lane(page, "orchestrator").locator('[data-node="VoidPayment"]')).to_have_class(re.compile("failed"))
+    expect(lane(page, "choreography").locator('[data-node="DeliveryRejected/VoidPayment"]')).to_have_class(re.compile("failed"))
+
+
+def test_an_order_that_needs_attention_says_who_must_act_and_shows_the_call_for_help_as_a_failure(page: Any) -> None:
+    fail(page, "the payment cannot be voided")
+    expect(page).to_have_url(re.compile("#/"))
+    order = page.url.rsplit("/", 1)[-1]
+    for mode in MODES:
+        expect(lane(page, mode).locator("code")).to_have_text(f"saga order redrive {order} -m {mode}")
+        call = lane(page, mode).locator(".arrow.help").filter(has_text="PaymentStuck")
+        expect(call).to_contain_text("! PaymentStuck")
+        refusal = lane(page, mode).locator(".arrow.rollback").first
+        colour = "arrow => getComputedStyle(arrow).color"
+        assert call.evaluate(colour) == refusal.evaluate(colour)
 
 
 def test_an_order_that_was_just_placed_is_shown_message_by_message(browser: Any, url: str) -> None:
