@@ -32,7 +32,7 @@ export function kindOf(entry) {
   return `${entry.command ? "command" : "event"}${entry.rollback ? " rollback" : ""}${callsForHelp(entry) ? " help" : ""}`;
 }
 
-export function nameOf(entry) {
-  if (callsForHelp(entry)) return `! ${entry.name}`;
-  return entry.rollback ? `↩ ${entry.name}` : entry.name;
+/** Its name with its marks, of which `mark` (see `rootMark`) is the first. */
+export function nameOf(entry, mark = null) {
+  return [mark?.icon ?? (callsForHelp(entry) && "!"), entry.rollback && "↩", entry.name].filter(Boolean).join(" ");
 }

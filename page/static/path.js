@@ -57,7 +57,7 @@ function arrow({ entry, times, mark }, x, y, width, fresh) {
   }
   if (entry.rollback) group.append(tail(from, y + 6));
   const attempts = entry.attempts > 1 && `(${entry.attempts} attempts)`;
-  const said = [mark?.icon, nameOf(entry), times > 1 && `x${times}`, attempts, entry.dead && "(dead letter)"];
+  const said = [nameOf(entry, mark), times > 1 && `x${times}`, attempts, entry.dead && "(dead letter)"];
   group.append(label(said.filter(Boolean).join(" "), middle, y - 2, width));
   return group;
 }

@@ -36,7 +36,7 @@ function row(entry, told, start, total) {
   const mark = rootMark(told, entry);
   return bar({
     kind: `${kindOf(entry)}${entry.wait ? " wait" : ""}${mark ? ` ${mark.kind}` : ""}`,
-    title: `${mark ? `${mark.icon} ` : ""}${nameOf(entry)}`,
+    title: nameOf(entry, mark),
     about: entry.deed && entry.deed !== entry.name ? `${entry.sender}, by ${entry.deed}` : entry.sender,
     time: cause ? seconds(entry.since_cause_s) : "start",
     notes: notes.filter(Boolean),

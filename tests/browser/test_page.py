@@ -370,10 +370,13 @@ def test_an_order_that_needs_attention_says_who_must_act_and_shows_the_call_for_
     for mode in MODES:
         expect(lane(page, mode).locator("code")).to_have_text(f"saga order redrive {order} -m {mode}")
         call = lane(page, mode).locator(".arrow.help").filter(has_text="PaymentStuck")
-        expect(call).to_contain_text("! PaymentStuck")
+        expect(call).to_have_text("✕ PaymentStuck")
         refusal = lane(page, mode).locator(".arrow.rollback").first
         colour = "arrow => getComputedStyle(arrow).color"
         assert call.evaluate(colour) == refusal.evaluate(colour)
+    view(page, "Messages")
+    call = lane(page, "choreography").locator(".all strong.help")
+    expect(call).to_have_text("! PaymentStuck")
 
 
 def test_an_order_that_was_just_placed_is_shown_message_by_message(browser: Any, url: str) -> None:
