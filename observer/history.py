@@ -16,7 +16,7 @@ from observer.picture import Picture
 from observer.remains import remains
 from observer.sighting import Sighting, merged
 from orchestrator.fulfilment import FULFILMENT
-from services.order.messages import OrderCompleted, OrderRejected, OrderWithdrawn, PlaceOrder
+from services.order.messages import DeadlinePassed, OrderCompleted, OrderRejected, OrderWithdrawn, PlaceOrder, WithdrawOrder
 from services.vocabulary import BackwardCommand, BackwardEvent, StuckEvent
 
 
@@ -52,7 +52,8 @@ class History:
     """One order. `state`: ACCEPTED (asked for, nothing said yet), PENDING, NEEDS_ATTENTION, COMPLETED or REJECTED.
 
     `root` is the number of the entry that everything else followed from, `why` says it in a sentence. `remains` are the commands
-    still to come if nothing else goes wrong; `remains_note` says how sure that is. `gaps` are sentences."""
+    still to come if nothing else goes wrong; `remains_note` says how sure that is. `gaps` are sentences.
+    `moved_at` is when something was last said that had not been said before."""
 
     order_id: str
     mode: str
@@ -87,6 +88,8 @@ class History:
 
 NEEDS_ATTENTION = "NEEDS_ATTENTION"
 ENDED = ("COMPLETED", "REJECTED")
+#: The commands that OrderWithdrawn answers: of every other step it says nothing, however often the order says it.
+_WITHDRAWS = (WithdrawOrder.__name__, DeadlinePassed.__name__)
 #: The events that end an order, by name on the wire.
 ENDS = (OrderCompleted.type_name, OrderRejected.type_name)
 
@@ -100,13 +103,14 @@ def history(picture: Picture, sightings: Sequence[Sighting], losses: Collection[
         twin = seen.get(sighting.message_id)
         seen[sighting.message_id] = merged(twin, sighting) if twin else sighting
     entries = _entries(picture, seen)
+    repeated = _repeated(entries)
     state, reason = _state(entries)
-    waiting = () if state in ENDED else tuple(_waiting(picture, entries))
+    waiting = () if state in ENDED else tuple(_waiting(picture, entries, repeated))
     gaps = tuple(_gaps(picture, entries, losses, ended=state in ENDED, cut=cut))
     injected = min(filter(None, (sighting.injected for sighting in seen.values())), default=None)
     why, root = reasons.root_cause(picture, entries, state, reason, injected)
     left, note = _remains(picture, entries, state, gaps)
-    began_at, moved_at = entries[0].at, entries[-1].at
+    began_at, moved_at = entries[0].at, max(entry.at for entry in entries if entry.number not in repeated)
     return History(
         order_id=sightings[0].order_id,
         mode=picture.mode,
@@ -164,13 +168,13 @@ def _entries(picture: Picture, seen: Mapping[str, Sighting]) -> tuple[Entry, ...
             dead=sighting.dead,
             wait=None,
         )
-        entries.append(waits.told(entry, trigger))
+        entries.append(waits.told(entry, trigger, entries))
     return tuple(entries)
 
 
 def _deed(picture: Picture, sighting: Sighting, trigger: Entry | None) -> str | None:
-    """The command that the sender handled because of `trigger`. The order's own deadline is none, though PlaceOrder set it."""
-    if trigger is None or (sighting.type, trigger.type) == (OrderWithdrawn.type_name, PlaceOrder.type_name):
+    """The command that the sender handled because of `trigger`. The order's own deadline is none, whatever it heard last."""
+    if trigger is None or (sighting.type == OrderWithdrawn.type_name and trigger.type != WithdrawOrder.type_name):
         return None
     return picture.deeds.get((sighting.sender, trigger.type))
 
@@ -200,32 +204,57 @@ def _end(entries: Sequence[Entry]) -> Entry:
 
 
 def _state(entries: Sequence[Entry]) -> tuple[str, str | None]:
-    """State and reason. A call for help counts until something moves; withdrawals, said again and again, show no movement."""
-    state, reason = "ACCEPTED", None
+    """State and reason. A call for help counts until the service that called is heard to have done it after all."""
+    state, calls = "ACCEPTED", dict[str, Entry]()
     for entry in entries:
         if entry.type == OrderCompleted.type_name:
             return "COMPLETED", None
         if entry.type == OrderRejected.type_name:
             return "REJECTED", entry.facts.get("reason")
+        if entry.command:
+            continue
+        state = "PENDING"
+        call = calls.pop(entry.sender, None)
         if issubclass(CATALOGUE[entry.type], StuckEvent):
-            state, reason = NEEDS_ATTENTION, f"{entry.facts.get('step')}: {entry.facts.get('error')}"
-        elif state == "ACCEPTED" and not entry.command:
-            state = "PENDING"
-        elif state == NEEDS_ATTENTION and not entry.command and entry.type != OrderWithdrawn.type_name:
-            state, reason = "PENDING", None
-    return state, reason
+            calls[entry.sender] = entry
+        elif call and entry.type == OrderWithdrawn.type_name and call.facts.get("step") not in _WITHDRAWS:
+            calls[entry.sender] = call
+    if calls:
+        facts = [*calls.values()][-1].facts
+        return NEEDS_ATTENTION, f"{facts.get('step')}: {facts.get('error')}"
+    return state, None
 
 
-def _waiting(picture: Picture, entries: Sequence[Entry]) -> list[Waiting]:
-    """Who was told and has not been heard to react: the newest only where one mind leads (it drops what comes late)."""
-    reacted = {entry.cause for entry in entries}
+def _repeated(entries: Sequence[Entry]) -> set[int]:
+    """The numbers of what shows no movement: an order that is overdue says again and again that it is withdrawn, also when it is
+    on its way back already, and those who hear it say again what they said before."""
+    heard: set[str] = set()
+    back = False
+    found: set[int] = set()
+    for entry in entries:
+        said_again = entry.type == OrderWithdrawn.type_name and back
+        if said_again or (entry.cause in found and entry.type in heard):
+            found.add(entry.number)
+        heard.add(entry.type)
+        back = back or issubclass(CATALOGUE[entry.type], BackwardEvent)
+    return found
+
+
+def _waiting(picture: Picture, entries: Sequence[Entry], repeated: set[int]) -> list[Waiting]:
+    """Who was told and has not been heard to react: the newest only where one mind leads (it drops what comes late), elsewhere
+    each worker and deed once, since it was first told."""
+    dropped = {entry.cause for entry in entries} | (repeated if picture.somebody_knows else set())
+    done = {(entry.sender, entry.deed): entry.number for entry in entries if entry.deed}
     still = [
-        Waiting(worker, picture.deeds.get((worker, entry.type), "next command"), entry.number, entry.at)
+        Waiting(worker, deed, entry.number, entry.at)
         for entry in entries
-        if entry.number not in reacted and picture.follows.get(entry.type)
+        if entry.number not in dropped and picture.follows.get(entry.type)
         for worker in entry.takers
+        if done.get((worker, deed := picture.deeds.get((worker, entry.type), "next command")), 0) < entry.number
     ]
-    return still[-1:] if picture.somebody_knows else still
+    if picture.somebody_knows:
+        return still[-1:]
+    return [*{(one.worker, one.deed): one for one in reversed(still)}.values()][::-1]
 
 
 def _undone(entries: Sequence[Entry]) -> list[Undone]:

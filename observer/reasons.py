@@ -32,7 +32,7 @@ def root_cause(picture: Picture, entries: Sequence[Entry], state: str, reason: s
         return _completed(entries)
     if state == "REJECTED":
         return _rejected(picture, entries, reason, injected)
-    return _not_ended(picture, entries, injected)
+    return _not_ended(picture, entries, reason, injected)
 
 
 def _completed(entries: Sequence[Entry]) -> Root:
@@ -82,11 +82,12 @@ def _overdue(picture: Picture, entries: Sequence[Entry], withdrawn: Entry, injec
     return "the order's own deadline passed", withdrawn.number
 
 
-def _not_ended(picture: Picture, entries: Sequence[Entry], injected: str | None) -> Root:
+def _not_ended(picture: Picture, entries: Sequence[Entry], reason: str | None, injected: str | None) -> Root:
+    """`reason` is that of the call for help that still counts, if any."""
     reacted = {entry.cause for entry in entries}
     for entry in reversed(entries):
-        if issubclass(CATALOGUE[entry.type], StuckEvent):
-            step, error = entry.facts.get("step"), entry.facts.get("error")
+        step, error = entry.facts.get("step"), entry.facts.get("error")
+        if issubclass(CATALOGUE[entry.type], StuckEvent) and reason == f"{step}: {error}":
             return f"{entry.sender}: {step} has failed for good: {error}" + _as_asked(entry.sender, injected), entry.number
         if entry.dead and entry.number not in reacted:
             who = "+".join(entry.takers) or "somebody"

@@ -3,6 +3,7 @@
 Room: tests/.
 """
 
+import asyncio
 from functools import cache
 
 from broker.transport import Outgoing, Wire
@@ -14,7 +15,11 @@ from lab.system import System
 from observer.history import History, history
 from observer.picture import PICTURES
 from observer.sighting import Sighting, sighting_of
+from services.order.messages import OrderWithdrawn
 from tests.flow import in_memory, published
+
+#: So often is an overdue order heard to be withdrawn.
+OFTEN = 4
 
 
 @cache
@@ -63,3 +68,21 @@ def failing(mode: Mode, *failures: str) -> tuple[History, str, str | None]:
     one = history(PICTURES[mode], [seen(message.wire) for message in messages])
     brief = stands.brief()
     return one, str(brief["state"]), brief["reason"]
+
+
+@cache
+def overdue(mode: Mode, *failures: str) -> tuple[Sighting, ...]:
+    """What was heard of one order with injected failures until it was withdrawn OFTEN times, and a second more."""
+
+    async def play(system: System) -> list[Outgoing]:
+        messages, run = published(system), Run(system)
+        await run.place({"book": 2}, *failures)
+
+        async def said_again() -> bool:
+            return [message.wire.type for message in messages].count(OrderWithdrawn.type_name) == OFTEN
+
+        await system.until(said_again, "the order to be withdrawn again and again", timeout_s=400.0)
+        await asyncio.sleep(1.0)
+        return messages
+
+    return tuple(seen(message.wire) for message in in_memory(mode, play))

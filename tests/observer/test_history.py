@@ -4,6 +4,7 @@ Room: tests/. On journeys in memory, as an observer hears them.
 """
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from observer.history import NEEDS_ATTENTION, History, Loss, history
 from observer.picture import PICTURES
 from observer.sighting import Sighting
 from tests.flow import MODES
-from tests.observer.recorded import failing, journey, told
+from tests.observer.recorded import OFTEN, failing, journey, overdue, told
 
 ALL = [(mode, name) for name in JOURNEYS for mode in MODES]
 #: Between them every way of going wrong; property tests over all journeys would only repeat these.
@@ -212,6 +213,79 @@ def test_a_call_for_help_makes_it_need_attention_until_it_moves(mode: Mode) -> N
     assert one.why.startswith("inventory: ReleaseStock has failed for good: no shelf")
     assert one.stuck(one.moved_at, patience_s=30.0)
     assert heard(mode, [*begun, cry, moved]).state == "PENDING"
+
+
+#: An order that cannot be undone, in both modes, and what the service says that could not do it once it has.
+STUCK = [
+    (mode, failure, answer)
+    for mode in MODES
+    for failure, answer in (("payment:void_error", "payment.PaymentVoided"), ("inventory:undo_error", "inventory.StockReleased"))
+]
+
+
+@pytest.mark.parametrize(("mode", "failure", "answer"), STUCK)
+def test_a_withdrawal_that_is_said_again_answers_no_call_for_help_but_the_callers_own_answer_does(
+    mode: Mode, failure: str, answer: str
+) -> None:
+    whole = overdue(mode, "delivery:undeliverable", failure)
+    for count in range(next(n for n, seen in enumerate(whole) if seen.type.endswith("Stuck")) + 1, len(whole) + 1):
+        one = heard(mode, list(whole[:count]))
+        assert one.state == NEEDS_ATTENTION, whole[count - 1].type
+    last = whole[-1]
+    answered = replace(last, message_id=_id(1), type=answer, sender=answer.partition(".")[0], facts={}, sent_at=last.sent_at + 1)
+    one = heard(mode, [*whole, answered])
+    assert (one.state, one.reason) == ("PENDING", None)
+    assert "has failed for good" not in one.why
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_services_that_call_for_help_must_both_answer(mode: Mode) -> None:
+    begun = upto(mode, "declined", "payment.PaymentDeclined")
+    calls = [
+        replace(begun[-1], message_id=_id(number), type=kind, sender=sender, facts=facts, sent_at=begun[-1].sent_at + number)
+        for number, (kind, sender, facts) in enumerate(
+            [
+                ("payment.PaymentStuck", "payment", {"step": "VoidPayment", "error": "no"}),
+                ("delivery.DeliveryStuck", "delivery", {"step": "CancelDelivery", "error": "no car"}),
+                ("delivery.DeliveryCancelled", "delivery", {}),
+                ("payment.PaymentVoided", "payment", {}),
+            ],
+            start=1,
+        )
+    ]
+    states = [(one.state, one.reason) for one in (heard(mode, begun + calls[:count]) for count in range(1, 5))]
+    assert states == [
+        (NEEDS_ATTENTION, "VoidPayment: no"),
+        (NEEDS_ATTENTION, "CancelDelivery: no car"),
+        (NEEDS_ATTENTION, "VoidPayment: no"),
+        ("PENDING", None),
+    ]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_order_that_only_says_again_that_it_is_withdrawn_does_not_move_and_waits_once_for_each_deed(mode: Mode) -> None:
+    whole = overdue(mode, "delivery:undeliverable", "payment:void_error")
+    calm = [seen for seen in whole if not seen.type.endswith("Stuck")]
+    one = heard(mode, calm)
+    assert one.state == "PENDING"
+    assert [(waiting.worker, waiting.deed) for waiting in one.waiting] == [("payment", "VoidPayment")]
+    said = [entry.at for entry in one.entries if entry.name == "OrderWithdrawn"]
+    assert len(said) == OFTEN
+    assert one.moved_at < said[1]
+    assert one.stuck(said[-1], patience_s=said[-1] - said[1])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_wait_of_a_withdrawal_that_is_said_again_is_the_time_since_it_was_said_before(mode: Mode) -> None:
+    said = [
+        entry
+        for entry in heard(mode, list(overdue(mode, "delivery:undeliverable", "payment:void_error"))).entries
+        if entry.name == "OrderWithdrawn"
+    ]
+    assert "until the order's own deadline" in str(said[0].wait)
+    assert {entry.deed for entry in said} == {None}
+    for before, again in pairwise(said):
+        assert again.wait == f"{again.at - before.at:.1f} s until it was said again: the order had not ended"
 
 
 def _id(number: int) -> str:
