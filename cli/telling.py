@@ -13,6 +13,9 @@ from cli.output import data
 from observer.entry import Entry
 from observer.history import NEEDS_ATTENTION, History
 
+#: What a compensation found, by its `had_effect`.
+_FOUND = {True: "", None: ", in doubt: what it undoes was not heard to succeed", False: ", which found nothing to undo"}
+
 
 def told_as_json(history: History, now: float) -> dict[str, object]:
     """The history as `--json` prints it; `waited_s` is how long nothing has moved an order that has not ended."""
@@ -99,10 +102,7 @@ def _did(entry: Entry, trigger: Entry) -> str:
 
 
 def _undone(history: History) -> list[str]:
-    return [
-        f"{undone.command} (#{undone.entry})" + ("" if undone.had_effect else ", which found nothing to undo")
-        for undone in history.undone
-    ]
+    return [f"{undone.command} (#{undone.entry}){_FOUND[undone.had_effect]}" for undone in history.undone]
 
 
 def _waiting(history: History, now: float) -> list[str]:

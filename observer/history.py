@@ -16,17 +16,19 @@ from observer.picture import Picture
 from observer.remains import remains
 from observer.sighting import Sighting, merged
 from orchestrator.fulfilment import FULFILMENT
+from orchestrator.saga import Step
 from services.order.messages import DeadlinePassed, OrderCompleted, OrderRejected, OrderWithdrawn, PlaceOrder, WithdrawOrder
 from services.vocabulary import BackwardCommand, BackwardEvent, StuckEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """A compensation that was answered. `had_effect`: the step that it undoes was heard to have succeeded."""
+    """A compensation that was answered. `had_effect`: the step that it undoes was heard to have succeeded; None: it was asked for
+    and never answered, so it may have been under way; False: it was refused, or nobody had asked for it."""
 
     command: str
     entry: int
-    had_effect: bool
+    had_effect: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def history(picture: Picture, sightings: Sequence[Sighting], losses: Collection[
         why=why,
         root=root,
         entries=entries,
-        undone=tuple(_undone(entries)),
+        undone=tuple(_undone(picture, entries)),
         waiting=waiting,
         remains=left,
         remains_note=note,
@@ -257,17 +259,25 @@ def _waiting(picture: Picture, entries: Sequence[Entry], repeated: set[int]) -> 
     return [*{(one.worker, one.deed): one for one in reversed(still)}.values()][::-1]
 
 
-def _undone(entries: Sequence[Entry]) -> list[Undone]:
+def _undone(picture: Picture, entries: Sequence[Entry]) -> list[Undone]:
     """The compensations that were answered, each once, in the order of their answers."""
-    found: dict[str, Undone] = {}
+    found: list[Undone] = []
     for step in FULFILMENT.steps:
         if step.undo and step.undone:
-            answers = [entry for entry in entries if entry.type == step.undone.type_name]
-            held = [entry for entry in entries if entry.type == step.success.type_name]
+            answers = [entry.number for entry in entries if entry.type == step.undone.type_name]
             if answers:
                 # Whichever stands first in the timeline: what was undone before it came is refused when it comes (a tombstone).
-                found[step.undo.__name__] = Undone(step.undo.__name__, answers[0].number, had_effect=bool(held))
-    return sorted(found.values(), key=lambda undone: undone.entry)
+                found.append(Undone(step.undo.__name__, answers[0], _had_effect(picture, entries, step)))
+    return sorted(found, key=lambda undone: undone.entry)
+
+
+def _had_effect(picture: Picture, entries: Sequence[Entry], step: Step) -> bool | None:
+    heard = {entry.type for entry in entries}
+    if step.success.type_name in heard:
+        return True
+    asked = any(picture.deeds.get((step.command.service, kind)) == step.command.__name__ for kind in heard)
+    refused = step.refused is not None and step.refused.type_name in heard
+    return None if asked and not refused else False
 
 
 def _remains(picture: Picture, entries: Sequence[Entry], state: str, gaps: Collection[str]) -> tuple[tuple[str, ...], str | None]:

@@ -44,7 +44,7 @@ export function waitedFor(told, now) {
 /** The compensations, in their order, and whether each found something to undo. */
 export function undone(told) {
   if (!told.undone.length) return "nothing";
-  return told.undone.map((one) => one.command + (one.had_effect ? "" : " (nothing was held)")).join(", then ");
+  return told.undone.map((one) => one.command + (one.had_effect ? "" : one.had_effect === null ? " (in doubt)" : " (nothing was held)")).join(", then ");
 }
 
 /** What the style did about this order, in one or two sentences: who decided, and by what. */

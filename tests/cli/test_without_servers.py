@@ -81,6 +81,12 @@ def test_the_demo_shows_any_journey_by_name(journey: str) -> None:
     assert "virtual time" in said.stdout
 
 
+def test_a_payment_that_was_voided_while_nobody_knew_of_it_is_told_as_undone_in_doubt() -> None:
+    said = typed("demo", "--journey", "payment-down", "--explain")
+    assert said.stdout.count("in doubt: what it undoes was not heard to succeed") == 2
+    assert [line for line in said.stdout.splitlines() if "VoidPayment" in line and "found nothing to undo" in line] == []
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

@@ -156,6 +156,21 @@ def test_compensations_stand_in_their_order_and_say_whether_there_was_anything_t
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["withdraw-payment-pending", "payment-down"])
+def test_a_payment_that_was_asked_for_and_never_answered_was_undone_in_doubt(mode: Mode, name: str) -> None:
+    one = told(mode, name)
+    assert not {"PaymentAuthorized", "PaymentDeclined"} & {entry.name for entry in one.entries}
+    assert [(undone.command, undone.had_effect) for undone in one.undone][-2:] == [("VoidPayment", None), ("ReleaseStock", True)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_was_undone_before_anybody_asked_for_it_had_no_effect(mode: Mode) -> None:
+    undone = {one.command: one.had_effect for one in failing(mode, "inventory:error")[0].undone}
+    never_asked = {} if mode is Mode.ORCHESTRATOR else {"CancelDelivery": False, "VoidPayment": False}
+    assert undone == never_asked | {"ReleaseStock": None}
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_step_that_was_undone_within_its_own_millisecond_was_undone_all_the_same(mode: Mode) -> None:
     """Both answers may come from one commit; which id is smaller is chance."""
     heard = journey(mode, "withdraw-payment-pending")
