@@ -18,6 +18,7 @@ split what is too large and to find errors in an answer that says ok, so the dri
 import asyncio
 import math
 import random
+import re
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
@@ -612,18 +613,23 @@ def _meaning(lost: type[StoreError]) -> Iterator[None]:
         msg = f"{type(error).__name__}: {error!s:.300}"
         raise DataRefused(msg) from error
     except (ServerSelectionTimeoutError, WaitQueueTimeoutError) as error:
-        msg = f"no usable server: {error!s:.300}"
+        msg = f"no usable server: {_said(error)}"
         raise StoreUnavailable(msg) from error
     except ConnectionFailure as error:
-        raise lost(f"{error!s:.300}") from error
+        raise lost(_said(error)) from error
     except OperationFailure as error:
         raise _refusal(error) from error
     except PyMongoError as error:
-        raise StoreUnavailable(f"{error!s:.300}") from error
+        raise StoreUnavailable(_said(error)) from error
     except asyncio.CancelledError as error:
         if not _is_foreign():
             raise
         raise lost("the driver gave up although nobody cancelled this call") from error
+
+
+def _said(error: PyMongoError) -> str:
+    """What the driver says, without its timeouts and its picture of the servers."""
+    return re.sub(r" \(configured timeouts:[^)]*\)", "", str(error)).partition(", Timeout: ")[0][:300]
 
 
 def _refusal(error: OperationFailure) -> StoreError:

@@ -158,6 +158,7 @@ def test_a_server_that_is_not_there_is_said_in_one_sentence_with_exit_code_4(wor
     assert said.returncode == 4, said.stderr
     assert "Traceback" not in said.stderr + said.stdout
     assert len([line for line in said.stderr.splitlines() if line.startswith("saga: ")]) == 1
+    assert "Topology" not in said.stderr
 
 
 @pytest.mark.parametrize("words", [["dlq", "list"], ["worker", "inventory"], ["api", "--port", "0"]], ids=" ".join)

@@ -121,6 +121,19 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
     await store.close()
 
 
+async def test_of_servers_that_are_not_there_it_tells_each_and_no_innards_of_the_driver() -> None:
+    one, other = servers.free_port(), servers.free_port()
+    store = MongoStore(f"mongodb://127.0.0.1:{one},127.0.0.1:{other}/?replicaSet=rs0", "away", selection_s=0.2)
+    with pytest.raises(StoreUnavailable) as caught:
+        await store.open([])
+    await store.close()
+    said = str(caught.value)
+    assert said.startswith("no usable server: ")
+    assert f"127.0.0.1:{one}: " in said
+    assert f"127.0.0.1:{other}: " in said
+    assert not [word for word in ("configured timeouts", "Timeout", "Topology") if word in said]
+
+
 async def test_every_call_says_that_the_server_went_away(line: Interceptor, connect: Connect) -> None:
     store = await connect(through(line), selection_s=0.2)
     line.inject(Fault.CUT, b"", times=1_000_000)
