@@ -170,7 +170,7 @@ def _entries(picture: Picture, seen: Mapping[str, Sighting]) -> tuple[Entry, ...
             dead=sighting.dead,
             wait=None,
         )
-        entries.append(waits.told(entry, trigger, entries))
+        entries.append(waits.told(entry, trigger, entries, sighting.injected))
     return tuple(entries)
 
 

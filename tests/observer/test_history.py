@@ -196,6 +196,51 @@ def test_a_long_pause_says_what_was_waited_for(mode: Mode, name: str, entry: str
     assert any(wait in (one or "") for one in waits), waits
 
 
+@pytest.mark.parametrize(
+    ("failure", "wait"),
+    [
+        (None, "2.3 s for payment or its gateway"),
+        ("delivery:crash", "2.3 s for payment or its gateway"),
+        ("payment:declined", "2.3 s for payment or its gateway"),
+        ("payment:crash", "2.3 s: payment was told to crash (injected)"),
+        ("payment:pending", "2.3 s for the payment gateway (injected: pending)"),
+        ("payment:slow", "2.3 s for the payment gateway (injected: slow)"),
+    ],
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_payment_that_took_long_is_blamed_on_what_was_injected_and_else_on_nobody_alone(
+    mode: Mode, failure: str | None, wait: str
+) -> None:
+    assert waited(mode, "happy", "payment.PaymentAuthorized", failure) == wait
+
+
+@pytest.mark.parametrize(
+    ("failure", "wait"),
+    [
+        ("inventory:crash", "2.3 s: inventory was told to crash (injected)"),
+        ("inventory:slow", "2.3 s: inventory was told to be slow (injected)"),
+        ("inventory:out_of_stock", "2.3 s until inventory reacted: down, held up or busy"),
+    ],
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_that_took_long_is_blamed_on_what_was_injected(mode: Mode, failure: str, wait: str) -> None:
+    assert waited(mode, "happy", "inventory.StockReserved", failure) == wait
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_injected_crash_is_not_blamed_for_a_compensation_that_it_does_not_hit(mode: Mode) -> None:
+    assert waited(mode, "undeliverable", "payment.PaymentVoided", "payment:crash") == "2.3 s for payment or its gateway"
+
+
+def waited(mode: Mode, name: str, type_name: str, failure: str | None) -> str | None:
+    """The wait of the first message of a type in a journey, if it had come 2.3 s after its cause and `failure` was injected."""
+    whole = [replace(one, injected=failure) for one in journey(mode, name)]
+    late = next(one for one in whole if one.type == type_name)
+    cause = next(one for one in whole if one.message_id == late.cause)
+    one = heard(mode, [replace(one, sent_at=cause.sent_at + 2.3) if one is late else one for one in whole])
+    return next(entry.wait for entry in one.entries if entry.type == type_name)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_an_order_under_way_says_who_was_told_and_what_remains(mode: Mode) -> None:
     one = heard(mode, upto(mode, "happy", "inventory.StockReserved", "payment.AuthorizePayment"))
