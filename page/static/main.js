@@ -139,7 +139,8 @@ function theme(next) {
 function connected(up) {
   $("connection").className = up ? "good" : "bad";
   say($("connection"), up ? "✓ Connected" : "! Connection lost, trying again…");
-  if (up && state.lanes.length !== parts.lanes.length) build();
+  const shown = parts.lists.map((part) => part.lane.mode).join();
+  if (up && state.lanes.map((lane) => lane.mode).join() !== shown) build(); // another server, which may run another mode
 }
 
 theme(localStorage.getItem("theme") ?? "system");

@@ -5,7 +5,7 @@ export const VIEWS = { path: "Path", graph: "Graph", timeline: "Timeline", messa
 /** `#/orchestrator/ORDER_ID/graph`; null when no order is named, or in a way that nobody can read. */
 export function route() {
   const [, mode, id, view] = decoded(location.hash.split("/"));
-  return mode && id ? { mode, id, view: view in VIEWS ? view : "path" } : null;
+  return mode && id ? { mode, id, view: Object.hasOwn(VIEWS, view) ? view : "path" } : null;
 }
 
 function decoded(parts) {

@@ -24,7 +24,7 @@ except ImportError:
     expect = sync_playwright = None
 
 #: What serves the page: a command that is given a port.
-SERVER = (sys.executable, "-m", "cli", "demo", "--serve", "--port", "{port}", "--pace", "0.02")
+SERVER = (sys.executable, "-m", "cli", "demo", "--serve", "--port", "{port}", "--pace", "0.05")
 
 
 @contextmanager
