@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from broker.faults import BUSINESS_FAULTS, MessageFault, injected_at
+from observer.catalogue import CATALOGUE
 from observer.entry import Entry
 from services.order.messages import OrderWithdrawn, WithdrawOrder
 from services.payment.messages import PaymentAuthorized, PaymentDeclined, PaymentVoided
-from services.vocabulary import Reason
+from services.vocabulary import Reason, StuckEvent
 
 #: Seconds from which on a pause is worth a word.
 WAIT_S = 1.0
@@ -27,7 +28,7 @@ def told(entry: Entry, cause: Entry | None, before: Sequence[Entry], injected: s
     if cause is None:
         return entry
     pause_s = entry.since_cause_s or 0.0
-    wait = _withdrawn(entry, cause, pause_s, before) if entry.type == OrderWithdrawn.type_name else None
+    wait = _withdrawn(entry, cause, before) if entry.type == OrderWithdrawn.type_name else None
     return replace(entry, wait=wait or _work(entry, cause, pause_s, injected))
 
 
@@ -44,6 +45,8 @@ def _work(entry: Entry, cause: Entry, pause_s: float, injected: str | None) -> s
 
 def _culprit(entry: Entry, failure: str | None) -> str:
     """Who or what held it up. `failure` is the one that was injected at its sender."""
+    if issubclass(CATALOGUE[entry.type], StuckEvent):
+        return f" until {entry.sender} called for help: it had tried {entry.facts.get('step')} in vain"
     if failure in _TOLD_TO and failure not in BUSINESS_FAULTS.get(entry.sender, ()):
         return f": {entry.sender} was told to {_TOLD_TO[failure]} (injected)"
     if entry.type in _GATEWAYS_WORD:
@@ -51,13 +54,13 @@ def _culprit(entry: Entry, failure: str | None) -> str:
     return f" until {entry.sender} reacted: down, held up or busy"
 
 
-def _withdrawn(entry: Entry, cause: Entry, pause_s: float, before: Sequence[Entry]) -> str | None:
+def _withdrawn(entry: Entry, cause: Entry, before: Sequence[Entry]) -> str | None:
     """By its deadline an order says it, and later again; its cause is then whatever it took down last."""
     said = [one for one in before if one.type == entry.type]
     if said and (cause.type != WithdrawOrder.type_name or cause.number in {one.cause for one in said}):
         return f"{entry.at - said[-1].at:.1f} s until it was said again: the order had not ended"
     if entry.facts.get("reason") == Reason.DEADLINE:
-        return f"{pause_s:.1f} s until the order's own deadline"
+        return f"{entry.since_start_s:.1f} s until the order's own deadline"
     return None
 
 

@@ -3,6 +3,7 @@
 Room: tests/. On journeys in memory, as an observer hears them.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -211,7 +212,7 @@ def test_a_long_pause_says_what_was_waited_for(mode: Mode, name: str, entry: str
 def test_a_payment_that_took_long_is_blamed_on_what_was_injected_and_else_on_nobody_alone(
     mode: Mode, failure: str | None, wait: str
 ) -> None:
-    assert waited(mode, "happy", "payment.PaymentAuthorized", failure) == wait
+    assert waited(mode, journey(mode, "happy"), "payment.PaymentAuthorized", failure) == wait
 
 
 @pytest.mark.parametrize(
@@ -224,17 +225,20 @@ def test_a_payment_that_took_long_is_blamed_on_what_was_injected_and_else_on_nob
 )
 @pytest.mark.parametrize("mode", MODES)
 def test_a_step_that_took_long_is_blamed_on_what_was_injected(mode: Mode, failure: str, wait: str) -> None:
-    assert waited(mode, "happy", "inventory.StockReserved", failure) == wait
+    assert waited(mode, journey(mode, "happy"), "inventory.StockReserved", failure) == wait
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_injected_crash_is_not_blamed_for_a_compensation_that_it_does_not_hit(mode: Mode) -> None:
-    assert waited(mode, "undeliverable", "payment.PaymentVoided", "payment:crash") == "2.3 s for payment or its gateway"
+    assert (
+        waited(mode, journey(mode, "undeliverable"), "payment.PaymentVoided", "payment:crash")
+        == "2.3 s for payment or its gateway"
+    )
 
 
-def waited(mode: Mode, name: str, type_name: str, failure: str | None) -> str | None:
-    """The wait of the first message of a type in a journey, if it had come 2.3 s after its cause and `failure` was injected."""
-    whole = [replace(one, injected=failure) for one in journey(mode, name)]
+def waited(mode: Mode, whole: Sequence[Sighting], type_name: str, failure: str | None) -> str | None:
+    """The wait of the first message of a type, if it had come 2.3 s after its cause and `failure` was injected."""
+    whole = [replace(one, injected=failure) for one in whole]
     late = next(one for one in whole if one.type == type_name)
     cause = next(one for one in whole if one.message_id == late.cause)
     one = heard(mode, [replace(one, sent_at=cause.sent_at + 2.3) if one is late else one for one in whole])
@@ -342,10 +346,17 @@ def test_the_wait_of_a_withdrawal_that_is_said_again_is_the_time_since_it_was_sa
         for entry in heard(mode, list(overdue(mode, "delivery:undeliverable", "payment:void_error"))).entries
         if entry.name == "OrderWithdrawn"
     ]
-    assert "until the order's own deadline" in str(said[0].wait)
+    assert said[0].wait == f"{said[0].since_start_s:.1f} s until the order's own deadline", "whatever the order heard last"
     assert {entry.deed for entry in said} == {None}
     for before, again in pairwise(said):
         assert again.wait == f"{again.at - before.at:.1f} s until it was said again: the order had not ended"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_before_a_call_for_help_the_service_was_not_away_but_tried(mode: Mode) -> None:
+    whole = overdue(mode, "delivery:undeliverable", "payment:void_error")
+    wait = waited(mode, whole, "payment.PaymentStuck", None)
+    assert wait == "2.3 s until payment called for help: it had tried VoidPayment in vain"
 
 
 def _id(number: int) -> str:
