@@ -80,6 +80,8 @@ class KnownOrder(Document):
     withdrawn: Reason | None = None
     withdrawal_refused: Refusal | None = None
     attention: Attention | None = None
+    #: The service that called for attention.
+    caller: str | None = None
     ended_at: float | None = None
     events: tuple[Heard, ...] = ()
     forgotten: int = 0
@@ -100,13 +102,13 @@ class KnownOrder(Document):
             end = {"state": State.REJECTED, "reason": event.reason} if isinstance(event, OrderRejected) else _COMPLETED
             return {**end, "ended_at": now, "attention": None}
         if isinstance(event, StuckEvent):
-            return {"state": State.NEEDS_ATTENTION, "attention": Attention(step=event.step, error=event.error)}
-        if isinstance(
-            event, OrderWithdrawn
-        ):  # said again and again while the order is pending: it does not show that anything moves
-            state = State.PENDING if self.state is State.ACCEPTED else self.state
-            return {"withdrawn": self.withdrawn or event.reason, "state": state}
-        return {"state": State.PENDING, "attention": None}
+            attention = Attention(step=event.step, error=event.error)
+            return {"state": State.NEEDS_ATTENTION, "attention": attention, "caller": event.service}
+        withdrawn = {"withdrawn": self.withdrawn or event.reason} if isinstance(event, OrderWithdrawn) else {}
+        # An overdue order says again and again that it is withdrawn, and others answer again: who called says whether it moves.
+        if self.attention and (withdrawn or event.service != self.caller):
+            return withdrawn
+        return {"state": State.PENDING, "attention": None, "caller": None, **withdrawn}
 
 
 _COMPLETED = {"state": State.COMPLETED}

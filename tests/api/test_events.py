@@ -6,12 +6,16 @@ from typing import Any
 import pytest
 
 from api.documents import KEPT_OF_AN_ORDER, PAGE, PAGES, Heard, KnownOrder, Page, State, oldest_kept, page_of
+from broker.message import Event
 from lab.door import order_of
 from lab.modes import Mode
 from lab.run import Run
 from lab.system import System
-from services.order.messages import OrderPlaced
-from services.vocabulary import Line
+from services.delivery.messages import DeliveryCancelled
+from services.inventory.messages import StockReleased
+from services.order.messages import OrderPlaced, OrderWithdrawn
+from services.payment.messages import PaymentStuck, PaymentVoided
+from services.vocabulary import Line, Reason
 from tests.api.caller import AN_ORDER, Reply
 from tests.api.door import Door, a_door, at_a_door
 from tests.flow import MODES, in_memory
@@ -227,3 +231,20 @@ def test_a_look_that_is_older_than_a_page_does_not_end_a_stream() -> None:
             return numbers + [(await stream.next())["id"] for _ in range(5)]
 
     assert at_a_door(Mode.CHOREOGRAPHY, program) == list(range(1, 16))
+
+
+def test_an_order_that_needs_attention_does_until_whoever_called_says_something_else() -> None:
+    """Its withdrawal is said again at every deadline, and others answer that again."""
+    order_id = "019b0000-0000-7000-8000-000000000001"
+    order = KnownOrder(order_id=order_id, state=State.PENDING, accepted_at=0.0)
+    told: list[tuple[Event, State]] = [
+        (PaymentStuck(order_id=order_id, step="VoidPayment", error="no"), State.NEEDS_ATTENTION),
+        (OrderWithdrawn(order_id=order_id, reason=Reason.DEADLINE), State.NEEDS_ATTENTION),
+        (DeliveryCancelled(order_id=order_id, reason=Reason.DEADLINE), State.NEEDS_ATTENTION),
+        (PaymentVoided(order_id=order_id, reason=Reason.DEADLINE), State.PENDING),
+        (StockReleased(order_id=order_id, reason=Reason.DEADLINE), State.PENDING),
+    ]
+    for number, (event, state) in enumerate(told, start=1):
+        order = order.after(event, Heard.of(event, number, float(number)))
+        assert order.state is state, event
+    assert (order.attention, order.withdrawn) == (None, Reason.DEADLINE)
