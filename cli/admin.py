@@ -71,7 +71,8 @@ def keyring_in(folder: Path) -> Keyring:
 
 def _fill(keyring: Keyring, owners: Owners, *, only_folders: bool) -> list[str]:
     try:
-        keyring.lay_out()
+        if only_folders:
+            keyring.lay_out()
         return [] if only_folders else keyring.fill(owners)
     except OSError as error:
         stop(Code.FAILED, f"{error.filename or keyring.folder}: {error.strerror}. Give a folder that may be written to.")

@@ -53,6 +53,7 @@ class Keyring:
 
     def fill(self, owners: Owners) -> list[str]:
         """Make what is missing and write the definitions anew. Gives the files that are new, by path in the folder."""
+        self.lay_out()
         made = []
         for account in self.accounts():
             if not self._file(account, BROKER_URL).exists() or not self._file(account, STORE_URL).exists():
@@ -104,7 +105,6 @@ def _keyfile() -> str:
 
 def _write(file: Path, text: str, permissions: int, owner: int | None) -> None:
     """Whole or not at all, and never readable by others while it is written."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".{file.name}")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:

@@ -88,8 +88,9 @@ async def _at_broker(keyring: Keyring, account: Account) -> AsyncIterator[Tried]
         async with broker_trespass.trespassing(keyring.url_of(account, BROKER_URL), f"{account.name} probe") as trespasser:
             for control, what, act in _broker_acts(account, trespasser):
                 yield await _outcome(account.name, "broker", what, act, control=control)
-            async for tried in _purges(account, trespasser):
-                yield tried
+            for spec in _foreign_queues(account):
+                async for tried in _on_foreign_queue(account, trespasser, spec):
+                    yield tried
     except BrokerRefused as error:
         yield Tried(account.name, "broker", "log in", False, str(error), control=True)
 
@@ -98,9 +99,6 @@ def _broker_acts(account: Account, it: broker_trespass.Trespasser) -> Iterator[t
     """(is it a control, what it is, how to do it) for one account."""
     mode, worker = account.mode, account.worker
     (other_mode,) = set(Mode) - {mode}
-    for spec in _foreign_queues(account):
-        yield False, f"consume {spec.name}", partial(it.consume, spec.name)
-        yield False, f"declare or delete {spec.name}", partial(it.declare, spec.name, spec.arguments)
     yield False, f"publish an event of {other_mode}", partial(it.publish, events_exchange(other_mode), f"order.{NO_MESSAGE}")
     yield False, f"send a command of {other_mode}", partial(it.publish, commands_exchange(other_mode), f"order.{NO_MESSAGE}")
     if worker == OPERATOR:
@@ -130,12 +128,14 @@ def _broker_acts(account: Account, it: broker_trespass.Trespasser) -> Iterator[t
         yield False, "publish under another's name", partial(it.publish, events_exchange(mode), own_key, user=NOBODY)
 
 
-async def _purges(account: Account, it: broker_trespass.Trespasser) -> AsyncIterator[Tried]:
+async def _on_foreign_queue(account: Account, it: broker_trespass.Trespasser, spec: QueueSpec) -> AsyncIterator[Tried]:
     """Emptying a queue takes the right to consume it. Where that was allowed, it is not tried."""
-    for spec in _foreign_queues(account):
-        may_consume = await _outcome(account.name, "broker", "", partial(it.consume, spec.name))
-        if may_consume.allowed is False:
-            yield await _outcome(account.name, "broker", f"purge {spec.name}", partial(it.purge, spec.name))
+    consumed = await _outcome(account.name, "broker", f"consume {spec.name}", partial(it.consume, spec.name))
+    yield consumed
+    if consumed.allowed is False:
+        yield await _outcome(account.name, "broker", f"purge {spec.name}", partial(it.purge, spec.name))
+    declare = partial(it.declare, spec.name, spec.arguments)
+    yield await _outcome(account.name, "broker", f"declare or delete {spec.name}", declare)
 
 
 def _foreign_queues(account: Account) -> list[QueueSpec]:
