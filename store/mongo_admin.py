@@ -11,12 +11,12 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
+from store.mongo import UNWELCOME
 from store.store import NoPrimary, StoreError, StoreUnavailable, UserRefused
 
 #: Seconds that the server may take to let somebody in, and its election to be over.
 PATIENCE_S = 60.0
 PAUSE_S = 0.2
-UNWELCOME = frozenset({13, 18})
 ALREADY_INITIATED = 23
 USER_EXISTS = 51003
 

@@ -11,10 +11,10 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from store.mongo import UNWELCOME
 from store.store import StoreError, StoreUnavailable
 
 PROBE = "security_probe"
-UNAUTHORIZED, AUTHENTICATION_FAILED = 13, 18
 
 
 class Trespasser:
@@ -80,7 +80,7 @@ def _try(act: Callable[[], object]) -> bool:
     try:
         act()
     except OperationFailure as error:
-        if error.code in (UNAUTHORIZED, AUTHENTICATION_FAILED):
+        if error.code in UNWELCOME:
             return False
         raise StoreError(f"{error!s:.200}") from error
     except PyMongoError as error:
