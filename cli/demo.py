@@ -16,6 +16,7 @@ from rich.text import Text
 
 from cli import serving
 from cli.output import Code, data, print_json, stop
+from cli.telling import arrow as drawn
 from cli.telling import print_history, told_as_json
 from lab.embedded import EmbeddedParts
 from lab.journeys import JOURNEYS, SHELF, SHOWN, Journey
@@ -171,12 +172,7 @@ def _lines(shown: Shown) -> list[Text]:
 
 
 def _line(arrow: Arrow, count: int = 1) -> Text:
-    """`order ───▶ inventory  ReserveStock`: commands solid, events dashed, rollbacks red and marked."""
-    shaft = "──▶" if arrow.command else "┄┄▷"
-    receivers = "+".join(arrow.receivers) or "·"
-    line = Text(f"{arrow.sender:>11} {shaft} {receivers:<11} ", overflow="fold")
-    style = "red" if arrow.rollback else "cyan" if arrow.command else "green"
-    line.append(("↩ " if arrow.rollback else "  ") + arrow.name, style=style)
+    line = drawn(arrow.sender, arrow.receivers, arrow.name, command=arrow.command, rollback=arrow.rollback)
     if count > 1:
         line.append(f"  x{count}", style="dim")
     return line

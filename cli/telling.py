@@ -4,7 +4,7 @@ Room: cli/. The history is observer/history.py; this only prints it.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -62,16 +62,16 @@ def _path(history: History) -> Table:
     table.columns[0].justify = table.columns[1].justify = "right"
     for entry in history.entries:
         number = Text(str(entry.number), style="bold red" if entry.number == history.root else "")
-        table.add_row(number, f"{entry.since_start_s:.3f}", arrow(entry), because(entry, history))
+        path = arrow(entry.sender, entry.takers, entry.name, command=entry.command, rollback=entry.rollback)
+        table.add_row(number, f"{entry.since_start_s:.3f}", path, because(entry, history))
     return table
 
 
-def arrow(entry: Entry) -> Text:
+def arrow(sender: str, takers: Sequence[str], name: str, *, command: bool, rollback: bool) -> Text:
     """`order ──▶ inventory  ReserveStock`: commands solid, events dashed, rollbacks red and marked."""
-    takers = "+".join(entry.takers) or "·"
-    line = Text(f"{entry.sender:>11} {'──▶' if entry.command else '┄┄▷'} {takers:<11} ", overflow="fold")
-    style = "red" if entry.rollback else "cyan" if entry.command else "green"
-    return line.append(("↩ " if entry.rollback else "  ") + entry.name, style=style)
+    line = Text(f"{sender:>11} {'──▶' if command else '┄┄▷'} {'+'.join(takers) or '·':<11} ", overflow="fold")
+    style = "red" if rollback else "cyan" if command else "green"
+    return line.append(("↩ " if rollback else "  ") + name, style=style)
 
 
 def because(entry: Entry, history: History) -> Text:
