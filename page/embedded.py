@@ -22,7 +22,7 @@ from observer.history import History
 from observer.original import Original
 from page.auditing import Auditing, Judge, judge_in_a_thread
 from page.heard import Heard
-from page.lane import QueueNow, Status, Wanted, WorkerNow
+from page.lane import QueueNow, Status, Wanted, WorkerNow, status_of
 from services.catalogue import Times
 from services.payment.domain import PaymentTimes
 
@@ -95,20 +95,15 @@ class EmbeddedLane:
         return await self._heard.order(order_id)
 
     async def status(self) -> Status:
-        now, tally = self.now(), self._heard.tally
-        return Status(
-            mode=self.mode,
-            at=now,
-            open=len(tally.open),
-            oldest_open_s=round(now - min(tally.open.values()), 3) if tally.open else None,
+        return status_of(
+            self.mode,
+            self.now(),
+            self._heard.tally,
             audit=self._auditing.light,
             findings=self._auditing.findings,
-            orders=tally.orders,
-            messages=tally.messages,
-            messages_per_order=tally.messages_per_order,
-            queues=tuple(self._queue(name) for name in self._queues),
-            workers=tuple(WorkerNow(name, self._system.is_up(name)) for name in roles(self.mode)),
-            faults=tuple(self._faults()),
+            queues=map(self._queue, self._queues),
+            workers=(WorkerNow(name, self._system.is_up(name)) for name in roles(self.mode)),
+            faults=self._faults(),
         )
 
     def _queue(self, name: str) -> QueueNow:

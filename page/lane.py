@@ -3,7 +3,7 @@
 Room: page/. The embedded run's lanes are in page/embedded.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,6 +61,34 @@ class Status:
     queues: tuple[QueueNow, ...]
     workers: tuple[WorkerNow, ...]
     faults: tuple[str, ...]
+
+
+def status_of(
+    mode: Mode,
+    now: float,
+    tally: "Tally",
+    *,
+    audit: str,
+    findings: Sequence[str] = (),
+    queues: Iterable[QueueNow],
+    workers: Iterable[WorkerNow],
+    faults: Iterable[str],
+) -> Status:
+    """What a lane's own process knows, with what was counted of its orders."""
+    return Status(
+        mode=mode,
+        at=now,
+        open=len(tally.open),
+        oldest_open_s=round(now - min(tally.open.values()), 3) if tally.open else None,
+        audit=audit,
+        findings=tuple(findings),
+        orders=tally.orders,
+        messages=tally.messages,
+        messages_per_order=tally.messages_per_order,
+        queues=tuple(queues),
+        workers=tuple(workers),
+        faults=tuple(faults),
+    )
 
 
 class Shown(Protocol):

@@ -16,7 +16,7 @@ from observer.history import History
 from observer.original import Original
 from observer.reading import newest, open_orders
 from page.heard import Heard
-from page.lane import QueueNow, Status, WorkerNow
+from page.lane import QueueNow, Status, WorkerNow, status_of
 from store.store import Store
 
 #: Orders that were heard before this process began and are told of: the newest, and the open ones.
@@ -67,20 +67,15 @@ class ObservedLane:
     async def status(self) -> Status:
         """`audit` is unknown: an observer reads nobody's data. The counts are of what was heard since this process began."""
         await self._count()
-        now, tally, counts = self._now(), self.heard.tally, self._counts or {}
-        return Status(
-            mode=self.mode,
-            at=now,
-            open=len(tally.open),
-            oldest_open_s=round(now - min(tally.open.values()), 3) if tally.open else None,
+        counts = self._counts or {}
+        return status_of(
+            self.mode,
+            self._now(),
+            self.heard.tally,
             audit="unknown",
-            findings=(),
-            orders=tally.orders,
-            messages=tally.messages,
-            messages_per_order=tally.messages_per_order,
-            queues=tuple(QueueNow(name, *counts[name]) for name in self._queues if name in counts),
-            workers=tuple(WorkerNow(name, counts.get(queue_of(self.mode, name), (0, 1))[1] > 0) for name in roles(self.mode)),
-            faults=tuple(self._faults(counts)),
+            queues=(QueueNow(name, *counts[name]) for name in self._queues if name in counts),
+            workers=(WorkerNow(name, counts.get(queue_of(self.mode, name), (0, 1))[1] > 0) for name in roles(self.mode)),
+            faults=self._faults(counts),
         )
 
     async def _count(self) -> None:
