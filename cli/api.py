@@ -15,7 +15,7 @@ from api.server import serve
 from broker.transport import furnish
 from cli.logs import configure
 from cli.order import ModeFlag
-from cli.output import Code, ending, stop
+from cli.output import ending, listen
 from cli.settings import Settings, load
 from cli.worker import end_within_patience, run_fast
 from lab.modes import Mode, topology
@@ -39,10 +39,7 @@ def api(
     """Serve the door of a mode over HTTP until SIGTERM or Ctrl-C. Its OpenAPI is at /openapi.json."""
     settings = load()
     configure(settings.log_level, mode=mode, service=NAME)
-    try:
-        listener = socket.create_server((host, port), backlog=2048)
-    except OSError as error:
-        stop(Code.FAILED, f"the door cannot serve on {host}:{port}: {error.strerror}. Choose another --port.")
+    listener = listen(host, port, backlog=2048, failing="the door cannot serve", instead="Choose another --port.")
     with ending(), listener:
         run_fast(_serve(mode, settings, listener))
 

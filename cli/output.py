@@ -5,6 +5,7 @@ Room: cli/. Every command runs inside `ending`, which turns what can go wrong in
 
 import asyncio
 import json
+import socket
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,15 @@ def run(program: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine to its end, or to a sentence and an exit code."""
     with ending():
         return asyncio.run(program)
+
+
+def listen(host: str, port: int, *, backlog: int, failing: str, instead: str) -> socket.socket:
+    """A port to serve on, or the end with a sentence: `failing` on this port, why, and what to do `instead`."""
+    try:
+        return socket.create_server((host, port), backlog=backlog)
+    except OSError as error:
+        why = str(error.strerror).partition(" (while")[0]  # Python adds the address, which is said already
+        stop(Code.FAILED, f"{failing} on {host}:{port}: {why}. {instead}")
 
 
 def print_json(value: object) -> None:

@@ -4,9 +4,8 @@ Room: cli/. The run and its page are page/; this opens the port and says where i
 """
 
 import asyncio
-import socket
 
-from cli.output import Code, data, ending, stop
+from cli.output import data, ending, listen
 from page.server import serve_embedded
 
 #: Not the door's (8080) and not the payment gateway's (8090), which may be running too.
@@ -15,14 +14,8 @@ PORT = 8070
 
 def serve(host: str, port: int, *, seed: int, pace_s: float) -> None:
     """Serve the page. Ends with a sentence when the port is taken."""
-    try:
-        listener = socket.create_server((host, port), backlog=128)
-    except OSError as error:
-        why = str(error.strerror).partition(" (while")[0]
-        stop(
-            Code.FAILED,
-            f"the page cannot be served on {host}:{port}: {why}. Choose another --port, or 0 for a free one.",
-        )
+    instead = "Choose another --port, or 0 for a free one."
+    listener = listen(host, port, backlog=128, failing="the page cannot be served", instead=instead)
     address, taken = listener.getsockname()[:2]
 
     def say_where() -> None:

@@ -11,8 +11,8 @@ import socket
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -24,7 +24,7 @@ from broker.transport import Transport, furnish
 from broker.worker import Worker, no_calls
 from cli.logs import configure
 from cli.order import ModeFlag
-from cli.output import Code, ending, stop
+from cli.output import Code, ending, listen, stop
 from cli.settings import Settings, load
 from gateway.server import serve
 from lab.connected import ConnectedParts
@@ -112,12 +112,10 @@ async def _work(mode: Mode, name: str, settings: Settings, *, faults: bool, tied
         faults=faults,
     )
     _stop_on_signal(running.stop, tied=tied)
-    marking = asyncio.create_task(_mark_ready(running.ready, settings.ready_file))
     try:
-        await running.run()
+        async with _marked(running.ready, settings.ready_file):
+            await running.run()
     finally:
-        marking.cancel()
-        _unmark(settings.ready_file)
         await gateway.close()
         await transport.close()
         await store.close()
@@ -147,15 +145,13 @@ async def _observe(mode: Mode, settings: Settings, host: str, *, tied: bool) -> 
     lane = ObservedLane(mode, transport, store, parts.sources.now)
     running = Observer(topology(mode), transport, store, parts.sources, written=lane.heard.note)
     _stop_on_signal(running.stop, tied=tied)
-    marking = asyncio.create_task(_mark_ready(running.ready, settings.ready_file))
     try:
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(_marked(running.ready, settings.ready_file))
             if settings.observer_url:
                 await stack.enter_async_context(served_to_door(lane, _observers_port(settings, host)))
             await running.run()
     finally:
-        marking.cancel()
-        _unmark(settings.ready_file)
         await transport.close()
         await store.close()
     log.info("stopped")
@@ -163,10 +159,19 @@ async def _observe(mode: Mode, settings: Settings, host: str, *, tied: bool) -> 
 
 def _observers_port(settings: Settings, host: str) -> socket.socket:
     port = URL(settings.observer_url).port or 80
+    instead = "Set SAGA_OBSERVER_URL to another."
+    return listen(host, port, backlog=128, failing="the observer cannot serve", instead=instead)
+
+
+@asynccontextmanager
+async def _marked(ready: asyncio.Event, file: Path | None) -> AsyncIterator[None]:
+    """The ready file is there while the block runs, once it is ready."""
+    marking = asyncio.create_task(_mark_ready(ready, file))
     try:
-        return socket.create_server((host, port), backlog=128)
-    except OSError as error:
-        stop(Code.FAILED, f"the observer cannot serve on {host}:{port}: {error.strerror}. Set SAGA_OBSERVER_URL to another.")
+        yield
+    finally:
+        marking.cancel()
+        _unmark(file)
 
 
 async def _mark_ready(ready: asyncio.Event, file: Path | None) -> None:
