@@ -81,8 +81,8 @@ class DoorApp:
         """Hand in an order."""
         try:
             answered = await self._desk.take(idempotency_key, order, injected.split(",") if injected else ())
-        except InFlight:
-            raise Refused(HTTPStatus.CONFLICT, "claim_in_flight", "another request with this key is being worked on") from None
+        except InFlight as error:
+            raise Refused(HTTPStatus.CONFLICT, "claim_in_flight", error.why) from None
         except (Busy, NotKnownYet) as error:
             raise _later(error) from None
         if answered.answer is Answer.KEY_REUSED:
@@ -147,12 +147,8 @@ class DoorApp:
 
 def _later(error: Busy | NotKnownYet) -> Refused:
     if isinstance(error, Busy):
-        return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many requests wait for the door's database")
-    return Refused(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "not_known_yet",
-        "the door's database has not answered in time; ask again, with the same key",
-    )
+        return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "busy", error.why)
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "not_known_yet", f"{error.why}; ask again, with the same key")
 
 
 def _no_such_order() -> Refused:

@@ -33,13 +33,19 @@ LOOK_S = 1.0
 class Busy(Exception):  # noqa: N818 - it names what happened
     """As many requests as the door takes wait for their commit already."""
 
+    why = "too many requests wait for the door's database"
+
 
 class InFlight(Exception):  # noqa: N818 - it names what happened
     """Another request with this key is being worked on."""
 
+    why = "another request with this key is being worked on"
+
 
 class NotKnownYet(Exception):  # noqa: N818 - it names what happened
     """The door's database has not answered in time: what was asked for may still come about."""
+
+    why = "the door's database has not answered in time"
 
 
 def door_topology(prefix: str) -> Topology:
@@ -88,14 +94,14 @@ class Desk:
 
     # --- asking -----------------------------------------------------------------------------------------------------------
 
-    async def take(self, key: str, details: OrderDetails, injected: Sequence[str]) -> Answered:
-        """Hand in an order under a key. Raises Busy, InFlight, NotKnownYet."""
+    async def take(self, key: str, details: OrderDetails, injected: Sequence[str], *, order_id: str | None = None) -> Answered:
+        """Hand in an order under a key, with a new id or this one. Raises Busy, InFlight, NotKnownYet."""
         if key in self._keys_in_flight:
             raise InFlight(key)
         text = f"{details.model_dump_json()} {','.join(injected)}"
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
         new_id = self.worker.sources.new_id
-        order_id, request_id = new_id(), new_id()
+        order_id, request_id = order_id or new_id(), new_id()
         asked = TakeOrder(order_id=order_id, request_id=request_id, key=key, fingerprint=fingerprint, details=details)
         answer = self._ask(asked, request_id, injected)
         self._keys_in_flight.add(key)

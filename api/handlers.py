@@ -25,6 +25,7 @@ class Answer(Enum):
 
     TAKEN = "taken"  # now, or earlier by the same request
     KEY_REUSED = "key_reused"  # the key belongs to another request
+    ID_REUSED = "id_reused"  # the id that was asked for belongs to another order
     NO_SUCH_ORDER = "no_such_order"
     ALREADY_ENDED = "already_ended"  # nothing can be withdrawn any more
 
@@ -45,6 +46,8 @@ def take_order(asked: TakeOrder, found: Documents, context: Context) -> Outcome:
     """A new key claims its order; a known one gets the answer that it had, if it comes with the same request."""
     claim = found.get(Claim, asked.key)
     if claim is None:
+        if found.get(KnownOrder, asked.order_id) is not None:
+            return Answered(answer=Answer.ID_REUSED, order_id=asked.order_id)
         claim = Claim(idempotency_key=asked.key, order_id=asked.order_id, fingerprint=asked.fingerprint)
         order = KnownOrder(order_id=asked.order_id, state=State.ACCEPTED, accepted_at=context.now)
         command = PlaceOrder(order_id=asked.order_id, details=asked.details)

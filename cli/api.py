@@ -4,6 +4,7 @@ Room: cli/. The composition of the door: its clients from the settings, its rule
 """
 
 import socket
+from collections.abc import Mapping
 from typing import Annotated
 
 import structlog
@@ -15,7 +16,7 @@ from api.server import serve
 from broker.transport import furnish
 from cli.logs import configure
 from cli.order import ModeFlag
-from cli.output import ending, listen
+from cli.output import Code, ending, listen, stop
 from cli.settings import Settings, load
 from cli.worker import end_within_patience, run_fast
 from lab.modes import Mode, topology
@@ -38,13 +39,17 @@ def api(
 ) -> None:
     """Serve the door of a mode over HTTP until SIGTERM or Ctrl-C. Its OpenAPI is at /openapi.json."""
     settings = load()
+    try:
+        beside = settings.beside_of(mode)
+    except ValueError as error:
+        stop(Code.USAGE, f"{error}.")
     configure(settings.log_level, mode=mode, service=NAME)
     listener = listen(host, port, backlog=2048, failing="the door cannot serve", instead="Choose another --port.")
     with ending(), listener:
-        run_fast(_serve(mode, settings, listener))
+        run_fast(_serve(mode, settings, beside, listener))
 
 
-async def _serve(mode: Mode, settings: Settings, listener: socket.socket) -> None:
+async def _serve(mode: Mode, settings: Settings, beside: Mapping[Mode, str], listener: socket.socket) -> None:
     parts = settings.parts(mode)
     transport, store = parts.transport(NAME), parts.store(NAME)
     desk = Desk(mode, transport, store, sources=parts.sources, limits=parts.limits)
@@ -54,7 +59,7 @@ async def _serve(mode: Mode, settings: Settings, listener: socket.socket) -> Non
         await store.free_what_the_dead_hold()
         host, port = listener.getsockname()[:2]
         log.info("listening", url=f"http://{host}:{port}")
-        async with page_at_door(mode, desk, settings.observer_url) as page:
+        async with page_at_door(mode, desk, settings.observer_url, beside) as page:
 
             def told_to_stop() -> None:
                 end_within_patience()

@@ -14,6 +14,7 @@ from broker.aside import RETRYING_S
 from broker.worker import Limits
 from cli.output import Code, stop
 from lab.connected import ConnectedParts
+from lab.modes import Mode
 from services.catalogue import Times
 from services.payment.domain import PaymentTimes
 from store.mongo import DAY_S, INBOX_DAYS
@@ -32,6 +33,11 @@ class Settings(BaseSettings):
     gateway_url: str = Field(default="http://127.0.0.1:8090", description="the payment gateway")
     observer_url: str = Field(
         default="", description="where the observer serves what it hears, for the page at the HTTP door; empty: nowhere"
+    )
+    beside: str = Field(
+        default="",
+        pattern=rf"^$|^({'|'.join(Mode)})=https?://[^\s/]+/?$",
+        description="MODE=URL: the door of another mode, which the page at this door then shows beside its own; empty: none",
     )
     gateway_books: Path = Field(default=Path(".saga/gateway-books.db"), description="the gateway's own SQLite file")
     faults: bool = Field(default=False, description="honour failures injected with an order (a worker's `saga up` turns it on)")
@@ -59,6 +65,14 @@ class Settings(BaseSettings):
     def times(self) -> Times:
         """The business waits. Raises ValueError when they contradict each other."""
         return Times(self.deadline_s, PaymentTimes(self.look_again_s, self.patience_s))
+
+    def beside_of(self, mode: Mode) -> dict[Mode, str]:
+        """The door beside that of `mode`. Raises ValueError when it is of the same mode."""
+        other, _, url = self.beside.partition("=")
+        if other == mode:
+            msg = f"SAGA_BESIDE: {url} is the door of {mode}, as this one is. Name another's (compose: profile both without MODE)"
+            raise ValueError(msg)
+        return {Mode(other): url} if other else {}
 
     def limits(self) -> Limits:
         return Limits(batch_max=self.batch_max, prefetch=max(2 * self.batch_max, 2))

@@ -2,7 +2,7 @@
 
 Room: page/. The contract is docs/page.md.
   GET   /, /page/...                                    the page itself
-  GET   /watch/lanes, /watch/orders[/MODE/ID], /watch/events
+  GET   /watch/lanes, /watch/orders[/MODE/ID], /watch/events, /watch/beside/events
   POST  /watch/orders[/MODE/ID/withdraw], /watch/workers/MODE/NAME/kill, .../revive
 """
 
@@ -20,7 +20,7 @@ from lab.failing import NoSuchFailure
 from lab.modes import roles
 from page.failures import FAILURES
 from page.files import Files
-from page.lane import Asked
+from page.lane import Asked, Switches
 from page.looking import Looks, no_such_lane, no_such_order, said
 from page.shapes import Order, drawing_of
 
@@ -51,15 +51,20 @@ class PageApp:
         return app
 
     async def lanes(self) -> Response:
-        drawings = [drawing_of(lane.mode, can_kill=lane.can_kill) for lane in self._lanes.values()]
+        drawings = [
+            drawing_of(lane.mode, events=self._looking.events_of(lane.mode), can_kill=lane.switches is not None)
+            for lane in self._lanes.values()
+        ]
         failures = [asdict(failure) for failure in FAILURES]
         return said({"lanes": drawings, "failures": failures, "shelf": self._shelf, "seed": self._seed})
 
     async def place(self, asked: Order) -> Response:
-        """The same orders in every lane, by the same ids where all of them are in this process."""
+        """The same orders in every lane, by the same ids."""
         lanes = [self._asked_for(mode) for mode in dict.fromkeys(asked.modes or self._lanes)]
         if asked.count == 1 and not asked.lines:
             raise _senseless("wrong_schema", "lines: an order has at least one line")
+        if asked.count > 1 and asked.order_id:
+            raise _senseless("wrong_schema", "order_id: one order can have it, and more than one are asked for")
         try:
             wanted = asked.drawn(self._seed, self._new_id)
         except NoSuchFailure as error:
@@ -67,32 +72,35 @@ class PageApp:
         room = min(lane.room for lane in lanes)
         if room < len(wanted):
             raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, "full", f"this run has room for {room} more orders. Start it anew.")
-        try:
-            ids = await asyncio.gather(*(lane.place(wanted) for lane in lanes))
-        except NotTaken as error:
-            raise _not_taken(error) from None
-        placed = [
-            {"mode": lane.mode, "order_id": order_id}
-            for same in zip(*ids, strict=True)
-            for lane, order_id in zip(lanes, same, strict=True)
+        placed = dict(zip(lanes, await asyncio.gather(*(lane.place(wanted) for lane in lanes)), strict=True))
+        if not any(there.ids for there in placed.values()):
+            raise _not_taken("; ".join(f"{lane.mode}: {there.why_not}" for lane, there in placed.items()))
+        taken = {lane.mode: set(there.ids) for lane, there in placed.items()}
+        orders = [
+            {"mode": mode, "order_id": one.order_id} for one in wanted for mode, ids in taken.items() if one.order_id in ids
         ]
-        return said({"orders": placed}, HTTPStatus.ACCEPTED)
+        not_taken = [
+            {"mode": lane.mode, "count": len(wanted) - len(there.ids), "why": there.why_not}
+            for lane, there in placed.items()
+            if there.why_not is not None
+        ]
+        return said({"orders": orders, "not_taken": not_taken}, HTTPStatus.ACCEPTED)
 
     async def withdraw(self, mode: str, order_id: OrderId) -> Response:
         try:
             if not await self._lane(mode).withdraw(order_id):
                 raise no_such_order()
         except NotTaken as error:
-            raise _not_taken(error) from None
+            raise _not_taken(str(error)) from None
         return said({"mode": mode, "order_id": order_id}, HTTPStatus.ACCEPTED)
 
     async def kill(self, mode: str, worker: str) -> Response:
-        await self._killable(mode, worker).kill(worker)
+        await self._switches(mode, worker).kill(worker)
         await self._looking.look_again()
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def revive(self, mode: str, worker: str) -> Response:
-        await self._killable(mode, worker).revive(worker)
+        await self._switches(mode, worker).revive(worker)
         await self._looking.look_again()
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
@@ -106,18 +114,18 @@ class PageApp:
             raise _senseless("wrong_schema", f"modes: there is no such lane. There are: {', '.join(self._lanes)}.")
         return self._lanes[mode]
 
-    def _killable(self, mode: str, worker: str) -> Asked:
+    def _switches(self, mode: str, worker: str) -> Switches:
         lane = self._lane(mode)
-        if not lane.can_kill:
+        if lane.switches is None:
             raise Refused(HTTPStatus.NOT_FOUND, "cannot_kill", "the workers of this lane cannot be killed from here")
         if worker not in roles(lane.mode):
             raise Refused(HTTPStatus.NOT_FOUND, "no_such_worker", f"no such worker. There are: {', '.join(roles(lane.mode))}.")
-        return lane
+        return lane.switches
 
 
 def _senseless(reason: str, detail: str) -> Refused:
     return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, reason, detail)
 
 
-def _not_taken(error: NotTaken) -> Refused:
-    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "not_taken", str(error)[:300])
+def _not_taken(why: str) -> Refused:
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "not_taken", why[:300])

@@ -22,7 +22,7 @@ from observer.history import History
 from observer.original import Original
 from page.auditing import Auditing, Judge, judge_in_a_thread
 from page.heard import Heard
-from page.lane import QueueNow, Status, Wanted, WorkerNow, status_of
+from page.lane import Placed, QueueNow, Status, Wanted, WorkerNow, hand_in, status_of
 from services.catalogue import Times
 from services.payment.domain import PaymentTimes
 
@@ -39,9 +39,7 @@ ORDERS_MAX = 3_000
 
 
 class EmbeddedLane:
-    """`page.lane.Lane` in memory. Use it as a context. `clock` gives seconds since the epoch, `judge` does the audits."""
-
-    can_kill = True
+    """`Shown`, `Asked` and `Switches` of `page.lane`, in memory. Use it as a context. `clock`: seconds since the epoch."""
 
     def __init__(
         self,
@@ -124,16 +122,21 @@ class EmbeddedLane:
     # --- what is asked ----------------------------------------------------------------------------------------------------
 
     @property
+    def switches(self) -> Self:
+        return self
+
+    @property
     def room(self) -> int:
         return ORDERS_MAX - len(self._placed)
 
-    async def place(self, wanted: Sequence[Wanted]) -> list[str]:
+    async def place(self, wanted: Sequence[Wanted]) -> Placed:
         self._placed.update(one.order_id for one in wanted)
-        for one in wanted:
-            await self._system.door.place(one.order_id, one.details, one.injected)
-            if one.withdrawn:
-                await self._system.door.withdraw(one.order_id)
-        return [one.order_id for one in wanted]
+        return await hand_in(wanted, self._place, at_once=1)
+
+    async def _place(self, one: Wanted) -> None:
+        await self._system.door.place(one.order_id, one.details, one.injected)
+        if one.withdrawn:
+            await self._system.door.withdraw(one.order_id)
 
     async def withdraw(self, order_id: str) -> bool:
         if order_id not in self._placed:

@@ -3,15 +3,20 @@
 Room: page/. The embedded run's lanes are in page/embedded.py.
 """
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from lab.door import NotTaken
 from lab.modes import Mode, roles
 from observer.history import History
 from observer.original import Original
 from orchestrator.coordinator import NAME as COORDINATOR
 from services.vocabulary import OrderDetails
+
+#: Orders that one request may ask a door for: it waits for all of them. So many of them are handed in at once.
+DOOR_MOST, DOOR_AT_ONCE = 500, 64
 
 #: From left to right; a lane has those that have a part in its mode.
 COLUMNS = ("door", "order", COORDINATOR, "inventory", "payment", "delivery")
@@ -114,28 +119,53 @@ class Asked(Protocol):
     """One running mode, to ask for something."""
 
     mode: Mode
-    #: Whether its workers can be killed and revived from here.
-    can_kill: bool
+
+    @property
+    def switches(self) -> "Switches | None":
+        """None where its workers cannot be killed and revived from here."""
 
     @property
     def room(self) -> int:
         """How many more orders it takes."""
 
-    async def place(self, wanted: Sequence[Wanted]) -> list[str]:
-        """Hand the orders in; gives their ids here. Raises lab.door.NotTaken."""
+    async def place(self, wanted: Sequence[Wanted]) -> "Placed":
+        """Hand the orders in, under their ids. Once one is in it cannot be had back, so those that are not are no error."""
 
     async def withdraw(self, order_id: str) -> bool:
         """Take an order back; False when there is no such order here. Raises lab.door.NotTaken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What came of orders that were handed in: the ids of those that were taken, and why others were not."""
+
+    ids: tuple[str, ...]
+    why_not: str | None = None
+
+
+async def hand_in(wanted: Sequence[Wanted], place: Callable[[Wanted], Awaitable[None]], at_once: int) -> Placed:
+    """Place orders, `at_once` at a time, until one is not taken. `place` raises lab.door.NotTaken."""
+    ids: list[str] = []
+    for start in range(0, len(wanted), at_once):
+        some = wanted[start : start + at_once]
+        errors = await asyncio.gather(*map(place, some), return_exceptions=True)
+        ids += [one.order_id for one, error in zip(some, errors, strict=True) if error is None]
+        for error in errors:
+            if isinstance(error, NotTaken):
+                return Placed(tuple(ids), str(error))
+            if error is not None:
+                raise error
+    return Placed(tuple(ids))
+
+
+class Switches(Protocol):
+    """The workers of one running mode."""
 
     async def kill(self, worker: str) -> None:
         """Kill a worker, which then stays dead; harmless when it is dead."""
 
     async def revive(self, worker: str) -> None:
         """Start a worker that is dead; harmless when it is not."""
-
-
-class Lane(Shown, Asked, Protocol):
-    """One running mode, for both."""
 
 
 class Tally:

@@ -15,17 +15,24 @@ from fastapi.responses import StreamingResponse
 
 from api.problems import Refused
 from api.shapes import EVENT_STREAM, OrderId
+from lab.modes import Mode
 from observer.history import History
 from observer.original import Original
 from page.lane import Shown
 from page.shapes import SHOWN_MAX
 from page.stream import Watching
 
+#: The path of the events.
+EVENTS = "/watch/events"
+
 
 class Looks(Protocol):
     """Where the page looks: in this process (`Looking`), or in another (`page.relayed.Relayed`)."""
 
     def add_to(self, app: FastAPI) -> None: ...
+
+    def events_of(self, mode: Mode) -> str:
+        """The path of a lane's events; lanes that have the same are told of together."""
 
     async def look_again(self) -> None:
         """Something was just done to a lane."""
@@ -41,7 +48,10 @@ class Looking:
     def add_to(self, app: FastAPI) -> None:
         app.get("/watch/orders")(self.orders)
         app.get("/watch/orders/{mode}/{order_id}")(self.order)
-        app.get("/watch/events", response_class=StreamingResponse)(self.events)
+        app.get(EVENTS, response_class=StreamingResponse)(self.events)
+
+    def events_of(self, mode: Mode) -> str:  # noqa: ARG002 - one stream tells of all
+        return EVENTS
 
     async def look_again(self) -> None:
         await self._watching.look_at_status()

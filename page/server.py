@@ -7,7 +7,7 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -24,7 +24,9 @@ from lab.modes import Mode
 from lab.storm import SKUS
 from page.app import PageApp
 from page.at_door import LaneAtDoor
+from page.beside import LaneBeside
 from page.embedded import SHELF, EmbeddedLane
+from page.lane import Asked
 from page.looking import Looking
 from page.observed import ObservedLane
 from page.relayed import Relayed
@@ -65,17 +67,19 @@ class AtDoor:
 
 
 @asynccontextmanager
-async def page_at_door(mode: Mode, desk: Desk, observer_url: str) -> AsyncIterator[AtDoor]:
-    """The page of one running mode, for `api.server.serve`."""
+async def page_at_door(mode: Mode, desk: Desk, observer_url: str, beside: Mapping[Mode, str]) -> AsyncIterator[AtDoor]:
+    """The page of one running mode, for `api.server.serve`, and of those whose doors are `beside` it."""
     if not observer_url:
         yield AtDoor(None, lambda: None)
         return
-    looking = Relayed(observer_url)
-    try:
-        app = PageApp([LaneAtDoor(mode, desk)], looking, seed=1, new_id=new_uuid7, shelf=SKUS).application()
+    async with AsyncExitStack() as stack:
+        lanes: list[Asked] = [LaneAtDoor(mode, desk)]
+        lanes += [await stack.enter_async_context(LaneBeside(other, door)) for other, door in beside.items()]
+        lanes.sort(key=lambda lane: list(Mode).index(lane.mode))
+        looking = Relayed(mode, observer_url, beside)
+        stack.push_async_callback(looking.close)
+        app = PageApp(lanes, looking, seed=1, new_id=new_uuid7, shelf=SKUS).application()
         yield AtDoor(Shield(app), looking.stop)
-    finally:
-        await looking.close()
 
 
 @asynccontextmanager

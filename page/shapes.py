@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from broker.message import Uuid
 from choreography.reactions import REACTIONS
 from lab.door import AN_ADDRESS, order_of
 from lab.modes import Mode, roles
@@ -30,7 +31,8 @@ Failing = Annotated[
 class Order(BaseModel):
     """The body of POST /watch/orders. `failures` may carry a share (`payment:declined=30%`).
 
-    More than one order are drawn from `seed` as a storm draws them, lines and failures; `lines` is then not looked at."""
+    More than one order are drawn from `seed` as a storm draws them, lines and failures; `lines` is then not looked at. One order
+    may come with its `order_id`: that which it has in the lane of another door."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -40,6 +42,7 @@ class Order(BaseModel):
     modes: Annotated[tuple[str, ...], Field(min_length=1, max_length=len(Mode), strict=False)] | None = None
     count: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 1
     seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
+    order_id: Uuid | None = None
 
     def drawn(self, seed: int, new_id: Callable[[], str]) -> list[Wanted]:
         """The orders; which of them fail is the same for the same seed. Raises lab.failing.NoSuchFailure."""
@@ -50,17 +53,20 @@ class Order(BaseModel):
             failures = [part for name in plan.injected_into(number) for part in name.split(",")]
             details = order_of(self.lines if self.count == 1 else plan.details_of(number).lines, address)
             injected = tuple(failure for failure in failures if failure != WITHDRAWS)
-            wanted.append(Wanted(new_id(), details, injected, withdrawn=WITHDRAWS in failures))
+            wanted.append(Wanted(self.order_id or new_id(), details, injected, withdrawn=WITHDRAWS in failures))
         return wanted
 
 
-def drawing_of(mode: Mode, *, can_kill: bool) -> dict[str, Any]:
-    """A lane as it is written down: who takes part, and the sequence where it stands (the steps or the reactions)."""
+def drawing_of(mode: Mode, *, events: str, can_kill: bool) -> dict[str, Any]:
+    """A lane as it is written down: who takes part, and the sequence where it stands (the steps or the reactions).
+
+    `events`: the path of its events."""
     orchestrated = mode is Mode.ORCHESTRATOR
     return {
         "mode": mode,
         "columns": columns_of(mode),
         "workers": list(roles(mode)),
+        "events": events,
         "can_kill": can_kill,
         "steps": _steps() if orchestrated else None,
         "reactions": None if orchestrated else _reactions(),

@@ -2,27 +2,32 @@
 
 /** Orders kept of one lane; the oldest that have ended go first. */
 const KEPT = 1000;
+/** Milliseconds until a server that does not answer is asked again. */
+const AGAIN_MS = 1000;
 
-/** `orders`: mode -> order id -> what is told of it. `skew`: how far the server's clock is ahead, in seconds. */
+/** `orders`: mode -> order id -> what is told of it. `epochs`: path of events -> epoch of its server. `skew`: how far the server's clock is ahead, in seconds. */
 export function emptyState() {
   const told = { lanes: [], failures: [], shelf: [], seed: 1 };
-  return { ...told, orders: new Map(), status: new Map(), epoch: null, skew: 0 };
+  return { ...told, orders: new Map(), status: new Map(), epochs: new Map(), skew: 0 };
 }
 
-/** Takes in one event. Orders carry the number of the connection that brought them: a new epoch drops the older ones. */
-export function take(state, kind, data, connection) {
+/** Takes in one event. Orders carry the path and the number of the connection that brought them: a new epoch of a path drops the
+ *  older ones. */
+export function take(state, kind, data, from) {
   if (kind === "order") {
     const orders = ordersOf(state, data.mode);
-    orders.set(data.order_id, { ...data, connection });
+    orders.set(data.order_id, { ...data, from });
     if (orders.size > KEPT * 1.2) trim(orders);
   } else if (kind === "status") {
     state.status.set(data.mode, data);
     state.skew = data.at - Date.now() / 1000;
-  } else if (kind === "ready" && data.epoch !== state.epoch) {
+  } else if (kind === "ready" && data.epoch !== state.epochs.get(from.path)) {
     for (const orders of state.orders.values()) {
-      for (const [id, told] of orders) if (told.connection !== connection) orders.delete(id);
+      for (const [id, told] of orders) {
+        if (told.from.path === from.path && told.from.connection !== from.connection) orders.delete(id);
+      }
     }
-    state.epoch = data.epoch;
+    state.epochs.set(from.path, data.epoch);
   }
 }
 
@@ -68,32 +73,63 @@ function trim(orders) {
   for (const told of over.slice(0, orders.size - KEPT)) orders.delete(told.order_id);
 }
 
-/** Listens for ever. `changed()` after each event; `connected(bool)` when the connection comes and goes. */
+/**
+ * Listens for ever, to every path that a lane's events come by. `changed()` after each event; `connected(modes)` with the lanes
+ * that are not heard, whenever that changes (all of them while nobody says which lanes there are).
+ */
 export function listen(state, { changed, connected }) {
+  const sources = new Map();
+  const heard = new Set();
   let connection = 0;
-  const open = () => {
-    const source = new EventSource("/watch/events");
-    source.onopen = () => (connection += 1);
+
+  const tell = () => connected(state.lanes.filter((lane) => !heard.has(lane.events)).map((lane) => lane.mode));
+
+  const look = async () => {
+    if (!(await readLanes(state))) {
+      setTimeout(look, AGAIN_MS);
+      return tell();
+    }
+    const paths = new Set(state.lanes.map((lane) => lane.events));
+    for (const path of sources.keys()) if (!paths.has(path)) close(path);
+    for (const path of paths) if (!sources.has(path)) open(path);
+    tell();
+    changed();
+  };
+
+  const close = (path) => {
+    sources.get(path).close();
+    sources.delete(path);
+    heard.delete(path);
+  };
+
+  const open = (path) => {
+    const source = new EventSource(path);
+    let from = { path };
+    sources.set(path, source);
+    source.onopen = () => (from = { path, connection: ++connection });
     for (const kind of ["order", "status", "ready"]) {
-      source.addEventListener(kind, async (event) => {
+      source.addEventListener(kind, (event) => {
         const data = JSON.parse(event.data);
-        const restarted = kind === "ready" && data.epoch !== state.epoch;
-        take(state, kind, data, connection);
-        if (restarted && !(await readLanes(state))) return again();
-        if (kind === "ready") connected(true);
+        const known = state.epochs.get(path);
+        take(state, kind, data, from);
+        if (kind === "ready") {
+          heard.add(path);
+          if (known && known !== data.epoch) look(); // another server, which may have other lanes
+          else tell();
+        }
         changed();
       });
     }
-    const again = () => {
-      source.close();
-      setTimeout(open, 1000);
-    };
     source.onerror = () => {
-      connected(false);
-      if (source.readyState === EventSource.CLOSED) again();
+      heard.delete(path);
+      tell();
+      if (source.readyState !== EventSource.CLOSED || sources.get(path) !== source) return;
+      close(path);
+      setTimeout(look, AGAIN_MS);
     };
   };
-  open();
+
+  look();
 }
 
 async function readLanes(state) {
@@ -101,7 +137,6 @@ async function readLanes(state) {
     Object.assign(state, await ask("/watch/lanes"));
     return true;
   } catch {
-    state.epoch = null;
     return false;
   }
 }

@@ -3,7 +3,7 @@ import { el, say } from "./dom.js";
 import { ask } from "./feed.js";
 import { fromPermalink, permalink } from "./route.js";
 
-/** `placed(orders, count)` is called with what the server answered; `tell(text)` says it to the user. */
+/** `placed(orders, notTaken, count, link)` is called with what the server answered; `tell(text)` says it to the user. */
 export function formOf(state, { placed, tell }) {
   const given = {
     seed: String(state.seed),
@@ -106,8 +106,8 @@ export function formOf(state, { placed, tell }) {
       seed: Number(seed),
     };
     try {
-      const { orders } = await ask("/watch/orders", order);
-      placed(orders, order.count, permalink(values()));
+      const { orders, not_taken: notTaken } = await ask("/watch/orders", order);
+      placed(orders, notTaken, order.count, permalink(values()));
     } catch (error) {
       tell(`Not placed. ${error.message}`);
     }

@@ -73,12 +73,14 @@ function changed() {
 
 // --- what the user does -----------------------------------------------------------------------------------------------------
 
-function placed(orders, count, link) {
+function placed(orders, notTaken, count, link) {
   const [first] = orders;
+  const missing = notTaken.map((one) => `${one.mode} did not take ${one.count} of ${count}: ${one.why}.`);
   tell(
-    count === 1
-      ? "Placed. What each style did about it is below."
-      : `${count} orders placed in each lane. The first of them is below.`,
+    missing.join(" ") ||
+      (count === 1
+        ? "Placed. What each style did about it is below."
+        : `${count} orders placed in each lane. The first of them is below.`),
   );
   if (count === 1) play(first.order_id);
   history.pushState(null, "", link + hashOf(first.mode, first.order_id, route()?.view));
@@ -136,11 +138,14 @@ function theme(next) {
   say($("theme"), `Theme: ${next}`);
 }
 
-function connected(up) {
+/** `unheard`: the modes of the lanes that nothing comes from. */
+function connected(unheard) {
+  const up = state.lanes.length > 0 && unheard.length === 0;
+  const lost = unheard.length < state.lanes.length ? `Connection to ${unheard.join()} lost` : "Connection lost";
   $("connection").className = up ? "good" : "bad";
-  say($("connection"), up ? "✓ Connected" : "! Connection lost, trying again…");
+  say($("connection"), up ? "✓ Connected" : `! ${lost}, trying again…`);
   const shown = parts.lists.map((part) => part.lane.mode).join();
-  if (up && state.lanes.map((lane) => lane.mode).join() !== shown) build(); // another server, which may run another mode
+  if (state.lanes.map((lane) => lane.mode).join() !== shown) build(); // another server, which may run another mode
 }
 
 theme(localStorage.getItem("theme") ?? "system");

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,9 +28,9 @@ SERVER = (sys.executable, "-m", "cli", "demo", "--serve", "--port", "{port}", "-
 
 
 @contextmanager
-def serving(port: int) -> Iterator[str]:
+def serving(port: int, command: Sequence[str] = SERVER) -> Iterator[str]:
     """A server of the page on this port; ends it, and waits until the port is free."""
-    command = [part.format(port=port) for part in SERVER]
+    command = [part.format(port=port) for part in command]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         servers.wait_until(

@@ -191,6 +191,29 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, str
     assert "Traceback" not in said.stderr
 
 
+@pytest.mark.parametrize(
+    ("beside", "why"),
+    [
+        ("choreography=http://other:8080", "http://other:8080 is the door of choreography, as this one is"),
+        ("http://other:8080", "SAGA_BESIDE: String should match pattern"),
+        ("anarchy=http://other:8080", "SAGA_BESIDE: String should match pattern"),
+        ("orchestrator=other", "SAGA_BESIDE: String should match pattern"),
+    ],
+)
+def test_a_door_beside_that_cannot_be_is_refused_before_anything_is_opened(beside: str, why: str) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "cli", "api", "-m", "choreography", "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=NOWHERE | {"SAGA_BESIDE": beside},
+        check=False,
+    )
+    assert said.returncode == 2, said.stderr
+    assert why in said.stderr
+    assert "Traceback" not in said.stderr
+
+
 def test_by_default_the_inbox_outlives_every_wait_and_every_retry_by_days() -> None:
     waits_s = Settings().deadline_s + Settings().patience_s + RETRYING_S
     pauses = [RETRY_LEVELS_S[min(attempt, 3)] for attempt in range(COMPENSATION_ATTEMPTS - 1)]

@@ -5,92 +5,23 @@ Room: tests/page/. A whole mode in memory in real time, and real sockets between
 
 import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from api.server import Beside
 from broker.topology import dead_queue, queue_of
-from broker.transport import TransportUnavailable
 from lab.embedded import EmbeddedParts
 from lab.modes import Mode, topology
-from lab.system import System, set_up_stock
 from observer.ear import NAME as OBSERVER
-from observer.ear import Observer, with_observer
+from observer.ear import with_observer
 from page.app import PageApp
-from page.at_door import LaneAtDoor
 from page.observed import ObservedLane
 from page.relayed import Relayed
-from page.server import served_to_door
 from page.shield import Shield
 from tests.api.caller import Caller
-from tests.api.door import Door, a_door
 from tests.flow import MODES
 from tests.page.a_page import AN_ORDER, upto
-
-ORDERS = "/watch/orders"
-
-
-class Counts:
-    """A broker that can be counted, or is away."""
-
-    def __init__(self, counts: Mapping[str, tuple[int, int]] | None) -> None:
-        self.counted = counts
-
-    async def counts(self, queues: Sequence[str]) -> Mapping[str, tuple[int, int]]:
-        if self.counted is None:
-            raise TransportUnavailable("away")
-        return {name: self.counted.get(name, (0, 1)) for name in queues}
-
-
-@dataclass
-class Stack:
-    """A mode with its observer, and a browser at its door."""
-
-    system: System
-    caller: Caller
-    door: Door
-    relayed: Relayed
-    observing: AsyncExitStack
-
-    async def post(self, path: str, body: object = None) -> Any:
-        sent = b"" if body is None else json.dumps(body).encode()
-        return await self.caller.call("POST", path, sent, content_type="application/json", x_saga="page")
-
-    async def placed(self, *failures: str, **more: Any) -> list[str]:
-        reply = await self.post(ORDERS, {**AN_ORDER, "failures": failures, **more})
-        assert reply.status == 202, reply.body
-        assert {order["mode"] for order in reply.json["orders"]} == {self.system.mode}
-        return [order["order_id"] for order in reply.json["orders"]]
-
-
-@asynccontextmanager
-async def a_stack(mode: Mode, counts: Mapping[str, tuple[int, int]] | None = None) -> AsyncIterator[Stack]:
-    async with AsyncExitStack() as stack:
-        parts = EmbeddedParts(mode)
-        system = await stack.enter_async_context(System(mode, parts))
-        await set_up_stock(system.stores["inventory"], {"book": 100})
-        door = await stack.enter_async_context(a_door(system))
-        store, ear = parts.store(OBSERVER), parts.transport(OBSERVER)
-        lane = ObservedLane(mode, Counts(counts or {}), store, parts.sources.now)
-        observer = Observer(topology(mode), ear, store, parts.sources, linger_s=0.02, written=lane.heard.note)
-        hearing = asyncio.create_task(observer.run())
-        stack.push_async_callback(ear.close)
-        stack.push_async_callback(lambda: asyncio.wait([hearing]))
-        stack.callback(observer.stop)
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        observing = await stack.enter_async_context(AsyncExitStack())
-        await observing.enter_async_context(served_to_door(lane, listener))
-        relayed = Relayed(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        stack.push_async_callback(relayed.close)
-        page = PageApp([LaneAtDoor(mode, door.desk)], relayed, seed=1, new_id=parts.sources.new_id, shelf=["book"])
-        caller = Caller(Beside(Shield(page.application()), door.caller._app))
-        await observer.ready.wait()
-        yield Stack(system, caller, door, relayed, observing)
+from tests.page.a_stack import ORDERS, Counts, a_stack
 
 
 def run(program: Any) -> None:
@@ -107,7 +38,7 @@ def test_an_order_from_the_page_is_placed_at_the_desk_and_seen_through_the_obser
         async with a_stack(mode) as at:
             async with at.caller.following("/watch/events") as stream:
                 await upto(stream, lambda event: event["event"] == "ready")
-                (order_id,) = await at.placed("payment:declined")
+                (order_id,) = await at.ids("payment:declined")
                 told = (await upto(stream, lambda event: event["event"] == "order" and event["data"]["state"] == "REJECTED"))[-1]
                 assert (told["data"]["order_id"], told["data"]["reason"]) == (order_id, "payment_declined")
             known = await at.caller.call("GET", f"/orders/{order_id}")
@@ -123,9 +54,9 @@ def test_an_order_from_the_page_is_placed_at_the_desk_and_seen_through_the_obser
 def test_orders_that_are_drawn_and_withdrawn_go_through_the_desk_too() -> None:
     async def program() -> None:
         async with a_stack(Mode.CHOREOGRAPHY) as at:
-            ids = await at.placed(count=70, seed=3)
+            ids = await at.ids(count=70, seed=3)
             assert len(set(ids)) == 70
-            (order_id,) = await at.placed("inventory:slow")
+            (order_id,) = await at.ids("inventory:slow")
             assert (await at.post(f"{ORDERS}/choreography/{order_id}/withdraw")).status == 202
             unknown = await at.post(f"{ORDERS}/choreography/0190a0a0-0000-7000-8000-000000000000/withdraw")
             assert (unknown.status, unknown.reason) == (404, "no_such_order")
@@ -142,14 +73,14 @@ def test_when_the_observer_is_away_orders_are_taken_and_the_page_says_why_it_see
                 assert (reply.status, reply.reason) == (503, "observer_away")
                 assert "retry-after" in reply.headers
             assert (await at.caller.call("GET", "/watch/lanes")).status == 200
-            await at.placed()
+            await at.ids()
 
     run(program())
 
 
 def test_a_stream_ends_when_the_door_is_told_to_stop_and_when_the_observer_ends() -> None:
     async def program() -> None:
-        for end in (lambda at: at.relayed.stop(), lambda at: at.observing.aclose()):
+        for end in (lambda at: at.page.stop(), lambda at: at.observing.aclose()):
             async with a_stack(Mode.CHOREOGRAPHY) as at:
                 stream = asyncio.create_task(at.caller.call("GET", "/watch/events"))
                 await asyncio.sleep(0.5)
@@ -214,7 +145,7 @@ def test_an_observer_that_hangs_in_the_middle_of_an_answer_or_breaks_off_is_away
 
     async def program() -> None:
         async with await asyncio.start_server(half_an_answer, "127.0.0.1", 0) as server:
-            relayed = Relayed(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            relayed = Relayed(Mode.CHOREOGRAPHY, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
             page = PageApp([], relayed, seed=1, new_id=str, shelf=[])
             reply = await Caller(Shield(page.application())).call("GET", f"{ORDERS}?mode=choreography")
             assert (reply.status, reply.reason) == (503, "observer_away")

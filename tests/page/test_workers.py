@@ -96,16 +96,6 @@ def test_whoever_watches_is_told_at_once_that_a_worker_was_killed() -> None:
     assert {"name": "order", "up": False} in status["workers"]
 
 
-def test_a_lane_whose_workers_are_out_of_reach_says_so() -> None:
-    async def program(page: Page) -> tuple[int, str]:
-        lane: EmbeddedLane = page.lanes["orchestrator"]
-        lane.can_kill = False
-        reply = await page.post("/watch/workers/orchestrator/order/kill")
-        return reply.status, reply.reason
-
-    assert at_a_page(program) == (404, "cannot_kill")
-
-
 def test_every_moment_is_told_by_the_clock_that_the_lane_was_given() -> None:
     """In the served run that is the wall clock, though the loop's own has another beginning."""
 

@@ -1,0 +1,73 @@
+"""The page at a door beside another door, in a real browser: two lanes from two servers, one of which goes away and comes back.
+
+Room: tests/.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests import servers
+from tests.browser.conftest import expect, opened, serving
+from tests.browser.test_page import MODES, fail, lane
+
+pytestmark = pytest.mark.real
+
+DOOR = (sys.executable, "-m", "tests.page.a_stack")
+ROWS = ".list[data-mode={mode}] li"
+
+
+@pytest.fixture
+def beside() -> Iterator[tuple[str, ExitStack, Any]]:
+    """The URL of a door with another beside it, what to close for that one to be away, and what starts it again."""
+    port = servers.free_port()
+    with ExitStack() as stack, ExitStack() as other:
+        here = (*DOOR, "choreography", "{port}", f"orchestrator=http://127.0.0.1:{port}")
+        url = stack.enter_context(serving(servers.free_port(), here))
+
+        def start() -> None:
+            other.enter_context(serving(port, (*DOOR, "orchestrator", "{port}")))
+
+        start()
+        yield url, other, start
+
+
+def test_one_click_places_the_order_at_both_doors_and_shows_what_each_style_did(browser: Any, beside: Any) -> None:
+    url, _, _ = beside
+    with opened(browser, url, reduced_motion="reduce") as page:
+        expect(page.locator("#connection")).to_have_text("✓ Connected")
+        fail(page, "nobody delivers there")
+        for mode in MODES:
+            expect(lane(page, mode).locator("h3")).to_have_text("✕ Rejected: undeliverable")
+        expect(page.locator(".compared")).to_contain_text("undid the same in the same order")
+        expect(page.get_by_role("button", name="Kill delivery in choreography")).to_have_count(0)
+        page.get_by_role("link", name="Messages", exact=True).click()
+        for mode in MODES:
+            expect(lane(page, mode)).to_contain_text("DeliveryRejected")
+        assert page.evaluate("location.hash").endswith("/messages")
+        page.reload()
+        for mode in MODES:
+            expect(lane(page, mode)).to_contain_text("DeliveryRejected")
+
+
+def test_a_door_that_goes_away_leaves_the_other_lane_at_work_and_comes_back_with_what_it_knows(browser: Any, beside: Any) -> None:
+    url, other, start = beside
+    with opened(browser, url, reduced_motion="reduce") as page:
+        fail(page, "payment declined")
+        expect(page.locator(ROWS.format(mode="orchestrator"))).to_have_count(1)
+        other.close()
+        expect(page.locator("#connection")).to_have_text("! Connection to orchestrator lost, trying again…")
+        fail(page, "out of stock")
+        expect(page.locator("#said")).to_contain_text("orchestrator did not take 1 of 1")
+        expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: out of stock")
+        expect(page.locator(ROWS.format(mode="choreography"))).to_have_count(2)
+        start()  # in memory, so it comes back with nothing
+        expect(page.locator("#connection")).to_have_text("✓ Connected")
+        expect(page.locator(ROWS.format(mode="orchestrator"))).to_have_count(0)
+        expect(page.locator(ROWS.format(mode="choreography"))).to_have_count(2)
+        fail(page, "nothing fails")
+        for mode in MODES:
+            expect(lane(page, mode).locator("h3")).to_have_text("✓ Completed")
