@@ -2,10 +2,12 @@
 MODE ?= orchestrator
 PYTHON ?= python3
 BIN := .venv/bin
+# Of the profile `both` in compose.yaml.
+BESIDE := $(addprefix choreography-,order inventory payment delivery observer api)
 UV := UV_PROJECT_ENVIRONMENT=.venv UV_LINK_MODE=copy $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs up down bench proof stack-up stack-down
+.PHONY: help setup demo test check docs up down bench proof stack-up stack-both stack-down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,8 +60,11 @@ proof: .venv/.ready ## the release run: simulation, chaos in both modes, and doc
 	@$(BIN)/python -m tests.simulation.proof
 
 stack-up: ## the container stack of MODE
-	@test $(MODE) = orchestrator || MODE=$(MODE) docker compose --profile orchestrator rm --stop --force coordinator
+	@docker compose --profile both rm --stop --force $(BESIDE) $(if $(filter choreography,$(MODE)),coordinator)
 	MODE=$(MODE) docker compose up --build --wait
+
+stack-both: ## the container stack of both modes at once, with both lanes on one page
+	MODE=orchestrator docker compose --profile both up --build --wait
 
 stack-down: ## remove the container stack and its data, whichever modes it has run
 	docker compose --profile '*' down --volumes --remove-orphans

@@ -11,8 +11,10 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
-from urllib.request import urlopen
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -25,7 +27,12 @@ from tests import servers
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
-ENV = os.environ | {"COMPOSE_PROJECT_NAME": f"saga-test-{os.getpid()}", "SAGA_IMAGE": "saga:test", "API_PORT": "0"}
+ENV = os.environ | {
+    "COMPOSE_PROJECT_NAME": f"saga-test-{os.getpid()}",
+    "SAGA_IMAGE": "saga:test",
+    "API_PORT": "0",
+    "BOTH_PORT": "0",
+}
 #: Probes and controls at least, on broker, database and door: the issue asks for 80.
 PROBES = 1_000
 
@@ -184,6 +191,30 @@ def test_every_forbidden_act_is_refused_and_one_that_is_granted_is_found(mode: M
     allowed = {(it["who"], it["what"]) for it in found["tried"] if not it["ok"]}
     assert allowed == {(f"{mode}.delivery", f"publish an event of {service}") for service in ("order", "inventory", "payment")}
     compose(mode, "exec", "-T", "rabbitmq", *grant[:-2], r"^delivery\.", "^$")
+
+
+def test_both_modes_run_at_once_and_one_page_places_each_order_in_both(engine: None) -> None:
+    said_by(["make", "stack-both"], Mode.ORCHESTRATOR)
+    for mode in Mode:
+        saga(mode, "stock", "set", "book", "50")
+    url = f"http://{compose(Mode.ORCHESTRATOR, '--profile', 'both', 'port', 'choreography-api', '8080').strip()}"
+    order = {"lines": [{"sku": "book", "quantity": 1}], "failures": ["delivery:undeliverable"]}
+    headers = {"Content-Type": "application/json", "X-Saga": "page"}
+    with urlopen(Request(f"{url}/watch/orders", json.dumps(order).encode(), headers), timeout=30) as answer:  # noqa: S310
+        placed_in = json.load(answer)
+    (order_id,) = {one["order_id"] for one in placed_in["orders"]}
+    assert ([one["mode"] for one in placed_in["orders"]], placed_in["not_taken"]) == (list(map(str, Mode)), [])
+    for mode in Mode:
+        told: Any = {}
+        deadline = time.monotonic() + 30
+        while told.get("state") != "REJECTED" and time.monotonic() < deadline:
+            with suppress(HTTPError), urlopen(f"{url}/watch/orders/{mode}/{order_id}", timeout=10) as answer:  # noqa: S310
+                told = json.load(answer)
+        assert (told["mode"], told["reason"], told["undone"] != []) == (mode, "undeliverable", True)
+        assert until_sound(mode) == {"mode": mode, "ok": True, "open": 0, "findings": []}
+    said_by(["make", "stack-up"], Mode.ORCHESTRATOR)
+    running = set(compose(Mode.ORCHESTRATOR, "--profile", "*", "ps", "--services", "--status", "running").split())
+    assert running == {"rabbitmq", "mongo", "gateway", "api", "observer", *roles(Mode.ORCHESTRATOR)}
 
 
 def test_the_commands_of_the_readme_do_what_it_says(engine: None) -> None:
