@@ -11,10 +11,12 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
+from api.problems import Problem
 from lab.door import NotTaken
 from lab.modes import Mode
 from page.failures import WITHDRAWS
 from page.lane import DOOR_AT_ONCE, DOOR_MOST, Placed, Wanted, hand_in
+from page.peers import body_of
 from page.shield import PROOF
 
 #: Seconds that one answer may take, longer than a door waits for its database.
@@ -58,12 +60,12 @@ class LaneBeside:
             raise NotTaken(f"the door of {self.mode} has no page")
 
     async def _posted(self, url: URL, **request: Any) -> HTTPStatus:  # noqa: ANN401 - what aiohttp takes
-        """Accepted or not found. Raises NotTaken."""
+        """Accepted or not found, which only a door says in this way. Raises NotTaken."""
         try:
-            async with self._session.post(url, **request) as response:
-                if response.ok or response.status == HTTPStatus.NOT_FOUND:
+            async with self._session.post(url, allow_redirects=False, **request) as response:
+                if response.status in (HTTPStatus.ACCEPTED, HTTPStatus.NOT_FOUND):
                     return HTTPStatus(response.status)
-                problem = await response.json(content_type=None)
+                problem = Problem.model_validate_json(await body_of(response))
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             raise NotTaken(f"the door of {self.mode} does not answer ({type(error).__name__})") from error
-        raise NotTaken(str(problem.get("detail") or problem.get("reason") if isinstance(problem, dict) else problem)[:300])
+        raise NotTaken(problem.detail[:300])
