@@ -15,9 +15,10 @@ from fastapi.responses import StreamingResponse
 from yarl import URL
 
 from api.problems import Refused
-from api.shapes import EVENT_STREAM
+from api.shapes import EVENT_STREAM, OrderId
 from lab.modes import Mode
 from page.looking import EVENTS, no_such_lane
+from page.peers import body_of
 
 #: Seconds until the observer has to answer; a stream may then be silent for as long as it likes.
 PATIENCE_S = 5.0
@@ -45,7 +46,7 @@ class Relayed:
 
     def add_to(self, app: FastAPI) -> None:
         app.get("/watch/orders")(self.once)
-        app.get("/watch/orders/{mode}/{order_id}")(self.once)
+        app.get("/watch/orders/{mode}/{order_id}")(self.order)
         for path in set(self._events.values()):
             app.get(path, response_class=StreamingResponse)(self.events)
 
@@ -59,7 +60,10 @@ class Relayed:
         async with _in_time(mode):
             answer = await self._asked(mode, request.url.path, request)
             async with answer:
-                return Response(await answer.read(), answer.status, _headers(answer))
+                return Response(await body_of(answer), answer.status, _headers(answer))
+
+    async def order(self, request: Request, mode: str, order_id: OrderId) -> Response:  # noqa: ARG002 - its form
+        return await self.once(request, mode)
 
     async def events(self, request: Request) -> Response:
         mode = next(mode for mode, path in self._events.items() if path == request.url.path)
@@ -67,7 +71,7 @@ class Relayed:
             answer = await self._asked(mode, EVENTS, request)
             if answer.status != HTTPStatus.OK:
                 async with answer:
-                    return Response(await answer.read(), answer.status, _headers(answer))
+                    return Response(await body_of(answer), answer.status, _headers(answer))
         return StreamingResponse(self._stream(answer), headers=_headers(answer), media_type=EVENT_STREAM)
 
     async def _asked(self, mode: str, path: str, request: Request) -> aiohttp.ClientResponse:
@@ -75,7 +79,8 @@ class Relayed:
             raise no_such_lane(self._urls)
         target = self._urls[Mode(mode)].with_path(path).with_query(list(request.query_params.multi_items()))
         last = request.headers.get("Last-Event-ID")
-        return await self._session.get(target, headers={"Last-Event-ID": last} if last else {})
+        headers = {"Last-Event-ID": last} if last else {}
+        return await self._session.get(target, headers=headers, max_redirects=1)  # the first is one too many
 
     async def _stream(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """Until the observer ends it, the client leaves, or this process is told to stop."""

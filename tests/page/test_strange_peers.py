@@ -13,10 +13,14 @@ import pytest
 from broker.sources import new_uuid7
 from lab.door import NotTaken, order_of
 from lab.modes import Mode
+from page.app import PageApp
 from page.beside import LaneBeside
 from page.lane import Wanted
 from page.peers import ANSWER_MAX_BYTES
+from page.relayed import EVENTS_BESIDE, Relayed
 from services.vocabulary import Line
+from tests.api.caller import Caller
+from tests.page.a_stack import ORDERS
 from tests.page.test_at_door import run
 
 THERE = Mode.ORCHESTRATOR
@@ -103,5 +107,52 @@ def test_a_refusal_without_end_is_read_up_to_a_length() -> None:
         async with peer.listening() as url, LaneBeside(THERE, url) as lane:
             assert (await lane.place([an_order()])).ids == ()
             assert peer.sent < 2 * ANSWER_MAX_BYTES
+
+    run(program())
+
+
+@asynccontextmanager
+async def looking_at(url: str) -> AsyncIterator[Caller]:
+    """A page without lanes whose door and whose door beside both look at `url`."""
+    relayed = Relayed(Mode.CHOREOGRAPHY, url, {THERE: url})
+    app = PageApp([], relayed, seed=1, new_id=str, shelf=()).application()
+    try:
+        yield Caller(app)
+    finally:
+        await relayed.close()
+
+
+@pytest.mark.parametrize("path", [f"{ORDERS}?mode={THERE}", f"{ORDERS}/{THERE}/{new_uuid7()}", EVENTS_BESIDE, "/watch/events"])
+def test_what_is_shown_is_not_fetched_from_where_a_peer_points(path: str) -> None:
+    async def program() -> None:
+        elsewhere = Peer(whole(b"200 OK", b"a secret of the inside"))
+        async with elsewhere.listening() as there:
+            pointing = Peer(whole(b"302 Found", b"", b"Location: " + there.encode()))
+            async with pointing.listening() as url, looking_at(url) as caller:
+                reply = await caller.call("GET", path)
+                assert (reply.status, reply.reason, elsewhere.asked) == (503, "observer_away", [])
+
+    run(program())
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"500 Internal Server Error"])
+def test_what_is_shown_is_read_up_to_a_length(status: bytes) -> None:
+    async def program() -> None:
+        peer = Peer(ENDLESS % status, without_end=True)
+        async with peer.listening() as url, looking_at(url) as caller:
+            reply = await caller.call("GET", f"{ORDERS}?mode={THERE}")
+            assert (reply.status, reply.reason) == (503, "observer_away")
+            assert peer.sent < 2 * ANSWER_MAX_BYTES
+
+    run(program())
+
+
+def test_nothing_but_an_order_is_asked_for_by_its_path() -> None:
+    async def program() -> None:
+        peer = Peer(whole(b"200 OK", b"{}"))
+        async with peer.listening() as url, looking_at(url) as caller:
+            for name in ("..", "%2e%2e", "..%2f..%2fhealth", "me"):
+                reply = await caller.call("GET", f"{ORDERS}/{THERE}/{name}")
+                assert (reply.status, reply.reason, peer.asked) == (404, "no_such_order", [])
 
     run(program())
