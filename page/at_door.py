@@ -34,8 +34,8 @@ class LaneAtDoor:
     async def _place(self, one: Wanted) -> None:
         """The order's id is its key, too, so the same order again is no second one."""
         try:
-            answer = (await self._desk.take(one.order_id, one.details, one.injected, order_id=one.order_id)).answer
-            if answer is not Answer.TAKEN:
+            answered = await self._desk.take(one.order_id, one.details, one.injected, order_id=one.order_id)
+            if answered.answer is not Answer.TAKEN or answered.order_id != one.order_id:
                 raise NotTaken("its id belongs to another order")
             if one.withdrawn:
                 await self._desk.take_back(one.order_id)

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from lab.door import AN_ADDRESS, order_of
 from lab.modes import Mode
 from page.relayed import EVENTS_BESIDE
+from services.vocabulary import Line
 from tests.flow import MODES
 from tests.page.a_page import AN_ORDER, orders_in, upto
 from tests.page.a_stack import ORDERS, Stack, a_stack, served
@@ -146,6 +148,18 @@ def test_the_same_id_again_is_no_second_order_and_anothers_is_refused() -> None:
             assert "its id belongs to another order" in taken.json["detail"]
             orders = (await at.caller.call("GET", "/orders")).json["orders"]
             assert {order["order_id"] for order in orders} == {AN_ID, theirs}
+
+    run(program())
+
+
+def test_an_id_that_is_the_key_of_another_order_is_refused() -> None:
+    async def program() -> None:
+        async with a_stack(Mode.CHOREOGRAPHY) as at:
+            details = order_of([Line(**line) for line in AN_ORDER["lines"]], AN_ADDRESS.model_copy(update={"name": "Ada"}))
+            theirs = await at.caller.place(AN_ID, details.model_dump(mode="json"))
+            taken = await at.post(ORDERS, {**AN_ORDER, "order_id": AN_ID})
+            assert (theirs.status, taken.status, taken.reason) == (202, 503, "not_taken")
+            assert (await at.caller.call("GET", f"/orders/{AN_ID}")).status == 404
 
     run(program())
 
