@@ -12,6 +12,7 @@ from broker.memory import MemoryBroker
 from broker.memory_queues import Queue
 from broker.topology import dead_queue, queue_of
 from broker.worker import Limits
+from lab.door import NotTaken
 from lab.embedded import EmbeddedParts
 from lab.modes import Mode, roles
 from lab.storm import SKUS
@@ -56,7 +57,7 @@ class EmbeddedLane:
         self._parts = EmbeddedParts(mode, seed, TIMES, LIMITS, self._broker, clock)
         self._system = System(mode, self._parts, away_s=AWAY_S)
         self._heard = Heard(self._parts.store(OBSERVER), mode)
-        self._placed: set[str] = set()
+        self._placed: dict[str, Wanted] = {}
         self._auditing = Auditing(self._parts, judge)
 
     async def __aenter__(self) -> Self:
@@ -130,10 +131,13 @@ class EmbeddedLane:
         return ORDERS_MAX - len(self._placed)
 
     async def place(self, wanted: Sequence[Wanted]) -> Placed:
-        self._placed.update(one.order_id for one in wanted)
+        for one in wanted:
+            self._placed.setdefault(one.order_id, one)
         return await hand_in(wanted, self._place, at_once=1)
 
     async def _place(self, one: Wanted) -> None:
+        if one != self._placed[one.order_id]:
+            raise NotTaken("its id belongs to another order")
         await self._system.door.place(one.order_id, one.details, one.injected)
         if one.withdrawn:
             await self._system.door.withdraw(one.order_id)

@@ -185,7 +185,7 @@ def test_an_order_that_makes_no_sense_is_refused_with_the_reason_and_nothing_is_
 
     refused, placed = at_a_page(program)
     assert refused == [(status, reason) for _, status, reason in NONSENSE]
-    assert placed == [set(), set()]
+    assert placed == [{}, {}]
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_nothing_is_changed_without_the_header_that_no_other_origin_can_send(pat
 def test_a_run_that_is_full_says_so_and_takes_no_more() -> None:
     async def program(page: Page) -> tuple[Reply, int]:
         full, other = page.lanes.values()
-        full._placed.update(str(number) for number in range(ORDERS_MAX - 1))
+        full._placed |= dict.fromkeys(map(str, range(ORDERS_MAX - 1)))
         await page.place()
         return await page.post("/watch/orders", AN_ORDER), len(other._placed)
 
@@ -275,3 +275,16 @@ def test_a_run_that_is_full_says_so_and_takes_no_more() -> None:
     assert (reply.status, reply.reason) == (507, "full")
     assert elsewhere == 1
     assert "Start it anew" in reply.json["detail"]
+
+
+def test_the_same_id_again_is_no_second_order_and_anothers_is_not_taken() -> None:
+    async def program(page: Page) -> tuple[list[Any], Reply, list[Any]]:
+        placed = [await page.place(order_id=NOBODY) for _ in range(2)]
+        another = await page.post("/watch/orders", {**AN_ORDER, "order_id": NOBODY, "customer": "Bo"})
+        return placed, another, await page.at_rest(placed[0])
+
+    placed, another, told = at_a_page(program)
+    assert placed[0] == placed[1]
+    assert (another.status, another.reason) == (503, "not_taken")
+    assert [one["state"] for one in told] == ["COMPLETED", "COMPLETED"]
+    assert {one["messages"][0]["body"]["details"]["address"]["name"] for one in told} == {"Ada"}
