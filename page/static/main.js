@@ -120,13 +120,11 @@ function step(id, shown, longest) {
   changed();
 }
 
+/** In every lane at once: one that does not answer keeps no other from it. */
 async function withdraw(tolds) {
-  try {
-    for (const told of tolds) await ask(`/watch/orders/${told.mode}/${told.order_id}/withdraw`, {});
-    tell("Taken back, as far as it still can be.");
-  } catch (error) {
-    tell(error.message);
-  }
+  const asked = tolds.map((told) => ask(`/watch/orders/${told.mode}/${told.order_id}/withdraw`, {}));
+  const refused = (await Promise.allSettled(asked)).filter((one) => one.status === "rejected");
+  tell(refused.map((one) => one.reason.message).join(" ") || "Taken back, as far as it still can be.");
 }
 
 // --- theme and connection ---------------------------------------------------------------------------------------------------

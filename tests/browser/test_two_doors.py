@@ -71,3 +71,14 @@ def test_a_door_that_goes_away_leaves_the_other_lane_at_work_and_comes_back_with
         fail(page, "nothing fails")
         for mode in MODES:
             expect(lane(page, mode).locator("h3")).to_have_text("✓ Completed")
+
+
+def test_an_order_is_taken_back_in_the_lane_that_answers_while_the_other_door_is_away(browser: Any, beside: Any) -> None:
+    url, other, _ = beside
+    with opened(browser, url, reduced_motion="reduce") as page:
+        fail(page, "payment pending")
+        expect(page.locator(ROWS.format(mode="orchestrator"))).to_have_count(1)
+        other.close()
+        page.get_by_role("button", name="Withdraw the order").click()
+        expect(page.locator("#said")).to_contain_text("the door of orchestrator does not answer")
+        expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: withdrawn")
