@@ -11,8 +11,8 @@ export function emptyState() {
   return { ...told, orders: new Map(), status: new Map(), epochs: new Map(), skew: 0 };
 }
 
-/** Takes in one event. Orders carry the path and the number of the connection that brought them: a new epoch of a path drops the
- *  older ones. */
+/** Takes in one event. Orders carry the path and the number of the connection that brought them. One that is `anew` has told of all
+ *  open orders when it is ready: open ones that only an older one told of have ended since. A new epoch drops all older ones. */
 export function take(state, kind, data, from) {
   if (kind === "order") {
     const orders = ordersOf(state, data.mode);
@@ -21,10 +21,12 @@ export function take(state, kind, data, from) {
   } else if (kind === "status") {
     state.status.set(data.mode, data);
     state.skew = data.at - Date.now() / 1000;
-  } else if (kind === "ready" && data.epoch !== state.epochs.get(from.path)) {
+  } else if (kind === "ready") {
+    const restarted = data.epoch !== state.epochs.get(from.path);
     for (const orders of state.orders.values()) {
       for (const [id, told] of orders) {
-        if (told.from.path === from.path && told.from.connection !== from.connection) orders.delete(id);
+        const older = told.from.path === from.path && told.from.connection !== from.connection;
+        if (older && (restarted || (from.anew && told.took_s === null))) orders.delete(id);
       }
     }
     state.epochs.set(from.path, data.epoch);
@@ -89,7 +91,7 @@ export function listen(state, { changed, connected }) {
       setTimeout(look, AGAIN_MS);
       return tell();
     }
-    const paths = new Set(state.lanes.map((lane) => lane.events));
+    const paths = new Set(document.hidden ? [] : state.lanes.map((lane) => lane.events));
     for (const path of sources.keys()) if (!paths.has(path)) close(path);
     for (const path of paths) if (!sources.has(path)) open(path);
     tell();
@@ -106,7 +108,7 @@ export function listen(state, { changed, connected }) {
     const source = new EventSource(path);
     let from = { path };
     sources.set(path, source);
-    source.onopen = () => (from = { path, connection: ++connection });
+    source.onopen = () => (from = { path, connection: ++connection, anew: !from.connection });
     for (const kind of ["order", "status", "ready"]) {
       source.addEventListener(kind, (event) => {
         const data = JSON.parse(event.data);
@@ -129,6 +131,12 @@ export function listen(state, { changed, connected }) {
     };
   };
 
+  // A browser has six connections to a server for all its windows: one that nobody sees lets go of its own.
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) return look();
+    for (const source of sources.values()) source.close();
+    sources.clear();
+  });
   look();
 }
 

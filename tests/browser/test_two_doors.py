@@ -82,3 +82,28 @@ def test_an_order_is_taken_back_in_the_lane_that_answers_while_the_other_door_is
         page.get_by_role("button", name="Withdraw the order").click()
         expect(page.locator("#said")).to_contain_text("the door of orchestrator does not answer")
         expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: withdrawn")
+
+
+#: What a browser says to a window that is shown, or no longer.
+SHOWN = """(shown) => {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => !shown });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_windows_that_nobody_sees_leave_the_connections_to_the_one_that_is_looked_at(browser: Any, beside: Any) -> None:
+    url, _, _ = beside
+    with opened(browser, url, reduced_motion="reduce") as first:
+        windows = [first]
+        for number in range(1, 5):
+            windows[-1].evaluate(SHOWN, False)
+            windows.append(first.context.new_page())
+            windows[-1].goto(url)
+            fail(windows[-1], "nothing fails")
+            for mode in MODES:
+                expect(windows[-1].locator(ROWS.format(mode=mode))).to_have_count(number)
+        windows[-1].evaluate(SHOWN, False)
+        first.evaluate(SHOWN, True)
+        for mode in MODES:
+            expect(first.locator(ROWS.format(mode=mode))).to_have_count(4)
+        expect(first.locator("#connection")).to_have_text("✓ Connected")
