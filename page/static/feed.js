@@ -91,6 +91,8 @@ export function listen(state, { changed, connected }) {
       setTimeout(look, AGAIN_MS);
       return tell();
     }
+    const modes = state.lanes.map((lane) => lane.mode);
+    for (const mode of state.orders.keys()) if (!modes.includes(mode)) state.orders.delete(mode);
     const paths = new Set(document.hidden ? [] : state.lanes.map((lane) => lane.events));
     for (const path of sources.keys()) if (!paths.has(path)) close(path);
     for (const path of paths) if (!sources.has(path)) open(path);

@@ -12,7 +12,7 @@ import pytest
 
 from tests import servers
 from tests.browser.conftest import expect, opened, serving
-from tests.browser.test_page import MODES, fail, lane
+from tests.browser.test_page import CALL, MODES, fail, lane
 
 pytestmark = pytest.mark.real
 
@@ -107,3 +107,17 @@ def test_windows_that_nobody_sees_leave_the_connections_to_the_one_that_is_looke
         for mode in MODES:
             expect(first.locator(ROWS.format(mode=mode))).to_have_count(4)
         expect(first.locator("#connection")).to_have_text("✓ Connected")
+
+
+def test_the_orders_of_a_lane_that_is_no_longer_there_go_with_it(browser: Any, beside: Any) -> None:
+    url, _, _ = beside
+    only = lambda route: route.fulfill(json={**(told := route.fetch().json()), "lanes": told["lanes"][1:]})  # noqa: E731
+    with opened(browser, url, reduced_motion="reduce") as page:
+        order = {"lines": [{"sku": "book", "quantity": 2}], "modes": ["orchestrator"]}
+        page.evaluate(CALL, ["feed.js", "ask", "/watch/orders", order])
+        expect(page.locator("#story h2")).to_have_text("book x2: nothing injected")
+        page.route("**/watch/lanes", only)
+        page.evaluate(SHOWN, False)
+        page.evaluate(SHOWN, True)
+        expect(page.locator(".list")).to_have_count(1)
+        expect(page.locator("#story h2")).to_have_text("Nothing has been ordered yet. Click a failure above.")
