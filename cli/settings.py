@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from yarl import URL
 
 from broker.aside import RETRYING_S
 from broker.worker import Limits
@@ -67,8 +68,13 @@ class Settings(BaseSettings):
         return Times(self.deadline_s, PaymentTimes(self.look_again_s, self.patience_s))
 
     def beside_of(self, mode: Mode) -> dict[Mode, str]:
-        """The door beside that of `mode`. Raises ValueError when it is of the same mode."""
+        """The door beside that of `mode`. Raises ValueError when it is of the same mode, or nowhere."""
         other, _, url = self.beside.partition("=")
+        try:
+            URL(url)
+        except ValueError as error:
+            msg = f"SAGA_BESIDE: {url} is no URL ({error})"
+            raise ValueError(msg) from error
         if other == mode:
             msg = f"SAGA_BESIDE: {url} is the door of {mode}, as this one is. Name another's (compose: profile both without MODE)"
             raise ValueError(msg)

@@ -198,6 +198,9 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, str
         ("http://other:8080", "SAGA_BESIDE: String should match pattern"),
         ("anarchy=http://other:8080", "SAGA_BESIDE: String should match pattern"),
         ("orchestrator=other", "SAGA_BESIDE: String should match pattern"),
+        ("orchestrator=http://other:99999", "SAGA_BESIDE: http://other:99999 is no URL"),
+        ("orchestrator=http://[::1", "SAGA_BESIDE: http://[::1 is no URL"),
+        ("orchestrator=http://:8080", "SAGA_BESIDE: http://:8080 is no URL"),
     ],
 )
 def test_a_door_beside_that_cannot_be_is_refused_before_anything_is_opened(beside: str, why: str) -> None:
