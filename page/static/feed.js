@@ -76,15 +76,16 @@ function trim(orders) {
 }
 
 /**
- * Listens for ever, to every path that a lane's events come by. `changed()` after each event; `connected(modes)` with the lanes
- * that are not heard, whenever that changes (all of them while nobody says which lanes there are).
+ * Listens for ever, to every path that a lane's events come by. `changed()` after each event; `connected(heard, lost)` with the
+ * modes of the lanes that are heard and of those that no longer are, whenever that changes; the others are not heard yet.
  */
 export function listen(state, { changed, connected }) {
   const sources = new Map();
-  const heard = new Set();
+  const heard = new Map(); // path -> whether it is; not in here before it first was or was not
   let connection = 0;
 
-  const tell = () => connected(state.lanes.filter((lane) => !heard.has(lane.events)).map((lane) => lane.mode));
+  const modesThat = (are) => state.lanes.filter((lane) => heard.get(lane.events) === are).map((lane) => lane.mode);
+  const tell = () => connected(modesThat(true), modesThat(false));
 
   const look = async () => {
     if (!(await readLanes(state))) {
@@ -103,7 +104,6 @@ export function listen(state, { changed, connected }) {
   const close = (path) => {
     sources.get(path).close();
     sources.delete(path);
-    heard.delete(path);
   };
 
   const open = (path) => {
@@ -117,7 +117,7 @@ export function listen(state, { changed, connected }) {
         const known = state.epochs.get(path);
         take(state, kind, data, from);
         if (kind === "ready") {
-          heard.add(path);
+          heard.set(path, true);
           if (known && known !== data.epoch) look(); // another server, which may have other lanes
           else tell();
         }
@@ -125,7 +125,7 @@ export function listen(state, { changed, connected }) {
       });
     }
     source.onerror = () => {
-      heard.delete(path);
+      heard.set(path, false);
       tell();
       if (source.readyState !== EventSource.CLOSED || sources.get(path) !== source) return;
       close(path);

@@ -136,12 +136,14 @@ function theme(next) {
   say($("theme"), `Theme: ${next}`);
 }
 
-/** `unheard`: the modes of the lanes that nothing comes from. */
-function connected(unheard) {
-  const up = state.lanes.length > 0 && unheard.length === 0;
-  const lost = unheard.length < state.lanes.length ? `Connection to ${unheard.join()} lost` : "Connection lost";
-  $("connection").className = up ? "good" : "bad";
-  say($("connection"), up ? "✓ Connected" : `! ${lost}, trying again…`);
+/** `heard`, `lost`: the modes of the lanes that something comes from, and of those that nothing comes from any more. */
+function connected(heard, lost) {
+  const all = state.lanes.length;
+  const up = all > 0 && heard.length === all;
+  const begins = all > 0 && !up && lost.length === 0;
+  const missing = lost.length < all ? `Connection to ${lost.join()} lost` : "Connection lost";
+  $("connection").className = up ? "good" : begins ? "" : "bad";
+  say($("connection"), up ? "✓ Connected" : begins ? "Connecting…" : `! ${missing}, trying again…`);
   const shown = parts.lists.map((part) => part.lane.mode).join();
   if (state.lanes.map((lane) => lane.mode).join() !== shown) build(); // another server, which may run another mode
 }

@@ -84,6 +84,21 @@ def test_an_order_is_taken_back_in_the_lane_that_answers_while_the_other_door_is
         expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: withdrawn")
 
 
+#: Keeps what the page says of its connection, from the beginning.
+LISTENING = """window.said = [];
+new MutationObserver(() => said.push(document.getElementById("connection")?.textContent))
+  .observe(document, { childList: true, subtree: true, characterData: true });"""
+
+
+def test_a_page_that_comes_up_does_not_say_that_a_connection_is_lost(browser: Any, beside: Any) -> None:
+    url, _, _ = beside
+    with opened(browser, url, reduced_motion="reduce") as page:
+        page.context.add_init_script(LISTENING)
+        page.reload()
+        expect(page.locator("#connection")).to_have_text("✓ Connected")
+        assert set(page.evaluate("said")) <= {None, "Connecting…", "✓ Connected"}
+
+
 #: What a browser says to a window that is shown, or no longer.
 SHOWN = """(shown) => {
   Object.defineProperty(document, "hidden", { configurable: true, get: () => !shown });
