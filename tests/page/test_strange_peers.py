@@ -24,6 +24,7 @@ from tests.page.a_stack import ORDERS
 from tests.page.test_at_door import run
 
 THERE = Mode.ORCHESTRATOR
+AN_ID = "0190a0a0-0000-7000-8000-000000000001"
 ENDLESS = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\n\r\n"
 
 
@@ -122,7 +123,7 @@ async def looking_at(url: str) -> AsyncIterator[Caller]:
         await relayed.close()
 
 
-@pytest.mark.parametrize("path", [f"{ORDERS}?mode={THERE}", f"{ORDERS}/{THERE}/{new_uuid7()}", EVENTS_BESIDE, "/watch/events"])
+@pytest.mark.parametrize("path", [f"{ORDERS}?mode={THERE}", f"{ORDERS}/{THERE}/{AN_ID}", EVENTS_BESIDE, "/watch/events"])
 def test_what_is_shown_is_not_fetched_from_where_a_peer_points(path: str) -> None:
     async def program() -> None:
         elsewhere = Peer(whole(b"200 OK", b"a secret of the inside"))
