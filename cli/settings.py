@@ -75,6 +75,9 @@ class Settings(BaseSettings):
         except ValueError as error:
             msg = f"SAGA_BESIDE: {url} is no URL ({error})"
             raise ValueError(msg) from error
+        if other and not self.observer_url:
+            msg = "SAGA_BESIDE needs SAGA_OBSERVER_URL, too: without an observer this door has no page"
+            raise ValueError(msg)
         if other == mode:
             msg = f"SAGA_BESIDE: {url} is the door of {mode}, as this one is. Name another's (compose: profile both without MODE)"
             raise ValueError(msg)

@@ -74,7 +74,8 @@ class PageApp:
             raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, "full", f"this run has room for {room} more orders. Start it anew.")
         placed = dict(zip(lanes, await asyncio.gather(*(lane.place(wanted) for lane in lanes)), strict=True))
         if not any(there.ids for there in placed.values()):
-            raise _not_taken("; ".join(f"{lane.mode}: {there.why_not}" for lane, there in placed.items()))
+            each = [f"{lane.mode}: {there.why_not}" for lane, there in placed.items()]
+            raise _not_taken("; ".join(each) if len(placed) > 1 else str(placed[lanes[0]].why_not))
         taken = {lane.mode: set(there.ids) for lane, there in placed.items()}
         orders = [
             {"mode": mode, "order_id": one.order_id} for one in wanted for mode, ids in taken.items() if one.order_id in ids

@@ -4,12 +4,14 @@ Room: page/. What is looked at is relayed (page/relayed.py).
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from api.desk import Busy, Desk, InFlight, NotKnownYet
 from api.handlers import Answer
 from lab.door import NotTaken
 from lab.modes import Mode
 from page.lane import DOOR_AT_ONCE, DOOR_MOST, Placed, Wanted, hand_in
+from store.store import StoreError
 
 
 class LaneAtDoor:
@@ -37,7 +39,10 @@ class LaneAtDoor:
             answered = await self._desk.take(one.order_id, one.details, one.injected, order_id=one.order_id)
             if answered.answer is not Answer.TAKEN or answered.order_id != one.order_id:
                 raise NotTaken("its id belongs to another order")
-            if one.withdrawn:
-                await self._desk.take_back(one.order_id)
         except (Busy, InFlight, NotKnownYet) as error:
             raise NotTaken(error.why) from error
+        except StoreError as error:
+            raise NotTaken(str(error)) from error
+        if one.withdrawn:
+            with suppress(Busy, NotKnownYet, StoreError):  # it is in, whatever comes of this
+                await self._desk.take_back(one.order_id)

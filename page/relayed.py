@@ -7,6 +7,8 @@ Room: page/. A GET as it is, an answer as it comes.
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 import aiohttp
@@ -28,15 +30,29 @@ EVENTS_BESIDE = "/watch/beside/events"
 HANDED_ON = ("Content-Type", "Cache-Control")
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who shows a lane: where it is, by which path this door tells its events, and what is said when it is away."""
+
+    url: URL
+    events: str
+    away: str
+
+
 class Relayed:
     """`page.looking.Looks` in other processes: the door's own mode at the observer's `url`, the mode `beside` it at that one's
     door. `stop` ends all streams, for a shutdown in time."""
 
     def __init__(self, mode: Mode, url: str, beside: Mapping[Mode, str] | None = None) -> None:
-        self._urls = {mode: URL(url)} | {other: URL(door) for other, door in (beside or {}).items()}
-        self._events = {mode: EVENTS} | dict.fromkeys(beside or {}, EVENTS_BESIDE)
+        away = "the observer does not answer; orders are taken all the same"
+        self._peers = {str(mode): Peer(URL(url), EVENTS, away)}
+        for other, door in (beside or {}).items():
+            self._peers[other] = Peer(URL(door), EVENTS_BESIDE, f"the door of {other} does not answer")
         self._stopped = asyncio.Event()
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE_S))
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE_S),
+            connector=aiohttp.TCPConnector(limit=0),  # the guard bounds them; a peer that hangs must not take the others' places
+        )
 
     async def close(self) -> None:
         await self._session.close()
@@ -47,37 +63,37 @@ class Relayed:
     def add_to(self, app: FastAPI) -> None:
         app.get("/watch/orders")(self.once)
         app.get("/watch/orders/{mode}/{order_id}")(self.order)
-        for path in set(self._events.values()):
-            app.get(path, response_class=StreamingResponse)(self.events)
+        for peer in self._peers.values():
+            app.get(peer.events, response_class=StreamingResponse)(partial(self.follow, peer))
 
     def events_of(self, mode: Mode) -> str:
-        return self._events[mode]
+        return self._peers[mode].events
 
     async def look_again(self) -> None:
         """Nothing is done to a lane from here that its observer would not hear."""
 
     async def once(self, request: Request, mode: str) -> Response:
-        async with _in_time(mode):
-            answer = await self._asked(mode, request.url.path, request)
+        if mode not in self._peers:
+            raise no_such_lane(self._peers)
+        peer = self._peers[mode]
+        async with _in_time(peer):
+            answer = await self._asked(peer, request.url.path, request)
             async with answer:
                 return Response(await body_of(answer), answer.status, _headers(answer))
 
     async def order(self, request: Request, mode: str, order_id: OrderId) -> Response:  # noqa: ARG002 - its form
         return await self.once(request, mode)
 
-    async def events(self, request: Request) -> Response:
-        mode = next(mode for mode, path in self._events.items() if path == request.url.path)
-        async with _in_time(mode):
-            answer = await self._asked(mode, EVENTS, request)
+    async def follow(self, peer: Peer, request: Request) -> Response:
+        async with _in_time(peer):
+            answer = await self._asked(peer, EVENTS, request)
             if answer.status != HTTPStatus.OK:
                 async with answer:
                     return Response(await body_of(answer), answer.status, _headers(answer))
         return StreamingResponse(self._stream(answer), headers=_headers(answer), media_type=EVENT_STREAM)
 
-    async def _asked(self, mode: str, path: str, request: Request) -> aiohttp.ClientResponse:
-        if mode not in self._urls:
-            raise no_such_lane(self._urls)
-        target = self._urls[Mode(mode)].with_path(path).with_query(list(request.query_params.multi_items()))
+    async def _asked(self, peer: Peer, path: str, request: Request) -> aiohttp.ClientResponse:
+        target = peer.url.with_path(path).with_query(list(request.query_params.multi_items()))
         last = request.headers.get("Last-Event-ID")
         headers = {"Last-Event-ID": last} if last else {}
         return await self._session.get(target, headers=headers, max_redirects=1)  # the first is one too many
@@ -103,15 +119,13 @@ class Relayed:
 
 
 @asynccontextmanager
-async def _in_time(mode: str) -> AsyncIterator[None]:
+async def _in_time(peer: Peer) -> AsyncIterator[None]:
     """Whoever is away, or hangs in the middle of an answer, is a refusal in time."""
     try:
         async with asyncio.timeout(PATIENCE_S):
             yield
     except (aiohttp.ClientError, TimeoutError):
-        raise Refused(
-            HTTPStatus.SERVICE_UNAVAILABLE, "observer_away", f"{mode}'s observer does not answer; orders are taken all the same"
-        ) from None
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "observer_away", peer.away) from None
 
 
 def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:

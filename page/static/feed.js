@@ -114,11 +114,11 @@ export function listen(state, { changed, connected }) {
     for (const kind of ["order", "status", "ready"]) {
       source.addEventListener(kind, (event) => {
         const data = JSON.parse(event.data);
-        const known = state.epochs.get(path);
+        const again = kind === "ready" && state.epochs.has(path);
         take(state, kind, data, from);
         if (kind === "ready") {
           heard.set(path, true);
-          if (known && known !== data.epoch) look(); // another server, which may have other lanes
+          if (again) look(); // perhaps another server, which has other lanes
           else tell();
         }
         changed();

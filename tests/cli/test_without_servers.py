@@ -18,6 +18,7 @@ from cli.app import app
 from cli.reference import _names
 from cli.settings import Settings
 from lab.journeys import JOURNEYS, SHOWN
+from lab.modes import Mode
 from store.mongo import DAY_S, INBOX_DAYS
 
 COMMANDS = [name.split()[1:] for name in _names(app, "saga") if name != "saga"]
@@ -209,12 +210,17 @@ def test_a_door_beside_that_cannot_be_is_refused_before_anything_is_opened(besid
         capture_output=True,
         text=True,
         timeout=60,
-        env=NOWHERE | {"SAGA_BESIDE": beside},
+        env=NOWHERE | {"SAGA_BESIDE": beside, "SAGA_OBSERVER_URL": "http://127.0.0.1:9"},
         check=False,
     )
     assert said.returncode == 2, said.stderr
     assert why in said.stderr
     assert "Traceback" not in said.stderr
+
+
+def test_a_door_beside_needs_a_page_here() -> None:
+    with pytest.raises(ValueError, match="needs SAGA_OBSERVER_URL"):
+        Settings(beside="orchestrator=http://other:8080").beside_of(Mode.CHOREOGRAPHY)
 
 
 def test_by_default_the_inbox_outlives_every_wait_and_every_retry_by_days() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from api.desk import Busy, NotKnownYet
 from broker.topology import dead_queue, queue_of
 from lab.embedded import EmbeddedParts
 from lab.modes import Mode, topology
@@ -18,6 +19,7 @@ from page.app import PageApp
 from page.observed import ObservedLane
 from page.relayed import Relayed
 from page.shield import Shield
+from store.store import StoreUnavailable
 from tests.api.caller import Caller
 from tests.flow import MODES
 from tests.page.a_page import AN_ORDER, upto
@@ -60,6 +62,24 @@ def test_orders_that_are_drawn_and_withdrawn_go_through_the_desk_too() -> None:
             assert (await at.post(f"{ORDERS}/choreography/{order_id}/withdraw")).status == 202
             unknown = await at.post(f"{ORDERS}/choreography/0190a0a0-0000-7000-8000-000000000000/withdraw")
             assert (unknown.status, unknown.reason) == (404, "no_such_order")
+
+    run(program())
+
+
+@pytest.mark.parametrize("error", [Busy(), NotKnownYet(), StoreUnavailable("away")])
+def test_what_the_desk_cannot_take_is_said_and_what_it_took_is_not_denied(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    async def program() -> None:
+        async with a_stack(Mode.CHOREOGRAPHY) as at:
+            monkeypatch.setattr(at.door.desk, "take_back", refuse)
+            assert len(await at.ids("customer:withdraws")) == 1
+            monkeypatch.setattr(at.door.desk, "take", refuse)
+            reply = await at.post(ORDERS, AN_ORDER)
+            assert (reply.status, reply.reason) == (503, "not_taken")
 
     run(program())
 
