@@ -36,6 +36,7 @@ from page.observed import ObservedLane
 from page.server import served_to_door
 from store.document import Record
 from store.mongo import MongoStore
+from store.mongo_checks import clock_ahead_s
 
 GATEWAY = "gateway"
 #: How long a worker that was told to stop may take before it ends as if it had been killed: a server that does not answer would
@@ -131,7 +132,7 @@ async def _prepare(
     await store.open([])
     await store.free_what_the_dead_hold()
     now = parts.sources.now
-    said = {"faults": faults, "started_at": now(), "clock_ahead_s": await store.clock_ahead_s(now)}
+    said = {"faults": faults, "started_at": now(), "clock_ahead_s": await clock_ahead_s(store.connection, now)}
     await store.put([Record("workers", name, 1, said)])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
-from store.mongo import UNWELCOME
+from store.mongo_errors import UNWELCOME
 from store.store import NoPrimary, StoreError, StoreUnavailable, UserRefused
 
 #: Seconds that the server may take to let somebody in, and its election to be over.

@@ -11,7 +11,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from store.mongo import UNWELCOME
+from store.mongo_errors import UNWELCOME
 from store.store import StoreError, StoreUnavailable
 
 PROBE = "security_probe"

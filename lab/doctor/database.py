@@ -8,6 +8,7 @@ from contextlib import suppress
 from lab.doctor.check import Finding
 from lab.doctor.patient import Patient
 from lab.doctor.port import missing
+from store.mongo_checks import check_durable, check_inbox_key, check_transactions, check_user, clock_ahead_s
 from store.store import NoPrimary, NoReplicaSet, StoreUnavailable, UnsafeStore, UserRefused
 
 #: Seconds two clocks may differ: half of the shortest business wait (a payment is looked at again after 2 s).
@@ -17,7 +18,7 @@ CLOCKS_MAY_DIFFER_S = 1.0
 async def reachable(patient: Patient) -> Finding:
     """A server that refuses this user, or takes no writes, is there."""
     try:
-        store = patient.store()
+        connection = patient.store().connection
     except UnsafeStore as error:
         return Finding(False, str(error), "Correct SAGA_STORE_URL.")
     try:
@@ -27,7 +28,7 @@ async def reachable(patient: Patient) -> Finding:
     except StoreUnavailable as error:
         step = "Start MongoDB (`make up` starts a server that speaks its protocol), or set SAGA_STORE_URL."
         said = str(error).partition(" (configured")[0].partition(", Timeout:")[0]  # the driver goes on for long
-        return await missing("database", f"no database answers at {store.host}: {said}", patient.parts.store_url, step)
+        return await missing("database", f"no database answers at {connection.host}: {said}", patient.parts.store_url, step)
     return Finding(True, "it answers")
 
 
@@ -35,7 +36,7 @@ async def user(patient: Patient) -> Finding:
     try:
         with suppress(NoReplicaSet):
             await patient.database()
-        await patient.store().check_user()
+        await check_user(patient.store().connection)
     except NoPrimary:
         return Finding(None, "no primary can be asked")
     except UserRefused as error:
@@ -53,18 +54,18 @@ async def replica_set(patient: Patient) -> Finding:
 
 
 async def transactions(patient: Patient) -> Finding:
-    await (await patient.database()).check_transactions()
+    await check_transactions((await patient.database()).connection)
     return Finding(True, "an aborted one left nothing")
 
 
 async def durable_commits(patient: Patient) -> Finding:
     """By what the URL asks for; how well a server keeps its word cannot be seen from here."""
     try:
-        store = patient.store()
+        connection = patient.store().connection
     except UnsafeStore:
         return Finding(None, "the database's URL cannot be used")
     try:
-        store.check_durable()
+        check_durable(connection)
     except UnsafeStore as error:
         return Finding(False, str(error), "Take that option out of SAGA_STORE_URL: silence means the safe value.")
     return Finding(True, "majority and journal are asked for")
@@ -72,12 +73,12 @@ async def durable_commits(patient: Patient) -> Finding:
 
 async def inbox_key(patient: Patient) -> Finding:
     for worker in patient.workers:
-        await (await patient.database(worker)).check_inbox_key()
+        await check_inbox_key((await patient.database(worker)).connection)
     return Finding(True, "a key is taken once, in the database of each worker")
 
 
 async def clock(patient: Patient) -> Finding:
-    ahead_s = await (await patient.database()).clock_ahead_s(patient.parts.sources.now)
+    ahead_s = await clock_ahead_s((await patient.database()).connection, patient.parts.sources.now)
     if ahead_s is None:
         return Finding(None, "the database does not say what time it is")
     if abs(ahead_s) > CLOCKS_MAY_DIFFER_S:

@@ -16,6 +16,7 @@ from lab.connected import ConnectedParts, GatewayUnreachable, gateway_health
 from lab.modes import Mode, roles, topology
 from store.document import Record
 from store.mongo import MongoStore
+from store.mongo_checks import check_replica_set
 
 T = TypeVar("T")
 
@@ -58,14 +59,14 @@ class Patient:
         """A worker's store, of which nothing has been checked. Raises UnsafeStore for a URL that cannot be used."""
         if worker not in self._stores:
             self._stores[worker] = self.parts.store(worker)
-        self._stores[worker].connect()
+        self._stores[worker].connection.connect()
         return self._stores[worker]
 
     async def database(self, worker: str = ONE) -> MongoStore:
         """A worker's store on a server that answers as a primary. Raises what `check_replica_set` does, to everybody who asks.
 
         One question for all: a driver that was refused once tells those who ask meanwhile only that its pool is paused."""
-        await self._once("database", self.store().check_replica_set)
+        await self._once("database", lambda: check_replica_set(self.store().connection))
         return self.store(worker)
 
     async def announced(self) -> dict[str, Record]:

@@ -67,7 +67,7 @@ async def connect(mongo_url: str, database: str) -> AsyncIterator[Connect]:
 
 def record_sessions(store: MongoStore, sessions: list[Mapping[str, Any]]) -> None:
     """Note the id of every session that the store starts from now on."""
-    client = store._connection
+    client = store.connection.client
     start_session = client.start_session
 
     async def recorded() -> AsyncIOMotorClientSession:
@@ -240,8 +240,8 @@ class TakesAnything:
 
 async def test_an_inbox_that_takes_a_key_twice_is_refused_with_what_to_do(mongo_url: str, database: str) -> None:
     store = MongoStore(mongo_url, database)
-    rows = store._rows
-    vars(store)["_rows"] = lambda name: TakesAnything(rows(name)) if name == "inbox" else rows(name)
+    rows = store.connection.rows
+    vars(store.connection)["rows"] = lambda name: TakesAnything(rows(name)) if name == "inbox" else rows(name)
     with pytest.raises(UnsafeStore, match=r"inbox of .* takes a key twice.*drop it"):
         await store.open([ORDERS])
     await store.close()

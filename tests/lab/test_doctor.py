@@ -33,6 +33,7 @@ from lab.doctor.port import addresses_in
 from lab.modes import Mode, database_of, roles, topology
 from lab.system import System
 from store.document import Record
+from store.mongo_checks import check_user
 from store.store import Changes, OutboxRow, Reader, StoreUnavailable
 from tests import servers
 from tests.cli.test_refused_starts import reader_url
@@ -388,9 +389,9 @@ async def test_a_database_url_that_cannot_be_used_is_said_once() -> None:
 @real
 async def test_an_inbox_that_takes_a_key_twice_is_named_with_its_database(own: ConnectedParts) -> None:
     async with Patient(MODE, own) as patient:
-        store = patient.store("payment")
-        rows = store._rows
-        vars(store)["_rows"] = lambda name: TakesAnything(rows(name)) if name == "inbox" else rows(name)
+        connection = patient.store("payment").connection
+        rows = connection.rows
+        vars(connection)["rows"] = lambda name: TakesAnything(rows(name)) if name == "inbox" else rows(name)
         found = await examine(patient, only("inbox key"))
     assert failed(found) == {"inbox key"}
     assert f"inbox of {database_of(own.prefix, 'payment')} takes a key twice" in found["inbox key"].why
@@ -621,6 +622,6 @@ async def test_a_slow_check_takes_the_answer_from_no_other() -> None:
 async def test_the_doctor_closes_what_it_opened(own: ConnectedParts) -> None:
     async with Patient(MODE, own) as patient:
         transport = await patient.broker()
-        await patient.store("order").check_user()
+        await check_user(patient.store("order").connection)
     with pytest.raises(TransportUnavailable):
         await transport.product()
