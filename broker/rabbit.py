@@ -160,9 +160,11 @@ class RabbitTransport:
                         await queue.bind(exchange, routing_key)
 
     async def check(self, topology: Topology) -> None:
-        for piece in await self.inspect(topology):
-            if piece.fault is not None:
-                raise piece.fault
+        async with self._desk() as channel:
+            for name in furniture.exchanges(topology):
+                async with asking(f"looking at exchange {name}"):
+                    await channel.get_exchange(name, ensure=True)
+        await self.counts(list(topology.queue_names()))
 
     async def purge(self, topology: Topology) -> None:
         async with self._desk() as channel:

@@ -111,7 +111,7 @@ class Transport(Protocol):
     async def check(self, topology: Topology) -> None:
         """Whether every exchange and queue is there, for a client that may not declare; needs no permission, changes nothing.
 
-        Raises FurnitureMissing or FurnitureDiffers. Does not see bindings."""
+        Raises FurnitureMissing. Sees neither bindings nor what was declared differently: only a declaration compares."""
 
     async def consume(self, queue: str, prefetch: int, sink: Sink) -> None:
         """Start handing deliveries of `queue` to `sink`, in order, at most `prefetch` unsettled at once.

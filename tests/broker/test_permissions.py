@@ -11,8 +11,9 @@ from uuid import uuid4
 
 import aio_pika
 import pytest
-from aiormq.exceptions import ChannelAccessRefused
+from aiormq.exceptions import AMQPError, ChannelAccessRefused
 
+from broker import link
 from broker.codec import Origin, encode
 from broker.memory import MemoryBroker, MemoryTransport
 from broker.message import Message
@@ -30,7 +31,7 @@ from broker.topology import (
     later_queue,
     queue_of,
 )
-from broker.transport import FurnitureDiffers, NotPermitted, Outgoing, Receipt, Transport, Wire, furnish
+from broker.transport import FurnitureDiffers, NotPermitted, Outgoing, Receipt, Transport, TransportError, Wire, furnish
 from broker.worker import Worker
 from store.memory import MemoryDatabase, MemoryStore
 from tests.broker.toy import Entry, How, PutIn, WasPutIn, roles
@@ -250,6 +251,25 @@ async def test_a_user_who_may_not_declare_is_refused_only_if_something_is_missin
             with pytest.raises(NotPermitted, match="An administrator must declare the topology"):
                 await furnish(client, more)
             await furnish(client, site.furniture)
+
+
+@pytest.mark.real
+async def test_a_user_who_may_not_declare_is_refused_once_at_a_start_and_not_for_each_piece(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each refusal costs a channel, and is an error in the broker's log that an administrator reads."""
+    refused: list[TransportError] = []
+    in_our_words = link._in_our_words
+
+    def noted(doing: str, error: AMQPError) -> TransportError:
+        refused.append(in_our_words(doing, error))
+        return refused[-1]
+
+    monkeypatch.setattr(link, "_in_our_words", noted)
+    with site.user("till") as url:
+        async with site.client(url) as client:
+            await furnish(client, site.furniture)
+    assert [type(error) for error in refused] == [NotPermitted]
 
 
 class Guarded(MemoryTransport):
