@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from api.desk import Desk
 from api.documents import Feed, Heard, KnownOrder, Page, oldest_kept, page_of
 from api.handlers import FEED
+from broker.patience import pause
 from store.store import StoreError
 
 #: Seconds between two looks. A look, because another replica of the door may be the one that hears.
@@ -84,14 +85,7 @@ class Following:
             if news:
                 last = news[-1].number
             else:
-                await self._pause(min(LOOK_S, ends_at - loop.time()))
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopped.wait()
-        except TimeoutError:
-            return
+                await pause(min(LOOK_S, ends_at - loop.time()), self._stopped)
 
     async def _after(self, last: int) -> list[Heard]:
         """The events after number `last`, as many as stand on its page."""

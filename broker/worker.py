@@ -15,10 +15,9 @@ not published is in the outbox and meets the relay. Steps 3 to 5 are `Decider` i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
 import structlog
 
@@ -30,18 +29,17 @@ from broker.handler import Call
 from broker.injection import Injection, die
 from broker.intake import Input, Intake, Local
 from broker.message import Message
+from broker.patience import Patience, Stopped
 from broker.relay import REMOVED_AT_ONCE, Relay
 from broker.role import Role
 from broker.sources import Sources
 from broker.suspects import Suspects, id_of
 from broker.topology import Topology, queue_of
-from broker.transport import Delivery, Transport, TransportUnavailable
+from broker.transport import Delivery, Transport
 from broker.watcher import watch
-from store.store import Changes, DataRefused, DuplicateInput, OutcomeUnknown, Reader, Store, StoreError, StoreUnavailable
+from store.store import Changes, DataRefused, DuplicateInput, OutcomeUnknown, Reader, Store, StoreError
 
 log = structlog.get_logger()
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +59,6 @@ class Limits:
     relay_after_s: float = 5.0
     #: How long `slow` takes.
     slow_s: float = 0.5
-
-
-class GivenUp(Exception):  # noqa: N818 - it names what happened
-    """The worker is to stop and the database cannot be reached: the batch stays unacknowledged and comes again elsewhere."""
 
 
 async def no_calls(call: Call, injected: str | None) -> Message:
@@ -113,14 +107,18 @@ class Worker:
             after_s=self.limits.relay_after_s,
         )
         self._committed = committed
-        self._stopping = False
+        self._stopping = asyncio.Event()
+        self._patience = Patience(role.worker, self.sources, self._stopping)
         self._handling = False
 
     async def run(self) -> None:
         """Open both ends, then loop until `stop`. Raises what cannot be waited out (an unsafe store, a missing queue)."""
-        await self._insist(lambda: self.store.open([wait.kind.collection for wait in self.role.service.watches]))
-        await self._insist(self.transport.open)
-        await self._insist(lambda: self.transport.consume(self._queue, self.limits.prefetch, self._intake.put))
+        try:
+            await self._patience.insist(lambda: self.store.open([wait.kind.collection for wait in self.role.service.watches]))
+            await self._patience.insist(self.transport.open)
+            await self._patience.insist(lambda: self.transport.consume(self._queue, self.limits.prefetch, self._intake.put))
+        except Stopped:
+            return
         log.info("started", service=self.role.worker, queue=self._queue, faults=self._injection is not None)
         self.ready.set()
         background = [
@@ -137,18 +135,6 @@ class Worker:
         finally:
             await self._wind_down(background)
 
-    async def _insist(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Open something; a server that is away is waited for, unless the worker is stopped meanwhile."""
-        attempt = 0
-        while not self._stopping:
-            try:
-                return await step()
-            except (StoreUnavailable, TransportUnavailable) as error:
-                attempt += 1
-                log.warning("waiting_for_server", service=self.role.worker, attempt=attempt, error=str(error))
-                await asyncio.sleep(self.sources.backoff_s(attempt))
-        return None
-
     def ask(self, message: Message, origin: Origin) -> None:
         """An input from inside this process, as a request at the door is; `committed` is told what came of it."""
         self._intake.put(Local(message, origin))
@@ -164,17 +150,17 @@ class Worker:
 
     def stop(self) -> None:
         """Finish the batch in hand, then return from `run`. What was not begun goes back to its queue."""
-        self._stopping = True
+        self._stopping.set()
         self._intake.wake()
 
     async def _loop(self, background: Sequence[asyncio.Task[None]]) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             for task in background:
                 _raise_if_dead(task)
             batch = await self._intake.take(self.limits.batch_max)
             if batch:
                 self._handling = True
-                with suppress(GivenUp):
+                with suppress(Stopped):
                     await self._handle_with_care(batch)
                 self._handling = False
 
@@ -190,7 +176,7 @@ class Worker:
 
     async def _handle_with_care(self, inputs: Sequence[Input]) -> None:
         """One batch; one by one, if something in it is suspected of having killed a worker."""
-        verdict = await self._until_stored(lambda: self._suspects.judge(inputs))
+        verdict = await self._patience.insist(lambda: self._suspects.judge(inputs), but=())
         if not (verdict.suspects or verdict.killers):
             await self.handle(inputs)
             return
@@ -198,21 +184,8 @@ class Worker:
         for item in inputs:
             suspect = id_of(item)
             if suspect in verdict.suspects:
-                await self._until_stored(lambda: self._suspects.mark_alone(suspect))  # noqa: B023 - awaited at once
+                await self._patience.insist(lambda: self._suspects.mark_alone(suspect), but=())  # noqa: B023 - awaited at once
             await self.handle([item], killers=verdict.killers)
-
-    async def _until_stored(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Do something at the database until it succeeds. Raises GivenUp if that may take for ever."""
-        attempt = 0
-        while True:
-            try:
-                return await step()
-            except StoreError as error:
-                attempt += 1
-                log.warning("store_again", service=self.role.worker, attempt=attempt, error=f"{type(error).__name__}: {error}")
-                if self._stopping:
-                    raise GivenUp from error
-                await asyncio.sleep(self.sources.backoff_s(attempt))
 
     async def handle(self, inputs: Sequence[Input], *, killers: Collection[str] = ()) -> None:
         """Steps 2 to 7 for one batch. `killers`: ids of messages that must not be touched any more."""
@@ -277,7 +250,7 @@ class Worker:
         return jobs, dead
 
     async def _commit(self, jobs: Sequence[Job]) -> Plan:
-        """Steps 3 to 5, until the outcome is known. Gives what follows the commit. Raises GivenUp if that may take for ever."""
+        """Steps 3 to 5, until the outcome is known. Gives what follows the commit. Raises Stopped if that may take for ever."""
         look_up = any(job.delivery and job.delivery.redelivered for job in jobs)
         in_doubt = False
         attempt = 0
@@ -286,6 +259,7 @@ class Worker:
             try:
                 plan = await self.store.transact(lambda reader: self._decide(jobs, reader, sent, look_up=look_up))  # noqa: B023
             except DuplicateInput:
+                self._relay.put_back(sent)
                 look_up = True
             except DataRefused as error:
                 self._relay.put_back(sent)
@@ -294,16 +268,12 @@ class Worker:
                 in_doubt = in_doubt or isinstance(error, OutcomeUnknown)
                 look_up = look_up or in_doubt  # it may have been written: ask the inbox
                 attempt += 1
-                log.warning("commit_again", service=self.role.worker, attempt=attempt, error=f"{type(error).__name__}: {error}")
-                if self._stopping:
-                    self._relay.put_back(sent)
-                    raise GivenUp from error
-                await asyncio.sleep(self.sources.backoff_s(attempt))
+                self._relay.put_back(sent)
+                await self._patience.wait(attempt, error)
             else:
                 if in_doubt:  # if it had been written, its outcomes are in the outbox and nobody else will publish them soon
                     self._relay.hurry()
                 return plan
-            self._relay.put_back(sent)
         return Plan()
 
     async def _decide(self, jobs: Sequence[Job], reader: Reader, sent: Sequence[str], *, look_up: bool) -> tuple[Changes, Plan]:

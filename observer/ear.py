@@ -5,24 +5,22 @@ what was dropped shows as a time of loss. Writing a message down twice makes no 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import structlog
 
 from broker.intake import Intake
+from broker.patience import Patience, Stopped, pause
 from broker.sources import Sources
 from broker.topology import Listener, Topology, aside_exchange, dropped_queue, queue_of
-from broker.transport import Delivery, Transport, TransportUnavailable, UnsafeTopology, furnish
+from broker.transport import Delivery, Transport, UnsafeTopology, furnish
 from observer.documents import HeardOrder, Losses
 from observer.sighting import Sighting, sighting_of
 from store.document import Document, Record
-from store.store import Changes, DataRefused, Reader, Store, StoreError, UnsafeStore
+from store.store import Changes, DataRefused, Reader, Store
 
 log = structlog.get_logger()
-
-T = TypeVar("T")
 
 #: Its name as a worker, and that of its queue and database.
 NAME = "observer"
@@ -39,10 +37,6 @@ LOOK_S = 1.0
 def with_observer(topology: Topology) -> Topology:
     """The mode's furniture and the observer's own queue."""
     return replace(topology, listeners=(Listener(NAME, QUEUE_MAX),))
-
-
-class Stopped(Exception):  # noqa: N818 - it names what happened
-    """It was told to stop while a server was away: what it has in hand comes again."""
 
 
 class Observer:
@@ -76,14 +70,15 @@ class Observer:
         self._heard_at = self._looked_at = 0.0
         self._writing = False
         self._stopping = asyncio.Event()
+        self._patience = Patience(NAME, self._sources, self._stopping)
 
     async def run(self) -> None:
         """Hear until `stop`. Raises what cannot be waited out: an unsafe store, a queue that was declared differently or taken
         away (whoever begins anew makes another, and says that something was lost)."""
         try:
-            await self._patiently(lambda: self._store.open([HeardOrder.collection]))
-            await self._patiently(self._transport.open)
-            await self._patiently(self._begin)
+            await self._patience.insist(lambda: self._store.open([HeardOrder.collection]))
+            await self._patience.insist(self._transport.open)
+            await self._patience.insist(self._begin)
         except Stopped:
             return
         log.info("started", service=NAME, queue=self._queue)
@@ -131,15 +126,15 @@ class Observer:
         self._writing = True
         heard = [sighting for delivery in batch if self._is_genuine(delivery) and (sighting := sighting_of(delivery.wire))]
         try:
-            await self._patiently(lambda: self._write_down(heard))
+            await self._patience.insist(lambda: self._write_down(heard))
         except DataRefused as error:  # what decides nothing must not stand still either: it says that it has lost something
             log.warning("not_written_down", service=NAME, count=len(heard), error=str(error))
-            await self._patiently(lambda: self._losses(lambda losses: losses.lost(self._newest(heard))))
+            await self._patience.insist(lambda: self._losses(lambda losses: losses.lost(self._newest(heard))))
         self._heard_at = self._newest(heard)
         await self._transport.ack(batch)
         self._writing = False
         if len(self._intake) < BATCH_MAX:
-            await self._pause(self._linger_s)
+            await pause(self._linger_s, self._stopping)
 
     async def _write_down(self, heard: Sequence[Sighting]) -> None:
         by_order: dict[str, list[Sighting]] = {}
@@ -164,8 +159,8 @@ class Observer:
 
     async def _keep_looking(self) -> None:
         while True:
-            await self._pause(LOOK_S)
-            await self._patiently(self._look)
+            await pause(LOOK_S, self._stopping)
+            await self._patience.insist(self._look)
 
     async def _look(self) -> None:
         """A mark in the queue of the dropped: something was lost since we were last sure. Without one we are sure of what was
@@ -201,29 +196,6 @@ class Observer:
 
     def _newest(self, heard: Sequence[Sighting]) -> float:
         return max([self._heard_at, *(sighting.sent_at for sighting in heard)])
-
-    # --- servers that are away --------------------------------------------------------------------------------------------
-
-    async def _patiently(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Do something at a server until it succeeds. Raises Stopped, and what waiting does not mend."""
-        attempt = 0
-        while not self._stopping.is_set() or not attempt:
-            try:
-                return await step()
-            except (UnsafeStore, DataRefused):
-                raise
-            except (StoreError, TransportUnavailable) as error:
-                attempt += 1
-                log.warning("waiting_for_server", service=NAME, attempt=attempt, error=str(error))
-                await self._pause(self._sources.backoff_s(attempt))
-        raise Stopped
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
 
 
 def _next(record: Record | None, document: Document) -> Record:
