@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from broker.message import UUID_PATTERN, Message
 from broker.topology import Address
-from broker.transport import Delivery, Outgoing, Wire
+from broker.transport import Outgoing, Wire
 
 #: Larger bodies are refused unread. A full order of 50 lines is under 8 KiB.
 MAX_BODY_BYTES = 64 * 1024
@@ -116,10 +116,10 @@ def decode(wire: Wire, accepted: Mapping[str, type[Message]]) -> Envelope:
     return Envelope(message, message_id, _origin(wire.headers), _attempt(wire.headers))
 
 
-def misrouted(delivery: Delivery) -> Undecodable:
+def misrouted(wire: Wire, exchange: str, routing_key: str) -> Undecodable:
     """Why a message is refused that did not come by its type. Permissions hold a sender to its routing keys, and only to them."""
-    way = f"exchange {delivery.exchange!r} with routing key {delivery.routing_key!r}"
-    return Undecodable(DeadReason.MISROUTED, f"it says that it is {delivery.wire.type!r}, and came by {way}"[:300])
+    way = f"exchange {exchange!r} with routing key {routing_key!r}"
+    return Undecodable(DeadReason.MISROUTED, f"it says that it is {wire.type!r}, and came by {way}"[:300])
 
 
 def _uuid(value: object, name: str) -> str:

@@ -139,7 +139,9 @@ class Queue:
 
     def _die(self, stored: Stored, reason: str) -> None:
         if self._dead is not None:
-            headers = {**stored.wire.headers, "x-first-death-reason": reason}
+            exchange, routing_key = stored.route
+            death = {"reason": reason, "exchange": exchange, "routing-keys": [routing_key]}
+            headers = {**stored.wire.headers, "x-first-death-reason": reason, "x-death": [death]}
             self._dead.accept(replace(stored.wire, headers=headers), self._dead_by)
 
     def join(self, consumer: Consumer) -> None:

@@ -103,11 +103,12 @@ class Topology:
         """Into the delay queue of `level`, and from there back to the worker."""
         return Address(later_queue(self.prefix, level), queue_of(self.prefix, worker), mandatory=True)
 
-    def ways(self, message_type: type[Message], worker: str) -> frozenset[tuple[str, str]]:
-        """What a message may come to a worker by, as (exchange, routing key): its type, or its queue's name back from aside."""
-        address = self.address_of(message_type)
-        back = (aside_exchange(self.prefix), queue_of(self.prefix, worker))
-        return frozenset({(address.exchange, address.routing_key), back})
+    def ways(self, type_name: str, worker: str) -> frozenset[tuple[str, str]]:
+        """What a message of that type may come to a worker by, as (exchange, routing key): its type, or back from aside by the
+        name of its queue."""
+        taken = any(type_name in queue.takes_commands for queue in self.queues if queue.worker == worker)
+        exchange = commands_exchange(self.prefix) if taken else events_exchange(self.prefix)
+        return frozenset({(exchange, type_name), (aside_exchange(self.prefix), queue_of(self.prefix, worker))})
 
     def dead_address(self, worker: str) -> Address:
         return Address(aside_exchange(self.prefix), dead_queue(queue_of(self.prefix, worker)), mandatory=True)

@@ -91,7 +91,7 @@ class Worker:
         #: Set once it consumes.
         self.ready = asyncio.Event()
         self._queue = queue_of(topology.prefix, role.worker)
-        self._ways = {kind: topology.ways(kind, role.worker) for kind in role.accepts}
+        self._ways = {name: topology.ways(name, role.worker) for name in role.types}
         self._intake = Intake()
         self._decider = Decider(role, topology, self.sources)
         self._aside = Aside(transport, topology, role.worker, self.sources)
@@ -235,19 +235,25 @@ class Worker:
                 envelope = Envelope(item.message, item.origin.causation_id or "", item.origin)
                 jobs.append(self._decider.job_of(None, envelope, item.message, faults=self._injection is not None))
                 continue
-            if killers and id_of(item) in killers:
-                dead.append((item, self._aside.dead(item, DeadReason.KILLS_ITS_WORKER, "alone in hand when its worker died", 3)))
-                continue
             try:
-                envelope = decode(item.wire, self.role.types)
-                if (item.exchange, item.routing_key) not in self._ways[type(envelope.message)]:
-                    raise misrouted(item)
+                envelope = self._read(item, killers)
             except Undecodable as error:
-                dead.append((item, self._aside.dead(item, error.reason, str(error))))
+                attempts = 3 if error.reason is DeadReason.KILLS_ITS_WORKER else 1
+                dead.append((item, self._aside.dead(item, error.reason, str(error), attempts)))
                 continue
             command = self.role.accepts[type(envelope.message)](envelope.message)
             jobs.append(self._decider.job_of(item, envelope, command, faults=self._injection is not None))
         return jobs, dead
+
+    def _read(self, delivery: Delivery, killers: Collection[str]) -> Envelope:
+        """The way it came by is looked at first: what is refused for another reason may be sent back to work one day. Raises
+        Undecodable."""
+        ways = self._ways.get(delivery.wire.type or "")
+        if ways and (delivery.exchange, delivery.routing_key) not in ways:
+            raise misrouted(delivery.wire, delivery.exchange, delivery.routing_key)
+        if killers and id_of(delivery) in killers:
+            raise Undecodable(DeadReason.KILLS_ITS_WORKER, "alone in hand when its worker died")
+        return decode(delivery.wire, self.role.types)
 
     async def _commit(self, jobs: Sequence[Job]) -> Plan:
         """Steps 3 to 5, until the outcome is known. Gives what follows the commit. Raises Stopped if that may take for ever."""

@@ -8,12 +8,12 @@ import asyncio
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from broker.codec import DeadReason
+from broker.codec import DeadReason, misrouted
 from broker.message import UUID_PATTERN
 from broker.topology import Topology, dead_queue, queue_of
 from broker.transport import Delivery, Outgoing, Receipt, Transport, Wire
@@ -32,6 +32,8 @@ class DeadLetter:
 
     worker: str
     wire: Wire
+    #: Why nobody may take it for what it says it is, if no worker has judged that.
+    forged: str | None = None
 
     @property
     def id(self) -> str:
@@ -47,8 +49,10 @@ class DeadLetter:
     @property
     def reason(self) -> str:
         """Our reason code, or the broker's own word when it gave the message up."""
-        headers = self.wire.headers
-        return str(headers.get("dead_reason") or headers.get("x-first-death-reason") or "unknown")
+        if self.forged:
+            return DeadReason.MISROUTED
+        death = _death(self.wire)
+        return str((self.wire.headers.get("dead_reason") if death is None else death.get("reason")) or "unknown")
 
     def as_dict(self) -> dict[str, Any]:
         headers = self.wire.headers
@@ -58,10 +62,29 @@ class DeadLetter:
             "type": self.wire.type,
             "order_id": self.order_id,
             "reason": self.reason,
-            "detail": _text(headers.get("dead_detail")),
+            "detail": self.forged or _text(headers.get("dead_detail")),
             "attempts": headers.get("attempts"),
             "died_at": headers.get("died_at"),
         }
+
+
+def _letter(topology: Topology, worker: str, wire: Wire) -> DeadLetter:
+    """What the broker itself gave up was judged by no worker: its way stands in the broker's history of it."""
+    death = _death(wire)
+    if death is None:
+        return DeadLetter(worker, wire)
+    keys = death.get("routing-keys")
+    way = str(death.get("exchange")), str(keys[0]) if isinstance(keys, list) and keys else ""
+    genuine = way in topology.ways(wire.type or "", worker)
+    return DeadLetter(worker, wire, None if genuine else str(misrouted(wire, *way)))
+
+
+def _death(wire: Wire) -> Mapping[str, Any] | None:
+    """Why and where from the broker last gave a message up; None for a copy of ours, which is sent without that history."""
+    if "x-death" not in wire.headers:
+        return None
+    deaths = wire.headers["x-death"]
+    return deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
 
 
 def _text(value: object) -> str | None:
@@ -76,7 +99,7 @@ async def dead_letters(transport: Transport, topology: Topology, workers: Sequen
     found = []
     for worker in workers:
         wires = await transport.get(dead_queue(queue_of(topology.prefix, worker)), MOST)
-        found += [DeadLetter(worker, wire) for wire in wires]
+        found += [_letter(topology, worker, wire) for wire in wires]
     return found
 
 
@@ -102,7 +125,7 @@ async def _take(
     transport: Transport, topology: Topology, worker: str, chosen: Chosen, copy: Callable[[DeadLetter], Outgoing] | None
 ) -> list[DeadLetter]:
     deliveries = await _all(transport, dead_queue(queue_of(topology.prefix, worker)))
-    letters = [(delivery, DeadLetter(worker, delivery.wire)) for delivery in deliveries]
+    letters = [(delivery, _letter(topology, worker, delivery.wire)) for delivery in deliveries]
     wanted = [(delivery, letter) for delivery, letter in letters if chosen(letter)]
     receipts = [Receipt.CONFIRMED] * len(wanted)
     if copy:

@@ -6,6 +6,7 @@ with orders from the door in between.
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -80,15 +81,19 @@ class Sender:
 
     async def send(self, *wires: Wire) -> list[str]:
         """To where this consumer gets its forward messages from, whatever they are. Gives the order ids."""
-        address = self._system.door.topology.address_of(self.kinds["forward"])
-        await self._system.door.transport.publish([Outgoing(address, wire) for wire in wires])
+        await self._publish((wire, "forward") for wire in wires)
         return [str(wire.correlation_id) for wire in wires]
+
+    async def _publish(self, letters: Iterable[tuple[Wire, str]]) -> None:
+        """Each to where this consumer gets messages of that kind from."""
+        to = {of: self._system.door.topology.address_of(kind) for of, kind in self.kinds.items()}
+        await self._system.door.transport.publish([Outgoing(to[of], wire) for wire, of in letters])
 
     async def send_bad(self, corpus: tuple[Bad, ...]) -> None:
         """Each under its name as `app_id`, which nobody looks at: so its dead letter is known again."""
         bad = [(each, replace(each.spoil(self.good(each.of)), app_id=each.name)) for each in corpus]
         self.sent_bad += bad
-        await self.send(*(wire for _, wire in bad))
+        await self._publish((wire, each.of) for each, wire in bad)
 
     async def all_dead(self) -> bool:
         queue = dead_queue(queue_of(self._system.door.topology.prefix, self.worker))

@@ -5,17 +5,19 @@ Room: tests/bad_input/. In memory, at every consumer of both modes; on a real br
 """
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from broker.topology import aside_exchange, queue_of
-from broker.transport import Outgoing, Wire
+from broker.topology import Topology, aside_exchange, dead_queue, queue_of
+from broker.transport import Delivery, Outgoing, Transport, Wire
 from lab.dead_letters import dead_letters as letters_of
 from lab.dead_letters import requeue
 from lab.modes import Mode
 from lab.system import System
 from tests.bad_input.test_corpus import CONSUMERS, Sender, alone
 from tests.flow import dead_letters, in_memory
+from tests.waiting import until
 
 
 async def dead(system: System, worker: str, count: int) -> list[Wire]:
@@ -81,3 +83,71 @@ def test_a_misrouted_message_is_not_sent_back_to_work(mode: Mode, worker: str) -
         await transport.close()
 
     in_memory(mode, play)
+
+
+@pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
+def test_what_the_broker_itself_gave_up_is_judged_before_it_is_sent_back_to_work(mode: Mode, worker: str) -> None:
+    """No worker has seen it; where it came from stands in the history that the broker keeps."""
+
+    async def play(system: System) -> None:
+        await alone(system, worker)
+        await system.stop(worker)
+        sender, furniture = Sender(system, worker), system.door.topology
+        forged, good, retried = sender.good("backward"), sender.good(), sender.good()
+        transport = system.parts.transport("somebody")
+        await transport.open()
+        await sender.send(forged, good)
+        await transport.publish([Outgoing(furniture.retry_address(worker, 0), retried)])
+        await given_up(transport, furniture, worker, 3)
+        letters = {letter.id: letter for letter in await letters_of(transport, furniture, [worker])}
+        assert {message_id: letter.reason for message_id, letter in letters.items()} == {
+            forged.message_id: "misrouted",
+            good.message_id: "delivery_limit",
+            retried.message_id: "delivery_limit",
+        }
+        assert str(letters[str(forged.message_id)].as_dict()["detail"]).startswith(
+            f"it says that it is {forged.type!r}, and came"
+        )
+        back = await requeue(transport, furniture, worker, lambda _: True)
+        assert {letter.id for letter in back} == {good.message_id, retried.message_id}
+        await transport.close()
+        await system.start(worker)
+        for wire in good, retried:
+            await system.until(lambda: sender.handled(str(wire.correlation_id)), "what is genuine to be handled")  # noqa: B023
+        assert not await sender.handled(str(forged.correlation_id))
+
+    in_memory(mode, play)
+
+
+async def given_up(transport: Transport, furniture: Topology, worker: str, count: int) -> None:
+    """Give what is in a worker's queue back, until the broker has given `count` messages up."""
+    queue = queue_of(furniture.prefix, worker)
+    back: list[asyncio.Task[None]] = []
+    await transport.consume(queue, 10, lambda delivery: back.append(asyncio.create_task(transport.requeue([delivery]))))
+
+    async def are_dead() -> bool:
+        return await transport.depth(dead_queue(queue)) >= count
+
+    await until(are_dead, f"{count} dead letters")
+    await transport.cancel()
+
+
+@pytest.mark.parametrize("reason", ["kills_its_worker", "wrong_version"])
+def test_what_is_refused_for_another_reason_too_is_misrouted_first(reason: str) -> None:
+    """Else it would be sent back to work one day: after a repair, or when its version is spoken."""
+
+    async def play(system: System) -> None:
+        await alone(system, "inventory")
+        sender = Sender(system, "inventory")
+        forged = sender.good("backward")
+        if reason == "wrong_version":
+            forged = replace(forged, headers={**forged.headers, "version": 2})
+            await sender.send(forged)
+        else:
+            way = (aside_exchange(system.door.topology.prefix), queue_of(system.door.topology.prefix, "somebody"))
+            worker = system.running["inventory"].worker
+            await worker.handle([Delivery(forged, True, 1, None, *way)], killers={str(forged.message_id)})
+        (wire,) = await dead(system, "inventory", 1)
+        assert wire.headers["dead_reason"] == "misrouted"
+
+    in_memory(Mode.ORCHESTRATOR, play)

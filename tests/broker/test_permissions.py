@@ -33,7 +33,9 @@ from broker.topology import (
 )
 from broker.transport import FurnitureDiffers, NotPermitted, Outgoing, Receipt, Transport, TransportError, Wire, furnish
 from broker.worker import Worker
+from lab.dead_letters import dead_letters, requeue
 from store.memory import MemoryDatabase, MemoryStore
+from tests.bad_input.test_misrouted import given_up
 from tests.broker.toy import Entry, How, PutIn, WasPutIn, roles
 from tests.contracts.transports import Heard
 from tests.users import NOTHING, lent
@@ -221,6 +223,21 @@ async def test_a_message_put_aside_is_not_sent_on_by_the_cc_header_that_it_came_
             await site.admin.publish([retry])  # takes longer than another round would
             await has_entered(store, genuine)
             assert [letter.message_id for letter in await site.dead("ledger", 1)] == [forged.message_id]
+
+
+@pytest.mark.real
+async def test_what_the_broker_gave_up_is_known_to_be_misrouted_by_its_history(site: Site) -> None:
+    to, forged, genuine = site.furniture.address_of(PutIn), was_put_in(), put_in()
+    assert await site.admin.publish([Outgoing(to, forged), Outgoing(to, genuine)]) == [Receipt.CONFIRMED] * 2
+    await given_up(site.admin, site.furniture, "till", 2)
+    letters = await dead_letters(site.admin, site.furniture, ["till"])
+    assert {letter.id: letter.reason for letter in letters} == {
+        forged.message_id: "misrouted",
+        genuine.message_id: "delivery_limit",
+    }
+    async with site.client(site.url) as client:
+        (back,) = await requeue(client, site.furniture, "till", lambda _: True)
+    assert back.id == genuine.message_id
 
 
 async def publish_on(url: str, way: Address, wire: Wire, on: str) -> None:
