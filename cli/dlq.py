@@ -12,11 +12,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from api.messages import NAME as DOOR
 from broker.transport import Transport, furnish
 from cli.order import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
 from cli.settings import load
-from lab.dead_letters import Chosen, DeadLetter, dead_letters
+from lab.dead_letters import Chosen, DeadLetter, dead_letters, with_door
 from lab.dead_letters import discard as discard_letters
 from lab.dead_letters import requeue as requeue_letters
 from lab.modes import Mode, roles, topology
@@ -25,7 +26,7 @@ from lab.view import talking
 app = typer.Typer(no_args_is_help=True, help="Look at the dead letters, send them back to work, or throw them away.")
 
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids as `saga dlq list` shows them.")]
-WorkerFlag = Annotated[str | None, typer.Option("--worker", help="Only the dead letters of this worker.")]
+WorkerFlag = Annotated[str | None, typer.Option("--worker", help="Only the dead letters of this worker, or of the door.")]
 ReasonFlag = Annotated[str | None, typer.Option("--reason", help="Only those with this reason.")]
 AllFlag = Annotated[bool, typer.Option("--all", help="All of them, instead of ids.")]
 
@@ -34,7 +35,7 @@ AllFlag = Annotated[bool, typer.Option("--all", help="All of them, instead of id
 def list_(
     mode: ModeFlag = Mode.ORCHESTRATOR, worker: WorkerFlag = None, reason: ReasonFlag = None, as_json: JsonFlag = False
 ) -> None:
-    """Every dead letter of a mode: whose, what, about which order, and why."""
+    """Every dead letter of a mode and of its HTTP door: whose, what, about which order, and why."""
     letters = [letter for letter in run(_look(mode, worker)) if reason in (None, letter.reason)]
     if as_json:
         print_json({"dead_letters": [letter.as_dict() for letter in letters]})
@@ -115,7 +116,7 @@ def _report(what: str, done: list[DeadLetter], ids: list[str] | None, mode: Mode
 
 
 def _workers(mode: Mode, worker: str | None) -> list[str]:
-    names = list(roles(mode))
+    names = [*roles(mode), DOOR]
     if worker and worker not in names:
         stop(Code.USAGE, f"the {mode} mode has no worker {worker!r}. It has {', '.join(names)}.")
     return [worker] if worker else names
@@ -124,14 +125,14 @@ def _workers(mode: Mode, worker: str | None) -> list[str]:
 async def _look(mode: Mode, worker: str | None) -> list[DeadLetter]:
     names = _workers(mode, worker)
     async with _talking(mode) as transport:
-        return await dead_letters(transport, topology(mode), names)
+        return await dead_letters(transport, with_door(topology(mode)), names)
 
 
 async def _each(mode: Mode, worker: str | None, chosen: Chosen, act: Callable[..., Any]) -> list[DeadLetter]:
     done: list[DeadLetter] = []
     for name in _workers(mode, worker):
         async with _talking(mode) as transport:  # one for each queue: it consumes
-            done += await act(transport, topology(mode), name, chosen)
+            done += await act(transport, with_door(topology(mode)), name, chosen)
     return done
 
 

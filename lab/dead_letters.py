@@ -13,10 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from api.desk import door_topology
 from broker.codec import DeadReason, misrouted
 from broker.message import UUID_PATTERN
 from broker.topology import Topology, dead_queue, queue_of
-from broker.transport import Delivery, Outgoing, Receipt, Transport, Wire
+from broker.transport import Delivery, FurnitureMissing, Outgoing, Receipt, Transport, Wire
 
 #: Looked at in one queue at most. Whoever has more has another problem than reading them.
 MOST = 10_000
@@ -94,12 +95,18 @@ def _text(value: object) -> str | None:
 Chosen = Callable[[DeadLetter], bool]
 
 
+def with_door(topology: Topology) -> Topology:
+    """The furniture of a mode and of its HTTP door, which may never have been opened: then it has no dead letters."""
+    return dataclasses.replace(topology, queues=(*topology.queues, *door_topology(topology.prefix).queues))
+
+
 async def dead_letters(transport: Transport, topology: Topology, workers: Sequence[str]) -> list[DeadLetter]:
     """All dead letters of `workers`, oldest first in each queue; they stay where they are."""
     found = []
     for worker in workers:
-        wires = await transport.get(dead_queue(queue_of(topology.prefix, worker)), MOST)
-        found += [_letter(topology, worker, wire) for wire in wires]
+        with suppress(FurnitureMissing):
+            wires = await transport.get(dead_queue(queue_of(topology.prefix, worker)), MOST)
+            found += [_letter(topology, worker, wire) for wire in wires]
     return found
 
 
@@ -140,7 +147,10 @@ async def _take(
 
 async def _all(transport: Transport, queue: str) -> list[Delivery]:
     """Everything that waits in `queue` now, unsettled, in order."""
-    depth = min(await transport.depth(queue), MOST)
+    try:
+        depth = min(await transport.depth(queue), MOST)
+    except FurnitureMissing:
+        return []
     deliveries: list[Delivery] = []
     another = asyncio.Event()
 

@@ -4,7 +4,9 @@ Room: lab/doctor/.
 """
 
 import re
+from contextlib import suppress
 
+from api.messages import NAME as DOOR
 from broker.inspection import Piece
 from broker.topology import dead_queue, queue_of
 from broker.transport import BrokerRefused, FurnitureMissing, TransportUnavailable, UnsafeTopology, UnusableUrl
@@ -120,6 +122,9 @@ async def dead_letters(patient: Patient) -> Finding:
     if all(isinstance(piece.fault, FurnitureMissing) for piece in queues.values()):
         return Finding(None, "there is no queue of dead letters yet: see topology")
     counts = {worker: piece.messages for worker, piece in queues.items() if piece.messages}
+    with suppress(FurnitureMissing):  # a door that was never opened
+        if at_door := await (await patient.broker()).depth(dead_queue(queue_of(patient.topology.prefix, DOOR))):
+            counts[DOOR] = at_door
     if counts:
         return Finding(True, f"dead letters wait: {_counts(counts)}", f"See them: `saga dlq list --mode {patient.mode}`.")
     return Finding(True, "none")

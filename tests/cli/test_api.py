@@ -20,6 +20,7 @@ from api.client import Customer
 from api.desk import door_topology
 from api.messages import NAME
 from broker.rabbit import RabbitTransport
+from broker.transport import Outgoing, Receipt, Wire
 from lab.modes import Mode, database_of
 from services.vocabulary import OrderDetails
 from tests import servers
@@ -84,6 +85,35 @@ def asked(url: str, path: str, body: object = None, method: str | None = None, k
 
 def ended(url: str, order_id: str) -> bool:
     return asked(url, f"/orders/{order_id}")[1]["state"] in ("COMPLETED", "REJECTED")
+
+
+@pytest.mark.real
+@BOTH
+def test_the_dead_letters_of_a_door_are_listed_sent_back_and_thrown_away_like_any_other(
+    mode: Mode, env: dict[str, str], door_removed: None
+) -> None:
+    def dlq(*words: str) -> Any:
+        said = typed("dlq", *words, "--mode", mode, "--json", **env)
+        assert said.exit_code == 0, said.output
+        return json.loads(said.stdout)
+
+    async def give_up(count: int) -> None:
+        transport = RabbitTransport(env["SAGA_BROKER_URL"], "tests")
+        await transport.open()
+        furniture = door_topology(mode)
+        await transport.declare(furniture)
+        letters = [Outgoing(furniture.dead_address(NAME), Wire(b"{}")) for _ in range(count)]
+        assert await transport.publish(letters) == [Receipt.CONFIRMED] * count
+        await transport.close()
+
+    assert dlq("list", "--worker", "door") == {"dead_letters": []}
+    asyncio.run(give_up(1))
+    assert [letter["worker"] for letter in dlq("list")["dead_letters"]] == ["door"]
+    assert [letter["worker"] for letter in dlq("requeue", "--all")["requeued"]] == ["door"]
+    assert dlq("list") == {"dead_letters": []}
+    asyncio.run(give_up(1))
+    assert [letter["worker"] for letter in dlq("discard", "--all", "--yes")["discarded"]] == ["door"]
+    assert dlq("list") == {"dead_letters": []}
 
 
 @pytest.mark.real

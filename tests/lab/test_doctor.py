@@ -25,6 +25,7 @@ from broker.sources import Sources
 from broker.topology import dead_queue, events_exchange, queue_of
 from broker.transport import Outgoing, Receipt, TransportUnavailable, Wire
 from lab.connected import ConnectedParts
+from lab.dead_letters import with_door
 from lab.doctor import broker as broker_checks
 from lab.doctor.check import Check, Finding, examine
 from lab.doctor.patient import DOCKER_HOST, MEMINFO, Patient
@@ -262,12 +263,14 @@ async def test_a_queue_that_nobody_consumes_is_named(own: ConnectedParts) -> Non
 @real
 async def test_dead_letters_are_counted_and_no_failure(own: ConnectedParts) -> None:
     await declare(own)
-    dead = [Outgoing(topology(MODE, own.prefix).dead_address(worker), Wire(b"{}")) for worker in ("order", "order", "payment")]
+    furniture = with_door(topology(MODE, own.prefix))
+    dead = [Outgoing(furniture.dead_address(worker), Wire(b"{}")) for worker in ("order", "order", "payment", "door")]
     async with transport_of(own) as transport:
-        assert await transport.publish(dead) == [Receipt.CONFIRMED] * 3
+        await transport.declare(furniture)
+        assert await transport.publish(dead) == [Receipt.CONFIRMED] * 4
     found = await examined(own, "dead letters")
     assert found["dead letters"].ok
-    assert found["dead letters"].why == "dead letters wait: order 2, payment 1"
+    assert found["dead letters"].why == "dead letters wait: order 2, payment 1, door 1"
     assert "saga dlq list" in found["dead letters"].next
 
 
