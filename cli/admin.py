@@ -11,13 +11,14 @@ from yarl import URL
 
 from cli.order import JsonFlag
 from cli.output import Code, console, data, ending, print_json, stop
+from cli.program import Program
 from cli.settings import load
 from lab.keyring import Keyring, Owners
 from store.mongo_admin import administering
 
 Folder = Annotated[Path, typer.Argument(help="The folder of the secrets.")]
 
-app = typer.Typer(help="Once a deployment: passwords, users, permissions, topology.", no_args_is_help=True)
+app = Program(help="Once a deployment: passwords, users, permissions, topology.", no_args_is_help=True)
 
 
 @app.command(epilog="Example: saga admin secrets .saga/secrets")

@@ -29,8 +29,9 @@ from cli import (
     worker,
 )
 from cli.output import data
+from cli.program import Program
 
-app = typer.Typer(
+app = Program(
     name="saga",
     no_args_is_help=True,
     rich_markup_mode="rich",

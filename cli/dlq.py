@@ -16,6 +16,7 @@ from api.messages import NAME as DOOR
 from broker.transport import Transport, furnish
 from cli.order import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
+from cli.program import Program
 from cli.settings import load
 from lab.dead_letters import Chosen, DeadLetter, dead_letters, with_door
 from lab.dead_letters import discard as discard_letters
@@ -23,7 +24,7 @@ from lab.dead_letters import requeue as requeue_letters
 from lab.modes import Mode, roles, topology
 from lab.view import talking
 
-app = typer.Typer(no_args_is_help=True, help="Look at the dead letters, send them back to work, or throw them away.")
+app = Program(no_args_is_help=True, help="Look at the dead letters, send them back to work, or throw them away.")
 
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids as `saga dlq list` shows them.")]
 WorkerFlag = Annotated[str | None, typer.Option("--worker", help="Only the dead letters of this worker, or of the door.")]

@@ -20,6 +20,7 @@ from api.shapes import ORDERS_MAX
 from broker.message import UUID_PATTERN
 from cli import via as door
 from cli.output import Code, console, data, print_json, run, stop
+from cli.program import Program
 from cli.settings import load
 from cli.via import ViaFlag
 from lab.attention import NEEDS_ATTENTION, Standing, attention_of_sagas, needing_attention, standing
@@ -35,7 +36,7 @@ from services.vocabulary import Line, OrderDetails
 
 T = TypeVar("T")
 
-app = typer.Typer(no_args_is_help=True, help="Place, show, list, withdraw and redrive orders.")
+app = Program(no_args_is_help=True, help="Place, show, list, withdraw and redrive orders.")
 
 ModeFlag = Annotated[Mode, typer.Option("--mode", "-m", envvar="SAGA_MODE", help="Which mode's order service.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from cli.order import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
+from cli.program import Program
 from cli.settings import load
 from lab.modes import Mode
 from lab.shelf import set_available, shelf
@@ -18,7 +19,7 @@ from lab.view import looking
 from services.inventory.domain import Stock
 from services.vocabulary import Sku
 
-app = typer.Typer(no_args_is_help=True, help="Look at the stock, or set what is available.")
+app = Program(no_args_is_help=True, help="Look at the stock, or set what is available.")
 
 #: So many units of one article are enough for every experiment, and fit into every integer.
 MOST = 10**12

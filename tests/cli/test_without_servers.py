@@ -52,6 +52,13 @@ def test_every_command_has_help_with_an_example(words: list[str]) -> None:
     assert f"Example: saga {' '.join(words)}" in said.stdout
 
 
+@pytest.mark.parametrize("words", [[], *COMMANDS], ids=lambda words: " ".join(words) or "saga")
+def test_no_help_shows_a_value_after_a_flag(words: list[str]) -> None:
+    said = typed(*words, "--help")
+    assert "--help" in said.stdout
+    assert "<bool>" not in said.stdout
+
+
 def test_the_version_is_told() -> None:
     assert saga("--version").stdout == "saga 0.1.0\n"
 

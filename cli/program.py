@@ -1,0 +1,41 @@
+"""What `saga` and its groups of commands are made of: typer's own, but that the help shows no value after a flag.
+
+Room: cli/. Typer (0.29) puts `<bool>` after each flag, as if one had to be given.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _FlagsTakeNothing:
+    """For a command or a group, before typer's class."""
+
+    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - typer's own click, which has no public types
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if isinstance(param, TyperOption) and param.is_bool_flag:
+                param.metavar = ""
+        return params
+
+
+class _Command(_FlagsTakeNothing, TyperCommand):
+    pass
+
+
+class _Group(_FlagsTakeNothing, TyperGroup):
+    pass
+
+
+class Program(typer.Typer):
+    """`typer.Typer` with that."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - whatever typer takes
+        super().__init__(cls=_Group, **options)
+
+    def command(self, *names: Any, **options: Any) -> Callable[[F], F]:  # noqa: ANN401 - whatever typer takes
+        return super().command(*names, cls=_Command, **options)
