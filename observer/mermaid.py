@@ -17,8 +17,8 @@ from services.vocabulary import BackwardCommand, BackwardEvent, StuckEvent
 
 #: Whoever asks for an order or a withdrawal.
 DOOR = "door"
-#: From left to right; a picture shows those that have a part in it.
-_PARTIES = (DOOR, COORDINATOR, "order", "inventory", "payment", "delivery")
+#: From left to right, so that what begins an order goes from one to the next; a picture shows those that have a part in it.
+PARTIES = (DOOR, "order", COORDINATOR, "inventory", "payment", "delivery")
 
 
 def sequence(history: History) -> str:
@@ -48,7 +48,7 @@ def _told(entry: Entry) -> Iterator[str]:
 
 
 def _in_order(parties: Iterable[str]) -> list[str]:
-    return sorted(parties, key=lambda name: (_PARTIES.index(name) if name in _PARTIES else len(_PARTIES), name))
+    return sorted(parties, key=lambda name: (PARTIES.index(name) if name in PARTIES else len(PARTIES), name))
 
 
 def _ends_of(parties: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ from observer.history import History, history
 from observer.mermaid import edges, sequence, static
 from observer.picture import PICTURES
 from orchestrator.fulfilment import FULFILMENT
+from page.lane import columns_of
 from tests.flow import MODES
 from tests.observer.recorded import journey, told
 
@@ -83,3 +84,9 @@ def test_a_static_picture_shows_each_message_as_it_travels(mode: Mode) -> None:
         lines = [line for line in text.splitlines() if edge.message in line]
         arrow = "-->" if edge.command else "-.->"
         assert any(line.startswith(f"    {edge.sender} {arrow}|") and line.endswith(f"| {edge.taker}") for line in lines), edge
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_parties_stand_in_the_order_of_the_pages_columns(mode: Mode) -> None:
+    parties, _ = drawn(told(mode, "happy"))
+    assert parties == columns_of(mode)
