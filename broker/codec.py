@@ -122,6 +122,15 @@ def misrouted(wire: Wire, exchange: str, routing_key: str) -> Undecodable:
     return Undecodable(DeadReason.MISROUTED, f"it says that it is {wire.type!r}, and came by {way}"[:300])
 
 
+def death_of(wire: Wire) -> Mapping[str, Any] | None:
+    """Why and where from the broker last gave a message up or moved it on (`x-death`, newest first; `x-first-death-reason` stays
+    that of the first, a delay queue's perhaps). None for a copy of ours, which is sent without that history."""
+    if "x-death" not in wire.headers:
+        return None
+    deaths = wire.headers["x-death"]
+    return deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
+
+
 def _uuid(value: object, name: str) -> str:
     if not isinstance(value, str) or not _UUID.fullmatch(value):
         raise Undecodable(DeadReason.MISSING_PROPERTY, f"{name} is missing or not a UUID")

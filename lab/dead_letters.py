@@ -8,13 +8,13 @@ import asyncio
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from api.desk import door_topology
-from broker.codec import DeadReason, misrouted
+from broker.codec import DeadReason, death_of, misrouted
 from broker.message import UUID_PATTERN
 from broker.topology import Topology, dead_queue, queue_of
 from broker.transport import Delivery, FurnitureMissing, Outgoing, Receipt, Transport, Wire
@@ -52,7 +52,7 @@ class DeadLetter:
         """Our reason code, or the broker's own word when it gave the message up."""
         if self.forged:
             return DeadReason.MISROUTED
-        death = _death(self.wire)
+        death = death_of(self.wire)
         return str((self.wire.headers.get("dead_reason") if death is None else death.get("reason")) or "unknown")
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,21 +71,13 @@ class DeadLetter:
 
 def _letter(topology: Topology, worker: str, wire: Wire) -> DeadLetter:
     """What the broker itself gave up was judged by no worker: its way stands in the broker's history of it."""
-    death = _death(wire)
+    death = death_of(wire)
     if death is None:
         return DeadLetter(worker, wire)
     keys = death.get("routing-keys")
     way = str(death.get("exchange")), str(keys[0]) if isinstance(keys, list) and keys else ""
     genuine = way in topology.ways(wire.type or "", worker)
     return DeadLetter(worker, wire, None if genuine else str(misrouted(wire, *way)))
-
-
-def _death(wire: Wire) -> Mapping[str, Any] | None:
-    """Why and where from the broker last gave a message up; None for a copy of ours, which is sent without that history."""
-    if "x-death" not in wire.headers:
-        return None
-    deaths = wire.headers["x-death"]
-    return deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
 
 
 def _text(value: object) -> str | None:

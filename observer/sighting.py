@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from broker.codec import Envelope, Undecodable, decode
+from broker.codec import Envelope, Undecodable, death_of, decode
 from broker.transport import Wire
 from observer.catalogue import CATALOGUE
 from observer.original import Original, first_of
@@ -86,6 +86,6 @@ def _sent_at(envelope: Envelope, wire: Wire) -> float:
 
 
 def _dead(wire: Wire) -> str | None:
-    reason = wire.headers.get("dead_reason") or wire.headers.get("x-first-death-reason")
+    reason = wire.headers.get("dead_reason") or (death_of(wire) or {}).get("reason")
     # What came back from a delay queue has `expired` there, what our own queue had no room for `maxlen`: neither is a death.
     return printable(str(reason)) if reason and reason not in ("expired", "maxlen") else None

@@ -11,15 +11,12 @@ from typing import Protocol
 from lab.door import NotTaken
 from lab.modes import Mode, roles
 from observer.history import History
+from observer.mermaid import DOOR, PARTIES
 from observer.original import Original
-from orchestrator.coordinator import NAME as COORDINATOR
 from services.vocabulary import OrderDetails
 
 #: Orders that one request may ask a door for: it waits for all of them. So many of them are handed in at once.
 DOOR_MOST, DOOR_AT_ONCE = 500, 64
-
-#: From left to right; a lane has those that have a part in its mode.
-COLUMNS = ("door", "order", COORDINATOR, "inventory", "payment", "delivery")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,5 +198,5 @@ class Tally:
 
 def columns_of(mode: Mode) -> list[str]:
     """Who has a part in a mode, from left to right."""
-    taking_part = {COLUMNS[0], *roles(mode)}
-    return [name for name in COLUMNS if name in taking_part]
+    taking_part = {DOOR, *roles(mode)}
+    return [name for name in PARTIES if name in taking_part]
