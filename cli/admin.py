@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from yarl import URL
 
-from cli.order import JsonFlag
+from cli.flags import JsonFlag
 from cli.output import Code, console, data, ending, print_json, stop
 from cli.program import Program
 from cli.settings import load
@@ -18,10 +18,15 @@ from store.mongo_admin import administering
 
 Folder = Annotated[Path, typer.Argument(help="The folder of the secrets.")]
 
-app = Program(help="Once a deployment: passwords, users, permissions, topology.", no_args_is_help=True)
+group = Program(help="Once a deployment: passwords, users, permissions, topology.", no_args_is_help=True)
 
 
-@app.command(epilog="Example: saga admin secrets .saga/secrets")
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.add_typer(group, name="admin")
+
+
+@group.command(epilog="Example: saga admin secrets .saga/secrets")
 def secrets(
     folder: Folder,
     workers_uid: Annotated[int | None, typer.Option(help="The user that workers run as; needs root.")] = None,
@@ -39,7 +44,7 @@ def secrets(
         data.print(f"{folder}: {len(made)} new files; RabbitMQ loads {folder}/rabbitmq/definitions.json", highlight=False)
 
 
-@app.command(epilog="Example: saga admin database .saga/secrets")
+@group.command(epilog="Example: saga admin database .saga/secrets")
 def database(folder: Folder, as_json: JsonFlag = False) -> None:
     """Initiate MongoDB's replica set if it is not, and make each worker's user with rights on its own database."""
     keyring = keyring_in(folder)

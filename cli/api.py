@@ -14,11 +14,11 @@ from api.desk import Desk
 from api.messages import NAME
 from api.server import serve
 from broker.transport import furnish
+from cli.flags import ModeFlag
 from cli.logs import configure
-from cli.order import ModeFlag
 from cli.output import Code, ending, listen, stop
+from cli.process import end_within_patience, run_fast
 from cli.settings import Settings, load
-from cli.worker import end_within_patience, run_fast
 from lab.modes import Mode, topology
 from page.server import page_at_door
 

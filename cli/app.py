@@ -1,38 +1,55 @@
 """`saga`: the one program. The only place that may import every room.
 
-Room: cli/. Each command is in the file of its name; this puts them together.
+Room: cli/. Each command is in the file of its name, which is loaded when the command is typed: all of them together take longer
+to load than a worker takes to start.
 """
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.main import get_group
 
-from cli import (
-    admin,
-    api,
-    audit,
-    chaos,
-    demo,
-    diagram,
-    dlq,
-    doctor,
-    explain,
-    matrix,
-    order,
-    reset,
-    simulate,
-    stock,
-    storm,
-    up,
-    watch,
-    worker,
-)
 from cli.output import data
-from cli.program import Program
+from cli.program import Group, Program
+
+#: In the order of the help. Each is a module of this room with a function `register`.
+COMMANDS = (
+    "demo", "diagram", "up", "worker", "watch", "api", "storm", "simulate", "matrix", "chaos", "audit", "reset", "doctor",
+    "order", "stock", "dlq", "admin",
+)  # fmt: skip
+
+
+class Commands(Mapping[str, Any]):
+    """Name -> command or group of commands, loaded when it is looked up."""
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - whichever class of click's typer builds on
+        if name not in COMMANDS:
+            raise KeyError(name)
+        alone = Program()
+        import_module(f"cli.{name}").register(alone)
+        return get_group(alone).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class Saga(Group):
+    """The group of all commands."""
+
+    def __init__(self, **attrs: Any) -> None:  # noqa: ANN401 - what typer gives a group
+        super().__init__(**attrs)
+        self.commands = Commands()  # type: ignore[assignment] # nobody adds to it
+
 
 app = Program(
     name="saga",
+    cls=Saga,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -52,26 +69,6 @@ def root(
     show_version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Take the options that stand before every command."""
-
-
-demo.register(app)
-diagram.register(app)
-up.register(app)
-worker.register(app)
-watch.register(app)
-api.register(app)
-explain.register(order.app)
-app.add_typer(order.app, name="order")
-storm.register(app)
-simulate.register(app)
-matrix.register(app)
-chaos.register(app)
-audit.register(app)
-app.add_typer(stock.app, name="stock")
-app.add_typer(dlq.app, name="dlq")
-reset.register(app)
-doctor.register(app)
-app.add_typer(admin.app, name="admin")
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ Room: cli/. The judging is lab/audit.py.
 
 import typer
 
-from cli.order import JsonFlag, ModeFlag
+from cli.flags import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
 from cli.settings import load
 from lab.audit import IDS_NAMED, Audit

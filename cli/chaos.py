@@ -19,7 +19,7 @@ from rich.table import Table
 
 from cli.audit import show_findings
 from cli.children import Child
-from cli.order import JsonFlag, ModeFlag
+from cli.flags import JsonFlag, ModeFlag
 from cli.output import Code, console, data, print_json, run, stop
 from lab.chaos.inject import Kept
 from lab.chaos.run import Chaos, Plan, Report

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import typer
 
-from cli.order import JsonFlag, ModeFlag
+from cli.flags import JsonFlag, ModeFlag
 from cli.output import print_json
 from lab.modes import Mode
 from observer.mermaid import edges, static

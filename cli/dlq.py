@@ -14,7 +14,7 @@ from rich.table import Table
 
 from api.messages import NAME as DOOR
 from broker.transport import Transport, furnish
-from cli.order import JsonFlag, ModeFlag
+from cli.flags import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
 from cli.program import Program
 from cli.settings import load
@@ -24,7 +24,13 @@ from lab.dead_letters import requeue as requeue_letters
 from lab.modes import Mode, roles, topology
 from lab.view import talking
 
-app = Program(no_args_is_help=True, help="Look at the dead letters, send them back to work, or throw them away.")
+group = Program(no_args_is_help=True, help="Look at the dead letters, send them back to work, or throw them away.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.add_typer(group, name="dlq")
+
 
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids as `saga dlq list` shows them.")]
 WorkerFlag = Annotated[str | None, typer.Option("--worker", help="Only the dead letters of this worker, or of the door.")]
@@ -32,7 +38,7 @@ ReasonFlag = Annotated[str | None, typer.Option("--reason", help="Only those wit
 AllFlag = Annotated[bool, typer.Option("--all", help="All of them, instead of ids.")]
 
 
-@app.command("list", epilog="Example: saga dlq list --mode choreography --reason attempts_exhausted")
+@group.command("list", epilog="Example: saga dlq list --mode choreography --reason attempts_exhausted")
 def list_(
     mode: ModeFlag = Mode.ORCHESTRATOR, worker: WorkerFlag = None, reason: ReasonFlag = None, as_json: JsonFlag = False
 ) -> None:
@@ -49,7 +55,7 @@ def list_(
     data.print(table if letters else f"the {mode} mode has no dead letters")
 
 
-@app.command(epilog="Example: saga dlq show 0190a0a0-0000-7000-8000-000000000000 --mode choreography")
+@group.command(epilog="Example: saga dlq show 0190a0a0-0000-7000-8000-000000000000 --mode choreography")
 def show(
     letter_id: Annotated[str, typer.Argument(metavar="ID", help="As `saga dlq list` shows it.")],
     mode: ModeFlag = Mode.ORCHESTRATOR,
@@ -67,7 +73,7 @@ def show(
         data.print(f"{name + ':':12} {json.dumps(value) if isinstance(value, dict) else value}", markup=False, highlight=False)
 
 
-@app.command(epilog="Example: saga dlq requeue --all --reason attempts_exhausted --mode choreography")
+@group.command(epilog="Example: saga dlq requeue --all --reason attempts_exhausted --mode choreography")
 def requeue(
     ids: Ids = None,
     mode: ModeFlag = Mode.ORCHESTRATOR,
@@ -81,7 +87,7 @@ def requeue(
     _report("requeued", done, ids, mode, as_json=as_json)
 
 
-@app.command(epilog="Example: saga dlq discard 0190a0a0-0000-7000-8000-000000000000 --yes")
+@group.command(epilog="Example: saga dlq discard 0190a0a0-0000-7000-8000-000000000000 --yes")
 def discard(
     ids: Ids = None,
     mode: ModeFlag = Mode.ORCHESTRATOR,

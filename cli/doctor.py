@@ -15,9 +15,10 @@ import typer
 from rich.markup import escape
 
 from cli.admin import keyring_in
-from cli.order import JsonFlag, ModeFlag
+from cli.flags import JsonFlag, ModeFlag
 from cli.output import Code, data, ending, print_json, run, stop
 from cli.settings import load
+from cli.via import at_door
 from lab.doctor.check import Finding, examine
 from lab.doctor.patient import DOCKER_HOST, Patient
 from lab.doctor.plan import PLAN
@@ -70,7 +71,7 @@ async def _examine(mode: Mode) -> dict[str, Finding]:
 
 def _try_everything(folder: Path, door: str | None, *, as_json: bool) -> None:
     """`--security`: what was tried as whom, where it was refused, and everything that was not as it should be."""
-    with ending():
+    with ending(), at_door():
         try:
             tried = asyncio.run(_all_of(examine_security(keyring_in(folder), door)))
         except OSError as error:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.order import JsonFlag, ModeFlag, OrderId
+from cli.flags import JsonFlag, ModeFlag, OrderId
 from cli.output import Code, print_json, run, stop
 from cli.settings import load
 from cli.telling import print_history, told_as_json

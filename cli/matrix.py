@@ -9,7 +9,7 @@ import typer
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
-from cli.order import JsonFlag
+from cli.flags import JsonFlag
 from cli.output import Code, console, data, print_json, stop
 from lab.modes import Mode
 from lab.simulation.campaign import be_quiet

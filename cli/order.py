@@ -5,7 +5,6 @@ redrive go through the HTTP door instead (cli/via.py).
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
@@ -16,13 +15,12 @@ from rich.table import Table
 
 from api.client import brief
 from api.documents import State
-from api.shapes import ORDERS_MAX
-from broker.message import UUID_PATTERN
+from cli import explain
 from cli import via as door
+from cli.flags import JsonFlag, ModeFlag, OrderId, ViaFlag
 from cli.output import Code, console, data, print_json, run, stop
 from cli.program import Program
 from cli.settings import load
-from cli.via import ViaFlag
 from lab.attention import NEEDS_ATTENTION, Standing, attention_of_sagas, needing_attention, standing
 from lab.dead_letters import DeadLetter, requeue
 from lab.door import AN_ADDRESS, Door, order_of
@@ -36,20 +34,7 @@ from services.vocabulary import Line, OrderDetails
 
 T = TypeVar("T")
 
-app = Program(no_args_is_help=True, help="Place, show, list, withdraw and redrive orders.")
-
-ModeFlag = Annotated[Mode, typer.Option("--mode", "-m", envvar="SAGA_MODE", help="Which mode's order service.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-
-
-def check_order_id(text: str) -> str:
-    """The id as it is, if it can be one. Ends with a sentence otherwise."""
-    if not re.fullmatch(UUID_PATTERN, text):
-        stop(Code.USAGE, f"{text!r} is no order id. `saga order list` shows them.")
-    return text
-
-
-OrderId = Annotated[str, typer.Argument(help="The order's id, as `place` gave it.", callback=check_order_id)]
+group = Program(no_args_is_help=True, help="Place, show, list, withdraw and redrive orders.")
 
 
 def parse_lines(texts: list[str]) -> list[Line]:
@@ -87,7 +72,7 @@ async def refuse_unless_faults(seen: Seen, failures: list[str]) -> None:
             )
 
 
-@app.command(epilog="Example: saga order place sku-001=2 sku-007 --mode choreography --fail payment:declined --wait")
+@group.command(epilog="Example: saga order place sku-001=2 sku-007 --mode choreography --fail payment:declined --wait")
 def place(
     lines: Annotated[list[str], typer.Argument(help="SKU or SKU=QUANTITY, one or more.")],
     mode: ModeFlag = Mode.ORCHESTRATOR,
@@ -150,7 +135,7 @@ def _say(order: dict[str, str | None], *, as_json: bool) -> None:
         data.print(f"{order['order_id']}  {order['state']}{why}", highlight=False)
 
 
-@app.command(epilog="Example: saga order show 0190a0a0-0000-7000-8000-000000000000 --json")
+@group.command(epilog="Example: saga order show 0190a0a0-0000-7000-8000-000000000000 --json")
 def show(order_id: OrderId, mode: ModeFlag = Mode.ORCHESTRATOR, via: ViaFlag = None, as_json: JsonFlag = False) -> None:
     """Where an order stands: state, reason, what is held for it (which no HTTP door knows), and what remains to be done."""
     if via:
@@ -188,7 +173,7 @@ async def _look(mode: Mode) -> Snapshot:
         return await snapshot(seen.stores, await parts.books())
 
 
-@app.command("list", epilog="Example: saga order list --mode choreography --state PENDING")
+@group.command("list", epilog="Example: saga order list --mode choreography --state PENDING")
 def list_(
     mode: ModeFlag = Mode.ORCHESTRATOR,
     state: Annotated[OrderState | None, typer.Option(help="Only orders in this state.")] = None,
@@ -199,7 +184,7 @@ def list_(
 ) -> None:
     """The newest orders of a mode."""
     if via:
-        heard = run(door.newest(via, NEEDS_ATTENTION if attention else state, min(limit, ORDERS_MAX)))
+        heard = run(door.newest(via, NEEDS_ATTENTION if attention else state, limit))
         orders = [(brief(order), order["withdrawn"]) for order in heard]
     else:
         stored = run(_stuck(mode, limit) if attention else _newest(mode, state, limit))
@@ -225,7 +210,7 @@ async def _stuck(mode: Mode, limit: int) -> list[Standing]:
     return [order for order in await _newest(mode, OrderState.PENDING, 0) if order.attention][:limit]
 
 
-@app.command(epilog="Example: saga order redrive 0190a0a0-0000-7000-8000-000000000000 --mode choreography --wait")
+@group.command(epilog="Example: saga order redrive 0190a0a0-0000-7000-8000-000000000000 --mode choreography --wait")
 def redrive(
     order_id: OrderId,
     mode: ModeFlag = Mode.ORCHESTRATOR,
@@ -269,7 +254,7 @@ async def _followed(seen: Seen, order_id: str, patience_s: float | None, over: C
         await asyncio.sleep(0.05)
 
 
-@app.command(epilog="Example: saga order withdraw 0190a0a0-0000-7000-8000-000000000000 --wait")
+@group.command(epilog="Example: saga order withdraw 0190a0a0-0000-7000-8000-000000000000 --wait")
 def withdraw(
     order_id: OrderId,
     mode: ModeFlag = Mode.ORCHESTRATOR,
@@ -293,3 +278,9 @@ async def _withdraw(mode: Mode, order_id: str, patience_s: float | None) -> dict
         async with talking(parts, "door") as transport:
             await Door(transport, topology(mode), parts.sources).withdraw(order_id)
         return (await _followed(seen, order_id, patience_s, lambda order: not order.moves)).brief()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    explain.register(group)
+    app.add_typer(group, name="order")

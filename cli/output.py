@@ -16,10 +16,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from api.client import DoorRefused, DoorUnreachable
 from broker.transport import BrokerRefused, TransportError, TransportUnavailable
-from lab.connected import GatewayUnreachable
 from lab.door import NotTaken
+from lab.snapshot import GatewayUnreachable
 from store.store import NoPrimary, StoreError, StoreUnavailable
 
 T = TypeVar("T")
@@ -62,9 +61,7 @@ def ending() -> Iterator[None]:
         stop(
             Code.SERVER_MISSING, f"{error}. Start it (`make up` starts what is installed), or point SAGA_…_URL to where it runs."
         )
-    except DoorUnreachable as error:
-        stop(Code.SERVER_MISSING, f"{error}. Start it: saga api.")
-    except (TransportError, StoreError, NotTaken, DoorRefused) as error:
+    except (TransportError, StoreError, NotTaken) as error:
         stop(Code.FAILED, f"{error}.")
     except KeyboardInterrupt:
         stop(Code.INTERRUPTED, "interrupted.")

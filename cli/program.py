@@ -27,15 +27,15 @@ class _Command(_FlagsTakeNothing, TyperCommand):
     pass
 
 
-class _Group(_FlagsTakeNothing, TyperGroup):
-    pass
+class Group(_FlagsTakeNothing, TyperGroup):
+    """A group of commands."""
 
 
 class Program(typer.Typer):
     """`typer.Typer` with that."""
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - whatever typer takes
-        super().__init__(cls=_Group, **options)
+    def __init__(self, cls: type[Group] = Group, **options: Any) -> None:  # noqa: ANN401 - whatever typer takes
+        super().__init__(cls=cls, **options)
 
     def command(self, *names: Any, **options: Any) -> Callable[[F], F]:  # noqa: ANN401 - whatever typer takes
         return super().command(*names, cls=_Command, **options)

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from broker.message import Command
@@ -86,18 +87,20 @@ def reactions() -> str:
 
 def commands() -> str:
     """The help of every command."""
-    return "\n\n".join(f"## `{name}`\n\n```text\n{command_help(name)}\n```" for name in _names(app, "saga"))
+    return "\n\n".join(f"## `{name}`\n\n```text\n{command_help(name)}\n```" for name in command_lines())
 
 
-def _names(of: typer.Typer, path: str) -> Iterator[str]:
-    """The command lines of an app: itself, then its commands and groups."""
+def command_lines() -> Iterator[str]:
+    """`saga` itself, then its commands and groups, a group before its own."""
+    return _names(get_command(app), "saga")
+
+
+def _names(command: object, path: str) -> Iterator[str]:
     yield path
-    for command in of.registered_commands:
-        if not command.hidden and command.callback is not None:
-            yield f"{path} {command.name or command.callback.__name__}"
-    for group in of.registered_groups:
-        if group.typer_instance is not None:
-            yield from _names(group.typer_instance, f"{path} {group.name}")
+    if isinstance(command, TyperGroup):
+        for name, inner in command.commands.items():
+            if not inner.hidden:
+                yield from _names(inner, f"{path} {name}")
 
 
 def command_help(name: str) -> str:

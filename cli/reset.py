@@ -11,7 +11,7 @@ from api.desk import door_topology
 from api.messages import NAME
 from broker.topology import Topology, queue_of
 from broker.transport import FurnitureDiffers, FurnitureMissing, Transport
-from cli.order import JsonFlag, ModeFlag
+from cli.flags import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
 from cli.settings import load
 from lab.connected import ConnectedParts

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cli.order import JsonFlag
+from cli.flags import JsonFlag
 from cli.output import Code, console, data, ending, print_json, stop
 from lab.modes import Mode
 from lab.simulation.campaign import Summary, as_dict, be_quiet, campaign, differ

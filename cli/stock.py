@@ -9,7 +9,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
-from cli.order import JsonFlag, ModeFlag
+from cli.flags import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
 from cli.program import Program
 from cli.settings import load
@@ -19,19 +19,25 @@ from lab.view import looking
 from services.inventory.domain import Stock
 from services.vocabulary import Sku
 
-app = Program(no_args_is_help=True, help="Look at the stock, or set what is available.")
+group = Program(no_args_is_help=True, help="Look at the stock, or set what is available.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.add_typer(group, name="stock")
+
 
 #: So many units of one article are enough for every experiment, and fit into every integer.
 MOST = 10**12
 
 
-@app.command(epilog="Example: saga stock show --mode choreography")
+@group.command(epilog="Example: saga stock show --mode choreography")
 def show(mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> None:
     """Every article: received = available + held."""
     _print(run(_show(mode)), as_json=as_json)
 
 
-@app.command("set", epilog="Example: saga stock set sku-001 5 --mode choreography")
+@group.command("set", epilog="Example: saga stock set sku-001 5 --mode choreography")
 def set_(
     sku: Annotated[str, typer.Argument(help="The article.")],
     available: Annotated[int, typer.Argument(min=0, max=MOST, help="How many shall be available.")],

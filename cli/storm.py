@@ -12,10 +12,11 @@ from rich.table import Table
 
 from api.client import Customer
 from cli.audit import show_findings
-from cli.order import JsonFlag, ModeFlag, parse_failures, refuse_unless_faults
+from cli.flags import JsonFlag, ModeFlag, ViaFlag
+from cli.order import parse_failures, refuse_unless_faults
 from cli.output import Code, console, data, print_json, run, stop
 from cli.settings import load
-from cli.via import ViaFlag
+from cli.via import at_door
 from lab.failing import NoSuchFailure, share_of
 from lab.modes import Mode
 from lab.storm import Plan, Report, Storm, percentile_ms
@@ -70,6 +71,7 @@ async def _storm(mode: Mode, plan: Plan, via: str | None) -> Report:
         await refuse_unless_faults(seen, list(plan.failures))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with AsyncExitStack() as stack:
+        stack.enter_context(at_door())
         customer = await stack.enter_async_context(Customer(via)) if via else None
         progress = stack.enter_context(Progress(*columns, console=console, disable=not console.is_terminal))
         task = progress.add_task(f"{mode}: orders ended", total=plan.orders)

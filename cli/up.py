@@ -16,12 +16,12 @@ import typer
 
 from broker.transport import furnish
 from cli.children import Child
+from cli.flags import ModeFlag
 from cli.logs import as_text, configure
-from cli.order import ModeFlag
 from cli.output import Code, data, run, stop
 from cli.settings import Settings, load
 from cli.worker import GATEWAY
-from lab.connected import gateway_health
+from lab.gateway_books import gateway_health
 from lab.modes import Mode, roles, topology
 from observer.ear import NAME as OBSERVER
 

@@ -5,12 +5,11 @@ Room: cli/. cli/order.py parses and prints; this asks the door.
 
 import asyncio
 import time
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
-import typer
-from yarl import URL
-
-from api.client import Customer, DoorRefused, brief
+from api.client import Customer, DoorRefused, DoorUnreachable, brief
 from api.documents import State
 from cli.output import Code, console, stop
 from services.vocabulary import OrderDetails
@@ -21,22 +20,27 @@ PATIENCE_S = 10.0
 LOOK_S = 0.1
 
 
-def check_url(text: str | None) -> str | None:
-    """The URL as it is, if a door can be there. Ends with a sentence otherwise."""
-    if text is not None and (URL(text).scheme not in ("http", "https") or not URL(text).host):
-        stop(Code.USAGE, f"{text!r} is no URL of a door. Write it as `saga api` says it, such as http://127.0.0.1:8080.")
-    return text
+@contextmanager
+def at_door() -> Iterator[None]:
+    """Turn what can go wrong at a door into a sentence and an exit code."""
+    try:
+        yield
+    except DoorUnreachable as error:
+        stop(Code.SERVER_MISSING, f"{error}. Start it: saga api.")
+    except DoorRefused as error:
+        stop(Code.FAILED, f"{error}.")
 
 
-ViaFlag = Annotated[
-    str | None,
-    typer.Option("--via", envvar="SAGA_VIA", help="The URL of an HTTP door (`saga api`); its mode counts.", callback=check_url),
-]
+@asynccontextmanager
+async def _customer(url: str) -> AsyncIterator[Customer]:
+    with at_door():
+        async with Customer(url, patience_s=PATIENCE_S) as customer:
+            yield customer
 
 
 async def place(url: str, details: OrderDetails, failures: list[str], patience_s: float | None) -> dict[str, str | None]:
     """Place an order, and follow it for so long."""
-    async with Customer(url, patience_s=PATIENCE_S) as customer:
+    async with _customer(url) as customer:
         order_id = await customer.place(details, failures)
         if patience_s is None:
             return {"order_id": order_id, "state": str(State.ACCEPTED), "reason": None}
@@ -46,7 +50,7 @@ async def place(url: str, details: OrderDetails, failures: list[str], patience_s
 
 async def withdraw(url: str, order_id: str, patience_s: float | None) -> dict[str, str | None]:
     """Take an order back, and follow it for so long. One that has ended is shown as it is."""
-    async with Customer(url, patience_s=PATIENCE_S) as customer:
+    async with _customer(url) as customer:
         try:
             await customer.withdraw(order_id)
         except DoorRefused as refused:
@@ -57,14 +61,16 @@ async def withdraw(url: str, order_id: str, patience_s: float | None) -> dict[st
 
 async def show(url: str, order_id: str) -> dict[str, Any]:
     """All that the door shows of an order."""
-    async with Customer(url, patience_s=PATIENCE_S) as customer:
+    async with _customer(url) as customer:
         return await customer.order(order_id)
 
 
 async def newest(url: str, state: str | None, limit: int) -> list[dict[str, Any]]:
-    """The newest orders that the door knows."""
-    async with Customer(url, patience_s=PATIENCE_S) as customer:
-        return await customer.orders(state, limit)
+    """The newest orders that the door knows, as many as it shows at once."""
+    from api.shapes import ORDERS_MAX  # noqa: PLC0415 - on a web framework, which takes longer to load than all of this
+
+    async with _customer(url) as customer:
+        return await customer.orders(state, min(limit, ORDERS_MAX))
 
 
 async def _followed(customer: Customer, order_id: str, patience_s: float) -> dict[str, str | None]:

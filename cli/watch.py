@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.order import ModeFlag
+from cli.flags import ModeFlag
 from cli.output import data, run
 from cli.settings import load
 from cli.telling import end_of

@@ -3,48 +3,29 @@
 Room: cli/. The composition of one worker: its role from its mode, its clients from the settings.
 """
 
-import asyncio
-import gc
-import os
-import signal
-import socket
-import sqlite3
-import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import structlog
 import typer
-from yarl import URL
 
 from broker.transport import Transport, furnish
 from broker.worker import Worker, no_calls
+from cli.flags import ModeFlag
 from cli.logs import configure
-from cli.order import ModeFlag
-from cli.output import Code, ending, listen, stop
+from cli.observing import observe
+from cli.output import Code, ending, stop
+from cli.process import marked, run_fast, stop_on_signal, unmark
 from cli.settings import Settings, load
-from gateway.server import serve
 from lab.connected import ConnectedParts
 from lab.modes import Mode, roles, topology
 from lab.system import calling
 from observer.ear import NAME as OBSERVER
-from observer.ear import Observer
-from page.observed import ObservedLane
-from page.server import served_to_door
+from services.payment.gateway import PaymentGateway
 from store.document import Record
 from store.mongo import MongoStore
 from store.mongo_checks import clock_ahead_s
 
 GATEWAY = "gateway"
-#: How long a worker that was told to stop may take before it ends as if it had been killed: a server that does not answer would
-#: hold it for longer, and what it has in hand comes again elsewhere anyway.
-DRAIN_S = 9.0
-
-#: Allocations between two looks of the garbage collector; a batch makes thousands of objects, and hardly any in cycles.
-GC_THRESHOLD = 20_000
 
 log = structlog.get_logger()
 
@@ -70,7 +51,9 @@ def worker(
     honoured = settings.faults if faults is None else faults
     configure(settings.log_level, mode=mode, service=name)
     if name == GATEWAY:
-        _serve_gateway(settings, host, faults=honoured, tied=tied)
+        from cli.gateway import serve_gateway  # noqa: PLC0415 - an HTTP server, which no other worker need load
+
+        serve_gateway(settings, host, faults=honoured, tied=tied)
         return
     names = list(roles(mode))
     if name not in (*names, OBSERVER):
@@ -78,29 +61,17 @@ def worker(
         stop(Code.USAGE, f"the {mode} mode has no worker {name!r}: {why}It has {', '.join(names)}, {OBSERVER}, and {GATEWAY}.")
     with ending():
         if name == OBSERVER:
-            run_fast(_observe(mode, settings, host, tied=tied))
+            run_fast(observe(mode, settings, host, tied=tied))
         else:
-            run_fast(_work(mode, name, settings, faults=honoured, tied=tied))
+            # Made here, so that what it loads is there when `run_fast` sets aside what is.
+            gateway = settings.parts(mode).gateway() if name == "payment" else None
+            run_fast(_work(mode, name, settings, gateway, faults=honoured, tied=tied))
 
 
-def run_fast(program: Coroutine[Any, Any, None]) -> None:
-    """On uvloop, which is 5 to 8 % faster, where it can be had: there is none for Windows."""
-    # What is loaded by now stays: the collector need not look at it again, nor as often at what a batch allocates.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
-    try:
-        import uvloop  # noqa: PLC0415 - optional
-    except ImportError:
-        asyncio.run(program)
-    else:
-        uvloop.run(program)
-
-
-async def _work(mode: Mode, name: str, settings: Settings, *, faults: bool, tied: bool) -> None:
-    _unmark(settings.ready_file)  # one that was killed left its mark, and a container that is started again still has it
+async def _work(mode: Mode, name: str, settings: Settings, gateway: PaymentGateway | None, *, faults: bool, tied: bool) -> None:
+    unmark(settings.ready_file)  # one that was killed left its mark, and a container that is started again still has it
     parts = settings.parts(mode)
-    transport, store, gateway = parts.transport(name), parts.store(name), parts.gateway()
+    transport, store = parts.transport(name), parts.store(name)
     await _prepare(mode, name, parts, transport, store, faults=faults)
     running = Worker(
         roles(mode, parts.times)[name],
@@ -108,16 +79,17 @@ async def _work(mode: Mode, name: str, settings: Settings, *, faults: bool, tied
         transport,
         store,
         sources=parts.sources,
-        caller=calling(gateway) if name == "payment" else no_calls,
+        caller=calling(gateway) if gateway else no_calls,
         limits=parts.limits,
         faults=faults,
     )
-    _stop_on_signal(running.stop, tied=tied)
+    stop_on_signal(running.stop, tied=tied)
     try:
-        async with _marked(running.ready, settings.ready_file):
+        async with marked(running.ready, settings.ready_file):
             await running.run()
     finally:
-        await gateway.close()
+        if gateway:
+            await gateway.close()
         await transport.close()
         await store.close()
     log.info("stopped")
@@ -134,119 +106,3 @@ async def _prepare(
     now = parts.sources.now
     said = {"faults": faults, "started_at": now(), "clock_ahead_s": await clock_ahead_s(store.connection, now)}
     await store.put([Record("workers", name, 1, said)])
-
-
-async def _observe(mode: Mode, settings: Settings, host: str, *, tied: bool) -> None:
-    """The observer, and what the page at the door is shown of it.
-
-    It does not free what a dead one held: that would end the transactions of the others, and it can wait."""
-    _unmark(settings.ready_file)
-    parts = settings.parts(mode)
-    transport, store = parts.transport(OBSERVER), parts.store(OBSERVER)
-    lane = ObservedLane(mode, transport, store, parts.sources.now)
-    running = Observer(topology(mode), transport, store, parts.sources, written=lane.heard.note)
-    _stop_on_signal(running.stop, tied=tied)
-    try:
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(_marked(running.ready, settings.ready_file))
-            if settings.observer_url:
-                await stack.enter_async_context(served_to_door(lane, _observers_port(settings, host)))
-            await running.run()
-    finally:
-        await transport.close()
-        await store.close()
-    log.info("stopped")
-
-
-def _observers_port(settings: Settings, host: str) -> socket.socket:
-    port = URL(settings.observer_url).port or 80
-    instead = "Set SAGA_OBSERVER_URL to another."
-    return listen(host, port, backlog=128, failing="the observer cannot serve", instead=instead)
-
-
-@asynccontextmanager
-async def _marked(ready: asyncio.Event, file: Path | None) -> AsyncIterator[None]:
-    """The ready file is there while the block runs, once it is ready."""
-    marking = asyncio.create_task(_mark_ready(ready, file))
-    try:
-        yield
-    finally:
-        marking.cancel()
-        _unmark(file)
-
-
-async def _mark_ready(ready: asyncio.Event, file: Path | None) -> None:
-    await ready.wait()
-    if file:
-        await asyncio.to_thread(file.touch)
-
-
-def _unmark(file: Path | None) -> None:
-    if file:
-        file.unlink(missing_ok=True)
-
-
-def _stop_on_signal(finish: Callable[[], None], *, tied: bool) -> None:
-    def told() -> None:
-        finish()
-        end_within_patience()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told)
-    if tied:
-        _stop_when_orphaned()
-
-
-def end_within_patience() -> None:
-    """End this process as if it were killed, if it has not ended by itself before."""
-    # A thread, because at the end of a process Python waits for the driver's threads, and they for the server.
-    patience = threading.Timer(DRAIN_S, _give_up)
-    patience.daemon = True
-    patience.start()
-
-
-def _give_up() -> None:
-    log.warning("ended_with_work_in_hand", after_s=DRAIN_S)
-    os._exit(Code.FAILED)
-
-
-def _stop_when_orphaned() -> None:
-    """Whoever started this holds the other end of stdin and never writes: when it ends, they were killed."""
-
-    def watch() -> None:
-        while os.read(sys.stdin.fileno(), 1024):  # not through sys.stdin, whose lock a shutdown would wait for
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True, name="orphan-watch").start()
-
-
-def _serve_gateway(settings: Settings, host: str, *, faults: bool, tied: bool) -> None:
-    if tied:
-        _stop_when_orphaned()
-    books = settings.gateway_books
-    port = URL(settings.gateway_url).port or 80
-    try:
-        books.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        _no_books(books, error.strerror)
-    try:
-        serve(
-            host,
-            port,
-            books,
-            faults=faults,
-            settle_after_s=settings.settle_after_s,
-            announce=lambda url: log.info("started", url=url, faults=faults),
-        )
-    except OSError as error:
-        stop(
-            Code.FAILED, f"the payment gateway cannot serve on {host}:{port}: {error.strerror}. Set SAGA_GATEWAY_URL to another."
-        )
-    except sqlite3.Error as error:
-        _no_books(books, str(error))
-
-
-def _no_books(books: Path, why: str | None) -> NoReturn:
-    stop(Code.FAILED, f"the payment gateway cannot keep its books in {books}: {why}. Set SAGA_GATEWAY_BOOKS to another file.")

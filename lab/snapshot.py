@@ -36,6 +36,10 @@ class GatewayBooks:
     acted: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
+class GatewayUnreachable(Exception):  # noqa: N818 - it names what happened
+    """The payment gateway's books cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Documents by id. Taken one database after the other, so only what has come to rest fits together exactly."""

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from broker.transport import TransportError
-from lab.connected import GatewayUnreachable
 from lab.doctor.patient import Patient
+from lab.snapshot import GatewayUnreachable
 from store.store import StoreError
 
 #: Seconds one check may take: longer than a connection to a server that accepts and says nothing (10 s).

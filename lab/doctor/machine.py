@@ -6,10 +6,10 @@ Room: lab/doctor/.
 import aiohttp
 from yarl import URL
 
-from lab.connected import GatewayUnreachable
 from lab.doctor.check import Finding
 from lab.doctor.patient import Patient
 from lab.doctor.port import missing
+from lab.snapshot import GatewayUnreachable
 
 #: kB, as /proc/meminfo counts, in the GB that are shown.
 GB = 1024 * 1024

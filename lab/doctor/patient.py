@@ -12,8 +12,10 @@ from typing import Any, Self, TypeVar, cast
 from broker.inspection import Piece
 from broker.rabbit import RabbitTransport
 from broker.topology import Topology
-from lab.connected import ConnectedParts, GatewayUnreachable, gateway_health
+from lab.connected import ConnectedParts
+from lab.gateway_books import gateway_health
 from lab.modes import Mode, roles, topology
+from lab.snapshot import GatewayUnreachable
 from store.document import Record
 from store.mongo import MongoStore
 from store.mongo_checks import check_replica_set

@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 from broker.aside import COMPENSATION_ATTEMPTS, RETRYING_S
 from broker.topology import RETRY_LEVELS_S
 from cli.app import app
-from cli.reference import _names
+from cli.reference import command_lines
 from cli.settings import Settings
 from lab.journeys import JOURNEYS, SHOWN
 from lab.modes import Mode
 from store.mongo import DAY_S, INBOX_DAYS
 
-COMMANDS = [name.split()[1:] for name in _names(app, "saga") if name != "saga"]
+COMMANDS = [name.split()[1:] for name in command_lines() if name != "saga"]
 LEAVES = [words for words in COMMANDS if words not in (["order"], ["stock"], ["dlq"], ["admin"])]
 
 #: Ports of this machine where nothing listens.
@@ -235,3 +235,24 @@ def test_by_default_the_inbox_outlives_every_wait_and_every_retry_by_days() -> N
     pauses = [RETRY_LEVELS_S[min(attempt, 3)] for attempt in range(COMPENSATION_ATTEMPTS - 1)]
     assert sum(pauses) == RETRYING_S > 30.0
     assert INBOX_DAYS * DAY_S - waits_s > 6 * DAY_S
+
+
+@pytest.mark.parametrize(
+    ("module", "spared"),
+    [
+        ("cli.app", {"motor", "aio_pika", "aiohttp", "fastapi", "uvicorn"}),
+        ("cli.worker", {"aiohttp", "fastapi", "uvicorn"}),
+        ("cli.order", {"fastapi", "uvicorn"}),
+    ],
+)
+def test_a_command_loads_nothing_large_that_it_does_without(module: str, spared: set[str]) -> None:
+    """A start costs what it loads, and a mode starts seven processes, again after each crash."""
+    look = f"import {module}, json, sys; print(json.dumps(sorted(sys.modules)))"
+    said = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, timeout=60, check=True)
+    assert not spared & set(json.loads(said.stdout))
+
+
+def test_a_word_that_is_nearly_a_command_is_answered_with_the_command() -> None:
+    said = typed("simulat")
+    assert said.exit_code == 2
+    assert "Did you mean 'simulate'?" in said.stderr
