@@ -48,7 +48,7 @@ up: .venv/.ready ## all workers of MODE as local processes; starts RabbitMQ and 
 down: ## stop the servers that `make up` started
 	@scripts/servers stop
 
-bench: .venv/.ready ## the speed table: bare chains against ours, in alternating pairs (about 55 minutes)
+bench: .venv/.ready ## the speed table: bare chains against ours, in alternating pairs (about 45 minutes)
 	@$(BIN)/python -m benchmarks
 
 proof: .venv/.ready ## the release run: simulation, chaos in both modes, and docs/proof.md (about 40 minutes)

@@ -46,7 +46,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     write: Annotated[Path | None, typer.Option(help="Also write the tables to this file, as Markdown.")] = None,
 ) -> None:
-    """Measure our workers against the chains that a user would write first. The whole table takes about half an hour."""
+    """Measure our workers against the chains that a user would write first. The whole table takes about 45 minutes."""
     unknown = set(row or ()) - set(NAMES)
     if unknown:
         _stop(2, f"there is no row {', '.join(sorted(unknown))}. There are {', '.join(NAMES)}.")
