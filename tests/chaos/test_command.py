@@ -9,6 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,19 @@ from lab.modes import Mode
 SAGA = [sys.executable, "-m", "cli"]
 
 
+@dataclass(frozen=True)
+class Storm:
+    """`saga chaos` in its own process, and the files that it writes."""
+
+    process: "subprocess.Popen[bytes]"
+    said: Path
+    trouble: Path
+
+    def ended(self) -> "subprocess.CompletedProcess[str]":
+        code = self.process.wait(110)
+        return subprocess.CompletedProcess(self.process.args, code, self.said.read_text(), self.trouble.read_text())
+
+
 @pytest.fixture(scope="module")
 def installed() -> None:
     """Both servers can be started here; otherwise the test is skipped, or failed in CI."""
@@ -33,12 +49,29 @@ def installed() -> None:
         missing(str(reason))
 
 
-@pytest.mark.real
-@pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize("mode", list(Mode))
-def test_a_storm_under_faults_loses_doubles_and_leaves_nothing(mode: Mode) -> None:
+@pytest.fixture(scope="module")
+def storms(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Mode, Storm]]:
+    """One storm in each mode, both at once: each has servers of its own, and waits for most of the time."""
+    home = tmp_path_factory.mktemp("storms")
+    with ExitStack() as stack:
+        yield {mode: stack.enter_context(storm(mode, home)) for mode in Mode}
+
+
+@contextmanager
+def storm(mode: Mode, home: Path) -> Iterator[Storm]:
     command = [*SAGA, "chaos", "--mode", mode, "--for", "30", "--seed", "3", "--rate", "15", "--json"]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    said, trouble = home / f"{mode}.json", home / f"{mode}.log"
+    with said.open("wb") as out, trouble.open("wb") as err, subprocess.Popen(command, stdout=out, stderr=err) as process:
+        try:
+            yield Storm(process, said, trouble)
+        finally:
+            process.terminate()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_storm_under_faults_loses_doubles_and_leaves_nothing(mode: Mode, storms: dict[Mode, Storm]) -> None:
+    said = storms[mode].ended()
     assert said.stdout, said.stderr
     report = json.loads(said.stdout)
     told = {name: report[name] for name in ("lost", "doubled", "stuck", "audit", "findings", "vacuous")}
