@@ -151,7 +151,7 @@ async function readLanes(state) {
   }
 }
 
-/** The server's answer as JSON; throws an Error with the problem's own words. */
+/** The server's answer as JSON; throws an Error with the problem's own words, and its `status` if there was an answer. */
 export async function ask(path, body) {
   const options =
     body === undefined
@@ -161,7 +161,9 @@ export async function ask(path, body) {
     throw new Error("The server does not answer.");
   });
   const text = await response.text();
-  if (!response.ok) throw new Error(problemOf(text) || `The server answered ${response.status}.`);
+  if (!response.ok) {
+    throw Object.assign(new Error(problemOf(text) || `The server answered ${response.status}.`), { status: response.status });
+  }
   return text ? JSON.parse(text) : null;
 }
 

@@ -6,7 +6,7 @@ import { statusOf, updateStatus } from "./header.js";
 import { laneOf, listOf, twinOf, updateIdle, updateLane, updateList } from "./lanes.js";
 import { hashOf, route } from "./route.js";
 import { storyOf, updateStory } from "./story.js";
-import { settled } from "./words.js";
+import { ended, settled } from "./words.js";
 
 /** Milliseconds between two messages while an order that was just placed, or is played again, is shown. */
 const PACE_MS = 260;
@@ -120,11 +120,16 @@ function step(id, shown, longest) {
   changed();
 }
 
-/** In every lane at once: one that does not answer keeps no other from it. */
-async function withdraw(tolds) {
-  const asked = tolds.map((told) => ask(`/watch/orders/${told.mode}/${told.order_id}/withdraw`, {}));
-  const refused = (await Promise.allSettled(asked)).filter((one) => one.status === "rejected");
-  tell(refused.map((one) => one.reason.message).join(" ") || "Taken back, as far as it still can be.");
+/** In every lane at once: one that does not answer keeps no other from it. A lane that has not told of the order may have it. */
+async function withdraw(id) {
+  const lanes = state.lanes.map((lane) => ({ ...lane, told: twinOf(state, lane.mode, id) }));
+  const asked = lanes
+    .filter(({ told }) => !told || !ended(told))
+    .map(({ mode, told }) =>
+      ask(`/watch/orders/${mode}/${id}/withdraw`, {}).catch((error) => told || error.status !== 404 ? error.message : ""),
+    );
+  const refused = (await Promise.all(asked)).filter((said) => typeof said === "string" && said);
+  tell(refused.join(" ") || "Taken back, as far as it still can be.");
 }
 
 // --- theme and connection ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@ import { el, keyed, say } from "./dom.js";
 import { hashOf, VIEWS } from "./route.js";
 import { compared, ended } from "./words.js";
 
-/** `play(id, true)`, `step(id, shown, longest)` and `withdraw(tolds)` are called when the user asks for it. */
+/** `play(id, true)`, `step(id, shown, longest)` and `withdraw(id)` are called when the user asks for it. */
 export function storyOf({ play, step, withdraw }) {
   const story = {
     title: el("h2", {}),
@@ -24,7 +24,7 @@ export function storyOf({ play, step, withdraw }) {
     input: () => step(story.id, Number(story.slider.value), story.longest),
   });
   story.replay = el("button", { type: "button", click: () => play(story.id, true) }, "Play again");
-  story.back = el("button", { type: "button", click: () => withdraw(story.tolds) }, "Withdraw the order");
+  story.back = el("button", { type: "button", click: () => withdraw(story.id) }, "Withdraw the order");
   story.shown = el("output", { class: "muted" });
   story.legend = el(
     "p",

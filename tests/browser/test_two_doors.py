@@ -76,12 +76,25 @@ def test_a_door_that_goes_away_leaves_the_other_lane_at_work_and_comes_back_with
 def test_an_order_is_taken_back_in_the_lane_that_answers_while_the_other_door_is_away(browser: Any, beside: Any) -> None:
     url, other, _ = beside
     with opened(browser, url, reduced_motion="reduce") as page:
-        fail(page, "payment pending")
+        fail(page, "inventory's handler fails at every attempt")  # so it stays open until its deadline
         expect(page.locator(ROWS.format(mode="orchestrator"))).to_have_count(1)
         other.close()
         page.get_by_role("button", name="Withdraw the order").click()
         expect(page.locator("#said")).to_contain_text("the door of orchestrator does not answer")
         expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: withdrawn")
+
+
+def test_an_order_is_taken_back_in_a_lane_that_has_not_told_of_it_yet(browser: Any, beside: Any) -> None:
+    url, _, _ = beside
+    silent = {"**/watch/beside/events": lambda route: route.abort()}
+    with opened(browser, url, routes=silent, reduced_motion="reduce") as page:
+        fail(page, "inventory's handler fails at every attempt")
+        expect(page.locator(ROWS.format(mode="choreography"))).to_have_count(1)
+        order_id = page.evaluate("location.hash").split("/")[2]
+        page.get_by_role("button", name="Withdraw the order").click()
+        expect(page.locator("#said")).to_have_text("Taken back, as far as it still can be.")
+        there = f"{url}/watch/orders/orchestrator/{order_id}"
+        servers.wait_until(lambda: page.request.get(there).json().get("reason") == "withdrawn", "it is taken back there, too")
 
 
 #: Keeps what the page says of its connection, from the beginning.
@@ -126,12 +139,12 @@ def test_windows_that_nobody_sees_leave_the_connections_to_the_one_that_is_looke
 
 def test_the_orders_of_a_lane_that_is_no_longer_there_go_with_it(browser: Any, beside: Any) -> None:
     url, _, _ = beside
-    only = lambda route: route.fulfill(json={**(told := route.fetch().json()), "lanes": told["lanes"][1:]})  # noqa: E731
     with opened(browser, url, reduced_motion="reduce") as page:
         order = {"lines": [{"sku": "book", "quantity": 2}], "modes": ["orchestrator"]}
         page.evaluate(CALL, ["feed.js", "ask", "/watch/orders", order])
         expect(page.locator("#story h2")).to_have_text("book x2: nothing injected")
-        page.route("**/watch/lanes", only)
+        told = page.request.get(f"{url}/watch/lanes").json()
+        page.route("**/watch/lanes", lambda route: route.fulfill(json={**told, "lanes": told["lanes"][1:]}))
         page.evaluate(SHOWN, False)
         page.evaluate(SHOWN, True)
         expect(page.locator(".list")).to_have_count(1)
