@@ -372,8 +372,7 @@ def test_an_order_that_needs_attention_says_who_must_act_and_shows_the_call_for_
         call = lane(page, mode).locator(".arrow.help").filter(has_text="PaymentStuck")
         expect(call).to_have_text("✕ PaymentStuck")
         refusal = lane(page, mode).locator(".arrow.rollback").first
-        colour = "arrow => getComputedStyle(arrow).color"
-        assert call.evaluate(colour) == refusal.evaluate(colour)
+        expect(call).to_have_css("color", refusal.evaluate("arrow => getComputedStyle(arrow).color"))
     view(page, "Messages")
     call = lane(page, "choreography").locator(".all strong.help")
     expect(call).to_have_text("! PaymentStuck")
