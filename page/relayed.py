@@ -77,9 +77,7 @@ class Relayed:
             raise no_such_lane(self._peers)
         peer = self._peers[mode]
         async with _in_time(peer):
-            answer = await self._asked(peer, request.url.path, request)
-            async with answer:
-                return Response(await body_of(answer), answer.status, _headers(answer))
+            return await _whole(await self._asked(peer, request.url.path, request))
 
     async def order(self, request: Request, mode: str, order_id: OrderId) -> Response:  # noqa: ARG002 - its form
         return await self.once(request, mode)
@@ -88,8 +86,7 @@ class Relayed:
         async with _in_time(peer):
             answer = await self._asked(peer, EVENTS, request)
             if answer.status != HTTPStatus.OK:
-                async with answer:
-                    return Response(await body_of(answer), answer.status, _headers(answer))
+                return await _whole(answer)
         return StreamingResponse(self._stream(answer), headers=_headers(answer), media_type=EVENT_STREAM)
 
     async def _asked(self, peer: Peer, path: str, request: Request) -> aiohttp.ClientResponse:
@@ -126,6 +123,11 @@ async def _in_time(peer: Peer) -> AsyncIterator[None]:
             yield
     except (aiohttp.ClientError, TimeoutError):
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "observer_away", peer.away) from None
+
+
+async def _whole(answer: aiohttp.ClientResponse) -> Response:
+    async with answer:
+        return Response(await body_of(answer), answer.status, _headers(answer))
 
 
 def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:

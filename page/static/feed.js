@@ -5,7 +5,8 @@ const KEPT = 1000;
 /** Milliseconds until a server that does not answer is asked again. */
 const AGAIN_MS = 1000;
 
-/** `orders`: mode -> order id -> what is told of it. `epochs`: path of events -> epoch of its server. `skew`: how far the server's clock is ahead, in seconds. */
+/** `orders`: mode -> order id -> what is told of it. `epochs`: path of events -> epoch of its server. `skew`: how far the server's
+ *  clock is ahead, in seconds. */
 export function emptyState() {
   const told = { lanes: [], failures: [], shelf: [], seed: 1 };
   return { ...told, orders: new Map(), status: new Map(), epochs: new Map(), skew: 0 };
@@ -136,8 +137,7 @@ export function listen(state, { changed, connected }) {
   // A browser has six connections to a server for all its windows: one that nobody sees lets go of its own.
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) return look();
-    for (const source of sources.values()) source.close();
-    sources.clear();
+    for (const path of sources.keys()) close(path);
   });
   look();
 }

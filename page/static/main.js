@@ -122,13 +122,17 @@ function step(id, shown, longest) {
 
 /** In every lane at once: one that does not answer keeps no other from it. A lane that has not told of the order may have it. */
 async function withdraw(id) {
-  const lanes = state.lanes.map((lane) => ({ ...lane, told: twinOf(state, lane.mode, id) }));
-  const asked = lanes
-    .filter(({ told }) => !told || !ended(told))
-    .map(({ mode, told }) =>
-      ask(`/watch/orders/${mode}/${id}/withdraw`, {}).catch((error) => told || error.status !== 404 ? error.message : ""),
-    );
-  const refused = (await Promise.all(asked)).filter((said) => typeof said === "string" && said);
+  const asked = state.lanes.map(async ({ mode }) => {
+    const told = twinOf(state, mode, id);
+    if (told && ended(told)) return "";
+    try {
+      await ask(`/watch/orders/${mode}/${id}/withdraw`, {});
+      return "";
+    } catch (error) {
+      return told || error.status !== 404 ? error.message : "";
+    }
+  });
+  const refused = (await Promise.all(asked)).filter(Boolean);
   tell(refused.join(" ") || "Taken back, as far as it still can be.");
 }
 

@@ -60,7 +60,8 @@ export function updateStory(story, chosen, tolds, { shown, longest, lanes, playi
     return;
   }
   const [told] = tolds;
-  Object.assign(story, { id: told.order_id, longest, tolds: tolds.filter((one) => !ended(one)) });
+  Object.assign(story, { id: told.order_id, longest });
+  const open = !tolds.every(ended);
   const name = told.injected ?? (tolds.some((one) => one.reason === "withdrawn") ? "customer:withdraws" : "");
   const failure = failures.find((one) => one.name === name) ?? { title: name || "nothing injected", what: "" };
   say(story.title, `${told.wanted ?? "An order"}: ${failure.title}`);
@@ -85,8 +86,8 @@ export function updateStory(story, chosen, tolds, { shown, longest, lanes, playi
   for (const part of [story.slider, story.shown, story.replay]) part.hidden = chosen.view === "messages";
   story.slider.max = longest;
   story.slider.value = shown;
-  const live = shown === longest && story.tolds.length > 0;
+  const live = shown === longest && open;
   say(story.shown, `${shown} of ${longest}${live ? ", live" : ""}`);
   say(story.replay, playing ? "Playing…" : "Play again");
-  story.back.hidden = story.tolds.length === 0;
+  story.back.hidden = !open;
 }
