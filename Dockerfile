@@ -9,14 +9,16 @@ COPY pyproject.toml uv.lock README.md LICENSE ./
 ENV UV_PROJECT_ENVIRONMENT=/app/.venv UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=1
 RUN /opt/uv/bin/uv sync --frozen --no-dev --no-install-project
 COPY api api
+COPY bootstrap bootstrap
 COPY broker broker
 COPY choreography choreography
 COPY cli cli
-COPY gateway gateway
+COPY dashboard dashboard
 COPY lab lab
 COPY observer observer
+COPY ops ops
 COPY orchestrator orchestrator
-COPY page page
+COPY payment_gateway payment_gateway
 COPY services services
 COPY store store
 RUN /opt/uv/bin/uv sync --frozen --no-dev --no-editable

@@ -39,7 +39,7 @@ check: .venv/.ready ## lint, types, rooms
 	@$(BIN)/lint-imports
 
 docs: .venv/.ready ## bring the generated parts of README.md and docs/ up to date
-	@$(BIN)/python -m cli.reference
+	@$(BIN)/python -m cli.generate_docs
 
 up: .venv/.ready ## all workers of MODE as local processes; starts RabbitMQ and a MongoDB-wire server if they are missing
 	@scripts/servers start

@@ -18,13 +18,13 @@ from fastapi import FastAPI, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic.json_schema import SkipJsonSchema
 
-from api.desk import Busy, Desk, InFlight, NotKnownYet
 from api.documents import KnownOrder, State
-from api.feed import Following, Forgotten, NeverHeard
+from api.event_stream import Following, Forgotten, NeverHeard
 from api.handlers import Answer
+from api.orders import Busy, Desk, InFlight, NotKnownYet
 from api.problems import Refused, answer_with_problems
 from api.remains import remains
-from api.shapes import (
+from api.schemas import (
     EVENT_STREAM,
     ORDERS_MAX,
     Accepted,
@@ -40,7 +40,7 @@ from api.shapes import (
     problems,
     stream,
 )
-from store.store import StoreError
+from store.protocol import StoreError
 
 ABOUT = "Takes orders, tells where they stand, takes them back. It hears the mode's events and reads no service's database."
 NOT_KEPT = {"Cache-Control": "no-store"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from broker.codec import Origin
 from broker.message import Event, Message, Uuid
-from observer.catalogue import CATALOGUE
+from services.message_types import CATALOGUE
 from services.vocabulary import OrderDetails
 
 #: The door's name as a worker, as the sender of its messages, and of its queue and database.

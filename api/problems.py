@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from store.store import StoreError
+from store.protocol import StoreError
 
 PROBLEM = "application/problem+json"
 #: Seconds after which it makes sense to ask again.

@@ -1,10 +1,10 @@
 """What remains to be done for an order that the door knows, as far as can be told from the events that it heard.
 
-Room: api/. How that is told is observer/remains.py.
+Room: api/. How that is told is orchestrator/remaining_steps.py.
 """
 
 from api.documents import KnownOrder
-from observer.remains import remains as remaining
+from orchestrator.remaining_steps import remains as remaining
 
 
 def remains(order: KnownOrder, *, pivot_first: bool) -> list[str]:

@@ -12,9 +12,9 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.app import DoorApp
-from api.desk import Desk
-from api.feed import Following
-from api.guard import Guard
+from api.event_stream import Following
+from api.orders import Desk
+from api.request_limits import Guard
 
 #: Seconds that requests in progress have to end once a signal came; streams of events are ended at once.
 GRACE_S = 3

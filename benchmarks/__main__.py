@@ -25,9 +25,9 @@ from benchmarks.report import Report
 from benchmarks.rows import ROWS, Scale, bare, measure, observed, ours
 from benchmarks.servers import delete, look, serving
 from benchmarks.sides import Failed
-from broker import furniture
+from bootstrap.modes import Mode, topology
+from broker import declarations as furniture
 from cli.output import data, print_json
-from lab.modes import Mode, topology
 
 PER_ORDER = "per-order"
 NAMES = [*(row.name for row in ROWS), PER_ORDER]

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import aio_pika
 from aio_pika.abc import AbstractExchange, AbstractIncomingMessage, AbstractQueue
 
+from broker.environment import new_uuid7
 from broker.message import Command, Message
-from broker.sources import new_uuid7
 from broker.topology import commands_exchange, events_exchange, queue_of
 from broker.worker import Limits
 from services.payment.answers import Answer, Verb
 from services.payment.gateway import GatewayCall
-from services.payment.http_gateway import HttpGateway
+from services.payment.gateway_http import HttpGateway
 from services.payment.messages import AuthorizePayment
 from services.vocabulary import ForwardEvent
 

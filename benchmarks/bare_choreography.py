@@ -14,7 +14,7 @@ from broker.message import Event, Message
 from services.delivery.messages import DeliveryScheduled
 from services.inventory.messages import StockReserved
 from services.order.messages import OrderCompleted, OrderPlaced, PlaceOrder
-from services.payment.http_gateway import HttpGateway
+from services.payment.gateway_http import HttpGateway
 from services.payment.messages import PaymentAuthorized
 
 PREFIX = "bare_choreography"

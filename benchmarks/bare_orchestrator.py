@@ -14,7 +14,7 @@ from broker.message import Command, Event
 from services.delivery.messages import DeliveryScheduled, ScheduleDelivery
 from services.inventory.messages import ReserveStock, StockReserved
 from services.order.messages import CompleteOrder, OrderCompleted, OrderPlaced, PlaceOrder
-from services.payment.http_gateway import HttpGateway
+from services.payment.gateway_http import HttpGateway
 from services.payment.messages import AuthorizePayment, PaymentAuthorized
 
 PREFIX = "bare_orchestrator"

@@ -8,9 +8,9 @@ import asyncio
 import sys
 import time
 
+from bootstrap.modes import Mode
 from cli.output import print_json, run
 from cli.settings import Settings
-from lab.modes import Mode
 from lab.storm import Plan, Storm, percentile_ms
 from services.order.messages import OrderCompleted
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.rows import Scale, bare, ours
 from benchmarks.servers import Servers
 from benchmarks.sides import PYTHON, Load, Side, up
-from lab.modes import Mode
+from bootstrap.modes import Mode
 
 LOADS = (Load(2000, 100), Load(4000, 400))
 PATIENCE_S = 60.0

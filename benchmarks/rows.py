@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.cpu import wait_until_quiet
 from benchmarks.servers import Servers
 from benchmarks.sides import Live, Load, Run, Side, up
-from lab.modes import Mode
+from bootstrap.modes import Mode
 
 #: Percent of all cores that others may take during a pair; one with more is measured again.
 FOREIGN_MAX_PERCENT = 10.0

@@ -52,7 +52,7 @@ def serving() -> Iterator[Servers]:
             store_url = f"mongodb://127.0.0.1:{store.port}/?directConnection=true"
             about = f"secantusd-rs {' '.join(flags)}"
         books = str(home / "books.db")
-        gateway = stack.enter_context(process([sys.executable, "-m", "gateway", "--books", books, "--faults"]))
+        gateway = stack.enter_context(process([sys.executable, "-m", "payment_gateway", "--books", books, "--faults"]))
         processes[gateway.popen.pid] = "gateway"
         urls = {"SAGA_STORE_URL": store_url, "SAGA_GATEWAY_URL": f"http://127.0.0.1:{gateway.port}"}
         broker = f"RabbitMQ {asyncio.run(_broker_version())}"

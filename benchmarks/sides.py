@@ -18,9 +18,9 @@ from typing import Any
 from benchmarks.cpu import Meter
 from benchmarks.load import prefix_of
 from benchmarks.servers import Servers, delete, until_consumed
+from bootstrap.modes import Mode, roles
 from broker.topology import dropped_queue, queue_of
-from lab.modes import Mode, roles
-from observer.ear import NAME as OBSERVER
+from observer.recorder import NAME as OBSERVER
 
 PYTHON = (sys.executable, "-m")
 #: Seconds until the orders of a storm that have not ended are given up, and what its process may take beyond that.

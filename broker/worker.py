@@ -21,23 +21,23 @@ from dataclasses import dataclass
 
 import structlog
 
-from broker.aside import Aside, Parcel
-from broker.batch import Decider, Job, Plan
-from broker.calls import Caller, CallPool
+from broker.backoff import Patience, Stopped
 from broker.codec import DeadReason, Envelope, Origin, Undecodable, decode, misrouted
+from broker.environment import Sources
 from broker.handler import Call
-from broker.injection import Injection, die
-from broker.intake import Input, Intake, Local
+from broker.loop.batch import Decider, Job, Plan
+from broker.loop.external_calls import Caller, CallPool
+from broker.loop.fault_injection import Injection, die
+from broker.loop.inputs import Input, Intake, Local
+from broker.loop.outbox_relay import REMOVED_AT_ONCE, Relay
+from broker.loop.poison import Suspects, id_of
+from broker.loop.retry import Aside, Parcel
+from broker.loop.timers import watch
 from broker.message import Message
-from broker.patience import Patience, Stopped
-from broker.relay import REMOVED_AT_ONCE, Relay
 from broker.role import Role
-from broker.sources import Sources
-from broker.suspects import Suspects, id_of
 from broker.topology import Topology, queue_of
 from broker.transport import Delivery, Transport
-from broker.watcher import watch
-from store.store import Changes, DataRefused, DuplicateInput, OutcomeUnknown, Reader, Store, StoreError
+from store.protocol import Changes, DataRefused, DuplicateInput, OutcomeUnknown, Reader, Store, StoreError
 
 log = structlog.get_logger()
 

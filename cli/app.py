@@ -13,7 +13,7 @@ import typer
 from typer.main import get_group
 
 from cli.output import data
-from cli.program import Group, Program
+from cli.typer_app import Group, Program
 
 #: In the order of the help. Each is a module of this room with a function `register`.
 COMMANDS = (
@@ -29,7 +29,7 @@ class Commands(Mapping[str, Any]):
         if name not in COMMANDS:
             raise KeyError(name)
         alone = Program()
-        import_module(f"cli.{name}").register(alone)
+        import_module(f"cli.commands.{name}").register(alone)
         return get_group(alone).commands[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -16,10 +16,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from api.broker_client import NotTaken
 from broker.transport import BrokerRefused, TransportError, TransportUnavailable
-from lab.door import NotTaken
-from lab.snapshot import GatewayUnreachable
-from store.store import NoPrimary, StoreError, StoreUnavailable
+from ops.snapshot import GatewayUnreachable
+from store.protocol import NoPrimary, StoreError, StoreUnavailable
 
 T = TypeVar("T")
 

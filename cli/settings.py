@@ -11,14 +11,14 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from yarl import URL
 
-from broker.aside import RETRYING_S
+from bootstrap.modes import Mode
+from bootstrap.server_backend import ConnectedParts
+from broker.loop.retry import RETRYING_S
 from broker.worker import Limits
 from cli.output import Code, stop
-from lab.connected import ConnectedParts
-from lab.modes import Mode
-from services.catalogue import Times
 from services.payment.domain import PaymentTimes
-from store.mongo import DAY_S, INBOX_DAYS
+from services.registry import Times
+from store.mongo.store import DAY_S, INBOX_DAYS
 
 #: Where containers find their secrets. A file there is a setting of its name (`saga_broker_url`); the environment wins.
 SECRETS_DIR = "/run/secrets"

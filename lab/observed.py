@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from lab.system import System
-from observer.ear import NAME, Observer
+from observer.recorder import NAME, Observer
 
 
 @asynccontextmanager

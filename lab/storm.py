@@ -15,20 +15,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from api.client import Customer
+from api.broker_client import Door, NotTaken, order_of
+from api.http_client import Customer
+from bootstrap.modes import Mode, topology
 from broker.transport import Receipt, Transport, Wire, furnish
-from lab.attention import needing_attention
-from lab.audit import Audit, audit
-from lab.dead_letters import dead_letters
-from lab.door import Door, NotTaken, order_of
-from lab.modes import Mode, topology
-from lab.shelf import top_up
-from lab.snapshot import Snapshot, snapshot
 from lab.system import Parts
+from ops.audit import Audit, audit
+from ops.dead_letters import dead_letters
+from ops.order_status import needing_attention
+from ops.snapshot import Snapshot, snapshot
+from ops.stock import top_up
 from services.order.domain import Order, OrderState
 from services.order.messages import OrderCompleted, OrderRejected, PlaceOrder
 from services.vocabulary import Line, OrderDetails
-from store.store import Store
+from store.protocol import Store
 
 #: Articles on the shelf, and how many of each are there at least when the storm begins.
 SKUS = tuple(f"sku-{number:03d}" for number in range(100))

@@ -9,22 +9,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
-from broker.calls import Caller
+from api.broker_client import Door
+from bootstrap.modes import Mode, roles, topology
+from broker.environment import Sources
 from broker.handler import Call
+from broker.loop.external_calls import Caller
 from broker.message import Message
-from broker.sources import Sources
 from broker.topology import queue_of
 from broker.transport import Transport, Wire
 from broker.worker import Limits, Worker, no_calls
-from lab.door import Door
-from lab.modes import Mode, roles, topology
-from lab.snapshot import GatewayBooks, Snapshot, snapshot
-from services.catalogue import Times
+from ops.snapshot import GatewayBooks, Snapshot, snapshot
 from services.inventory.domain import Stock
 from services.payment.gateway import GatewayCall, PaymentGateway
 from services.payment.messages import GatewayAnswered
+from services.registry import Times
 from store.document import Record
-from store.store import Store
+from store.protocol import Store
 
 
 class Parts(Protocol):

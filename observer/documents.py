@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from observer.history import ENDS, Loss
-from observer.sighting import Sighting, merged
+from observer.observation import Sighting, merged
 from store.document import Document
 
 #: Messages of one order that are kept; an order has a dozen, and more only where something goes round and round.

@@ -9,14 +9,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from broker.message import Command
-from observer import reasons, waits
-from observer.catalogue import CATALOGUE
+from observer import delays as waits
+from observer import root_cause as reasons
 from observer.entry import Entry
-from observer.picture import Picture
-from observer.remains import remains
-from observer.sighting import Sighting, merged
+from observer.message_flow import Picture
+from observer.observation import Sighting, merged
 from orchestrator.fulfilment import FULFILMENT
+from orchestrator.remaining_steps import remains
 from orchestrator.saga import Step
+from services.message_types import CATALOGUE
 from services.order.messages import DeadlinePassed, OrderCompleted, OrderRejected, OrderWithdrawn, PlaceOrder, WithdrawOrder
 from services.vocabulary import BackwardCommand, BackwardEvent, StuckEvent
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from broker.message import Command
-from observer.catalogue import CATALOGUE
 from observer.entry import Entry
 from observer.history import History
-from observer.picture import Picture
+from observer.message_flow import Picture
 from orchestrator.coordinator import NAME as COORDINATOR
+from services.message_types import CATALOGUE
 from services.order.messages import PlaceOrder, WithdrawOrder
 from services.vocabulary import BackwardCommand, BackwardEvent, StuckEvent
 

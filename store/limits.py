@@ -8,7 +8,7 @@ its place; the contract tests hold both to the same.
 from collections.abc import Sequence
 
 from store.document import Record
-from store.store import DataRefused
+from store.protocol import DataRefused
 
 #: How often `work` is run again after a write conflict before the store gives up with WriteConflict.
 RERUNS_MAX = 5

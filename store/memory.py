@@ -14,7 +14,7 @@ from typing import Any
 
 from store.document import Key, Record
 from store.limits import BODY_MAX_BYTES, RERUNS_MAX, check_records
-from store.store import Changes, DataRefused, DuplicateInput, OutboxRow, T, Work, WriteConflict
+from store.protocol import Changes, DataRefused, DuplicateInput, OutboxRow, T, Work, WriteConflict
 
 #: What fits into the 64-bit integers of a database.
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
@@ -97,7 +97,7 @@ class _Snapshot:
 
 
 class MemoryStore:
-    """`store.store.Store` on a MemoryDatabase. It gives way to other tasks between reading and writing, so conflicts are real."""
+    """`store.protocol.Store` on a MemoryDatabase. It gives way to other tasks between reading and writing, so conflicts are real."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database

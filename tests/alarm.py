@@ -3,7 +3,7 @@
 Room: tests/. RabbitMQ does this to connections that publish (connection.blocked). A real alarm would be everybody's.
 """
 
-from broker import amqp
+from broker.rabbitmq import frames as amqp
 from tests.proxy import Proxy
 
 _BLOCKED, _UNBLOCKED = 0x000A003C, 0x000A003D

@@ -15,19 +15,19 @@ from typing import TypeVar
 import pytest
 import structlog
 
-from broker.memory import MemoryBroker
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode, database_of, roles
+from bootstrap.server_backend import ConnectedParts
+from broker.memory.transport import MemoryBroker
 from broker.topology import dead_queue, queue_of
 from broker.transport import Outgoing, Wire
 from broker.worker import Limits
-from lab.connected import ConnectedParts
-from lab.embedded import EmbeddedParts
-from lab.journeys import SHELF
-from lab.modes import Mode, database_of, roles
-from lab.run import Run
+from lab.journeys.catalogue import SHELF
+from lab.journeys.run import Run
 from lab.system import Parts, Running, System, set_up_stock
 from lab.virtual_time import run_virtually
-from services.catalogue import Times
 from services.payment.domain import PaymentTimes
+from services.registry import Times
 from tests import servers
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ def a_prefix(real: Servers, mode: Mode) -> Iterator[str]:
 
 
 async def _remove(parts: ConnectedParts, mode: Mode, prefix: str) -> None:
-    from lab.modes import topology  # noqa: PLC0415 - `topology` is also a good name for other things here
+    from bootstrap.modes import topology  # noqa: PLC0415 - `topology` is also a good name for other things here
 
     transport = parts.transport("cleaner")
     await transport.open()

@@ -43,7 +43,7 @@ class GatewayProcess:
     def start(self) -> None:
         """Returns once it takes connections."""
         options = ["--port", str(self._port), "--books", str(self._books), "--settle-after", str(SETTLE_AFTER_S)]
-        command = [sys.executable, "-m", "gateway", *options, "--slow", str(SLOW_S), *self._faults]
+        command = [sys.executable, "-m", "payment_gateway", *options, "--slow", str(SLOW_S), *self._faults]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], START_PATIENCE_S)

@@ -15,22 +15,22 @@ import pytest
 
 import choreography
 import orchestrator
-from broker.aside import COMPENSATION_ATTEMPTS, FORWARD_ATTEMPTS
-from broker.furniture import queues
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import SERVICES, Mode, database_of, roles, topology
+from broker.declarations import queues
+from broker.loop.retry import COMPENSATION_ATTEMPTS, FORWARD_ATTEMPTS
 from broker.message import Command, Event
 from broker.topology import commands_exchange, events_exchange, queue_of
 from broker.transport import Outgoing
-from lab.embedded import EmbeddedParts
-from lab.journeys import JOURNEYS
-from lab.modes import SERVICES, Mode, database_of, roles, topology
-from lab.run import Run
+from lab.journeys.catalogue import JOURNEYS
+from lab.journeys.run import Run
 from lab.system import System
 from orchestrator.coordinator import NAME as COORDINATOR
-from services.catalogue import Times, all_services
 from services.order.messages import PlaceOrder, WithdrawOrder
+from services.registry import Times, all_services
 from services.vocabulary import ForwardCommand, ForwardEvent
 from store.document import Key
-from store.store import Store
+from store.protocol import Store
 from tests.flow import MODES, in_memory, published
 from tests.journeys.judge import played
 

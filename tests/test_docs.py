@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from cli.reference import PARTS, ROOT, fresh
-from lab.modes import Mode
-from lab.simulation.matrix import handlers_of
+from bootstrap.modes import Mode
+from cli.generate_docs import PARTS, ROOT, fresh
+from lab.simulation.crash_matrix import handlers_of
 from tests.simulation.planted import PLANTED
 
 
@@ -22,7 +22,7 @@ def test_the_map_in_the_readme_names_every_room_and_no_other() -> None:
     assert mapped == rooms
 
 
-@pytest.mark.parametrize("path", ["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize("path", ["README.md", *(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("**/*.md"))])
 def test_links_between_the_pages_lead_somewhere(path: str) -> None:
     page = ROOT / path
     for link in re.findall(r"\]\((?!https?://)([^)#]+)\)", page.read_text()):

@@ -11,23 +11,23 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from broker.rabbit import RabbitTransport
+from api.broker_client import Door
+from bootstrap.modes import Mode, roles, topology
+from bootstrap.server_backend import ConnectedParts
+from broker.rabbitmq.transport import RabbitTransport
 from broker.transport import Transport, TransportError
-from lab.chaos.customers import Customers
-from lab.chaos.inject import Injector
-from lab.chaos.judge import Remains, Verdict, judge
+from lab.chaos.cluster import Spawn, Stage
+from lab.chaos.nemesis import Injector
 from lab.chaos.schedule import BROKER, Fault, draw
-from lab.chaos.stage import Spawn, Stage
-from lab.connected import ConnectedParts
-from lab.dead_letters import dead_letters
-from lab.door import Door
-from lab.modes import Mode, roles, topology
-from lab.shelf import top_up
-from lab.snapshot import Snapshot, snapshot
+from lab.chaos.traffic import Customers
+from lab.chaos.verdict import Remains, Verdict, judge
 from lab.storm import SKUS
+from ops.dead_letters import dead_letters
+from ops.snapshot import Snapshot, snapshot
+from ops.stock import top_up
 from services.order.domain import Order, OrderState
 from services.payment.domain import Payment
-from store.store import Store, StoreError
+from store.protocol import Store, StoreError
 
 #: How long everything may take to end once it has healed. Longer than an order's deadline and the way back.
 DRAIN_S = 45.0

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from lab.modes import Mode
+from bootstrap.modes import Mode
 from lab.simulation.history import Finding
 from lab.simulation.plan import Kind, draw, draw_without_races
 from lab.simulation.run import Outcome, simulate

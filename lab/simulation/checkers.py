@@ -1,7 +1,7 @@
 """The checkers: promises held against the history of a run, after every step and at its end. Each finding names its checker.
 
 Room: lab/simulation/. The state checks are `lab.invariants`, which the protocol tests use as well; the books at the end are
-`lab.audit`. What is here besides looks at messages: no effect twice, no state without its message, no message without its state.
+`ops.audit`. What is here besides looks at messages: no effect twice, no state without its message, no message without its state.
 """
 
 from collections import Counter
@@ -12,16 +12,16 @@ from pydantic import ValidationError
 
 from broker.message import Event
 from broker.topology import dead_queue, queue_of
-from lab.audit import audit
 from lab.invariants import Broken, Decisions, Picture, check_end, check_step
 from lab.simulation.history import History
 from lab.simulation.plan import Kind, Plan
 from lab.simulation.world import World
-from lab.snapshot import Booked, GatewayBooks, Snapshot, snapshot
-from observer.catalogue import CATALOGUE
+from ops.audit import audit
+from ops.snapshot import Booked, GatewayBooks, Snapshot, snapshot
 from orchestrator.saga import SagaRun
 from services.delivery.domain import Delivery, DeliveryState
 from services.inventory.domain import Reservation, ReservationState, Stock
+from services.message_types import CATALOGUE
 from services.order.domain import Order, OrderState
 from services.order.messages import OrderWithdrawn
 from services.payment.answers import Answer

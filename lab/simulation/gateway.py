@@ -6,13 +6,13 @@ Room: lab/simulation/. A call that was made takes effect even if its caller has 
 import asyncio
 from collections.abc import Callable
 
-from gateway.books import Books
-from gateway.rules import Payment, Ruling, present
-from gateway.storage import Decide, MemoryStorage
-from lab.in_process_gateway import InProcessGateway
+from bootstrap.in_process_gateway import InProcessGateway
 from lab.simulation.history import History
-from lab.simulation.life import Life
 from lab.simulation.plan import Kind
+from lab.simulation.process import Life
+from payment_gateway.books import Books
+from payment_gateway.rules import Payment, Ruling, present
+from payment_gateway.storage import Decide, MemoryStorage
 from services.payment.answers import Answer
 from services.payment.gateway import GatewayCall
 

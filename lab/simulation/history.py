@@ -13,10 +13,10 @@ from typing import Any
 
 from broker.codec import unpack
 from broker.transport import Delivery, Outgoing, Receipt, Wire
-from gateway.rules import Ruling
 from lab.simulation.plan import Fault
 from lab.virtual_time import EPOCH_S
-from store.store import Changes
+from payment_gateway.rules import Ruling
+from store.protocol import Changes
 
 
 @dataclass(frozen=True, slots=True)

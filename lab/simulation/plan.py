@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from lab.modes import Mode, roles
-from lab.simulation.dice import Dice
+from bootstrap.modes import Mode, roles
+from lab.simulation.random_streams import Dice
 from services.vocabulary import Line
 
 #: Seconds of virtual time: orders come in the first, faults strike until the second; then everything heals and has to end.

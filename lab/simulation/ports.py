@@ -6,14 +6,14 @@ Room: lab/simulation/. Both wrap the in-memory parts, keep their contracts in ev
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-from broker.memory import MemoryTransport
+from broker.memory.transport import MemoryTransport
 from broker.topology import Topology
 from broker.transport import Delivery, Outgoing, Receipt, Sink, Wire
-from lab.simulation.life import Life
 from lab.simulation.plan import Kind, Point
+from lab.simulation.process import Life
 from store.document import Record
 from store.memory import MemoryStore
-from store.store import Changes, OutboxRow, OutcomeUnknown, Reader, StoreUnavailable, Work, WriteConflict
+from store.protocol import Changes, OutboxRow, OutcomeUnknown, Reader, StoreUnavailable, Work, WriteConflict
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class SimulatedTransport:
 
 
 class SimulatedStore:
-    """`store.store.Store` for one life of a worker. `down` is set while the database does not answer."""
+    """`store.protocol.Store` for one life of a worker. `down` is set while the database does not answer."""
 
     def __init__(self, inner: MemoryStore, life: Life, is_down: Callable[[], bool]) -> None:
         self._inner = inner

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lab.modes import Mode
+from bootstrap.modes import Mode
 from lab.simulation.checkers import Judge
 from lab.simulation.history import Finding, History
 from lab.simulation.plan import Fault, Plan
 from lab.simulation.world import World
-from lab.snapshot import Snapshot
 from lab.virtual_time import NothingLeftToHappenError, run_virtually
+from ops.snapshot import Snapshot
 from services.order.domain import Order, OrderState
 
 #: Seconds of virtual time until everything must have come to rest after the faults are over.

@@ -8,32 +8,32 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from broker.memory import MemoryBroker, MemoryTransport
+from api.broker_client import Door, order_of
+from bootstrap.memory_backend import seeded_sources
+from bootstrap.modes import Mode, roles
+from broker.environment import Sources
+from broker.memory.transport import MemoryBroker, MemoryTransport
 from broker.role import Role, topology_of
-from broker.sources import Sources
 from broker.topology import Topology, queue_of
 from broker.transport import Outgoing, Receipt
 from broker.worker import Limits, Worker, no_calls
-from gateway.books import Books
-from lab.dead_letters import requeue
-from lab.door import Door, order_of
-from lab.embedded import seeded_sources
-from lab.modes import Mode, roles
 from lab.simulation import plan as plans
-from lab.simulation.dice import Dice
 from lab.simulation.gateway import SimulatedGateway, WatchedStorage
 from lab.simulation.history import History
-from lab.simulation.life import Life, Occasions
 from lab.simulation.plan import Fault, Kind, Plan
 from lab.simulation.ports import SimulatedStore, SimulatedTransport
+from lab.simulation.process import Life, Occasions
+from lab.simulation.random_streams import Dice
 from lab.system import calling
 from lab.virtual_time import EPOCH_S
+from ops.dead_letters import requeue
 from orchestrator.saga import SagaRun
-from services.catalogue import Times
+from payment_gateway.books import Books
 from services.inventory.domain import Stock
 from services.order.domain import Order
 from services.order.messages import PlaceOrder, WithdrawOrder
 from services.payment.domain import PaymentTimes
+from services.registry import Times
 from services.vocabulary import Reason
 from store.document import Record
 from store.memory import MemoryDatabase, MemoryStore

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from api.app import DoorApp
-from api.desk import Desk
-from api.feed import Following
-from api.guard import Guard
-from lab.modes import Mode
+from api.event_stream import Following
+from api.orders import Desk
+from api.request_limits import Guard
+from bootstrap.modes import Mode
 from lab.system import System
 from tests.api.caller import Caller
 from tests.flow import in_memory

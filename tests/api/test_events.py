@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from api.broker_client import order_of
 from api.documents import KEPT_OF_AN_ORDER, PAGE, PAGES, Heard, KnownOrder, Page, State, oldest_kept, page_of
+from bootstrap.modes import Mode
 from broker.message import Event
-from lab.door import order_of
-from lab.modes import Mode
-from lab.run import Run
+from lab.journeys.run import Run
 from lab.system import System
 from services.delivery.messages import DeliveryCancelled
 from services.inventory.messages import StockReleased
@@ -122,7 +122,7 @@ def test_an_event_whose_successors_are_forgotten_is_told_so(path: str, monkeypat
     for name, value in (("PAGE", 8), ("PAGES", 2), ("KEPT_OF_AN_ORDER", 3)):
         monkeypatch.setattr(f"api.documents.{name}", value)
     monkeypatch.setattr("api.handlers.PAGE", 8)
-    monkeypatch.setattr("api.desk.PAGE", 8)
+    monkeypatch.setattr("api.orders.PAGE", 8)
 
     async def program(system: System, door: Door) -> tuple[Reply, list[int]]:
         order_ids = [await place_to_its_end(system, door, f"key-{number}") for number in range(5)]  # 25 events; 17 to 25 are kept

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from api.guard import BODY_S, Guard
+from api.request_limits import BODY_S, Guard
+from bootstrap.modes import Mode
 from broker.codec import MAX_BODY_BYTES
-from lab.modes import Mode
 from lab.system import System
 from lab.virtual_time import run_virtually
 from tests.api.caller import Caller, Reply

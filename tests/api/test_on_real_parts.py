@@ -10,17 +10,17 @@ import pytest
 import uvicorn
 
 from api.app import DoorApp
-from api.desk import door_topology
-from api.guard import Guard
 from api.messages import NAME
+from api.orders import door_topology
+from api.request_limits import Guard
+from bootstrap.connections import talking
+from bootstrap.modes import Mode, database_of
+from bootstrap.server_backend import ConnectedParts
 from broker.topology import dead_queue, queue_of
 from broker.transport import Outgoing, Receipt
-from lab.audit import audit
-from lab.connected import ConnectedParts
-from lab.modes import Mode, database_of
-from lab.run import Run
+from lab.journeys.run import Run
 from lab.system import System
-from lab.view import talking
+from ops.audit import audit
 from tests import servers
 from tests.api.caller import AN_ORDER, Reply
 from tests.api.door import Door, a_door

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from broker.memory import MemoryTransport
-from lab.embedded import EmbeddedParts
-from lab.modes import Mode
-from lab.remains import remains
-from lab.run import Run
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode
+from broker.memory.transport import MemoryTransport
+from lab.journeys.run import Run
 from lab.system import System
+from ops.pending_work import remains
 from services.delivery.messages import DeliveryScheduled
 from services.order.messages import PlaceOrder, WithdrawOrder
-from store.store import OutcomeUnknown, StoreUnavailable
+from store.protocol import OutcomeUnknown, StoreUnavailable
 from tests.api.caller import AN_ORDER, Reply
 from tests.api.door import Door, a_door, at_a_door
 from tests.flow import MODES, UNHURRIED, in_memory, published
@@ -438,7 +438,7 @@ def test_when_the_database_is_away_nobody_knows_yet_and_the_same_key_tells_later
 
 
 def test_no_more_requests_wait_for_a_database_that_is_away_than_the_door_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.desk.WAITING_MAX", 3)
+    monkeypatch.setattr("api.orders.WAITING_MAX", 3)
 
     async def program(system: System, door: Door) -> list[Reply]:
         broken = BrokenStore(door.desk.worker.store, times=1_000_000, in_doubt=False)

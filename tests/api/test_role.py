@@ -2,13 +2,13 @@
 
 import pytest
 
-from api.desk import door_topology
 from api.handlers import door_role
 from api.messages import EVENTS, NAME
-from broker.furniture import exchanges
+from api.orders import door_topology
+from bootstrap.modes import Mode, roles, topology
+from broker.declarations import exchanges
 from broker.message import Event
-from lab.modes import Mode, roles, topology
-from observer.catalogue import CATALOGUE
+from services.message_types import CATALOGUE
 from tests.flow import MODES
 
 

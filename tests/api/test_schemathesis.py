@@ -17,10 +17,10 @@ import pytest
 import uvicorn
 
 from api.app import DoorApp
-from api.feed import Following
-from api.guard import Guard
-from lab.embedded import EmbeddedParts
-from lab.modes import Mode
+from api.event_stream import Following
+from api.request_limits import Guard
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode
 from lab.system import System, set_up_stock
 from tests.api.door import a_door
 

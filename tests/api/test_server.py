@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.desk import Desk
+from api.orders import Desk
 from api.server import serve
-from lab.embedded import EmbeddedParts
-from lab.modes import Mode
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from api.broker_client import order_of
 from broker.codec import Origin, encode
 from broker.message import Message
 from broker.transport import Wire
-from lab.door import order_of
 from services.order.messages import WithdrawOrder
 from services.vocabulary import Line, Reason
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bootstrap.modes import Mode, roles, topology
 from broker.codec import MAX_BODY_BYTES, Envelope, Origin, Undecodable, decode, encode, pack, unpack
 from broker.message import Message
 from broker.transport import Outgoing, Wire
-from lab.modes import Mode, roles, topology
 from services.order.messages import PlaceOrder, WithdrawOrder
 from services.vocabulary import MAX_CENTS, MAX_LINES, MAX_QUANTITY, Address, Line, OrderDetails, Reason
 from tests.bad_input.mutations import MUTATIONS

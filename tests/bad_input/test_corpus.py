@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import pytest
 
+from api.broker_client import order_of
+from bootstrap.modes import Mode, roles
 from broker.codec import DeadReason, Origin, encode
 from broker.message import Message
-from broker.rabbit import RabbitTransport
+from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import Address, dead_queue, queue_of
 from broker.transport import Delivery, Outgoing, Wire
-from lab.door import order_of
-from lab.modes import Mode, roles
-from lab.run import Run
+from lab.journeys.run import Run
 from lab.system import System, set_up_stock
 from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, Line, Reason
 from tests.bad_input.corpus import CORPUS, GOOD, Bad, prop

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
+from bootstrap.modes import Mode
 from broker.topology import Topology, aside_exchange, dead_queue, queue_of
 from broker.transport import Delivery, Outgoing, Transport, Wire
-from lab.dead_letters import dead_letters as letters_of
-from lab.dead_letters import requeue
-from lab.modes import Mode
 from lab.system import System
+from ops.dead_letters import dead_letters as letters_of
+from ops.dead_letters import requeue
 from tests.bad_input.test_corpus import CONSUMERS, Sender, alone
 from tests.flow import dead_letters, in_memory
 from tests.waiting import until

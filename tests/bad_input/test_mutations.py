@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import pytest
 
+from bootstrap.modes import roles, topology
+from broker.amqp_properties import read_wire, write_header
 from broker.codec import DeadReason, Envelope, Undecodable, decode, encode, pack, unpack
-from broker.properties import read_wire, write_header
 from broker.transport import Outgoing, Wire
-from lab.modes import roles, topology
 from store.document import Record
 from store.memory import MemoryDatabase, MemoryStore
-from store.store import Changes, OutboxRow, Reader
+from store.protocol import Changes, OutboxRow, Reader
 from tests.bad_input.mutations import MUTATIONS, Mutator, good_wires
 from tests.flow import MODES
 

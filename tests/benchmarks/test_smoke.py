@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from broker.rabbit import RabbitTransport
+from bootstrap.modes import Mode, topology
+from broker.rabbitmq.transport import RabbitTransport
 from broker.transport import FurnitureMissing, UnsafeTopology
-from lab.modes import Mode, topology
 from tests.servers import NoServer, found
 
 ROOT = Path(__file__).parents[2]

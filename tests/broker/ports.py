@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from broker.memory import MemoryTransport
+from broker.memory.transport import MemoryTransport
 from broker.transport import Transport
 from lab.system import WorkerCrashed
-from store.store import Store
+from store.protocol import Store
 
 #: What people and instruments ask, not the worker: never fenced.
 NOT_FENCED = frozenset({"find", "put", "close"})

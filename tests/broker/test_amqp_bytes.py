@@ -8,12 +8,12 @@ import asyncio
 import struct
 from collections import Counter
 
-from broker import amqp
-from broker.aside import Aside
-from broker.channels import ConsumeChannel, FrameProtocol
+from broker.amqp_properties import BROKERS_OWN, DROPPED, OUR_OWN, UNREADABLE, read_wire, write_header
 from broker.codec import DeadReason, Undecodable, decode
-from broker.properties import BROKERS_OWN, DROPPED, OUR_OWN, UNREADABLE, read_wire, write_header
-from broker.sources import Sources
+from broker.environment import Sources
+from broker.loop.retry import Aside
+from broker.rabbitmq import frames as amqp
+from broker.rabbitmq.channels import ConsumeChannel, FrameProtocol
 from broker.topology import Topology, WorkQueue
 from broker.transport import Delivery, Outgoing, Wire
 from tests.bad_input.mutations import MUTATIONS, ByteMutator, good_wires

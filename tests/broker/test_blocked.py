@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from broker.rabbit import RabbitTransport
+from bootstrap.modes import Mode
+from bootstrap.server_backend import ConnectedParts
+from broker.rabbitmq.transport import RabbitTransport
 from broker.transport import Outgoing, Receipt, Transport
-from lab.connected import ConnectedParts
-from lab.modes import Mode
-from lab.run import Run
+from lab.journeys.run import Run
 from lab.system import System, set_up_stock
 from tests.alarm import block, unblock
 from tests.flow import UNHURRIED, Servers, all_dead_letters, finish, on_real_parts

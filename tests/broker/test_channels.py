@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker import amqp, channels
-from broker.channels import Channel, ConsumeChannel, FrameProtocol, PublishChannel
-from broker.properties import write_header
+from broker.amqp_properties import write_header
+from broker.rabbitmq import channels
+from broker.rabbitmq import frames as amqp
+from broker.rabbitmq.channels import Channel, ConsumeChannel, FrameProtocol, PublishChannel
 from broker.topology import Address
 from broker.transport import Delivery, Outgoing, Receipt, Wire
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from broker.memory import MemoryTransport
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode, roles
+from broker.memory.transport import MemoryTransport
 from broker.transport import Outgoing, Receipt, Transport
-from lab.embedded import EmbeddedParts
-from lab.journeys import JOURNEYS
-from lab.modes import Mode, roles
+from lab.journeys.catalogue import JOURNEYS
 from lab.system import System, WorkerCrashed
-from store.store import Store
+from store.protocol import Store
 from tests.broker.ports import Fence, When, crash_once, fenced_store, fenced_transport
 from tests.broker.toy import How, Stage, on_stage, type_names
 from tests.flow import MODES, in_memory

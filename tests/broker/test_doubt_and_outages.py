@@ -10,15 +10,25 @@ from typing import Any
 
 import pytest
 
-from broker.injection import NOTES
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode
+from broker.loop.fault_injection import NOTES
 from broker.transport import UnsafeTopology
-from lab.embedded import EmbeddedParts
-from lab.journeys import JOURNEYS
-from lab.modes import Mode
-from lab.run import Run
+from lab.journeys.catalogue import JOURNEYS
+from lab.journeys.run import Run
 from lab.system import System, set_up_stock
 from store.memory import MemoryStore
-from store.store import Changes, DuplicateInput, OutcomeUnknown, Reader, Store, StoreUnavailable, UnsafeStore, Work, WriteConflict
+from store.protocol import (
+    Changes,
+    DuplicateInput,
+    OutcomeUnknown,
+    Reader,
+    Store,
+    StoreUnavailable,
+    UnsafeStore,
+    Work,
+    WriteConflict,
+)
 from tests.broker.ports import FailingStore, Fence, fenced_transport
 from tests.broker.toy import How, Stage, on_stage, type_names
 from tests.flow import MODES, all_dead_letters, broker_of, in_memory

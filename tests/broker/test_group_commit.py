@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from broker.relay import REMOVED_AT_ONCE
+from broker.loop.outbox_relay import REMOVED_AT_ONCE
 from broker.topology import queue_of
 from broker.transport import Outgoing, Receipt
 from broker.worker import Limits

@@ -3,8 +3,8 @@
 import pytest
 from yarl import URL
 
-from broker.link import asking
-from broker.rabbit import RabbitTransport
+from broker.rabbitmq.connection import asking
+from broker.rabbitmq.transport import RabbitTransport
 from broker.transport import TransportUnavailable
 from tests.proxy import Proxy
 from tests.waiting import until

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from broker.memory import MemoryBroker, MemoryTransport
+from broker.memory.transport import MemoryBroker, MemoryTransport
 from broker.topology import RETRY_LEVELS_S, Address, Topology, WorkQueue, dead_queue, later_queue
 from broker.transport import Outgoing, Receipt, TransportUnavailable, Wire
 from tests.contracts.transports import Heard, message

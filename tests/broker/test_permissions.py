@@ -13,13 +13,13 @@ import aio_pika
 import pytest
 from aiormq.exceptions import AMQPError, ChannelAccessRefused
 
-from broker import link
 from broker.codec import Origin, encode
-from broker.memory import MemoryBroker, MemoryTransport
+from broker.environment import Sources
+from broker.memory.transport import MemoryBroker, MemoryTransport
 from broker.message import Message
-from broker.rabbit import RabbitTransport
+from broker.rabbitmq import connection as link
+from broker.rabbitmq.transport import RabbitTransport
 from broker.role import Role, Service, topology_of
-from broker.sources import Sources
 from broker.topology import (
     RETRY_LEVELS_S,
     Address,
@@ -33,7 +33,7 @@ from broker.topology import (
 )
 from broker.transport import FurnitureDiffers, NotPermitted, Outgoing, Receipt, Transport, TransportError, Wire, furnish
 from broker.worker import Worker
-from lab.dead_letters import dead_letters, requeue
+from ops.dead_letters import dead_letters, requeue
 from store.memory import MemoryDatabase, MemoryStore
 from tests.bad_input.test_misrouted import given_up
 from tests.broker.toy import Entry, How, PutIn, WasPutIn, roles

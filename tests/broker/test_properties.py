@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.properties import BROKERS_OWN, DEPTH_MAX, UNREADABLE, read_body_size, read_wire, write_header
+from broker.amqp_properties import BROKERS_OWN, DEPTH_MAX, UNREADABLE, read_body_size, read_wire, write_header
 from broker.transport import Wire
 
 short = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

@@ -5,11 +5,11 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from broker.codec import Origin, encode, pack
-from broker.relay import ROWS_AT_ONCE
+from broker.loop.outbox_relay import ROWS_AT_ONCE
 from broker.topology import Address, commands_exchange
 from broker.transport import Outgoing, Receipt
 from broker.worker import Limits
-from store.store import Changes, OutboxRow, Reader, Store, StoreUnavailable
+from store.protocol import Changes, OutboxRow, Reader, Store, StoreUnavailable
 from tests.broker.toy import How, Stage, WasPutIn, on_stage, type_names
 
 

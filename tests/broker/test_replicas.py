@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode, roles
 from broker.transport import Transport
-from lab.embedded import EmbeddedParts
-from lab.modes import Mode, roles
-from lab.run import Run
+from lab.journeys.run import Run
 from lab.system import System, set_up_stock
 from tests.broker.ports import Fence, fenced_transport
 from tests.flow import (

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from lab.system import WorkerCrashed
-from store.store import Store, StoreUnavailable
+from store.protocol import Store, StoreUnavailable
 from tests.broker.ports import FailingStore, Fence, fenced_transport
 from tests.broker.toy import How, Stage, on_stage, type_names
 

@@ -10,20 +10,20 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from bootstrap.memory_backend import seeded_sources
 from broker.codec import Origin, encode
 from broker.handler import NOTHING, Context, Documents, Handler, Outcome, ProtocolViolation
-from broker.memory import MemoryBroker, MemoryTransport
+from broker.memory.transport import MemoryBroker, MemoryTransport
 from broker.message import Command, Event
 from broker.role import Role, Service, Watch, as_it_is, topology_of
 from broker.topology import dead_queue, queue_of
 from broker.transport import Outgoing, Transport, Wire
 from broker.worker import Limits, Worker
-from lab.embedded import seeded_sources
 from lab.system import WorkerCrashed
 from lab.virtual_time import run_virtually
 from store.document import Document, Key
 from store.memory import MemoryDatabase, MemoryStore
-from store.store import Store
+from store.protocol import Store
 
 PREFIX = "toy"
 

@@ -15,7 +15,7 @@ from tests.browser.test_page import MODES, fail, lane, view
 
 pytestmark = pytest.mark.real
 
-STATIC = Path(__file__).parents[2] / "page" / "static"
+STATIC = Path(__file__).parents[2] / "dashboard" / "static"
 VIEWS = ("Path", "Graph", "Timeline", "Messages")
 #: What text is written in, and what it is written on.
 INKS = ("text", "muted", "command", "event", "rollback", "wait", "good", "accent")

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import store.mongo_transaction
-from broker.intake import Input
+import store.mongo.transaction
+from broker.loop.inputs import Input
 from broker.transport import Delivery
 from broker.worker import Worker
 from cli.app import main
-from store.store import Changes
+from store.protocol import Changes
 
-write = store.mongo_transaction.Transaction._write
+write = store.mongo.transaction.Transaction._write
 handle = Worker.handle
 
 #: How long the planted worker sits on what it has acknowledged and not committed.
@@ -45,7 +45,7 @@ async def already_done(_: Sequence[Delivery]) -> None:
 if __name__ == "__main__":
     match sys.argv.pop(1):
         case "no inbox":
-            store.mongo_transaction.Transaction._write = write_without_inbox  # type: ignore[method-assign]
+            store.mongo.transaction.Transaction._write = write_without_inbox  # type: ignore[method-assign]
         case "acknowledges first":
             Worker.handle = acknowledge_first  # type: ignore[method-assign]
         case bug:

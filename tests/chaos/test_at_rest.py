@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from api.broker_client import Door
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode, roles, topology
 from broker.topology import Address, Topology
 from broker.transport import Outgoing, Wire
-from lab.chaos.customers import Customers
 from lab.chaos.run import Chaos, Plan
-from lab.door import Door
-from lab.embedded import EmbeddedParts
-from lab.modes import Mode, roles, topology
+from lab.chaos.traffic import Customers
 from lab.virtual_time import run_virtually
 from services.order.messages import PlaceOrder
 from tests.flow import MODES

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from bootstrap.modes import Mode
 from cli.app import app
 from lab.chaos.servers import NotInstalled, rabbitmq_server, secantusd
-from lab.modes import Mode
 
 SAGA = [sys.executable, "-m", "cli"]
 
@@ -153,7 +153,7 @@ def test_a_folder_that_is_there_is_not_written_into(tmp_path: Path) -> None:
 def test_a_skewed_clock_without_faketime_is_said_and_with_it_one_worker_has_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from cli.chaos import _skewed  # noqa: PLC0415 - the one look inside
+    from cli.commands.chaos import _skewed  # noqa: PLC0415 - the one look inside
 
     monkeypatch.setenv("PATH", str(tmp_path))
     assert _skewed(Mode.CHOREOGRAPHY, 1) == ({}, "no skewed clock: faketime is not installed")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from broker.sources import Sources
+from api.broker_client import Door
+from bootstrap.modes import Mode, topology
+from broker.environment import Sources
 from broker.transport import Outgoing, Receipt
-from lab.chaos.customers import Customers
-from lab.door import Door
-from lab.modes import Mode, topology
+from lab.chaos.traffic import Customers
 from services.order.messages import PlaceOrder, WithdrawOrder
 
 
@@ -36,8 +36,8 @@ def customers_of(broker: Broker, *, rate: float = 200.0, seed: int = 1) -> Custo
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.chaos.customers.WITHDRAWN_WITHIN_S", 0.05)
-    monkeypatch.setattr("lab.chaos.customers.TICK_S", 0.005)
+    monkeypatch.setattr("lab.chaos.traffic.WITHDRAWN_WITHIN_S", 0.05)
+    monkeypatch.setattr("lab.chaos.traffic.TICK_S", 0.005)
 
 
 async def test_orders_come_at_their_rate_and_some_are_taken_back() -> None:

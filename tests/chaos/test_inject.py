@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from cli.children import Child
+from cli.supervisor import Child
 from lab.chaos.disks import SIZE_MB, small_disk
-from lab.chaos.inject import Injector
-from lab.chaos.proxy import Proxy
+from lab.chaos.nemesis import Injector
 from lab.chaos.schedule import Fault, Kind
 from lab.chaos.servers import state_of
+from lab.chaos.tcp_proxy import Proxy
 from tests.waiting import until
 
 WORKER = "worker"
@@ -76,7 +76,7 @@ async def test_a_freeze_that_is_interrupted_is_undone(child: Child) -> None:
 
 
 async def test_what_is_not_there_is_not_struck_and_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.chaos.inject.ABSENT_S", 0.05)
+    monkeypatch.setattr("lab.chaos.nemesis.ABSENT_S", 0.05)
     injector = Injector({WORKER: Child(WORKER, ["sleep", "60"], lambda _, __: None)}, {})
     await injector.strike(Fault(0, Kind.KILL, WORKER))
     await injector.strike(Fault(0, Kind.FREEZE, WORKER, 1))

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from bootstrap.modes import Mode
 from broker.transport import Wire
-from lab.audit import Audit
 from lab.chaos.evidence import Evidence
-from lab.chaos.judge import Remains, Verdict, judge
 from lab.chaos.run import Plan, Report
-from lab.modes import Mode
+from lab.chaos.verdict import Remains, Verdict, judge
+from ops.audit import Audit
 from services.order.domain import OrderState
 from services.payment.domain import PaymentState
 from services.vocabulary import Attention, Reason

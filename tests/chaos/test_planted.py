@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from cli.children import Child
-from lab.chaos.inject import Kept
+from bootstrap.modes import Mode, roles
+from cli.supervisor import Child
+from lab.chaos.nemesis import Kept
 from lab.chaos.run import Chaos, Plan, Report
 from lab.chaos.schedule import BROKER, Fault, Kind
 from lab.chaos.servers import Recipe
-from lab.modes import Mode, roles
 from tests.chaos.test_command import installed
 
 __all__ = ["installed"]  # a fixture of another file

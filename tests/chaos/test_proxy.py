@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from lab.chaos.proxy import Proxy
+from lab.chaos.tcp_proxy import Proxy
 from tests.waiting import until
 
 #: How long an answer is waited for that shall not come. Only a broken proxy answers at all, and then at once.

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
+from bootstrap.modes import Mode, roles
 from lab.chaos.schedule import BROKER, DATABASE, GATEWAY, LONG_LASTS_S, Fault, Kind, draw, names
-from lab.modes import Mode, roles
 
 CI_S, RELEASE_S = 40.0, 600.0
 SEEDS = range(200)

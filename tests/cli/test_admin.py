@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.modes import Mode
-from lab.rights import accounts
+from bootstrap.modes import Mode
+from ops.permissions import accounts
 from tests.cli.test_without_servers import typed
 
 ACCOUNTS = sum(len(accounts(mode)) for mode in Mode)

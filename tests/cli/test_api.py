@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from api.client import Customer
-from api.desk import door_topology
+from api.http_client import Customer
 from api.messages import NAME
-from broker.rabbit import RabbitTransport
+from api.orders import door_topology
+from bootstrap.modes import Mode, database_of
+from broker.rabbitmq.transport import RabbitTransport
 from broker.transport import Outgoing, Receipt, Wire
-from lab.modes import Mode, database_of
 from services.vocabulary import OrderDetails
 from tests import servers
 from tests.api.caller import AN_ORDER
@@ -231,7 +231,7 @@ def test_without_servers_the_door_says_what_is_missing() -> None:
     "words", [["order", "list"], ["order", "place", "book"], ["order", "show", NOBODY], ["order", "withdraw", NOBODY]]
 )
 def test_a_door_where_nobody_answers_is_a_missing_server(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.via.PATIENCE_S", 0.1)
+    monkeypatch.setattr("cli.http_orders.PATIENCE_S", 0.1)
     said = typed(*words, "--via", "http://127.0.0.1:9")
     assert said.exit_code == 4
     assert "http://127.0.0.1:9" in said.stderr

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from broker.rabbit import RabbitTransport
-from lab.doctor.plan import PLAN
-from lab.modes import Mode, topology
+from bootstrap.modes import Mode, topology
+from broker.rabbitmq.transport import RabbitTransport
+from ops.doctor.all_checks import PLAN
 from tests.cli.test_up import BOTH, env, removed, up
 from tests.cli.test_without_servers import NOWHERE
 

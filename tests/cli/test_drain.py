@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
+from api.broker_client import order_of
+from bootstrap.modes import Mode, roles, topology
 from broker.codec import Origin, encode
-from broker.rabbit import RabbitTransport
-from broker.sources import Sources
+from broker.environment import Sources
+from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import queue_of
 from broker.transport import Outgoing
-from lab.door import order_of
-from lab.modes import Mode, roles, topology
 from services.inventory.messages import ReserveStock
 from services.vocabulary import Line
 from tests.cli.test_up import BOTH, SAGA, Up, alive, env, eventually, removed, up

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
+from bootstrap.modes import Mode
+from cli.commands.watch import Look, _screen
+from cli.history_view import print_history
 from cli.output import data
-from cli.telling import print_history
-from cli.watch import Look, _screen
-from lab.modes import Mode
 from observer.history import History, history
-from observer.picture import PICTURES
+from observer.message_flow import PICTURES
 from tests.cli.test_up import NOBODY
 from tests.cli.test_without_servers import typed
 from tests.flow import quiet_logs

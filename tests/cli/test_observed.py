@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from lab.modes import Mode
-from observer.ear import NAME
+from bootstrap.modes import Mode
+from observer.recorder import NAME
 from tests.cli.test_up import BOTH, NOBODY, SAGA, Up, env, eventually, removed, up
 
 __all__ = ["env", "removed"]  # fixtures

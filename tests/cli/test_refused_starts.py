@@ -14,12 +14,12 @@ import aio_pika
 import pytest
 from yarl import URL
 
-from broker.rabbit import RabbitTransport
-from broker.sources import Sources
+from api.broker_client import Door
+from bootstrap.modes import Mode, topology
+from broker.environment import Sources
+from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import Topology, commands_exchange, queue_of
 from broker.transport import Receipt
-from lab.door import Door
-from lab.modes import Mode, topology
 from services.order.messages import WithdrawOrder
 from services.vocabulary import Reason
 from tests.cli.test_up import env, eventually, removed

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from broker.rabbit import RabbitTransport
-from lab.modes import Mode, database_of, roles, topology
-from observer.ear import NAME as OBSERVER
-from observer.ear import with_observer
+from bootstrap.modes import Mode, database_of, roles, topology
+from broker.rabbitmq.transport import RabbitTransport
+from observer.recorder import NAME as OBSERVER
+from observer.recorder import with_observer
 from tests import servers
 
 pytestmark = pytest.mark.real

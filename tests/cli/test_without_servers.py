@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from broker.aside import COMPENSATION_ATTEMPTS, RETRYING_S
+from bootstrap.modes import Mode
+from broker.loop.retry import COMPENSATION_ATTEMPTS, RETRYING_S
 from broker.topology import RETRY_LEVELS_S
 from cli.app import app
-from cli.reference import command_lines
+from cli.generate_docs import command_lines
 from cli.settings import Settings
-from lab.journeys import JOURNEYS, SHOWN
-from lab.modes import Mode
-from store.mongo import DAY_S, INBOX_DAYS
+from lab.journeys.catalogue import JOURNEYS, SHOWN
+from store.mongo.store import DAY_S, INBOX_DAYS
 
 COMMANDS = [name.split()[1:] for name in command_lines() if name != "saga"]
 LEAVES = [words for words in COMMANDS if words not in (["order"], ["stock"], ["dlq"], ["admin"])]
@@ -241,8 +241,8 @@ def test_by_default_the_inbox_outlives_every_wait_and_every_retry_by_days() -> N
     ("module", "spared"),
     [
         ("cli.app", {"motor", "aio_pika", "aiohttp", "fastapi", "uvicorn"}),
-        ("cli.worker", {"aiohttp", "fastapi", "uvicorn"}),
-        ("cli.order", {"fastapi", "uvicorn"}),
+        ("cli.commands.worker", {"aiohttp", "fastapi", "uvicorn"}),
+        ("cli.commands.order", {"fastapi", "uvicorn"}),
     ],
 )
 def test_a_command_loads_nothing_large_that_it_does_without(module: str, spared: set[str]) -> None:

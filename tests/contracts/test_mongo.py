@@ -17,8 +17,8 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from store.document import Record
-from store.mongo import INBOX_DAYS, MongoStore
-from store.store import Changes, OutboxRow, OutcomeUnknown, Reader, StoreError, StoreUnavailable, UnsafeStore, WriteConflict
+from store.mongo.store import INBOX_DAYS, MongoStore
+from store.protocol import Changes, OutboxRow, OutcomeUnknown, Reader, StoreError, StoreUnavailable, UnsafeStore, WriteConflict
 from tests import servers
 from tests.contracts.interceptor import Fault, Interceptor, intercepting
 

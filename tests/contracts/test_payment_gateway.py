@@ -13,12 +13,12 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from gateway.books import Books
-from gateway.storage import MemoryStorage
-from lab.in_process_gateway import InProcessGateway
+from bootstrap.in_process_gateway import InProcessGateway
+from payment_gateway.books import Books
+from payment_gateway.storage import MemoryStorage
 from services.payment.answers import Answer, Verb
 from services.payment.gateway import GatewayCall, PaymentGateway
-from services.payment.http_gateway import HttpGateway
+from services.payment.gateway_http import HttpGateway
 from tests.gateway_process import SETTLE_AFTER_S, SLOW_S
 
 #: How long the clients wait for an answer: longer than a slow one takes, and so generous that a busy machine does not matter.

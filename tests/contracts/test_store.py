@@ -14,8 +14,8 @@ import pytest
 from store.document import Key, Record
 from store.limits import RERUNS_MAX
 from store.memory import MemoryDatabase, MemoryStore
-from store.mongo import MongoStore
-from store.store import Changes, DataRefused, DuplicateInput, OutboxRow, Reader, Store, WriteConflict
+from store.mongo.store import MongoStore
+from store.protocol import Changes, DataRefused, DuplicateInput, OutboxRow, Reader, Store, WriteConflict
 from tests import servers
 
 Connect = Callable[[], Awaitable[Store]]

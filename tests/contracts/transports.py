@@ -12,8 +12,8 @@ from typing import Any
 
 from yarl import URL
 
-from broker.memory import MemoryBroker, MemoryTransport
-from broker.rabbit import RabbitTransport
+from broker.memory.transport import MemoryBroker, MemoryTransport
+from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import Address, Topology, WorkQueue, commands_exchange, events_exchange, queue_of
 from broker.transport import Delivery, Outgoing, Transport, Wire
 from tests.proxy import Proxy

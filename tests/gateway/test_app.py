@@ -12,10 +12,10 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from gateway.wire import MAX_BODY_BYTES
+from payment_gateway.wire import MAX_BODY_BYTES
 from services.payment.answers import Answer, Verb
 from services.payment.gateway import GatewayCall
-from services.payment.http_gateway import HttpGateway
+from services.payment.gateway_http import HttpGateway
 from tests.gateway_process import GatewayProcess, running_gateway
 
 GOOD = b'{"amount_cents": 4200, "currency": "EUR"}'

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import rules
-from gateway.books import Books, UnknownFailure
-from gateway.rules import Failure, Manner, Payment, State
-from gateway.sqlite import SqliteStorage
-from gateway.storage import MemoryStorage, StorageFailed
+from payment_gateway import rules
+from payment_gateway.books import Books, UnknownFailure
+from payment_gateway.rules import Failure, Manner, Payment, State
+from payment_gateway.sqlite import SqliteStorage
+from payment_gateway.storage import MemoryStorage, StorageFailed
 
 SETTLE_AFTER_S = 5.0
 AUTHORIZED = Payment(State.AUTHORIZED, 4200, "EUR")

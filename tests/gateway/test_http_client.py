@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from services.payment.answers import Answer, Verb
 from services.payment.gateway import GatewayCall
-from services.payment.http_gateway import HttpGateway
+from services.payment.gateway_http import HttpGateway
 
 AUTHORIZE = GatewayCall(order_id="k", verb=Verb.AUTHORIZE, amount_cents=4200, currency="EUR")
 VOID = GatewayCall(order_id="k", verb=Verb.VOID, amount_cents=4200, currency="EUR")

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from gateway.books import Books
-from gateway.storage import MemoryStorage
-from lab.in_process_gateway import InProcessGateway
+from bootstrap.in_process_gateway import InProcessGateway
 from lab.virtual_time import run_virtually
+from payment_gateway.books import Books
+from payment_gateway.storage import MemoryStorage
 from services.payment.answers import Answer, Verb
 from services.payment.gateway import GatewayCall
 

@@ -5,9 +5,9 @@ Room: tests/journeys/. The same judgement in memory and on real parts.
 
 from dataclasses import dataclass
 
-from lab.journeys import JOURNEYS, SHELF, Journey
-from lab.modes import Mode
-from lab.run import Result, Run
+from bootstrap.modes import Mode
+from lab.journeys.catalogue import JOURNEYS, SHELF, Journey
+from lab.journeys.run import Result, Run
 from lab.system import System
 from orchestrator.saga import Phase
 from tests.flow import all_dead_letters

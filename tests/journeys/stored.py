@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lab.modes import Mode
-from lab.run import Result
+from bootstrap.modes import Mode
+from lab.journeys.run import Result
 
 
 class Stored(NamedTuple):

@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import pytest
 
-from broker.memory import MemoryBroker
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode
+from broker.memory.transport import MemoryBroker
 from broker.transport import Wire
-from lab.embedded import EmbeddedParts
-from lab.journeys import JOURNEYS
-from lab.modes import Mode
-from lab.run import Run
+from lab.journeys.catalogue import JOURNEYS
+from lab.journeys.run import Run
 from lab.system import System
 from tests.flow import MODES, Servers, finish, in_memory, on_real_parts, published
 from tests.journeys.judge import Verdict, judge, played

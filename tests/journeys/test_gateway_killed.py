@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.modes import Mode
-from lab.run import Run
+from bootstrap.modes import Mode
+from lab.journeys.run import Run
 from lab.system import System, set_up_stock
 from services.payment.domain import PaymentState
 from tests.flow import MODES, UNHURRIED, Servers, a_prefix, finish, on_real_parts

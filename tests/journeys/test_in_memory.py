@@ -2,8 +2,8 @@
 
 import pytest
 
-from lab.journeys import JOURNEYS
-from lab.modes import Mode
+from bootstrap.modes import Mode
+from lab.journeys.catalogue import JOURNEYS
 from tests.flow import MODES, in_memory
 from tests.journeys.judge import judge, played
 from tests.journeys.stored import EXPECTED

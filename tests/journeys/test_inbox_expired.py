@@ -5,10 +5,10 @@ Room: tests/journeys/. What the inbox's expiry rests on: keys go after days, the
 
 import pytest
 
-from lab.embedded import EmbeddedParts
-from lab.journeys import JOURNEYS
-from lab.modes import Mode
-from lab.run import Result, Run
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode
+from lab.journeys.catalogue import JOURNEYS
+from lab.journeys.run import Result, Run
 from lab.system import System
 from services.order.domain import Order
 from tests.flow import MODES, all_dead_letters, broker_of, in_memory, published

@@ -9,11 +9,11 @@ from collections import Counter
 
 import pytest
 
-from broker.aside import FORWARD_ATTEMPTS
+from bootstrap.modes import SERVICES, Mode
 from broker.faults import BUSINESS_FAULTS, MessageFault
+from broker.loop.retry import FORWARD_ATTEMPTS
 from broker.transport import Outgoing, Wire
-from lab.modes import SERVICES, Mode
-from lab.run import Result, Run
+from lab.journeys.run import Result, Run
 from lab.system import System, set_up_stock
 from orchestrator.saga import Phase
 from tests.flow import (

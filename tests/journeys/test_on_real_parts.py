@@ -6,8 +6,8 @@ deleting thirty quorum queues costs more than a journey.
 
 import pytest
 
-from lab.journeys import JOURNEYS, POINTS
-from lab.modes import Mode
+from bootstrap.modes import Mode
+from lab.journeys.catalogue import JOURNEYS, POINTS
 from tests.flow import Servers, on_real_parts
 from tests.journeys.judge import Verdict, judge, played
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from yarl import URL
 
+from bootstrap.modes import Mode, roles
+from bootstrap.server_backend import ConnectedParts
 from broker.transport import Transport
-from lab.connected import ConnectedParts
-from lab.modes import Mode, roles
-from lab.run import Run
+from lab.journeys.run import Run
 from lab.system import System, set_up_stock
-from store.store import Store
+from store.protocol import Store
 from tests.flow import UNHURRIED, Servers, all_dead_letters, finish
 from tests.proxy import Proxy
 

@@ -4,17 +4,17 @@ import asyncio
 
 import pytest
 
+from bootstrap.memory_backend import SETTLE_AFTER_S
+from bootstrap.modes import Mode
 from broker.transport import Outgoing
-from lab.embedded import SETTLE_AFTER_S
-from lab.modes import Mode
-from lab.run import Run
+from lab.journeys.run import Run
 from lab.system import System, set_up_stock
 from services.order.messages import OrderCompleted, OrderWithdrawn
 from services.payment.domain import PaymentState
 from services.payment.messages import PaymentAuthorized, PaymentDeclined
 from tests.flow import MODES, broker_of, finish, in_memory
 
-#: What the in-process gateway's client waits for an answer, in seconds (lab/in_process_gateway.py).
+#: What the in-process gateway's client waits for an answer, in seconds (bootstrap/in_process_gateway.py).
 GATEWAY_TIMEOUT_S = 2.0
 MANY = 50
 

@@ -8,9 +8,9 @@ import asyncio
 
 import pytest
 
+from bootstrap.modes import Mode
 from broker.transport import Outgoing, Wire
-from lab.modes import Mode
-from lab.run import Result, Run
+from lab.journeys.run import Result, Run
 from lab.system import System
 from services.delivery.messages import DeliveryCancelled, DeliveryScheduled
 from tests.flow import MODES, all_dead_letters, broker_of, in_memory, published

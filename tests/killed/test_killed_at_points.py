@@ -12,8 +12,8 @@ from dataclasses import asdict
 
 import pytest
 
-from lab.modes import Mode
-from lab.run import Run
+from bootstrap.modes import Mode
+from lab.journeys.run import Run
 from lab.simulation.plan import Point
 from lab.system import System
 from tests.flow import Servers, all_dead_letters, on_real_parts

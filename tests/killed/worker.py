@@ -12,14 +12,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from broker.intake import Input
+from bootstrap.modes import Mode, roles, topology
+from broker.loop.inputs import Input
 from broker.transport import Outgoing, Receipt, Transport
 from broker.worker import Worker, no_calls
-from lab.modes import Mode, roles, topology
-from lab.simulation.matrix import command_in
+from lab.simulation.crash_matrix import command_in
 from lab.simulation.plan import Point
 from lab.system import calling
-from store.store import Changes, Reader, Store, Work
+from store.protocol import Changes, Reader, Store, Work
 from tests.flow import Servers
 
 

@@ -5,15 +5,15 @@ Room: tests/lab/. In memory on virtual time, and on real parts for what the brok
 
 import pytest
 
-from broker.aside import COMPENSATION_ATTEMPTS
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode, roles
 from broker.codec import DeadReason
-from lab.attention import NEEDS_ATTENTION, needing_attention, standing
-from lab.audit import audit
-from lab.dead_letters import DeadLetter, dead_letters, discard, requeue
-from lab.embedded import EmbeddedParts
-from lab.modes import Mode, roles
-from lab.run import Run
+from broker.loop.retry import COMPENSATION_ATTEMPTS
+from lab.journeys.run import Run
 from lab.system import System
+from ops.audit import audit
+from ops.dead_letters import DeadLetter, dead_letters, discard, requeue
+from ops.order_status import NEEDS_ATTENTION, needing_attention, standing
 from services.order.domain import OrderState
 from services.payment.messages import PaymentStuck
 from tests.flow import MODES, UNHURRIED, Program, T

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from api.desk import door_topology
+from api.broker_client import order_of
 from api.messages import NAME
+from api.orders import door_topology
+from bootstrap.modes import Mode, roles
 from broker.codec import Origin, encode
 from broker.topology import queue_of
 from broker.transport import Outgoing, Wire
-from lab.dead_letters import dead_letters, discard, requeue, with_door
-from lab.door import order_of
-from lab.modes import Mode, roles
 from lab.system import System
+from ops.dead_letters import dead_letters, discard, requeue, with_door
 from services.order.messages import OrderPlaced
 from services.vocabulary import Line
 from tests.flow import MODES, in_memory

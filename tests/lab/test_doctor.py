@@ -20,22 +20,22 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 from yarl import URL
 
-from broker.rabbit import RabbitTransport
-from broker.sources import Sources
+from bootstrap.modes import Mode, database_of, roles, topology
+from bootstrap.server_backend import ConnectedParts
+from broker.environment import Sources
+from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import dead_queue, events_exchange, queue_of
 from broker.transport import Outgoing, Receipt, TransportUnavailable, Wire
-from lab.connected import ConnectedParts
-from lab.dead_letters import with_door
-from lab.doctor import broker as broker_checks
-from lab.doctor.check import Check, Finding, examine
-from lab.doctor.patient import DOCKER_HOST, MEMINFO, Patient
-from lab.doctor.plan import PLAN
-from lab.doctor.port import addresses_in
-from lab.modes import Mode, database_of, roles, topology
 from lab.system import System
+from ops.dead_letters import with_door
+from ops.doctor import broker as broker_checks
+from ops.doctor.all_checks import PLAN
+from ops.doctor.check import Check, Finding, examine
+from ops.doctor.port_probe import addresses_in
+from ops.doctor.targets import DOCKER_HOST, MEMINFO, Patient
 from store.document import Record
-from store.mongo_checks import check_user
-from store.store import Changes, OutboxRow, Reader, StoreUnavailable
+from store.mongo.preflight import check_user
+from store.protocol import Changes, OutboxRow, Reader, StoreUnavailable
 from tests import servers
 from tests.cli.test_refused_starts import reader_url
 from tests.contracts.test_mongo import TakesAnything, guarded, standalone

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from broker import furniture
-from lab.keyring import BROKER_URL, STORE_URL, Keyring, Owners
-from lab.modes import Mode
-from lab.rights import accounts, topologies
+from bootstrap.modes import Mode
+from broker import declarations as furniture
+from ops.credentials import BROKER_URL, STORE_URL, Keyring, Owners
+from ops.permissions import accounts, topologies
 
 BROKER, STORE = URL("amqp://rabbitmq:5672/"), URL("mongodb://mongo:27017/?replicaSet=rs0")
 

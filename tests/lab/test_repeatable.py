@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lab.modes import Mode
+from bootstrap.modes import Mode
 from tests.flow import MODES
 
 

@@ -10,14 +10,14 @@ from itertools import product
 import pytest
 
 from api.messages import NAME as DOOR
-from broker import furniture
+from bootstrap.modes import SERVICES, Mode, database_of, roles
+from broker import declarations as furniture
 from broker.message import Command, Event
 from broker.topology import commands_exchange, dropped_queue, events_exchange, later_queue, queue_of
-from lab.journeys import JOURNEYS
-from lab.modes import SERVICES, Mode, database_of, roles
-from lab.rights import DOOR_COMMANDS, OPERATOR, Account, accounts, topologies
+from lab.journeys.catalogue import JOURNEYS
 from lab.system import System
-from observer.ear import NAME as OBSERVER
+from observer.recorder import NAME as OBSERVER
+from ops.permissions import DOOR_COMMANDS, OPERATOR, Account, accounts, topologies
 from orchestrator.coordinator import NAME as COORDINATOR
 from services.payment.messages import PaymentAuthorized
 from tests.flow import MODES, in_memory, published

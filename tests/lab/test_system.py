@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from bootstrap.in_process_gateway import InProcessGateway
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode, roles
 from broker.transport import Outgoing, Receipt, Transport
-from lab.embedded import EmbeddedParts
-from lab.in_process_gateway import InProcessGateway
-from lab.modes import Mode, roles
-from lab.run import Run
+from lab.journeys.run import Run
 from lab.system import System
 from services.order.messages import OrderCompleted
 from tests.flow import MODES, in_memory

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import structlog
 
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode
 from broker.transport import Outgoing
-from lab.embedded import EmbeddedParts
-from lab.journeys import SHELF
-from lab.modes import Mode
-from lab.run import Run
+from lab.journeys.catalogue import SHELF
+from lab.journeys.run import Run
 from lab.system import System, set_up_stock
 from lab.virtual_time import run_virtually
 from tests.flow import finish, published

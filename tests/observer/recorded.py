@@ -6,15 +6,15 @@ Room: tests/.
 import asyncio
 from functools import cache
 
+from bootstrap.modes import Mode
 from broker.transport import Outgoing, Wire
-from lab.attention import Standing, standing
-from lab.journeys import JOURNEYS
-from lab.modes import Mode
-from lab.run import Run
+from lab.journeys.catalogue import JOURNEYS
+from lab.journeys.run import Run
 from lab.system import System
 from observer.history import History, history
-from observer.picture import PICTURES
-from observer.sighting import Sighting, sighting_of
+from observer.message_flow import PICTURES
+from observer.observation import Sighting, sighting_of
+from ops.order_status import Standing, standing
 from services.order.messages import OrderWithdrawn
 from tests.flow import in_memory, published
 

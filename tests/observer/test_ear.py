@@ -11,22 +11,22 @@ from typing import TypeVar
 
 import pytest
 
+from bootstrap.modes import Mode
 from broker.codec import Origin, encode
-from broker.memory import MemoryTransport
+from broker.memory.transport import MemoryTransport
 from broker.topology import Address, Topology, events_exchange
 from broker.transport import Outgoing, TransportUnavailable, UnsafeTopology, Wire
-from lab.journeys import JOURNEYS
-from lab.modes import Mode
+from lab.journeys.catalogue import JOURNEYS
+from lab.journeys.run import Run
 from lab.observed import observed
-from lab.run import Run
 from lab.system import System
-from observer import ear
+from observer import recorder as ear
 from observer.documents import LOSSES_MAX, SIGHTINGS_MAX, HeardOrder, Losses
-from observer.ear import NAME, Observer
 from observer.history import History
-from observer.reading import history_of, newest, open_orders
+from observer.queries import history_of, newest, open_orders
+from observer.recorder import NAME, Observer
 from services.order.messages import OrderCompleted
-from store.store import DataRefused, OutcomeUnknown, StoreUnavailable
+from store.protocol import DataRefused, OutcomeUnknown, StoreUnavailable
 from tests.flow import MODES, broker_of, in_memory, published
 from tests.observer.recorded import journey, told
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bootstrap.modes import SERVICES, Mode
 from broker.faults import BUSINESS_FAULTS, MessageFault
-from lab.journeys import JOURNEYS
-from lab.modes import SERVICES, Mode
+from lab.journeys.catalogue import JOURNEYS
 from observer.history import NEEDS_ATTENTION, History, Loss, history
-from observer.picture import PICTURES
-from observer.sighting import Sighting
+from observer.message_flow import PICTURES
+from observer.observation import Sighting
 from tests.flow import MODES
 from tests.observer.recorded import OFTEN, failing, journey, overdue, told
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 
+from bootstrap.modes import Mode
 from choreography.reactions import REACTIONS
-from lab.journeys import JOURNEYS
-from lab.modes import Mode
+from dashboard.lanes.lane import columns_of
+from lab.journeys.catalogue import JOURNEYS
 from observer.history import History, history
 from observer.mermaid import edges, sequence, static
-from observer.picture import PICTURES
+from observer.message_flow import PICTURES
 from orchestrator.fulfilment import FULFILMENT
-from page.lane import columns_of
 from tests.flow import MODES
 from tests.observer.recorded import journey, told
 

@@ -10,10 +10,10 @@ from functools import reduce
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bootstrap.modes import Mode
 from broker.transport import Wire
-from lab.modes import Mode
-from observer.original import BODY_MAX, HEADERS_MAX, TEXT_MAX, Original
-from observer.sighting import Sighting, merged
+from observer.observation import Sighting, merged
+from observer.raw_message import BODY_MAX, HEADERS_MAX, TEXT_MAX, Original
 from tests.observer.recorded import journey
 
 FIRST = journey(Mode.ORCHESTRATOR, "happy")[0]

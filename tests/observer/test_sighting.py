@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from broker.codec import Origin, encode
-from observer.sighting import sighting_of
+from observer.observation import sighting_of
 from services.inventory.messages import ReleaseStock
 from services.vocabulary import Reason
 

@@ -7,16 +7,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from api.guard import Guard
-from lab.embedded import seeded_sources
-from lab.modes import Mode
+from api.request_limits import Guard
+from bootstrap.memory_backend import seeded_sources
+from bootstrap.modes import Mode
+from dashboard.app import PageApp
+from dashboard.event_stream import Watching
+from dashboard.lanes.audit_light import judge
+from dashboard.lanes.demo import SHELF, EmbeddedLane
+from dashboard.queries import Looking
+from dashboard.security_headers import Shield
 from lab.virtual_time import run_virtually
-from page.app import PageApp
-from page.auditing import judge
-from page.embedded import SHELF, EmbeddedLane
-from page.looking import Looking
-from page.shield import Shield
-from page.stream import Watching
 from tests.api.caller import Caller, Reply, Stream
 
 T = TypeVar("T")

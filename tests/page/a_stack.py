@@ -12,17 +12,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from api.guard import Guard
+from api.request_limits import Guard
 from api.server import Beside
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode, topology
 from broker.transport import TransportUnavailable
-from lab.embedded import EmbeddedParts
-from lab.modes import Mode, topology
+from dashboard.api_mount import AtDoor, Within, page_at_door, served_to_door
+from dashboard.lanes.observer import ObservedLane
 from lab.storm import SKUS
 from lab.system import System, set_up_stock
-from observer.ear import NAME as OBSERVER
-from observer.ear import Observer
-from page.observed import ObservedLane
-from page.server import AtDoor, Within, page_at_door, served_to_door
+from observer.recorder import NAME as OBSERVER
+from observer.recorder import Observer
 from tests.api.caller import Caller
 from tests.api.door import Door, a_door
 from tests.page.a_page import AN_ORDER

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import pytest
 
 from choreography.reactions import REACTIONS
+from dashboard.fault_menu import FAILURES, shares_of
+from dashboard.static_files import STATIC
 from orchestrator.fulfilment import FULFILMENT
-from page.failures import FAILURES, shares_of
-from page.files import STATIC
 from tests.api.caller import Reply
 from tests.page.a_page import Page, a_page, at_a_page
 

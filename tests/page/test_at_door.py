@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from api.desk import Busy, NotKnownYet
+from api.orders import Busy, NotKnownYet
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode, topology
 from broker.topology import dead_queue, queue_of
-from lab.embedded import EmbeddedParts
-from lab.modes import Mode, topology
-from observer.ear import NAME as OBSERVER
-from observer.ear import with_observer
-from page.app import PageApp
-from page.observed import ObservedLane
-from page.relayed import Relayed
-from page.shield import Shield
-from store.store import StoreUnavailable
+from dashboard.app import PageApp
+from dashboard.lanes.observer import ObservedLane
+from dashboard.proxy import Relayed
+from dashboard.security_headers import Shield
+from observer.recorder import NAME as OBSERVER
+from observer.recorder import with_observer
+from store.protocol import StoreUnavailable
 from tests.api.caller import Caller
 from tests.flow import MODES
 from tests.page.a_page import AN_ORDER, upto
@@ -152,7 +152,7 @@ def test_a_queue_without_a_consumer_and_dead_letters_are_faults_and_a_broker_tha
 def test_an_observer_that_hangs_in_the_middle_of_an_answer_or_breaks_off_is_away(
     breaks_off: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("page.relayed.PATIENCE_S", 0.5)
+    monkeypatch.setattr("dashboard.proxy.PATIENCE_S", 0.5)
 
     async def half_an_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

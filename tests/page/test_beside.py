@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from lab.door import AN_ADDRESS, order_of
-from lab.modes import Mode
-from page.relayed import EVENTS_BESIDE
+from api.broker_client import AN_ADDRESS, order_of
+from bootstrap.modes import Mode
+from dashboard.proxy import EVENTS_BESIDE
 from services.vocabulary import Line
 from tests.flow import MODES
 from tests.page.a_page import AN_ORDER, orders_in, upto

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from lab.modes import Mode
+from bootstrap.modes import Mode
+from dashboard.lanes.history_feed import AT_ONCE, Heard
 from observer.documents import HeardOrder
-from page.heard import AT_ONCE, Heard
 from store.document import Record
 from store.memory import MemoryDatabase, MemoryStore
-from store.store import StoreUnavailable
+from store.protocol import StoreUnavailable
 from tests.observer.recorded import journey
 
 MODE = Mode.CHOREOGRAPHY

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from page.embedded import ORDERS_MAX
-from page.failures import FAILURES, WITHDRAWS
+from dashboard.fault_menu import FAILURES, WITHDRAWS
+from dashboard.lanes.demo import ORDERS_MAX
 from tests.api.caller import Reply
 from tests.page.a_page import AN_ORDER, MODES, Page, at_a_page
 

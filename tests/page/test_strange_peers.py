@@ -10,14 +10,14 @@ from itertools import repeat
 
 import pytest
 
-from broker.sources import new_uuid7
-from lab.door import NotTaken, order_of
-from lab.modes import Mode
-from page.app import PageApp
-from page.beside import LaneBeside
-from page.lane import Wanted
-from page.peers import ANSWER_MAX_BYTES
-from page.relayed import EVENTS_BESIDE, Relayed
+from api.broker_client import NotTaken, order_of
+from bootstrap.modes import Mode
+from broker.environment import new_uuid7
+from dashboard.app import PageApp
+from dashboard.lanes.lane import Wanted
+from dashboard.lanes.peers import ANSWER_MAX_BYTES
+from dashboard.lanes.remote_api import LaneBeside
+from dashboard.proxy import EVENTS_BESIDE, Relayed
 from services.vocabulary import Line
 from tests.api.caller import Caller
 from tests.page.a_stack import ORDERS

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-import observer.reading
-from lab.audit import Audit
-from lab.door import order_of
-from lab.modes import Mode, roles
+import observer.queries
+from api.broker_client import order_of
+from bootstrap.modes import Mode, roles
+from dashboard.event_stream import KEPT_MAX, LOOK_S, NEWEST, STUCK_S, Watching
+from dashboard.lanes.audit_light import judge, judge_in_a_thread
+from dashboard.lanes.demo import EmbeddedLane
+from dashboard.lanes.lane import Tally, Wanted
 from observer.history import History
-from page.auditing import judge, judge_in_a_thread
-from page.embedded import EmbeddedLane
-from page.lane import Tally, Wanted
-from page.stream import KEPT_MAX, LOOK_S, NEWEST, STUCK_S, Watching
+from ops.audit import Audit
 from services.vocabulary import Line
 from tests.page.a_page import MODES, Page, at_a_page, is_ready, orders_in, upto
 
@@ -203,7 +203,7 @@ def test_an_order_counts_once_however_often_something_is_heard_after_its_end() -
 
 def test_open_orders_that_do_not_move_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[str] = []
-    real = observer.reading.history
+    real = observer.queries.history
 
     def counted(picture: Any, sightings: Any, *more: Any, **named: Any) -> History:
         computed.append(sightings[0].order_id)

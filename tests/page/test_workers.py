@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from lab.door import order_of
-from lab.modes import Mode
+from api.broker_client import order_of
+from bootstrap.modes import Mode
+from dashboard.lanes.audit_light import judge
+from dashboard.lanes.demo import EmbeddedLane
+from dashboard.lanes.lane import Wanted
 from lab.virtual_time import run_virtually
-from page.auditing import judge
-from page.embedded import EmbeddedLane
-from page.lane import Wanted
 from services.vocabulary import Line
 from tests.page.a_page import MODES, Page, at_a_page
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from broker.handler import Outcome
 from broker.message import Message
-from services.catalogue import all_services
 from services.delivery.domain import Delivery, DeliveryState
 from services.delivery.messages import CancelDelivery, ScheduleDelivery
 from services.inventory.domain import Reservation, ReservationState, Stock
@@ -17,6 +16,7 @@ from services.order.messages import CompleteOrder, DeadlinePassed, MarkForAttent
 from services.payment.answers import Answer, Verb
 from services.payment.domain import Payment, PaymentState
 from services.payment.messages import AuthorizePayment, GatewayAnswered, LookAgain, VoidPayment
+from services.registry import all_services
 from services.vocabulary import Reason
 from store.document import Document, Key
 from tests.protocol.harness import NOW, TIMES, decide, details, order_id

@@ -2,7 +2,7 @@
 
 Room: tests/protocol/. Authorize on none -> its decision; on any known key -> that key's present answer; void on anything, unknown
 keys included -> voided for ever. Its caller decides what is delayed, lost or doubled. tests/protocol/test_gateway_model.py holds
-it against the real rules in gateway/.
+it against the real rules in payment_gateway/.
 """
 
 from collections.abc import Mapping

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from broker.handler import Context, Documents, Handler, Outcome
 from broker.message import Message
-from services.catalogue import Times
 from services.payment.domain import PaymentTimes
+from services.registry import Times
 from services.vocabulary import Address, Line, OrderDetails
 from store.document import Document, Key
 

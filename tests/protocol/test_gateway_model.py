@@ -5,7 +5,7 @@ Room: tests/protocol/.
 
 import pytest
 
-from gateway import rules
+from payment_gateway import rules
 from services.payment.answers import Answer, Verb
 from tests.protocol.gateway_model import Decision, GatewayModel
 

@@ -17,7 +17,6 @@ from broker.message import Message
 from broker.role import Role
 from lab.invariants import Broken, Picture, check_step, check_stock
 from orchestrator.saga import SagaRun
-from services.catalogue import all_services
 from services.delivery.domain import Delivery
 from services.inventory.domain import Reservation, Stock
 from services.order.domain import Order, OrderState
@@ -26,6 +25,7 @@ from services.payment.answers import Answer
 from services.payment.domain import Payment
 from services.payment.gateway import GatewayCall
 from services.payment.messages import GatewayAnswered, LookAgain
+from services.registry import all_services
 from services.vocabulary import Reason
 from store.document import Document, Key
 from tests.protocol.gateway_model import GatewayModel

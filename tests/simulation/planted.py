@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from unittest import mock
 
+from bootstrap.modes import Mode, roles
 from broker.handler import Context, Decide, Documents, Outcome
 from broker.role import Role
 from broker.worker import Worker
-from gateway import rules
-from gateway.rules import Failure, Manner, Payment, Ruling, State
-from lab.modes import Mode, roles
 from lab.simulation.history import History
 from lab.simulation.plan import Plan
 from lab.simulation.world import World
-from services.catalogue import Times
+from payment_gateway import rules
+from payment_gateway.rules import Failure, Manner, Payment, Ruling, State
 from services.delivery.domain import Delivery
 from services.delivery.messages import CancelDelivery
 from services.inventory.domain import Reservation, ReservationState, Stock
@@ -26,6 +25,7 @@ from services.order.messages import DeadlinePassed, RejectOrder, WithdrawOrder
 from services.payment.domain import Payment as PaymentDocument
 from services.payment.domain import PaymentState
 from services.payment.messages import AuthorizePayment, GatewayAnswered, VoidPayment
+from services.registry import Times
 from tests.protocol.planted import SHORT_CUTS, Change, led_by, no_change, wrapped
 from tests.protocol.planted_coordinator import late_success_believed, silent_step_not_undone
 from tests.protocol.planted_handlers import (
@@ -147,7 +147,7 @@ def forgets_voids() -> "mock._patch[object]":
     def void(known: Payment | None, failure: Failure | None) -> Ruling:
         return Ruling(Manner.AT_ONCE, State.VOIDED) if known is None else real(known, failure)
 
-    return mock.patch("gateway.books.rules.void", void)
+    return mock.patch("payment_gateway.books.rules.void", void)
 
 
 PLANTED = (

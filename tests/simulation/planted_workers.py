@@ -9,14 +9,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from broker.batch import Decider, Job, Plan
-from broker.intake import Input
-from broker.relay import Relay
+from broker.loop.batch import Decider, Job, Plan
+from broker.loop.inputs import Input
+from broker.loop.outbox_relay import Relay
 from broker.topology import Address, Topology
 from broker.transport import Delivery, Outgoing
 from broker.worker import Worker
 from store.document import Record
-from store.store import Changes, OutcomeUnknown, Reader, Work
+from store.protocol import Changes, OutcomeUnknown, Reader, Work
 
 
 class AcknowledgesFirst(Worker):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.modes import Mode
+from bootstrap.modes import Mode
 from lab.simulation.campaign import be_quiet
-from lab.simulation.matrix import matrix
+from lab.simulation.crash_matrix import matrix
 from lab.simulation.plan import Point, draw
 from lab.simulation.run import simulate
 from tests.simulation.planted import PLANTED, Planted

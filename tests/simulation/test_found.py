@@ -6,7 +6,7 @@ was mended; docs/proof.md lists them.
 
 import pytest
 
-from lab.modes import Mode
+from bootstrap.modes import Mode
 from lab.simulation.campaign import be_quiet
 from lab.simulation.plan import Fault, Kind, Order, Plan, Point
 from lab.simulation.run import simulate

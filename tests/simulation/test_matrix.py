@@ -5,9 +5,9 @@ Room: tests/simulation/. The named points with real processes are in tests/kille
 
 import pytest
 
-from lab.modes import Mode
+from bootstrap.modes import Mode
 from lab.simulation.campaign import be_quiet
-from lab.simulation.matrix import ABSENT, HOLDS, OTHERWISE, Cell, TellingWorker, handlers_of, matrix
+from lab.simulation.crash_matrix import ABSENT, HOLDS, OTHERWISE, Cell, TellingWorker, handlers_of, matrix
 from lab.simulation.plan import Point
 from tests.simulation.planted_workers import InboxOff, OutboxOff
 

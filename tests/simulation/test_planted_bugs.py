@@ -5,7 +5,7 @@ Room: tests/simulation/. A bug that goes unnoticed within SEEDS seeds means that
 
 import pytest
 
-from lab.modes import Mode
+from bootstrap.modes import Mode
 from lab.simulation.campaign import be_quiet
 from tests.simulation.planted import PLANTED, Planted
 from tests.simulation.proof import first_catch

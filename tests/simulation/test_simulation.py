@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from lab.modes import Mode
+from bootstrap.modes import Mode
 from lab.simulation.campaign import SEEDS_FOR_EVERY_KIND, Summary, as_dict, be_quiet, campaign, differ
 from lab.simulation.plan import Fault, Kind, Plan, Point, draw
 from lab.simulation.run import Outcome, simulate

@@ -18,10 +18,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from cli import via
-from cli.reference import ROOT
-from lab.door import order_of
-from lab.modes import Mode, roles
+from api.broker_client import order_of
+from bootstrap.modes import Mode, roles
+from cli import http_orders as via
+from cli.generate_docs import ROOT
 from services.vocabulary import Line
 from tests import servers
 

@@ -13,10 +13,11 @@ import aio_pika
 import pytest
 from yarl import URL
 
-from broker import amqp, furniture
-from broker.link import asking
-from broker.properties import DROPPED, UNREADABLE
-from broker.rabbit import RabbitTransport
+from broker import declarations as furniture
+from broker.amqp_properties import DROPPED, UNREADABLE
+from broker.rabbitmq import frames as amqp
+from broker.rabbitmq.connection import asking
+from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import Address, Topology, WorkQueue, commands_exchange, dead_queue, queue_of
 from broker.transport import Delivery, Outgoing, Receipt, TransportUnavailable, UnsafeTopology, Wire
 from tests.alarm import block, unblock
@@ -531,7 +532,7 @@ async def test_closing_leaves_no_task_behind(site: Site) -> None:
 
 
 async def test_closing_does_not_wait_long_for_a_frozen_broker(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.link.CLOSE_PATIENCE_S", 0.1)
+    monkeypatch.setattr("broker.rabbitmq.connection.CLOSE_PATIENCE_S", 0.1)
     client = site.client()
     await client.open()
     site.proxy.freeze()

@@ -1,0 +1,61 @@
+"""The door: where orders come in. It sends the order service its two commands and nothing else, in both modes.
+
+Room: lab/. Used by the CLI, the storm and the journeys, without a server. The one that customers come to is HTTP: api/.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from api.messages import NAME, origin_of
+from broker.codec import encode
+from broker.environment import Sources
+from broker.message import Command
+from broker.topology import Topology
+from broker.transport import Outgoing, Receipt, Transport
+from services.order.messages import PlaceOrder, WithdrawOrder
+from services.vocabulary import Address, Line, OrderDetails, Reason
+
+#: Where orders are delivered unless somebody says otherwise.
+AN_ADDRESS = Address(name="Ada Lovelace", street="12 St James's Square", postcode="SW1Y 4JH", country="GB")
+#: Every unit of every article costs this much, so that the books are easy to check by eye.
+PRICE_CENTS = 1_250
+CURRENCY = "EUR"
+
+
+class NotTaken(Exception):  # noqa: N818 - it names what happened
+    """The broker did not confirm the order, so nobody may rely on it. It may still be handled: ask for it by its id."""
+
+
+def order_of(lines: Sequence[Line], address: Address = AN_ADDRESS) -> OrderDetails:
+    """An order's details at the one price."""
+    total = PRICE_CENTS * sum(line.quantity for line in lines)
+    return OrderDetails(lines=tuple(lines), total_cents=total, currency=CURRENCY, address=address)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Sends PlaceOrder and WithdrawOrder to the order service of one mode."""
+
+    transport: Transport
+    topology: Topology
+    sources: Sources
+
+    async def place(self, order_id: str, details: OrderDetails, injected: Sequence[str] = ()) -> None:
+        """Hand in an order; `injected` names failures (`payment:declined`) that workers with faults enabled will show for it."""
+        await self._send(PlaceOrder(order_id=order_id, details=details), injected)
+
+    async def withdraw(self, order_id: str) -> None:
+        """Take an order back, if the pivot has not been passed."""
+        await self._send(WithdrawOrder(order_id=order_id, reason=Reason.WITHDRAWN), ())
+
+    def outgoing(self, command: Command, injected: Sequence[str]) -> Outgoing:
+        """The command on the wire, as the start of a new trace."""
+        origin = origin_of(command.order_id, injected)
+        wire = encode(command, message_id=self.sources.new_id(), now=self.sources.now(), app_id=NAME, origin=origin)
+        return Outgoing(self.topology.address_of(type(command)), wire)
+
+    async def _send(self, command: Command, injected: Sequence[str]) -> None:
+        (receipt,) = await self.transport.publish([self.outgoing(command, injected)])
+        if receipt is not Receipt.CONFIRMED:
+            why = "no queue takes it: is the mode's topology declared?" if receipt is Receipt.UNROUTABLE else "no confirm in time"
+            raise NotTaken(f"{type(command).__name__} {command.order_id}: {why}")

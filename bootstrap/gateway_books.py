@@ -1,0 +1,70 @@
+"""The payment gateway asked over HTTP, not as payment asks it: how it is, what its book holds, and that it forget the book.
+
+Room: lab/. What `bootstrap.server_backend` judges by; apart from it, because a worker that calls no gateway need not load an HTTP client.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from ops.snapshot import Booked, GatewayBooks, GatewayUnreachable
+
+#: How long a payment gateway may take to say that it is well.
+HEALTH_PATIENCE_S = 3.0
+#: Payments asked for in one page of the gateway's books.
+PAGE = 1_000
+
+
+async def gateway_health(url: str) -> dict[str, Any] | None:
+    """What a payment gateway that runs says of itself; None if there is none."""
+    timeout = aiohttp.ClientTimeout(total=HEALTH_PATIENCE_S)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url}/health") as response:
+            return dict(await response.json()) if response.status == 200 else None
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class BookOf:
+    """The book of one mode (`prefix`) at the gateway of `url`. Everything raises GatewayUnreachable."""
+
+    prefix: str
+    url: str
+
+    async def read(self) -> GatewayBooks:
+        async with aiohttp.ClientSession() as session:
+            payments = {key: booked async for key, booked in self._pages(session)}
+            acted = (await self._get(session, "failures", {"detail": "1"}))["keys"]
+            return GatewayBooks(payments, acted)
+
+    async def empty(self) -> None:
+        async with aiohttp.ClientSession() as session:
+            with self._asking():
+                response = await session.delete(f"{self.url}/{self.prefix}")
+                response.raise_for_status()
+
+    async def _pages(self, session: aiohttp.ClientSession) -> AsyncIterator[tuple[str, Booked]]:
+        after: str | None = ""
+        while after is not None:
+            query = {"after": after, "limit": str(PAGE)}
+            page = await self._get(session, "payments", query)
+            for row in page["payments"]:
+                yield row["key"], Booked(row["state"], row["amount_cents"] or 0)
+            after = page["next"]
+
+    async def _get(self, session: aiohttp.ClientSession, what: str, query: Mapping[str, str]) -> dict[str, Any]:
+        with self._asking():
+            async with session.get(f"{self.url}/{self.prefix}/{what}", params=query) as response:
+                response.raise_for_status()
+                return dict(await response.json())
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise GatewayUnreachable(f"the payment gateway at {self.url} does not answer: {error}") from error

@@ -1,0 +1,77 @@
+"""Parts in memory, for one mode: no server, no sockets, no files. What `saga demo` and the fast tests run on.
+
+Room: lab/. On a virtual-time loop all waits pass at once, and one seed gives one run.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from bootstrap.in_process_gateway import InProcessGateway
+from bootstrap.modes import Mode
+from broker.environment import Sources
+from broker.memory.transport import MemoryBroker, MemoryTransport
+from broker.worker import Limits
+from ops.snapshot import Booked, GatewayBooks
+from payment_gateway.books import Books
+from payment_gateway.storage import MemoryStorage
+from services.registry import Times
+from store.memory import MemoryDatabase, MemoryStore
+
+#: How long the gateway of the embedded run leaves a payment pending before it settles.
+SETTLE_AFTER_S = 3.0
+
+
+def seeded_sources(seed: int, now: Callable[[], float]) -> Sources:
+    """Time from a clock, ids and chance from `seed` and that clock: on virtual time, a run that repeats exactly."""
+    chance = random.Random(seed)
+
+    def new_id() -> str:
+        bits = int(now() * 1000) << 80 | 0x7 << 76 | chance.getrandbits(12) << 64 | 0b10 << 62 | chance.getrandbits(62)
+        text = f"{bits:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    return Sources(now=now, new_id=new_id, chance=chance)
+
+
+@dataclass(slots=True)
+class EmbeddedParts:
+    """`lab.system.Parts` in memory. Made inside the running loop, whose clock it uses unless it is given another."""
+
+    mode: Mode
+    seed: int = 1
+    times: Times = field(default_factory=Times)
+    limits: Limits = field(default_factory=Limits)
+    broker: MemoryBroker = field(default_factory=MemoryBroker)
+    clock: Callable[[], float] | None = None
+    sources: Sources = field(init=False)
+    bank: Books = field(init=False)
+    _databases: dict[str, MemoryDatabase] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sources = seeded_sources(self.seed, self.clock or asyncio.get_running_loop().time)
+        self.bank = Books(MemoryStorage(), now=self.sources.now, faults=True, settle_after_s=SETTLE_AFTER_S)
+
+    def transport(self, worker: str) -> MemoryTransport:  # noqa: ARG002 - a name is for people who look at connections
+        return MemoryTransport(self.broker)
+
+    def store(self, worker: str) -> MemoryStore:
+        return MemoryStore(self._databases.setdefault(worker, MemoryDatabase()))
+
+    def copy_of(self, worker: str) -> MemoryStore:
+        """What a worker has stored, as it is now."""
+        return MemoryStore(self._databases[worker].copy())
+
+    def commits(self, workers: Iterable[str]) -> int:
+        """How many commits these have made, all together: unless it has grown, nothing has changed."""
+        return sum(self._databases[worker].commits for worker in workers)
+
+    def gateway(self) -> InProcessGateway:
+        return InProcessGateway(self.bank, self.mode)
+
+    async def books(self) -> GatewayBooks:
+        page = await self.bank.page(self.mode, limit=1_000_000)
+        acted = await self.bank.acted(self.mode)
+        payments = {key: Booked(payment.state.value, payment.amount_cents or 0) for key, payment in page}
+        return GatewayBooks(payments, {failure.value: keys for failure, keys in acted.items()})

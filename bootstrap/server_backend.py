@@ -1,0 +1,59 @@
+"""Real parts, for one mode: RabbitMQ, MongoDB and the payment gateway by URL. What `saga storm`, `order` and `audit` use.
+
+Room: lab/. The counterpart of `bootstrap.memory_backend`; workers built on either are the same. Every worker starts with this, so what only
+some need (an HTTP client takes longer to load than all our own code) is loaded where it is used.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bootstrap.modes import database_of
+from broker.environment import Sources
+from broker.rabbitmq.transport import RabbitTransport
+from broker.worker import Limits
+from ops.snapshot import GatewayBooks
+from services.registry import Times
+from store.mongo.store import MongoStore
+
+if TYPE_CHECKING:
+    from services.payment.gateway_http import HttpGateway
+
+#: Seconds to look for a database before saying that it is not there. Workers look again by themselves.
+SELECTION_S = 2.0
+
+
+@dataclass(slots=True)
+class ConnectedParts:
+    """`lab.system.Parts` by URL. `prefix` names the queues, databases and gateway book: the mode, unless a test has its own."""
+
+    prefix: str
+    broker_url: str
+    store_url: str
+    gateway_url: str
+    times: Times = field(default_factory=Times)
+    limits: Limits = field(default_factory=Limits)
+    sources: Sources = field(default_factory=Sources)
+    gateway_timeout_s: float = 2.0
+
+    def transport(self, worker: str) -> RabbitTransport:
+        return RabbitTransport(self.broker_url, f"{self.prefix}.{worker}")
+
+    def store(self, worker: str) -> MongoStore:
+        return MongoStore(self.store_url, database_of(self.prefix, worker), selection_s=SELECTION_S)
+
+    def gateway(self) -> "HttpGateway":
+        from services.payment.gateway_http import HttpGateway  # noqa: PLC0415 - an HTTP client, see above
+
+        return HttpGateway(self.gateway_url, self.prefix, limit=self.limits.calls_max, timeout_s=self.gateway_timeout_s)
+
+    async def books(self) -> GatewayBooks:
+        """What the gateway's book for this prefix holds. Raises GatewayUnreachable."""
+        from bootstrap.gateway_books import BookOf  # noqa: PLC0415 - an HTTP client, see above
+
+        return await BookOf(self.prefix, self.gateway_url).read()
+
+    async def empty_books(self) -> None:
+        """Forget everything in the gateway's book for this prefix. Raises GatewayUnreachable."""
+        from bootstrap.gateway_books import BookOf  # noqa: PLC0415 - an HTTP client, see above
+
+        await BookOf(self.prefix, self.gateway_url).empty()

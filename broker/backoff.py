@@ -1,0 +1,61 @@
+"""Patience with servers that are away: what is asked of one is asked again, after a growing pause, until somebody says stop.
+
+Room: broker/. Workers and the observer wait here, so that each of them ends at once when it is told to.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+
+import structlog
+
+from broker.environment import Sources
+from broker.transport import TransportUnavailable
+from store.protocol import DataRefused, StoreError, UnsafeStore
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+#: What waiting does not mend.
+FOR_GOOD = (UnsafeStore, DataRefused)
+
+
+class Stopped(Exception):  # noqa: N818 - it names what happened
+    """Told to stop while a server is away: what is in hand stays unacknowledged and comes again."""
+
+
+async def pause(seconds: float, until: asyncio.Event) -> None:
+    """Wait so long, or until the event is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await until.wait()
+
+
+class Patience:
+    """That of one worker, `who`, with its servers. It ends when `stopping` is set."""
+
+    def __init__(self, who: str, sources: Sources, stopping: asyncio.Event) -> None:
+        self._who = who
+        self._sources = sources
+        self._stopping = stopping
+
+    async def insist(self, step: Callable[[], Awaitable[T]], *, but: tuple[type[StoreError], ...] = FOR_GOOD) -> T:
+        """Do something at a server until it succeeds; once at least. Raises `but`, which is not waited out, and Stopped."""
+        for attempt in itertools.count(1):
+            try:
+                return await step()
+            except but:
+                raise
+            except (StoreError, TransportUnavailable) as error:
+                await self.wait(attempt, error)
+        raise AssertionError
+
+    async def wait(self, attempt: int, error: Exception) -> None:
+        """Wait after an attempt that failed; told to stop meanwhile, let one more be made at once. Raises Stopped after that."""
+        log.warning("waiting_for_server", service=self._who, attempt=attempt, error=f"{type(error).__name__}: {error}")
+        if self._stopping.is_set():
+            raise Stopped from error
+        await pause(self._sources.backoff_s(attempt), self._stopping)

@@ -1,0 +1,278 @@
+"""The furniture of the in-memory broker: exchanges that route, queues that hold and deliver, delay queues, taps.
+
+Room: broker/. Used by `broker.memory.transport` only. Behaves like RabbitMQ's quorum queues where the transport protocol can tell: first in
+first out, prefetch, what comes back goes to the front, counts, and beyond the limit is a dead letter. Nothing here knows the wall
+clock, threads or sockets: delivering is `loop.call_soon`, delaying is `loop.call_later`, so it runs on virtual time too.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Protocol
+
+from broker.transport import Delivery, Sink, Wire
+
+#: Seconds until a delayed message that had nowhere to go tries again.
+NOWHERE_S = 1.0
+
+#: Given how many messages wait in a queue, says which goes next, as an index from 0 (the oldest).
+Choose = Callable[[int], int]
+
+
+#: What a message came by: exchange and routing key.
+Route = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Stored:
+    """A message in a queue, what it came by, and how often it came back unsettled."""
+
+    wire: Wire
+    route: Route
+    returns: int = 0
+
+
+class Target(Protocol):
+    """Where an exchange routes to."""
+
+    def accept(self, wire: Wire, route: Route, delay_s: float | None) -> None: ...
+
+
+class Consumer:
+    """One consumer of a queue: at most `prefetch` deliveries unsettled. Their `channel` is this object."""
+
+    def __init__(self, queue: "Queue", prefetch: int, sink: Sink) -> None:
+        self.queue = queue
+        self.alive = True
+        self._prefetch = prefetch
+        self._sink = sink
+        self._last_tag = 0
+        self._unsettled: deque[tuple[int, Stored]] = deque()
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._unsettled) < self._prefetch
+
+    @property
+    def unsettled(self) -> int:
+        """How many deliveries are unsettled."""
+        return len(self._unsettled)
+
+    def hand_over(self, stored: Stored) -> None:
+        self._last_tag += 1
+        self._unsettled.append((self._last_tag, stored))
+        self._sink(Delivery(stored.wire, stored.returns > 0, self._last_tag, self, *stored.route))
+
+    def ack(self, tag: int) -> None:
+        """Settle everything up to `tag`."""
+        while self._unsettled and self._unsettled[0][0] <= tag:
+            self._unsettled.popleft()
+        self.queue.kick()
+
+    def reject(self, tags: set[int]) -> None:
+        """Give some deliveries back."""
+        back = [stored for tag, stored in self._unsettled if tag in tags]
+        self._unsettled = deque(entry for entry in self._unsettled if entry[0] not in tags)
+        self.queue.put_back(back)
+
+    def drop(self) -> None:
+        """Its connection is gone: whatever it had goes back."""
+        self.alive = False
+        self.queue.leave(self)
+        back = [stored for _, stored in self._unsettled]
+        self._unsettled.clear()
+        self.queue.put_back(back)
+
+
+class Queue:
+    """A work queue or a queue of dead letters (`dead` is None). `dead_by`: what its dead letters go by. Beyond `most` waiting
+    messages, the oldest go there too."""
+
+    def __init__(
+        self,
+        *,
+        limit: int,
+        dead: "Queue | None",
+        dead_by: Route = ("", ""),
+        single_active: bool,
+        choose: Choose | None,
+        most: int | None = None,
+    ) -> None:
+        self.limit = limit
+        self.single_active = single_active
+        self.waiting: deque[Stored] = deque()
+        self.consumers: list[Consumer] = []
+        self._dead = dead
+        self._dead_by = dead_by
+        self._most = most
+        self._choose = choose
+        self._kicked = False
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    @property
+    def is_dead_letters(self) -> bool:
+        return self._dead is None
+
+    def accept(self, wire: Wire, route: Route, _delay_s: float | None = None) -> None:
+        self.waiting.append(Stored(wire, route))
+        self._drop_beyond_most()
+        self.kick()
+
+    def put_back(self, returned: list[Stored]) -> None:
+        """Take back unsettled messages, oldest first, in front of the others. Too often returned means dead."""
+        for stored in reversed(returned):
+            stored.returns += 1
+            if self._dead is None or stored.returns <= self.limit:
+                self.waiting.appendleft(stored)
+            else:
+                self._die(stored, "delivery_limit")
+        self._drop_beyond_most()
+        self.kick()
+
+    def _drop_beyond_most(self) -> None:
+        while self._most is not None and len(self.waiting) > self._most:
+            self._die(self.waiting.popleft(), "maxlen")
+
+    def _die(self, stored: Stored, reason: str) -> None:
+        if self._dead is not None:
+            exchange, routing_key = stored.route
+            death = {"reason": reason, "exchange": exchange, "routing-keys": [routing_key]}
+            headers = {**stored.wire.headers, "x-first-death-reason": reason, "x-death": [death]}
+            self._dead.accept(replace(stored.wire, headers=headers), self._dead_by)
+
+    def join(self, consumer: Consumer) -> None:
+        self.consumers.append(consumer)
+        self.kick()
+
+    def leave(self, consumer: Consumer) -> None:
+        if consumer in self.consumers:
+            self.consumers.remove(consumer)
+            self.kick()
+
+    def clear(self) -> None:
+        self.waiting.clear()
+
+    def kick(self) -> None:
+        """Deliver soon what can be delivered."""
+        if self.waiting and self.consumers and not self._kicked:
+            self._kicked = True
+            asyncio.get_running_loop().call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        self._kicked = False
+        while self.waiting and (consumer := self._next_consumer()):
+            consumer.hand_over(self._next_message())
+
+    def _next_consumer(self) -> Consumer | None:
+        """The first with room; consumers take turns, but a single active one stays first until it leaves."""
+        for consumer in self.consumers[:1] if self.single_active else self.consumers:
+            if consumer.has_room:
+                if not self.single_active:
+                    self.consumers.remove(consumer)
+                    self.consumers.append(consumer)
+                return consumer
+        return None
+
+    def _next_message(self) -> Stored:
+        index = self._choose(len(self.waiting)) if self._choose else 0
+        if index == 0:
+            return self.waiting.popleft()
+        stored = self.waiting[index]
+        del self.waiting[index]
+        return stored
+
+
+class DelayQueue:
+    """Nobody consumes it: each message goes on after `level_s`, or after its own shorter delay, by the exchange `goes_on` (its
+    name, and how it routes) with the key that it came with."""
+
+    def __init__(self, level_s: float, goes_on: "tuple[str, Callable[[str], Iterable[Target]]]") -> None:
+        self._level_s = level_s
+        self._exchange, self._route = goes_on
+        self._timers: dict[int, tuple[asyncio.TimerHandle, Wire]] = {}
+        self._last = 0
+
+    def __len__(self) -> int:
+        return len(self._timers)
+
+    def accept(self, wire: Wire, route: Route, delay_s: float | None) -> None:
+        self._last += 1
+        wait_s = self._level_s if delay_s is None else min(delay_s, self._level_s)
+        timer = asyncio.get_running_loop().call_later(wait_s, self._expire, self._last, route[1])
+        self._timers[self._last] = (timer, wire)
+
+    def wires(self) -> list[Wire]:
+        return [wire for _, wire in self._timers.values()]
+
+    def clear(self) -> None:
+        for timer, _ in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _expire(self, number: int, routing_key: str) -> None:
+        targets = list(self._route(routing_key))
+        if not targets:  # kept until there is somewhere to go: dead-lettering at least once
+            timer = asyncio.get_running_loop().call_later(NOWHERE_S, self._expire, number, routing_key)
+            self._timers[number] = (timer, self._timers[number][1])
+            return
+        _, wire = self._timers.pop(number)
+        for target in targets:
+            target.accept(wire, (self._exchange, routing_key), None)
+
+
+@dataclass(slots=True, eq=False)
+class Tap:
+    """A subscription: hears, and keeps nothing."""
+
+    sink: Callable[[Wire], None]
+    alive: bool = True
+
+    def accept(self, wire: Wire, _route: Route, _delay_s: float | None) -> None:
+        asyncio.get_running_loop().call_soon(self._hear, wire)
+
+    def _hear(self, wire: Wire) -> None:
+        if self.alive:
+            self.sink(wire)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Routes by routing key, as a topic exchange does; there are no others here."""
+
+    bindings: list[tuple[str, Target]] = field(default_factory=list)
+    _routes: dict[str, tuple[Target, ...]] = field(default_factory=dict)
+
+    def bind(self, pattern: str, target: Target) -> None:
+        if (pattern, target) not in self.bindings:
+            self.bindings.append((pattern, target))
+            self._routes.clear()
+
+    def unbind(self, target: Target) -> None:
+        self.bindings = [binding for binding in self.bindings if binding[1] is not target]
+        self._routes.clear()
+
+    def route(self, routing_key: str) -> tuple[Target, ...]:
+        """Each target once, however many of its bindings match."""
+        targets = self._routes.get(routing_key)
+        if targets is None:
+            found = {id(target): target for pattern, target in self.bindings if matches_topic(pattern, routing_key)}
+            targets = self._routes[routing_key] = tuple(found.values())
+        return targets
+
+
+@cache
+def matches_topic(pattern: str, routing_key: str) -> bool:
+    """AMQP's topic rule over words separated by dots: `*` is any one word, `#` any number of words, none included."""
+    return _match(tuple(pattern.split(".")), tuple(routing_key.split(".")))
+
+
+def _match(pattern: tuple[str, ...], words: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not words
+    if pattern[0] == "#":
+        return any(_match(pattern[1:], words[skipped:]) for skipped in range(len(words) + 1))
+    return bool(words) and pattern[0] in ("*", words[0]) and _match(pattern[1:], words[1:])

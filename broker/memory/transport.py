@@ -1,0 +1,218 @@
+"""The transport in memory: the same workers run on it in one process, under real or virtual time.
+
+Room: broker/. `MemoryBroker` is the state that clients share, `MemoryTransport` is one client. Besides the transport protocol a
+client can be `cut` from the broker and restored, and it can `crash` as its process would.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+
+from broker.memory.broker import MemoryBroker, wires
+from broker.memory.queues import Consumer, DelayQueue, Queue, Tap
+from broker.topology import Topology, events_exchange
+from broker.transport import Delivery, Outgoing, Receipt, Sink, TransportUnavailable, UnsafeTopology, Wire
+
+__all__ = ["MemoryBroker", "MemoryTransport"]
+
+#: How long `publish` waits for a connection that was cut.
+RECONNECT_PATIENCE_S = 2.0
+
+
+class MemoryTransport:
+    """One client of a `MemoryBroker`. Implements `broker.transport.Transport`."""
+
+    def __init__(self, broker: MemoryBroker, *, reconnect_patience_s: float = RECONNECT_PATIENCE_S) -> None:
+        self._broker = broker
+        self._reconnect_patience_s = reconnect_patience_s
+        self._connected = asyncio.Event()
+        self._crashed = False
+        #: Counts connections, so that a publish notices that it began on another one.
+        self._connection = 0
+        self._consumptions: list[_Consumption] = []
+        self._subscriptions: list[_Subscription] = []
+        self._leaving: list[Consumer] = []
+
+    async def open(self) -> None:
+        if self._crashed or not self._broker.running:
+            raise TransportUnavailable("the broker in memory is stopped" if not self._crashed else "this client has crashed")
+        if self not in self._broker.clients:
+            self._broker.clients.append(self)
+        self._connected.set()
+
+    async def close(self) -> None:
+        self.cut()
+        self._consumptions.clear()
+        self._subscriptions.clear()
+        with suppress(ValueError):
+            self._broker.clients.remove(self)
+
+    # --- what can happen to a client --------------------------------------------------------------------------------------
+
+    def crash(self) -> None:
+        """The process dies: the connection is gone at once, and nothing this client does from now on has any effect."""
+        self._crashed = True
+        self.cut()
+        with suppress(ValueError):
+            self._broker.clients.remove(self)
+
+    def cut(self) -> None:
+        """The connection is lost. What was unsettled goes back; `restore` brings connection, consumers and subscriptions back."""
+        self._connected.clear()
+        self._connection += 1
+        for consumer in self.consumers:
+            consumer.drop()
+        self._leaving.clear()
+        for consumption in self._consumptions:
+            consumption.consumer = None
+        for subscription in self._subscriptions:
+            if subscription.tap is not None:
+                subscription.tap.alive = False
+                self._broker.unbind(subscription.tap)
+                subscription.tap = None
+
+    def restore(self) -> None:
+        """The connection is back, unless the client crashed or the broker is stopped."""
+        if not self._crashed and self._broker.running:
+            self._connected.set()
+            self.resume()
+
+    # --- for the broker ---------------------------------------------------------------------------------------------------
+
+    @property
+    def consumers(self) -> list[Consumer]:
+        """Those that have or may get deliveries."""
+        return self._leaving + [wanted.consumer for wanted in self._consumptions if wanted.consumer is not None]
+
+    def resume(self) -> None:
+        """Start what is wanted, not running, and possible."""
+        if not self._connected.is_set():
+            return
+        for consumption in self._consumptions:
+            if consumption.consumer is None:
+                with suppress(UnsafeTopology):
+                    consumption.start(self._broker)
+        for subscription in self._subscriptions:
+            if subscription.tap is None:
+                with suppress(UnsafeTopology):
+                    subscription.start(self._broker)
+
+    def orphan(self, queue: Queue | DelayQueue) -> None:
+        """The queue was deleted: whoever consumed it waits for it to come back."""
+        for consumption in self._consumptions:
+            if consumption.consumer is not None and consumption.consumer.queue is queue:
+                consumption.consumer.alive = False
+                consumption.consumer = None
+
+    # --- the protocol -----------------------------------------------------------------------------------------------------
+
+    async def declare(self, topology: Topology) -> None:
+        self._reached().declare(topology)
+
+    async def check(self, topology: Topology) -> None:
+        self._reached().check(topology)
+
+    async def delete(self, topology: Topology) -> None:
+        broker = self._reached()
+        names = set(topology.queue_names())
+        self._consumptions = [wanted for wanted in self._consumptions if wanted.queue not in names]
+        broker.delete(topology)
+
+    async def purge(self, topology: Topology) -> None:
+        broker = self._reached()
+        for name in topology.queue_names():
+            broker.queue(name).clear()
+
+    async def depth(self, queue: str) -> int:
+        return len(self._reached().queue(queue))
+
+    async def get(self, queue: str, limit: int) -> list[Wire]:
+        return list(islice(wires(self._reached().queue(queue)), limit))
+
+    async def consume(self, queue: str, prefetch: int, sink: Sink) -> None:
+        consumption = _Consumption(queue, prefetch, sink)
+        consumption.start(self._reached())
+        self._consumptions.append(consumption)
+
+    async def subscribe(self, topology: Topology, patterns: Sequence[str], sink: Callable[[Wire], None]) -> None:
+        subscription = _Subscription(events_exchange(topology.prefix), tuple(patterns), sink)
+        subscription.start(self._reached())
+        self._subscriptions.append(subscription)
+
+    async def cancel(self) -> None:
+        self._leaving = self.consumers
+        for consumer in self._leaving:
+            consumer.queue.leave(consumer)
+        self._consumptions.clear()
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        newest: dict[Consumer, int] = {}
+        for delivery in deliveries:
+            if isinstance(delivery.channel, Consumer) and delivery.channel.alive:
+                newest[delivery.channel] = max(delivery.tag, newest.get(delivery.channel, 0))
+        for consumer, tag in newest.items():
+            consumer.ack(tag)
+
+    async def requeue(self, deliveries: Sequence[Delivery]) -> None:
+        given_back: dict[Consumer, set[int]] = {}
+        for delivery in deliveries:
+            if isinstance(delivery.channel, Consumer) and delivery.channel.alive:
+                given_back.setdefault(delivery.channel, set()).add(delivery.tag)
+        for consumer, tags in given_back.items():
+            consumer.reject(tags)
+
+    async def publish(self, outgoing: Sequence[Outgoing]) -> list[Receipt]:
+        in_doubt = [Receipt.UNKNOWN] * len(outgoing)
+        if not outgoing or not await self._is_connected():
+            return in_doubt
+        connection = self._connection
+        receipts = [self._broker.publish(item) for item in outgoing]
+        await asyncio.sleep(0)  # the confirms come back later, or never
+        return receipts if connection == self._connection else in_doubt
+
+    async def _is_connected(self) -> bool:
+        """Whether there is a connection, or will be in a short time."""
+        if not self._connected.is_set() and not self._crashed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._reconnect_patience_s):
+                    await self._connected.wait()
+        return self._connected.is_set()
+
+    def _reached(self) -> MemoryBroker:
+        if not self._connected.is_set():
+            raise TransportUnavailable("no connection to the broker in memory")
+        return self._broker
+
+
+@dataclass(slots=True)
+class _Consumption:
+    """A queue to consume, and the consumer that does while there is a connection and the queue."""
+
+    queue: str
+    prefetch: int
+    sink: Sink
+    consumer: Consumer | None = None
+
+    def start(self, broker: MemoryBroker) -> None:
+        queue = broker.queue(self.queue)
+        assert isinstance(queue, Queue)  # noqa: S101 - nobody consumes a delay queue
+        self.consumer = Consumer(queue, self.prefetch, self.sink)
+        queue.join(self.consumer)
+
+
+@dataclass(slots=True)
+class _Subscription:
+    """Events to hear, and the tap that does while there is a connection."""
+
+    exchange: str
+    patterns: tuple[str, ...]
+    sink: Callable[[Wire], None]
+    tap: Tap | None = None
+
+    def start(self, broker: MemoryBroker) -> None:
+        exchange = broker.exchange(self.exchange)
+        self.tap = Tap(self.sink)
+        for pattern in self.patterns:
+            exchange.bind(pattern, self.tap)

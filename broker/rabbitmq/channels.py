@@ -1,0 +1,270 @@
+"""The two channels that messages travel on: one numbers what it publishes and books the confirms, one hands over deliveries.
+
+Room: broker/. They sit on the socket beside aio-pika: `FrameProtocol` gives each its own frames and passes everything else on
+to aio-pika, which keeps the handshake, heartbeats, declarations and closing. Both work synchronously, straight from the bytes
+that arrived: no task and no future for a message, so nothing can be cancelled between two steps of the book-keeping.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from broker.amqp_properties import as_read, read_body_size, read_wire
+from broker.rabbitmq import frames as amqp
+from broker.transport import Delivery, Outgoing, Receipt, Wire
+
+#: aio-pika counts a connection as dead when it sees no frame for long; it does not see ours, so it is told that often (seconds).
+SIGN_OF_LIFE_S = 1.0
+
+
+class Writer(Protocol):
+    """What the channels need of asyncio's StreamWriter."""
+
+    def write(self, data: bytes, /) -> None: ...
+
+
+class Channel:
+    """A channel whose message frames are handled here. `trouble` is called with a reason when the broker closes or cancels it."""
+
+    def __init__(self, number: int, writer: Writer, trouble: Callable[[str], None]) -> None:
+        self.number = number
+        #: False once the channel or its connection is gone.
+        self.alive = True
+        self._writer = writer
+        self._trouble = trouble
+        self._finish: Callable[[Wire], None] | None = None
+        self._header = b""
+        self._parts: list[bytes] = []
+        self._missing = 0
+
+    def on_frame(self, kind: int, payload: bytes) -> bool:
+        """Handle one frame of this channel; False leaves it to aio-pika."""
+        if kind == amqp.METHOD:
+            return self._on_method(amqp.method_of(payload), payload)
+        if self._finish is None:
+            return False
+        if kind == amqp.HEADER:
+            self._header = payload
+            self._parts = []
+            self._missing = read_body_size(payload)
+        else:
+            self._parts.append(payload)
+            self._missing -= len(payload)
+        if self._missing <= 0:
+            finish, self._finish = self._finish, None
+            finish(read_wire(self._header, b"".join(self._parts)))
+        return True
+
+    def lost(self) -> None:
+        """The channel is gone. Called once, by whoever notices first."""
+        self.alive = False
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._writer.write(data)
+        except RuntimeError as error:  # aio-pika is about to close the socket and has said so to the other end
+            self._trouble(f"the socket takes nothing any more: {error}")
+
+    def _on_method(self, method: int, payload: bytes) -> bool:
+        """A method frame that the subclass does not know: aio-pika answers it, but the end of the channel is ours to know too."""
+        if method == amqp.CHANNEL_CLOSE:
+            self._trouble(f"the broker closed the channel: {amqp.read_close(payload)}")
+        elif method == amqp.CANCEL:
+            self._trouble("the broker cancelled the consumer: its queue was deleted or moved")
+        return False
+
+
+class Batch:
+    """Messages published together: a receipt each, and a future for when all are known."""
+
+    __slots__ = ("done", "receipts", "unknown")
+
+    def __init__(self, size: int) -> None:
+        self.receipts: list[Receipt | None] = [None] * size
+        self.unknown = size
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle(self, index: int, receipt: Receipt) -> None:
+        """The first word on a message counts: a returned one is confirmed as well, right after."""
+        if self.receipts[index] is None:
+            self.receipts[index] = receipt
+            self.unknown -= 1
+            if self.unknown == 0:
+                self._finish()
+
+    def give_up(self) -> None:
+        """Leave the rest in doubt."""
+        self._finish()
+
+    def result(self) -> list[Receipt]:
+        return [receipt or Receipt.UNKNOWN for receipt in self.receipts]
+
+    def _finish(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+class PublishChannel(Channel):
+    """A channel in confirm mode that nobody else publishes on.
+
+    The broker counts the publishes of a channel from 1 and confirms by that number. Here a batch is encoded first, and then
+    numbered and written without an await in between: either all of it is numbered and on its way, or nothing is. Who waits for
+    a batch may be cancelled or lose patience; its numbers stay in the book until the broker speaks of them or the channel is
+    gone, so later confirms never reach the wrong message."""
+
+    def __init__(self, number: int, writer: Writer, trouble: Callable[[str], None], frame_max: int) -> None:
+        super().__init__(number, writer, trouble)
+        self._frame_max = frame_max
+        self._next = 1
+        self._oldest = 1
+        self._open: dict[int, tuple[Batch, int, Outgoing]] = {}
+
+    def publish(self, outgoing: Sequence[Outgoing]) -> Batch:
+        """Number and write all, in one piece."""
+        number, frame_max = self.number, self._frame_max
+        data = b"".join([amqp.publish_frames(number, item, frame_max) for item in outgoing])
+        batch = Batch(len(outgoing))
+        if not self.alive:
+            batch.give_up()
+            return batch
+        for index, item in enumerate(outgoing):
+            self._open[self._next + index] = (batch, index, item)
+        self._next += len(outgoing)
+        self._send(data)
+        return batch
+
+    def lost(self) -> None:
+        super().lost()
+        for batch, _, _ in self._open.values():
+            batch.give_up()
+        self._open.clear()
+
+    def _on_method(self, method: int, payload: bytes) -> bool:
+        if method in (amqp.ACK, amqp.NACK):
+            tag, multiple = amqp.read_confirm(payload)
+            self._settle(tag, Receipt.CONFIRMED if method == amqp.ACK else Receipt.UNKNOWN, multiple=multiple)
+            return True
+        if method == amqp.RETURN:
+            exchange, routing_key = amqp.read_return(payload)
+            self._finish = lambda wire: self._returned(exchange, routing_key, wire)
+            return True
+        return super()._on_method(method, payload)
+
+    def _settle(self, tag: int, receipt: Receipt, *, multiple: bool) -> None:
+        # Every number is visited by at most one `multiple`, so a large batch costs no more a message than a small one.
+        for number in range(self._oldest, tag + 1) if multiple else (tag,):
+            entry = self._open.pop(number, None)
+            if entry:
+                entry[0].settle(entry[1], receipt)
+        if multiple:
+            self._oldest = tag + 1
+
+    def _returned(self, exchange: str, routing_key: str, wire: Wire) -> None:
+        """A return carries no number, but returns come in the order of publishing: it is the first such message still open.
+
+        Twins (one message published twice) are told apart by that order. The search is linear; returns are a fault."""
+        for batch, index, item in self._open.values():
+            address = item.address
+            if (
+                (address.routing_key, address.exchange) == (routing_key, exchange)
+                and as_read(item.wire.message_id) == wire.message_id
+                and batch.receipts[index] is None
+            ):
+                batch.settle(index, Receipt.UNROUTABLE)
+                return
+
+
+class ConsumeChannel(Channel):
+    """A channel with one consumer, or one that is asked for single messages with `get`.
+
+    A sink must not raise: the error ends the connection, and what was not settled comes again."""
+
+    def __init__(self, number: int, writer: Writer, trouble: Callable[[str], None], sink: Callable[[Delivery], None]) -> None:
+        super().__init__(number, writer, trouble)
+        self._sink = sink
+        self._replies: deque[asyncio.Future[Wire | None]] = deque()
+
+    def ack(self, tag: int) -> None:
+        """Settle `tag` and all before it."""
+        self._send(amqp.ack_frame(self.number, tag))
+
+    def reject(self, tag: int) -> None:
+        """Give a delivery back to the queue."""
+        self._send(amqp.reject_frame(self.number, tag))
+
+    def get(self, queue: str, count: int) -> "list[asyncio.Future[Wire | None]]":
+        """Ask `count` times for a message of `queue`, not settled; None where there was no more."""
+        loop = asyncio.get_running_loop()
+        replies: list[asyncio.Future[Wire | None]] = [loop.create_future() for _ in range(count)]
+        self._replies += replies
+        self._send(amqp.get_frame(self.number, queue) * count)
+        return replies
+
+    def lost(self) -> None:
+        super().lost()
+        for reply in self._replies:
+            reply.cancel()
+
+    def _on_method(self, method: int, payload: bytes) -> bool:
+        if method == amqp.DELIVER:
+            tag, redelivered, exchange, routing_key = amqp.read_deliver(payload)
+            self._finish = lambda wire: self._sink(Delivery(wire, redelivered, tag, self, exchange, routing_key))
+            return True
+        if method == amqp.GET_OK:
+            self._finish = self._answer
+            return True
+        if method == amqp.GET_EMPTY:
+            self._answer(None)
+            return True
+        return super()._on_method(method, payload)
+
+    def _answer(self, wire: Wire | None) -> None:
+        reply = self._replies.popleft()
+        if not reply.done():
+            reply.set_result(wire)
+
+
+class FrameProtocol(asyncio.StreamReaderProtocol):
+    """Takes the frames of registered channels out of the stream before aio-pika reads it."""
+
+    def __init__(self, reader: asyncio.StreamReader, lost: Callable[[str], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        super().__init__(reader, loop=self._loop)
+        self.channels: dict[int, Channel] = {}
+        self._lost = lost
+        self._rest = b""
+        self._last_sign = self._loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        if self._rest:
+            data = self._rest + data
+        passed = []
+        ours = False
+        pos = 0
+        while len(data) - pos >= amqp.FRAME_HEAD.size:
+            kind, number, length = amqp.FRAME_HEAD.unpack_from(data, pos)
+            end = pos + length + amqp.FRAME_OVERHEAD
+            if end > len(data):
+                break
+            channel = self.channels.get(number)
+            if channel is not None and channel.on_frame(kind, data[pos + 7 : end - 1]):
+                ours = True
+            else:
+                passed.append(data[pos:end])
+            pos = end
+        self._rest = data[pos:]
+        if ours and self._loop.time() - self._last_sign > SIGN_OF_LIFE_S:
+            self._last_sign = self._loop.time()
+            passed.append(amqp.HEARTBEAT_FRAME)
+        if passed:
+            super().data_received(b"".join(passed))
+
+    def eof_received(self) -> bool | None:
+        if self._rest:  # not a frame: what a server says that speaks another version of AMQP
+            super().data_received(self._rest)
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._lost(f"the connection was lost: {exc or 'closed by the broker'}")

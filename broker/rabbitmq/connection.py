@@ -1,0 +1,273 @@
+"""A connection to RabbitMQ that comes back: connects with aio-pika, notices its end, and builds it anew until it is closed.
+
+Room: broker/. The only file that imports aio_pika or aiormq; their errors leave it as ours. Whatever goes wrong (the socket, a
+channel, a cancelled consumer) ends the whole session, and one loop makes the next: one way to recover, used every time.
+"""
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractChannel
+from aiormq import exceptions as amqp_errors
+from aiormq.connection import TransportFactory
+from yarl import URL
+
+from broker.rabbitmq.channels import Channel, FrameProtocol
+from broker.transport import (
+    BrokerRefused,
+    FurnitureDiffers,
+    FurnitureMissing,
+    NotPermitted,
+    TransportError,
+    TransportUnavailable,
+)
+
+#: How long connecting, or one administrative request, may take.
+PATIENCE_S = 10.0
+#: How long a connection may take to say goodbye before it is cut.
+CLOSE_PATIENCE_S = 3.0
+#: Backoff between attempts to connect: the first pause, doubling up to the last, each with jitter down to a half.
+BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.1, 5.0
+
+#: aio-pika's channel, for declarations and the like.
+ControlChannel = AbstractChannel
+
+log = structlog.get_logger("broker.rabbitmq.connection")
+
+
+@contextmanager
+def _heeding_cancellation() -> Iterator[None]:
+    """Whoever is cancelled in here is so at its end: aiormq loses a cancellation that comes while a channel is being closed."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
+
+
+@asynccontextmanager
+async def asking(doing: str, patience_s: float = PATIENCE_S) -> AsyncIterator[None]:
+    """Bound a request to the broker in time and put its failures in our words; `doing` is what was tried, for the message.
+
+    aio-pika raises CancelledError out of a call when its connection dies, though nobody cancelled the caller. This is the one
+    place that tells that from a real cancellation, which passes. Raises TransportUnavailable or UnsafeTopology."""
+    try:
+        with _heeding_cancellation():
+            async with asyncio.timeout(patience_s):
+                yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        msg = f"{doing}: the connection was lost"
+        raise TransportUnavailable(msg) from None
+    except TimeoutError as error:
+        msg = f"{doing}: no answer within {patience_s:g} s"
+        raise TransportUnavailable(msg) from error
+    except amqp_errors.AMQPError as error:
+        raise _in_our_words(doing, error) from error
+    except StopAsyncIteration:  # aiormq's word for a connection that ended before its first frame
+        msg = f"{doing}: the connection was lost"
+        raise TransportUnavailable(msg) from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: aio-pika's word for a connection or channel that is closed
+        msg = f"{doing}: {_text(error)}"
+        raise TransportUnavailable(msg) from error
+
+
+def _text(error: Exception) -> str:
+    return str(error) or "the connection was lost"
+
+
+def _in_our_words(doing: str, error: amqp_errors.AMQPError) -> TransportError:
+    match error:
+        case amqp_errors.ChannelPreconditionFailed():
+            advice = "it exists but was declared differently. Drain and delete it (`saga reset`), or use another prefix"
+            return FurnitureDiffers(f"{doing}: {advice}. RabbitMQ says: {error}")
+        case amqp_errors.ChannelNotFoundEntity():
+            return FurnitureMissing(f"{doing}: it does not exist. Declare the topology first. RabbitMQ says: {error}")
+        case amqp_errors.ChannelAccessRefused():
+            advice = "this user has no permission for it. An administrator must declare the topology or grant it"
+            return NotPermitted(f"{doing}: {advice}. RabbitMQ says: {error}")
+        case amqp_errors.ProbableAuthenticationError() | amqp_errors.AuthenticationError():
+            return BrokerRefused(f"{doing}: the broker refused the user name or password. It says: {error}")
+        case amqp_errors.InvalidFrameError():  # aio-pika's word for being sent away; it keeps the broker's reason to itself
+            return BrokerRefused(f"{doing}: refused. Is the virtual host right, and may this user enter it?")
+        case _:
+            return TransportUnavailable(f"{doing}: {_text(error)}")
+
+
+class _Socket(TransportFactory):
+    """Opens the socket for aio-pika, with our protocol on it."""
+
+    def __init__(self, lost: Callable[[str], None]) -> None:
+        self._lost = lost
+        self.protocol: FrameProtocol
+        self.writer: asyncio.StreamWriter
+
+    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:  # noqa: ANN401 - aiormq's
+        certificates = kwargs.pop("ssl_context_provider")
+        ssl = await certificates.get_context() if url.scheme == "amqps" else None
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        self.protocol = FrameProtocol(reader, self._lost)
+        transport, _ = await loop.create_connection(lambda: self.protocol, url.host or "", url.port or 0, ssl=ssl, **kwargs)
+        self.writer = asyncio.StreamWriter(transport, self.protocol, reader, loop)
+        return reader, self.writer
+
+
+class Session:
+    """One live connection. `ended` gets the reason when it is over, for whatever reason."""
+
+    def __init__(self) -> None:
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._socket = _Socket(self.end)
+        self._connection: aio_pika.Connection
+        #: aio-pika holds channels weakly.
+        self._held: list[ControlChannel] = []
+
+    @property
+    def writer(self) -> asyncio.StreamWriter:
+        return self._socket.writer
+
+    @property
+    def product(self) -> tuple[str, str]:
+        """What the broker says it is: name and version."""
+        transport = self._connection.transport
+        assert transport is not None  # noqa: S101 - connected
+        said = transport.connection.server_properties
+        return str(said.get("product", "unknown")), str(said.get("version", ""))
+
+    @property
+    def frame_max(self) -> int:
+        """The most bytes that the broker takes in one frame."""
+        transport = self._connection.transport
+        assert transport is not None  # noqa: S101 - connected
+        return transport.connection.connection_tune.frame_max
+
+    async def connect(self, url: URL, patience_s: float) -> None:
+        """Raises TransportUnavailable, which names the host and never the password."""
+        self._connection = aio_pika.Connection(url)
+        self._connection.kwargs["transport_factory"] = self._socket
+        try:
+            async with asking(f"connecting to the broker at {url.host}:{url.port or 5672}", patience_s):
+                await self._connection.connect()
+        except BaseException:
+            with suppress(Exception):  # or aio-pika's finalizer tries to, wherever the garbage collector runs
+                async with asyncio.timeout(CLOSE_PATIENCE_S):
+                    await self._connection.close()
+            raise
+
+    async def open_channel(self, *, confirms: bool = False) -> ControlChannel:
+        return await self._connection.channel(publisher_confirms=confirms)
+
+    def adopt(self, channel: ControlChannel, ours: Channel) -> None:
+        """From now on the message frames of `channel` are `ours`."""
+        self._held.append(channel)
+        self._socket.protocol.channels[ours.number] = ours
+
+    def release(self, ours: Channel) -> None:
+        """The channel is closed and its number free: its frames are no longer `ours`."""
+        del self._socket.protocol.channels[ours.number]
+
+    def end(self, reason: str) -> None:
+        """Everything in flight on this connection is lost, from this moment on."""
+        if not self.ended.done():
+            self.ended.set_result(reason)
+            for channel in self._socket.protocol.channels.values():
+                channel.lost()
+
+    async def close(self) -> None:
+        """Say goodbye, or cut the connection if the broker does not answer."""
+        self.end("closed")
+        # A task of its own: aio-pika does not stop for a cancellation while a full socket takes nothing more.
+        goodbye = asyncio.create_task(self._connection.close())
+        goodbye.add_done_callback(lambda done: done.cancelled() or done.exception())  # whatever it says, it is over
+        try:
+            await asyncio.wait([goodbye], timeout=CLOSE_PATIENCE_S)
+        finally:
+            self.writer.transport.abort()
+        await asyncio.wait([goodbye], timeout=CLOSE_PATIENCE_S)
+
+
+class Link:
+    """A session as long as it lasts, then the next one. `build` opens the channels of a new session."""
+
+    def __init__(self, url: URL, build: Callable[[Session], Awaitable[None]], patience_s: float) -> None:
+        self._url = url
+        self._patience_s = patience_s
+        self._build = build
+        self._session: Session | None = None
+        self._up = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def session(self) -> Session | None:
+        """The live session, if there is one right now."""
+        session = self._session
+        return session if session is not None and not session.ended.done() else None
+
+    async def wait(self) -> Session:
+        """The live session, as soon as there is one."""
+        while (session := self.session) is None:
+            await asyncio.sleep(0)  # lets the keeper notice that the last one has ended
+            await self._up.wait()
+        return session
+
+    async def open(self) -> None:
+        """Raises TransportUnavailable when the first attempt fails; later ones are repeated until they succeed.
+
+        Opening what is open changes nothing."""
+        if self._keeper is not None:
+            return
+        session = await self._establish()
+        self._keeper = asyncio.create_task(self._keep(session), name=f"keeps {self._url.query.get('name')}")
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        self._up.clear()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+            self._keeper = None
+        if session is not None:
+            await session.close()
+
+    async def _establish(self) -> Session:
+        session = Session()
+        await session.connect(self._url, self._patience_s)
+        try:
+            async with asking("setting up a new connection", self._patience_s):
+                await self._build(session)
+        except BaseException:
+            await session.close()
+            raise
+        self._session = session
+        self._up.set()
+        return session
+
+    async def _keep(self, session: Session) -> None:
+        while True:
+            await asyncio.wait([session.ended])
+            self._session = None
+            self._up.clear()
+            log.warning("connection ended", connection=self._url.query.get("name"), reason=session.ended.result())
+            await session.close()
+            session = await self._again()
+
+    async def _again(self) -> Session:
+        for attempt in itertools.count():
+            pause_s = min(BACKOFF_LAST_S, BACKOFF_FIRST_S * 2**attempt)
+            await asyncio.sleep(random.uniform(pause_s / 2, pause_s))
+            try:
+                return await self._establish()
+            except Exception as error:  # noqa: BLE001 - nobody else would notice if this task died
+                log.warning("not reconnected", connection=self._url.query.get("name"), attempt=attempt + 1, reason=repr(error))
+        raise AssertionError

@@ -1,0 +1,49 @@
+"""`saga audit`: do the promises hold on what is stored now?
+
+Room: cli/. The judging is ops/audit.py.
+"""
+
+import typer
+
+from bootstrap.connections import looking
+from bootstrap.modes import Mode
+from cli.options import JsonFlag, ModeFlag
+from cli.output import Code, data, print_json, run, stop
+from cli.settings import load
+from ops.audit import IDS_NAMED, Audit
+from ops.audit import audit as judge
+from ops.snapshot import snapshot
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(epilog="Example: saga audit --mode choreography --json")(audit)
+
+
+def audit(mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> None:
+    """Judge the promises on what is stored now, payments against the gateway's books included. Exit 3 when one does not hold."""
+    verdict = run(_audit(mode))
+    if as_json:
+        findings = [{"promise": finding.promise, "ids": list(finding.ids)} for finding in verdict.findings]
+        print_json({"mode": str(mode), "ok": verdict.ok, "open": verdict.open, "findings": findings})
+    else:
+        show_findings(verdict)
+    if not verdict.ok:
+        stop(Code.AUDIT_FAILED, f"{len(verdict.findings)} promises do not hold in the {mode} mode.")
+
+
+async def _audit(mode: Mode) -> Audit:
+    parts = load().parts(mode)
+    async with looking(mode, parts) as seen:
+        return judge(await snapshot(seen.stores, await parts.books()))
+
+
+def show_findings(verdict: Audit) -> None:
+    """The verdict for people."""
+    if verdict.open:
+        data.print(f"{verdict.open} orders are open: only what must hold at all times was judged.", highlight=False)
+    if verdict.ok:
+        data.print("[green]audit: every promise judged holds[/]")
+    for finding in verdict.findings:
+        shown = ", ".join(finding.ids[:IDS_NAMED]) + (" ..." if len(finding.ids) > IDS_NAMED else "")
+        data.print(f"[red]audit: does not hold:[/] {finding.promise} ({len(finding.ids)}): {shown}", highlight=False)

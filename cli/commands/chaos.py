@@ -1,0 +1,173 @@
+"""`saga chaos`: a storm on processes of its own while they are killed, frozen and cut off, then heal, drain, audit.
+
+Room: cli/. The work is lab/chaos/; this parses, keeps the processes running, shows progress, prints.
+"""
+
+import logging
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bootstrap.modes import Mode, roles
+from cli.commands.audit import show_findings
+from cli.options import JsonFlag, ModeFlag
+from cli.output import Code, console, data, print_json, run, stop
+from cli.supervisor import Child
+from lab.chaos.cluster import DidNotStart
+from lab.chaos.nemesis import Kept
+from lab.chaos.run import Chaos, Plan, Report
+from lab.chaos.servers import NotInstalled, Recipe
+from lab.simulation.campaign import be_quiet
+
+#: Sentences of each kind that are printed.
+SHOWN = 20
+#: How far the clock of a skewed worker is off, in seconds, one way or the other.
+SKEW_S = (2, 5)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(epilog="Example: saga chaos --mode choreography --for 40 --seed 7")(chaos)
+
+
+def chaos(
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    seconds: Annotated[
+        float, typer.Option("--for", min=5, max=86_400, help="Seconds of storm and faults; then everything heals.")
+    ] = 120.0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides what strikes when, and the orders.")] = 1,
+    rate: Annotated[float, typer.Option(min=1, max=500, help="Orders a second.")] = 20.0,
+    full_disk: Annotated[
+        bool, typer.Option("--full-disk", help="Also fill the disk of the payment gateway's books (mounts a tmpfs).")
+    ] = False,
+    skew: Annotated[bool, typer.Option("--skew", help="Also let one worker's clock be off (needs faketime).")] = False,
+    keep: Annotated[Path | None, typer.Option(help="A new folder to keep all data and logs in.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Kill, freeze and cut off real parts that it starts itself. Exit 3 when an order is lost, doubled or stuck."""
+    if keep is not None and keep.exists():
+        stop(Code.USAGE, f"{keep} exists already; --keep wants a new folder.")
+    skewed, note = _skewed(mode, seed) if skew else ({}, "")
+    plan = Plan(mode, seconds, seed, rate, full_disk=full_disk, skewed=skewed)
+    try:
+        with _hush(), _folder(keep) as home, _progress(quiet=as_json) as tell:
+            report = run(Chaos(plan, home, _spawn, tell).run())
+    except NotInstalled as error:
+        stop(Code.SERVER_MISSING, f"{error}, and chaos starts servers of its own.")
+    except DidNotStart as error:
+        stop(Code.FAILED, f"{error}. With --keep FOLDER it stays there to be read.")
+    notes = [*report.notes, note] if note else list(report.notes)
+    if as_json:
+        print_json({**as_dict(report), "notes": notes})
+    else:
+        _print(report, notes)
+    _stop_unless_ok(report)
+
+
+@contextmanager
+def _hush() -> Iterator[None]:
+    """Libraries say a great deal about connections that are lost on purpose."""
+    be_quiet()
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _spawn(recipe: Recipe, hear: Callable[[str, bytes], None]) -> Kept:
+    return Child(recipe.name, recipe.command, lambda child, line: hear(child.name, line), env=recipe.env)
+
+
+def _skewed(mode: Mode, seed: int) -> tuple[Mapping[str, Sequence[str]], str]:
+    """The worker whose clock is off, and what to say about it."""
+    program = shutil.which("faketime")
+    if program is None:
+        return {}, "no skewed clock: faketime is not installed"
+    chance = random.Random(f"{seed}:skew")
+    worker, off_s = chance.choice(list(roles(mode))), chance.choice((-1, 1)) * chance.randint(*SKEW_S)
+    return {worker: [program, "-f", f"{off_s:+d}s"]}, f"the clock of {worker} was off by {off_s:+d} s"
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        keep.mkdir(parents=True)
+        yield keep.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="saga-chaos-", ignore_cleanup_errors=True) as home:
+        yield Path(home)
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("", total=1.0)
+        yield lambda what, share: progress.update(task, description=what, completed=share)
+
+
+def as_dict(report: Report) -> dict[str, object]:
+    """The report as `--json` prints it. `findings`: one sentence for each order that is lost, doubled or stuck."""
+    verdict = report.verdict
+    found = {"lost": verdict.lost, "doubled": verdict.doubled, "stuck": verdict.stuck}
+    return {
+        "mode": str(report.plan.mode),
+        "seconds": report.plan.seconds,
+        "seed": report.plan.seed,
+        "injected": dict(report.injected),
+        "observed": dict(report.observed),
+        "orders": report.orders,
+        "completed": report.completed,
+        "rejected": dict(report.rejected),
+        "withdrawals": report.withdrawals,
+        "worker_restarts": report.restarts,
+        "drained_s": round(report.drained_s, 1),
+        **{name: len(sentences) for name, sentences in found.items()},
+        "audit": {
+            "ok": verdict.audit.ok,
+            "findings": [{"promise": finding.promise, "ids": list(finding.ids)} for finding in verdict.audit.findings],
+        },
+        "findings": [sentence for sentences in found.values() for sentence in sentences],
+        "vacuous": report.vacuous,
+    }
+
+
+def _print(report: Report, notes: Sequence[str]) -> None:
+    figures = as_dict(report)
+    table = Table(title=f"chaos, {report.plan.mode}, seed {report.plan.seed}, {report.plan.seconds:g} s", show_header=False)
+    for name, count in report.injected.items():
+        table.add_row(name, f"{count} times, seen to act {report.observed[name]}")
+    table.add_section()
+    for name in ("orders", "completed"):
+        table.add_row(name, str(figures[name]))
+    for reason, count in report.rejected.items():
+        table.add_row(f"rejected: {reason}", str(count))
+    for name in ("withdrawals", "worker_restarts", "drained_s"):
+        table.add_row(name.replace("_", " "), str(figures[name]))
+    table.add_section()
+    for name in ("lost", "doubled", "stuck"):
+        table.add_row(name, f"[{'red' if figures[name] else 'green'}]{figures[name]}[/]")
+    data.print(table)
+    show_findings(report.verdict.audit)
+    for sentences in (report.verdict.lost, report.verdict.doubled, report.verdict.stuck, notes):
+        for sentence in sentences[:SHOWN]:
+            data.print(escape(sentence), highlight=False, soft_wrap=True)
+
+
+def _stop_unless_ok(report: Report) -> None:
+    verdict = report.verdict
+    if not verdict.ok:
+        counts = f"{len(verdict.lost)} lost, {len(verdict.doubled)} doubled, {len(verdict.stuck)} stuck"
+        stop(Code.AUDIT_FAILED, f"{counts}{'' if verdict.audit.ok else ', and a promise does not hold'}.")
+    if report.vacuous:
+        stop(Code.AUDIT_FAILED, f"the run proves nothing: {report.vacuous}.")

@@ -1,0 +1,211 @@
+"""`saga demo`: every kind of journey in both modes side by side, in this process, with no server.
+
+Room: cli/. The journeys are lab/journeys/catalogue.py, the parts are in memory, the waits pass on virtual time.
+`--serve` is cli/commands/demo_serve.py.
+"""
+
+import logging
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Annotated
+
+import structlog
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode, topology
+from cli.commands import demo_serve as serving
+from cli.history_view import arrow as drawn
+from cli.history_view import print_history, told_as_json
+from cli.output import Code, data, print_json, stop
+from dashboard.schemas import SEED_MAX
+from lab.journeys.catalogue import JOURNEYS, SHELF, SHOWN, Journey
+from lab.journeys.message_log import Arrow, Recorder, summed
+from lab.journeys.run import Result, Run
+from lab.observed import observed
+from lab.system import System, set_up_stock
+from lab.virtual_time import run_virtually
+from observer.history import History
+from observer.mermaid import sequence
+from observer.queries import history_of
+from observer.recorder import NAME as OBSERVER
+
+#: Longer flows are shown with equal arrows counted together.
+ARROWS_SHOWN = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One journey in one mode, and what travelled. `seconds` is virtual time, from the first order to rest. `told` is what an
+    observer says of the first order."""
+
+    journey: Journey
+    result: Result
+    flow: list[Arrow]
+    seconds: float
+    told: History
+
+    def as_dict(self, *, explain: bool) -> dict[str, object]:
+        """The run as `--json` prints it; `explain` adds what an observer says of its first order."""
+        told = {"explained": told_as_json(self.told, self.told.moved_at)} if explain else {}
+        return {
+            "journey": self.journey.name,
+            "mode": str(self.result.mode),
+            "state": ", ".join(_told(self.result.ends)),
+            "reason": ", ".join(sorted({reason for reason in self._reasons() if reason})) or None,
+            "messages": len(self.flow),
+            "compensations": list(self.result.undone),
+            "balanced": self.result.audit.ok,
+            **told,
+        }
+
+    def _reasons(self) -> list[str]:
+        return [end.partition(" ")[2] for end in self.result.ends]
+
+
+def _told(ends: dict[str, int]) -> list[str]:
+    """`1 COMPLETED`, `19 REJECTED`; a single order without its number."""
+    counted: dict[str, int] = {}
+    for end, count in ends.items():
+        state = end.partition(" ")[0]
+        counted[state] = counted.get(state, 0) + count
+    return list(counted) if sum(counted.values()) == 1 else [f"{count} {state}" for state, count in counted.items()]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(epilog="Example: saga demo --journey undeliverable --explain")(demo)
+
+
+def demo(
+    journey: Annotated[str | None, typer.Option(help="Only this one; `all` for every one. Without it, one of each kind.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="What happened to each journey's first order, and why.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Its path as a Mermaid sequence diagram, nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Both modes at work on a page in the browser, until Ctrl-C. What follows is for it.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = serving.PORT,
+    host: Annotated[str, typer.Option(help="Where to listen. There is no log-in: keep it private.")] = "127.0.0.1",
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Decides the orders that are drawn.")] = 1,
+    pace: Annotated[float, typer.Option(min=0, max=5, help="Seconds that each message takes, so that it is seen.")] = 0.25,
+) -> None:
+    """Run the journeys in both modes side by side, with no server: what travels, how it ends, and whether the books balance."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    if serve:
+        if journey or explain or mermaid or as_json:
+            stop(
+                Code.USAGE, "--serve shows orders that you place on the page: leave out --journey, --explain, --mermaid, --json."
+            )
+        serving.serve(host, port, seed=seed, pace_s=pace)
+        return
+    shown = [_pair(chosen, quiet=as_json or explain or mermaid) for chosen in _chosen(journey)]
+    runs = [run for pair in shown for run in pair]
+    if as_json:
+        print_json({"runs": [run.as_dict(explain=explain) for run in runs]})
+    elif mermaid:
+        for run in runs:
+            typer.echo(f"%% {run.journey.title}, {run.result.mode}\n{sequence(run.told)}\n")
+    elif explain:
+        for run in runs:
+            data.print(f"\n{run.journey.title}", style="bold")
+            print_history(run.told, run.told.moved_at)
+    else:
+        _print_summary(shown)
+    wrong = [run for run in runs if run.result.ends != run.journey.ends or not run.result.audit.ok]
+    if wrong:
+        names = ", ".join(f"{run.journey.name} ({run.result.mode})" for run in wrong)
+        stop(Code.FAILED, f"these did not end as they must: {names}.")
+
+
+def _chosen(name: str | None) -> list[Journey]:
+    if name is None:
+        return [JOURNEYS[shown] for shown in SHOWN]
+    if name == "all":
+        return list(JOURNEYS.values())
+    if name not in JOURNEYS:
+        stop(Code.USAGE, f"there is no journey {name!r}. There are: all, {', '.join(JOURNEYS)}.")
+    return [JOURNEYS[name]]
+
+
+def _pair(journey: Journey, *, quiet: bool) -> tuple[Shown, Shown]:
+    left, right = (run_virtually(_run(journey, mode)) for mode in Mode)
+    if not quiet:
+        _print_pair(left, right)
+    return left, right
+
+
+async def _run(journey: Journey, mode: Mode) -> Shown:
+    parts = EmbeddedParts(mode)
+    recorder = Recorder(topology(mode))
+    parts.broker.on_publish.append(recorder.note)
+    async with System(mode, parts) as system:
+        await set_up_stock(system.stores["inventory"], SHELF)
+        run = Run(system)
+        began = parts.sources.now()
+        async with observed(system):
+            await journey.script(run)
+            result = await run.result()
+            seconds = parts.sources.now() - began
+        told = await history_of(parts.store(OBSERVER), mode, run.order_ids[0])
+        assert told is not None  # noqa: S101 - it has heard everything
+        return Shown(journey, result, recorder.flow(), seconds, told)
+
+
+def _print_pair(left: Shown, right: Shown) -> None:
+    table = Table(title=left.journey.title, title_justify="left", title_style="bold", expand=True)
+    for shown in (left, right):
+        table.add_column(f"{shown.result.mode}", ratio=1, overflow="fold")
+    for arrows in zip_longest(_lines(left), _lines(right), fillvalue=Text()):
+        table.add_row(*arrows)
+    table.add_section()
+    table.add_row(_verdict(left), _verdict(right))
+    data.print(table)
+
+
+def _lines(shown: Shown) -> list[Text]:
+    if len(shown.flow) <= ARROWS_SHOWN:
+        return [_line(arrow) for arrow in shown.flow]
+    return [_line(arrow, count) for arrow, count in summed(shown.flow)]
+
+
+def _line(arrow: Arrow, count: int = 1) -> Text:
+    line = drawn(arrow.sender, arrow.receivers, arrow.name, command=arrow.command, rollback=arrow.rollback)
+    if count > 1:
+        line.append(f"  x{count}", style="dim")
+    return line
+
+
+def _verdict(shown: Shown) -> Text:
+    ends = ", ".join(f"{count} {end}" if len(shown.result.ends) > 1 else end for end, count in shown.result.ends.items())
+    verdict = Text(ends, style="bold")
+    verdict.append(f"\n{len(shown.flow)} messages", style="not bold")
+    verdict.append(f", undone: {' then '.join(shown.result.undone) or 'nothing'}", style="not bold")
+    verdict.append(f", {shown.seconds:.1f} s of virtual time", style="not bold dim")
+    balanced = shown.result.audit.ok
+    verdict.append(
+        "\nbooks balance" if balanced else "\nBOOKS DO NOT BALANCE", style="not bold green" if balanced else "bold red"
+    )
+    return verdict
+
+
+def _print_summary(shown: list[tuple[Shown, Shown]]) -> None:
+    if len(shown) > 1:
+        table = Table(title="messages for each journey", title_justify="left", title_style="bold")
+        table.add_column("journey")
+        table.add_column("ends")
+        for mode in Mode:
+            table.add_column(str(mode), justify="right")
+        for left, right in shown:
+            ends = ", ".join(_told(left.result.ends))
+            table.add_row(left.journey.title, ends, str(len(left.flow)), str(len(right.flow)))
+        data.print(table)
+    data.print(
+        "commands ──▶   events ┄┄▷   rollbacks ↩   · heard by nobody who must act\n"
+        "No server ran: broker, databases and payment gateway were in memory, and waits passed on virtual time.\n"
+        "For the real ones: make up MODE=choreography, then saga order place, saga storm, saga audit.",
+        style="dim",
+        highlight=False,
+    )

@@ -1,0 +1,57 @@
+"""`saga order explain ID`: what happened to an order and why, as the observer heard it.
+
+Room: cli/. Reads the observer's database only, so it works while nothing else runs; printing is cli/history_view.py.
+"""
+
+import time
+from typing import Annotated
+
+import typer
+
+from bootstrap.modes import Mode
+from cli.history_view import print_history, told_as_json
+from cli.options import JsonFlag, ModeFlag, OrderId
+from cli.output import Code, print_json, run, stop
+from cli.settings import load
+from observer.history import History
+from observer.mermaid import sequence
+from observer.queries import history_of
+from observer.recorder import NAME
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app of `saga order`."""
+    app.command(epilog="Example: saga order explain 0190a0a0-0000-7000-8000-000000000000 --mode choreography")(explain)
+
+
+def explain(
+    order_id: OrderId,
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Its path as a Mermaid sequence diagram, nothing else.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """What happened to an order and why: root cause, path, waits, what was undone, what remains. `saga demo --explain` needs no
+    server."""
+    told = run(_told(mode, order_id))
+    if told is None:
+        stop(
+            Code.FAILED,
+            f"the observer of the {mode} mode has not heard of order {order_id}. It hears what happens from its first start on: "
+            f"`saga up --mode {mode}` runs it, `saga worker {NAME} --mode {mode}` runs it alone. "
+            f"What the services have stored: saga order show {order_id} --mode {mode}",
+        )
+    if as_json:
+        print_json(told_as_json(told, time.time()))
+    elif mermaid:
+        typer.echo(sequence(told))
+    else:
+        print_history(told, time.time())
+
+
+async def _told(mode: Mode, order_id: str) -> History | None:
+    store = load().parts(mode).store(NAME)
+    try:
+        await store.open([])
+        return await history_of(store, mode, order_id)
+    finally:
+        await store.close()

@@ -1,0 +1,54 @@
+"""`saga matrix`: a worker killed at every point of its loop with every handler in hand, on parts in memory.
+
+Room: cli/. The work is lab/simulation/crash_matrix.py; this prints.
+"""
+
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, TextColumn
+from rich.table import Table
+
+from bootstrap.modes import Mode
+from cli.options import JsonFlag
+from cli.output import Code, console, data, print_json, stop
+from lab.simulation.campaign import be_quiet
+from lab.simulation.crash_matrix import ABSENT, HOLDS, Cell, as_dict
+from lab.simulation.crash_matrix import matrix as run_matrix
+from lab.simulation.plan import Point
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(epilog="Example: saga matrix --mode choreography")(matrix)
+
+
+def matrix(
+    mode: Annotated[Mode | None, typer.Option("--mode", "-m", help="Only this mode (default: both).")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Kill a worker between each two steps of its loop, with each handler in hand. Exit 3 where an order is lost or doubled."""
+    be_quiet()
+    cells: list[Cell] = []
+    with Progress(TextColumn("killing {task.description}"), console=console, disable=as_json, transient=True) as progress:
+        task = progress.add_task("")
+        for chosen in [mode] if mode else list(Mode):
+            cells += run_matrix(
+                chosen, on_progress=lambda cell: progress.update(task, description=f"{cell.worker} with {cell.handler}")
+            )
+    if as_json:
+        print_json(as_dict(cells))
+    else:
+        _print(cells)
+    bad = [cell for cell in cells if cell.verdict not in (HOLDS, ABSENT)]
+    if bad:
+        stop(Code.AUDIT_FAILED, f"{len(bad)} of {len(cells)} kills were not survived.")
+
+
+def _print(cells: list[Cell]) -> None:
+    colours = {HOLDS: "green", ABSENT: "dim"}
+    for mode, rows in as_dict(cells).items():
+        table = Table("in hand", *map(str, Point), title=f"{mode}: killed ...")
+        for handler, verdicts in rows.items():
+            table.add_row(handler, *(f"[{colours.get(told, 'red')}]{told}[/]" for told in verdicts.values()))
+        data.print(table)

@@ -1,0 +1,286 @@
+"""`saga order place|show|list|withdraw|redrive`: one order at a time, for people and scripts.
+
+Room: cli/. Places through the door, looks at the databases; never changes what a service has stored. With --via, all but
+redrive go through the HTTP door instead (cli/http_orders.py).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from api.broker_client import AN_ADDRESS, Door, order_of
+from api.documents import State
+from api.http_client import brief
+from bootstrap.connections import Seen, looking, talking
+from bootstrap.modes import Mode, roles, topology
+from cli import http_orders as door
+from cli.commands import explain
+from cli.options import JsonFlag, ModeFlag, OrderId, ViaFlag
+from cli.output import Code, console, data, print_json, run, stop
+from cli.settings import load
+from cli.typer_app import Program
+from ops.dead_letters import DeadLetter, requeue
+from ops.order_status import NEEDS_ATTENTION, Standing, attention_of_sagas, needing_attention, standing
+from ops.pending_work import held, remains
+from ops.snapshot import Snapshot, snapshot
+from services.faults import NoSuchFailure, check_failures
+from services.order.domain import Order, OrderState
+from services.vocabulary import Line, OrderDetails
+
+T = TypeVar("T")
+
+group = Program(no_args_is_help=True, help="Place, show, list, withdraw and redrive orders.")
+
+
+def parse_lines(texts: list[str]) -> list[Line]:
+    """`book` or `book=2` for each line. Ends with a sentence when one makes no sense."""
+    lines = []
+    for text in texts:
+        sku, _, quantity = text.partition("=")
+        try:
+            lines.append(Line(sku=sku, quantity=int(quantity or "1")))
+        except ValueError:
+            stop(Code.USAGE, f"{text!r} is no order line. Write SKU or SKU=QUANTITY, such as sku-001=2.")
+    return lines
+
+
+def parse_failures(texts: list[str]) -> list[str]:
+    """`service:failure` for each. Ends with a sentence when there is no such failure."""
+    try:
+        check_failures(texts)
+    except NoSuchFailure as error:
+        stop(Code.USAGE, str(error))
+    return texts
+
+
+async def refuse_unless_faults(seen: Seen, failures: list[str]) -> None:
+    """End with a sentence when a worker that should fail has faults disabled: the failure would silently not happen."""
+    for service in sorted({failure.partition(":")[0] for failure in failures}):
+        announced = await seen.stores[service].find("workers")
+        if not announced:
+            stop(Code.USAGE, f"no {service} worker has announced itself. Start the mode: saga up --mode {seen.mode}")
+        if not any(record.body.get("faults") for record in announced):
+            stop(
+                Code.USAGE,
+                f"the {service} worker runs with faults disabled, so --fail would do nothing. "
+                "Start it with SAGA_FAULTS=1, or use `saga up` without --no-faults.",
+            )
+
+
+@group.command(epilog="Example: saga order place sku-001=2 sku-007 --mode choreography --fail payment:declined --wait")
+def place(
+    lines: Annotated[list[str], typer.Argument(help="SKU or SKU=QUANTITY, one or more.")],
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    fail: Annotated[list[str] | None, typer.Option(help="SERVICE:FAILURE to inject, at most one a service.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the order to its end.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to follow it.")] = 60.0,
+    country: Annotated[str, typer.Option(help="Where to deliver; nobody drives to AQ.")] = "GB",
+    via: ViaFlag = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Place an order. Prints its id; with --wait its end too."""
+    wanted, failures = parse_lines(lines), parse_failures(fail or [])
+    if len(country) != 2 or not country.isalpha() or not country.isupper():
+        stop(Code.USAGE, f"{country!r} is no country code. Write two capital letters, such as GB.")
+    details = order_of(wanted, AN_ADDRESS.model_copy(update={"country": country}))
+    patience_s = timeout if wait else None
+    order = run(door.place(via, details, failures, patience_s) if via else _place(mode, details, failures, patience_s))
+    _say(order, as_json=as_json)
+    if wait:
+        _stop_unless_ended(order, timeout)
+
+
+def _must_know(mode: Mode, order_id: str, found: T | None) -> T:
+    """What was found of an order. Ends with a sentence when there is no such order."""
+    if found is None:
+        stop(Code.FAILED, f"the {mode} mode has no order {order_id}. `saga order list --mode {mode}` shows what it has.")
+    return found
+
+
+def _stop_unless_ended(order: dict[str, str | None], timeout: float) -> None:
+    if order["state"] in (OrderState.PENDING, State.ACCEPTED):
+        stop(Code.FAILED, f"the order has not ended within {timeout:g} s. Look again: saga order show {order['order_id']}")
+    if order["state"] == NEEDS_ATTENTION:
+        stop(Code.FAILED, f"the order is stuck. See why: saga dlq list. Take it up again: saga order redrive {order['order_id']}")
+
+
+async def _place(mode: Mode, details: OrderDetails, failures: list[str], patience_s: float | None) -> dict[str, str | None]:
+    parts = load().parts(mode)
+    async with looking(mode, parts) as seen:
+        await refuse_unless_faults(seen, failures)
+        order_id = parts.sources.new_id()
+        async with talking(parts, "door") as transport:
+            await Door(transport, topology(mode), parts.sources).place(order_id, details, failures)
+        if patience_s is None:
+            return {"order_id": order_id, "state": "ACCEPTED", "reason": None}
+        deadline = time.monotonic() + patience_s
+        with console.status(f"order {order_id} is under way"):
+            while (order := await standing(seen.stores, order_id)) is None or order.moves:
+                if time.monotonic() > deadline:
+                    return {"order_id": order_id, "state": str(OrderState.PENDING), "reason": None}
+                await asyncio.sleep(0.05)
+        return order.brief()
+
+
+def _say(order: dict[str, str | None], *, as_json: bool) -> None:
+    if as_json:
+        print_json(order)
+    else:
+        why = f"  {escape(order['reason'])}" if order["reason"] else ""
+        data.print(f"{order['order_id']}  {order['state']}{why}", highlight=False)
+
+
+@group.command(epilog="Example: saga order show 0190a0a0-0000-7000-8000-000000000000 --json")
+def show(order_id: OrderId, mode: ModeFlag = Mode.ORCHESTRATOR, via: ViaFlag = None, as_json: JsonFlag = False) -> None:
+    """Where an order stands: state, reason, what is held for it (which no HTTP door knows), and what remains to be done."""
+    if via:
+        _show_as_heard(run(door.show(via, order_id)), as_json=as_json)
+        return
+    seen = run(_look(mode))
+    order = _must_know(mode, order_id, seen.orders.get(order_id))
+    holds, left = held(seen, order_id), remains(mode, seen, order_id)
+    stands = Standing(order, needing_attention(seen).get(order_id)).brief()
+    if as_json:
+        print_json({**stands, "held": holds, "remains": left})
+        return
+    _say(stands, as_json=False)
+    if order.withdrawal_refused:
+        data.print(f"  a withdrawal was refused: {order.withdrawal_refused}")
+    data.print("  held:    " + (", ".join(f"{name} {what}" for name, what in holds.items()) or "nothing"), highlight=False)
+    data.print("  remains: " + (" > ".join(left) or "nothing"), highlight=False)
+    if left and mode is Mode.CHOREOGRAPHY:
+        data.print("  (inferred from four databases: in choreography nobody knows the sequence)", style="dim")
+
+
+def _show_as_heard(order: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(order)
+        return
+    _say(brief(order), as_json=False)
+    if order["withdrawal_refused"]:
+        data.print(f"  a withdrawal was refused: {order['withdrawal_refused']}")
+    data.print("  remains: " + (" > ".join(order["remains"]) or "nothing") + " (as far as the door has heard)", highlight=False)
+
+
+async def _look(mode: Mode) -> Snapshot:
+    parts = load().parts(mode)
+    async with looking(mode, parts) as seen:
+        return await snapshot(seen.stores, await parts.books())
+
+
+@group.command("list", epilog="Example: saga order list --mode choreography --state PENDING")
+def list_(
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    state: Annotated[OrderState | None, typer.Option(help="Only orders in this state.")] = None,
+    attention: Annotated[bool, typer.Option("--attention", help="Only orders that nothing will move without help.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most this many, the newest first.")] = 50,
+    via: ViaFlag = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """The newest orders of a mode."""
+    if via:
+        heard = run(door.newest(via, NEEDS_ATTENTION if attention else state, limit))
+        orders = [(brief(order), order["withdrawn"]) for order in heard]
+    else:
+        stored = run(_stuck(mode, limit) if attention else _newest(mode, state, limit))
+        orders = [(order.brief(), order.order.withdrawn) for order in stored]
+    if as_json:
+        print_json({"orders": [order for order, _ in orders]})
+        return
+    table = Table("order", "state", "reason", "withdrawn")
+    for order, withdrawn in orders:
+        table.add_row(order["order_id"], order["state"], escape(order["reason"] or ""), str(withdrawn or ""))
+    data.print(table)
+
+
+async def _newest(mode: Mode, state: OrderState | None, limit: int) -> list[Standing]:
+    async with looking(mode, load().parts(mode)) as seen:
+        where = {"state": str(state)} if state else None
+        orders = [Order.from_body(record.body) for record in await seen.stores["order"].find(Order.collection, where, limit)]
+        stuck = await attention_of_sagas(seen.stores) if any(order.is_open for order in orders) else {}
+        return [Standing(order, order.attention or stuck.get(order.order_id)) for order in orders]
+
+
+async def _stuck(mode: Mode, limit: int) -> list[Standing]:
+    return [order for order in await _newest(mode, OrderState.PENDING, 0) if order.attention][:limit]
+
+
+@group.command(epilog="Example: saga order redrive 0190a0a0-0000-7000-8000-000000000000 --mode choreography --wait")
+def redrive(
+    order_id: OrderId,
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the order to its end.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to follow it.")] = 60.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take a stuck order up again where it stopped: what it has among the dead letters goes back to work."""
+    order, letters = run(_redrive(mode, order_id, timeout if wait else None))
+    if as_json:
+        print_json({**order, "requeued": [letter.as_dict() for letter in letters]})
+    else:
+        _say(order, as_json=False)
+        data.print(f"  back to work: {', '.join(f'{x.worker} {x.wire.type}' for x in letters) or 'nothing'}", highlight=False)
+    if not letters and order["state"] in (OrderState.PENDING, NEEDS_ATTENTION):
+        stop(Code.FAILED, f"order {order_id} has no dead letter: what it waits for is still being tried (or was discarded).")
+    if wait:
+        _stop_unless_ended(order, timeout)
+
+
+async def _redrive(mode: Mode, order_id: str, patience_s: float | None) -> tuple[dict[str, str | None], list[DeadLetter]]:
+    parts = load().parts(mode)
+    async with looking(mode, parts) as seen:
+        _must_know(mode, order_id, await standing(seen.stores, order_id))
+        letters = []
+        for worker in roles(mode):
+            async with talking(parts, "redrive") as transport:  # one for each queue: it consumes
+                letters += await requeue(transport, topology(mode), worker, lambda letter: letter.order_id == order_id)
+        # What was stuck says so until it moves: only its end counts.
+        order = await _followed(seen, order_id, patience_s if letters else None, lambda order: order.order.ended)
+        return order.brief(), letters
+
+
+async def _followed(seen: Seen, order_id: str, patience_s: float | None, over: Callable[[Standing], bool]) -> Standing:
+    """Where an order stands when it is `over`, or when patience is."""
+    deadline = time.monotonic() + (patience_s or 0.0)
+    while True:
+        order = _must_know(seen.mode, order_id, await standing(seen.stores, order_id))
+        if over(order) or time.monotonic() > deadline:
+            return order
+        await asyncio.sleep(0.05)
+
+
+@group.command(epilog="Example: saga order withdraw 0190a0a0-0000-7000-8000-000000000000 --wait")
+def withdraw(
+    order_id: OrderId,
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the order to its end.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to follow it.")] = 60.0,
+    via: ViaFlag = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take an order back. It takes effect only if it comes before the pivot (the delivery's scheduling)."""
+    patience_s = timeout if wait else None
+    order = run(door.withdraw(via, order_id, patience_s) if via else _withdraw(mode, order_id, patience_s))
+    _say(order, as_json=as_json)
+    if wait:
+        _stop_unless_ended(order, timeout)
+
+
+async def _withdraw(mode: Mode, order_id: str, patience_s: float | None) -> dict[str, str | None]:
+    parts = load().parts(mode)
+    async with looking(mode, parts) as seen:
+        _must_know(mode, order_id, await standing(seen.stores, order_id))
+        async with talking(parts, "door") as transport:
+            await Door(transport, topology(mode), parts.sources).withdraw(order_id)
+        return (await _followed(seen, order_id, patience_s, lambda order: not order.moves)).brief()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    explain.register(group)
+    app.add_typer(group, name="order")

@@ -1,0 +1,79 @@
+"""`saga reset`: empties the queues, databases and gateway books of one mode.
+
+Room: cli/.
+"""
+
+from typing import Annotated
+
+import typer
+
+from api.messages import NAME
+from api.orders import door_topology
+from bootstrap.connections import looking, talking
+from bootstrap.modes import Mode, topology
+from bootstrap.server_backend import ConnectedParts
+from broker.topology import Topology, queue_of
+from broker.transport import FurnitureDiffers, FurnitureMissing, Transport
+from cli.options import JsonFlag, ModeFlag
+from cli.output import Code, data, print_json, run, stop
+from cli.settings import load
+from observer import recorder as ear
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(epilog="Example: saga reset --mode choreography --yes")(reset)
+
+
+def reset(
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    yes: Annotated[bool, typer.Option("--yes", help="Really.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Empty the queues, the databases and the gateway's book of a mode. The other mode is not touched."""
+    if not yes:
+        stop(Code.USAGE, f"this deletes every order, payment and message of the {mode} mode. Say --yes if that is what you want.")
+    run(_reset(mode))
+    if as_json:
+        print_json({"mode": str(mode), "reset": True})
+    else:
+        data.print(f"the {mode} mode is empty", highlight=False)
+
+
+async def _renew(transport: Transport, furniture: Topology) -> None:
+    """Every queue empty and as this version declares it; what another version declared differently is made anew."""
+    try:
+        await transport.declare(furniture)
+    except FurnitureDiffers:
+        await transport.delete(furniture)
+        await transport.declare(furniture)
+    await transport.purge(furniture)
+
+
+async def _reset(mode: Mode) -> None:
+    parts = load().parts(mode)
+    async with looking(mode, parts) as seen:
+        async with talking(parts, "reset") as transport:
+            await _renew(transport, topology(mode))
+            await _reset_beside(parts, transport, NAME, door_topology(parts.prefix))
+            await _reset_beside(parts, transport, ear.NAME, ear.with_observer(topology(mode)))
+        for store in seen.stores.values():
+            announced = await store.find("workers")  # workers that run go on running: keep what they said of themselves
+            await store.wipe()
+            await store.put(announced)
+    await parts.empty_books()
+
+
+async def _reset_beside(parts: ConnectedParts, transport: Transport, name: str, furniture: Topology) -> None:
+    """Empty the queue and database of the HTTP door or the observer too, if this mode ever had one."""
+    try:
+        await transport.depth(queue_of(parts.prefix, name))
+    except FurnitureMissing:
+        return
+    await _renew(transport, furniture)
+    store = parts.store(name)
+    try:
+        await store.open([])
+        await store.wipe()
+    finally:
+        await store.close()

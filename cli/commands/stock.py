@@ -1,0 +1,73 @@
+"""`saga stock show|set`: what is on the shelf.
+
+Room: cli/. The booking is ops/stock.py.
+"""
+
+from typing import Annotated
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+from rich.table import Table
+
+from bootstrap.connections import looking
+from bootstrap.modes import Mode
+from cli.options import JsonFlag, ModeFlag
+from cli.output import Code, data, print_json, run, stop
+from cli.settings import load
+from cli.typer_app import Program
+from ops.stock import set_available, shelf
+from services.inventory.domain import Stock
+from services.vocabulary import Sku
+
+group = Program(no_args_is_help=True, help="Look at the stock, or set what is available.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.add_typer(group, name="stock")
+
+
+#: So many units of one article are enough for every experiment, and fit into every integer.
+MOST = 10**12
+
+
+@group.command(epilog="Example: saga stock show --mode choreography")
+def show(mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> None:
+    """Every article: received = available + held."""
+    _print(run(_show(mode)), as_json=as_json)
+
+
+@group.command("set", epilog="Example: saga stock set sku-001 5 --mode choreography")
+def set_(
+    sku: Annotated[str, typer.Argument(help="The article.")],
+    available: Annotated[int, typer.Argument(min=0, max=MOST, help="How many shall be available.")],
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    as_json: JsonFlag = False,
+) -> None:
+    """Book units in or out until so many are available. What orders hold is not touched."""
+    try:
+        TypeAdapter(Sku).validate_python(sku)
+    except ValidationError:
+        stop(Code.USAGE, f"{sku!r} is no SKU. Letters, digits, - and _, at most 64, the first a letter or digit.")
+    _print(run(_set(mode, sku, available)), as_json=as_json)
+
+
+async def _show(mode: Mode) -> dict[str, Stock]:
+    async with looking(mode, load().parts(mode)) as seen:
+        return await shelf(seen.stores["inventory"])
+
+
+async def _set(mode: Mode, sku: str, available: int) -> dict[str, Stock]:
+    async with looking(mode, load().parts(mode)) as seen:
+        return await set_available(seen.stores["inventory"], {sku: available})
+
+
+def _print(articles: dict[str, Stock], *, as_json: bool) -> None:
+    rows = [articles[sku] for sku in sorted(articles)]
+    if as_json:
+        print_json({"stock": [article.model_dump() for article in rows]})
+        return
+    table = Table("sku", "received", "available", "held")
+    for article in rows:
+        table.add_row(article.sku, str(article.received), str(article.available), str(article.held))
+    data.print(table)

@@ -1,0 +1,122 @@
+"""`saga storm`: many orders at once, then the audit, then the figures.
+
+Room: cli/. The work is lab/storm.py; this parses, shows progress, prints.
+"""
+
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from api.http_client import Customer
+from bootstrap.connections import looking
+from bootstrap.modes import Mode
+from cli.commands.audit import show_findings
+from cli.commands.order import parse_failures, refuse_unless_faults
+from cli.http_orders import at_door
+from cli.options import JsonFlag, ModeFlag, ViaFlag
+from cli.output import Code, console, data, print_json, run, stop
+from cli.settings import load
+from lab.storm import Plan, Report, Storm, percentile_ms
+from services.faults import NoSuchFailure, share_of
+
+PERCENTILES = (50, 95, 99)
+
+
+def parse_rates(texts: list[str]) -> dict[str, float]:
+    """`payment:declined=30%` -> 0.3 for each. Ends with a sentence when one makes no sense."""
+    try:
+        rates = dict(map(share_of, texts))
+    except NoSuchFailure as error:
+        stop(Code.USAGE, str(error))
+    parse_failures(list(rates))
+    return rates
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(epilog="Example: saga storm --mode choreography --orders 2000 --in-flight 100 --fail payment:declined=30%")(storm)
+
+
+def storm(
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    orders: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many orders.")] = 1000,
+    in_flight: Annotated[int, typer.Option(min=1, max=100_000, help="At most this many at once.")] = 100,
+    rate: Annotated[float | None, typer.Option(min=0.01, help="Orders a second (default: as fast as they end).")] = None,
+    fail: Annotated[list[str] | None, typer.Option(help="SERVICE:FAILURE=PERCENT, at most one a service.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides lines and failures; the same in both modes.")] = 1,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds after which what has not ended is unfinished.")] = 120.0,
+    via: ViaFlag = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fire many orders, wait until every one has ended, audit, report. Exit 3 when a promise does not hold."""
+    failures = parse_rates(fail or [])
+    plan = Plan(orders, in_flight, rate, failures, seed, timeout)
+    report = run(_storm(mode, plan, via))
+    if as_json:
+        print_json(as_dict(report))
+    else:
+        _print(report)
+    if report.unfinished:
+        stop(Code.AUDIT_FAILED, f"{report.unfinished} of {orders} orders have not ended within {timeout:g} s.")
+    if not report.audit.ok:
+        stop(Code.AUDIT_FAILED, "a promise does not hold; the findings are above.")
+
+
+async def _storm(mode: Mode, plan: Plan, via: str | None) -> Report:
+    parts = load().parts(mode)
+    async with looking(mode, parts) as seen:
+        await refuse_unless_faults(seen, list(plan.failures))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    async with AsyncExitStack() as stack:
+        stack.enter_context(at_door())
+        customer = await stack.enter_async_context(Customer(via)) if via else None
+        progress = stack.enter_context(Progress(*columns, console=console, disable=not console.is_terminal))
+        task = progress.add_task(f"{mode}: orders ended", total=plan.orders)
+        storm = Storm(mode, parts, plan, customer=customer, progress=lambda _, ended: progress.update(task, completed=ended))
+        return await storm.run()
+
+
+def as_dict(report: Report) -> dict[str, object]:
+    """The report as `--json` prints it. Percentiles are in ms, null when infinite or when there are no such orders."""
+    ended = len(report.shots) - report.unfinished
+    clean = [shot for shot in report.shots if not shot.injected]
+    return {
+        "mode": str(report.mode),
+        "seed": report.plan.seed,
+        "in_flight": report.plan.in_flight,
+        "orders": report.plan.orders,
+        "ended": ended,
+        "unfinished": report.plan.orders - ended,
+        "completed": report.completed,
+        "rejected": dict(report.rejected),
+        "needs_attention": report.needs_attention,
+        "seconds": round(report.seconds, 3),
+        "rate_per_s": round(ended / report.seconds, 1) if report.seconds > 0 else None,
+        **{f"p{percent}_ms": percentile_ms(report.shots, percent) for percent in PERCENTILES},
+        "clean": {f"p{percent}_ms": percentile_ms(clean, percent) for percent in PERCENTILES},
+        "injected": dict(report.injected),
+        "observed": dict(report.observed),
+        "audit": {
+            "ok": report.audit.ok,
+            "findings": [{"promise": finding.promise, "ids": list(finding.ids)} for finding in report.audit.findings],
+        },
+    }
+
+
+def _print(report: Report) -> None:
+    figures = as_dict(report)
+    table = Table(title=f"storm, {report.mode}, seed {report.plan.seed}", show_header=False)
+    for name in ("orders", "ended", "unfinished", "completed", "needs_attention", "seconds", "rate_per_s"):
+        table.add_row(name.replace("_", " "), str(figures[name]))
+    for reason, count in report.rejected.items():
+        table.add_row(f"rejected: {reason}", str(count))
+    for failure, count in report.injected.items():
+        table.add_row(f"injected {failure}", f"{count}, acted on {report.observed[failure]}")
+    for percent in PERCENTILES:
+        value = figures[f"p{percent}_ms"]
+        table.add_row(f"p{percent}", f"{value} ms" if value is not None else "infinite")
+    data.print(table)
+    show_findings(report.audit)

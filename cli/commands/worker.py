@@ -1,0 +1,108 @@
+"""`saga worker NAME --mode M`: one worker, or the payment gateway, in this process until it is told to stop.
+
+Room: cli/. The composition of one worker: its role from its mode, its clients from the settings.
+"""
+
+from typing import Annotated
+
+import structlog
+import typer
+
+from bootstrap.modes import Mode, roles, topology
+from bootstrap.server_backend import ConnectedParts
+from broker.transport import Transport, furnish
+from broker.worker import Worker, no_calls
+from cli.commands.worker_observer import observe
+from cli.logs import configure
+from cli.options import ModeFlag
+from cli.output import Code, ending, stop
+from cli.process import marked, run_fast, stop_on_signal, unmark
+from cli.settings import Settings, load
+from lab.system import calling
+from observer.recorder import NAME as OBSERVER
+from services.payment.gateway import PaymentGateway
+from store.document import Record
+from store.mongo.preflight import clock_ahead_s
+from store.mongo.store import MongoStore
+
+GATEWAY = "gateway"
+
+log = structlog.get_logger()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(epilog="Example: saga worker inventory --mode choreography")(worker)
+
+
+def worker(
+    name: Annotated[
+        str, typer.Argument(help="order, inventory, payment, delivery, coordinator (orchestrator only), observer or gateway.")
+    ],
+    mode: ModeFlag = Mode.ORCHESTRATOR,
+    faults: Annotated[
+        bool | None, typer.Option("--faults/--no-faults", help="Honour injected failures (default: SAGA_FAULTS, else off).")
+    ] = None,
+    tied: Annotated[bool, typer.Option("--tied", hidden=True, help="Stop when stdin ends.")] = False,
+    host: Annotated[str, typer.Option(envvar="SAGA_GATEWAY_HOST", help="Where gateway or observer listen.")] = "127.0.0.1",
+) -> None:
+    """Run one worker of a mode, its observer, or the payment gateway, until SIGTERM or Ctrl-C."""
+    settings = load()
+    honoured = settings.faults if faults is None else faults
+    configure(settings.log_level, mode=mode, service=name)
+    if name == GATEWAY:
+        from cli.commands.worker_gateway import serve_gateway  # noqa: PLC0415 - an HTTP server, which no other worker need load
+
+        serve_gateway(settings, host, faults=honoured, tied=tied)
+        return
+    names = list(roles(mode))
+    if name not in (*names, OBSERVER):
+        why = "in choreography there is no coordinator. " if name == "coordinator" else ""
+        stop(Code.USAGE, f"the {mode} mode has no worker {name!r}: {why}It has {', '.join(names)}, {OBSERVER}, and {GATEWAY}.")
+    with ending():
+        if name == OBSERVER:
+            run_fast(observe(mode, settings, host, tied=tied))
+        else:
+            # Made here, so that what it loads is there when `run_fast` sets aside what is.
+            gateway = settings.parts(mode).gateway() if name == "payment" else None
+            run_fast(_work(mode, name, settings, gateway, faults=honoured, tied=tied))
+
+
+async def _work(mode: Mode, name: str, settings: Settings, gateway: PaymentGateway | None, *, faults: bool, tied: bool) -> None:
+    unmark(settings.ready_file)  # one that was killed left its mark, and a container that is started again still has it
+    parts = settings.parts(mode)
+    transport, store = parts.transport(name), parts.store(name)
+    await _prepare(mode, name, parts, transport, store, faults=faults)
+    running = Worker(
+        roles(mode, parts.times)[name],
+        topology(mode),
+        transport,
+        store,
+        sources=parts.sources,
+        caller=calling(gateway) if gateway else no_calls,
+        limits=parts.limits,
+        faults=faults,
+    )
+    stop_on_signal(running.stop, tied=tied)
+    try:
+        async with marked(running.ready, settings.ready_file):
+            await running.run()
+    finally:
+        if gateway:
+            await gateway.close()
+        await transport.close()
+        await store.close()
+    log.info("stopped")
+
+
+async def _prepare(
+    mode: Mode, name: str, parts: ConnectedParts, transport: Transport, store: MongoStore, *, faults: bool
+) -> None:
+    """Furniture on the broker, and a note in the store: whether injected failures will act here, and how the clock goes."""
+    await transport.open()
+    await furnish(transport, topology(mode))
+    await store.open([])
+    await store.free_what_the_dead_hold()
+    now = parts.sources.now
+    said = {"faults": faults, "started_at": now(), "clock_ahead_s": await clock_ahead_s(store.connection, now)}
+    await store.put([Record("workers", name, 1, said)])

@@ -1,0 +1,166 @@
+"""Writes the generated parts of README.md and docs/ from the code they describe: `python -m cli.generate_docs` (`make docs`).
+
+Room: cli/. A generated part stands between two marker comments; tests/test_docs.py fails when one is stale.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from typer.core import TyperGroup
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from bootstrap.modes import SERVICES, Mode, topology
+from broker.message import Command
+from choreography.reactions import REACTIONS
+from cli.app import app
+from cli.settings import Settings
+from observer.mermaid import static
+from observer.message_flow import PICTURES
+from observer.recorder import NAME as OBSERVER
+from ops.permissions import OPERATOR, accounts, commands_of
+from orchestrator.fulfilment import FULFILMENT
+from services.message_types import CATALOGUE
+
+ROOT = Path(__file__).parent.parent
+#: What has a message's shape and never travels: local inputs, and what a call for help means to the order service.
+LOCAL = ("order.DeadlinePassed", "order.MarkForAttention", "payment.GatewayAnswered", "payment.LookAgain")
+
+
+def rooms() -> str:
+    """The two rooms, word for word as they stand in the code."""
+    saga = _after(ROOT / "orchestrator/fulfilment.py", "# fmt: off\n")
+    reactions = _after(ROOT / "choreography/reactions.py", "# fmt: off\n")
+    return (
+        f"**`orchestrator/fulfilment.py`**: one mind knows the sequence.\n\n```python\n{saga}```\n\n"
+        f"**`choreography/reactions.py`**: each service knows its own reactions.\n\n```python\n{reactions}```"
+    )
+
+
+def _after(path: Path, marker: str) -> str:
+    return path.read_text().partition(marker)[2]
+
+
+def pictures() -> str:
+    """Both modes as `saga diagram` draws them."""
+    return "\n\n".join(f"{mode}:\n\n```mermaid\n{static(PICTURES[mode])}\n```" for mode in Mode)
+
+
+def messages() -> str:
+    """Every message that travels: what it is, what it carries, and who gets it in each mode."""
+    rows = ["| message | kind | carries | orchestrator | choreography |", "| --- | --- | --- | --- | --- |"]
+    for name, kind in sorted(CATALOGUE.items()):
+        if name not in LOCAL:
+            what = "command" if issubclass(kind, Command) else "event"
+            heard = " | ".join(_receivers(name, mode) for mode in Mode)
+            rows.append(f"| `{name}` | {what} | {', '.join(kind.model_fields)} | {heard} |")
+    return "\n".join(rows)
+
+
+def _receivers(name: str, mode: Mode) -> str:
+    """Who handles a message in a mode; `-` when it does not travel there, `nobody` when it is a fact that no worker needs."""
+    kind = CATALOGUE[name]
+    if issubclass(kind, Command):
+        travels = mode is Mode.ORCHESTRATOR or kind.__name__ in ("PlaceOrder", "WithdrawOrder")
+        return kind.service if travels else "-"
+    return ", ".join(queue.worker for queue in topology(mode).queues if name in queue.listens_to) or "nobody"
+
+
+def steps() -> str:
+    """The saga as a table."""
+    rows = ["| | step | success | refused | undo | undone |", "| --- | --- | --- | --- | --- | --- |"]
+    for number, step in enumerate(FULFILMENT.steps):
+        kind = "pivot" if step.pivot else "retriable" if step.retriable else "compensatable"
+        named = (step.command, step.success, step.refused, step.undo, step.undone)
+        rows.append(f"| {number}, {kind} | " + " | ".join(part.__name__ if part else "-" for part in named) + " |")
+    return "\n".join(rows)
+
+
+def reactions() -> str:
+    """The reactions as a table."""
+    rows = ["| when | this service | does |", "| --- | --- | --- |"]
+    rows += [f"| {reaction.when.__name__} | {reaction.by} | {reaction.does.__name__} |" for reaction in REACTIONS]
+    return "\n".join(rows)
+
+
+def commands() -> str:
+    """The help of every command."""
+    return "\n\n".join(f"## `{name}`\n\n```text\n{command_help(name)}\n```" for name in command_lines())
+
+
+def command_lines() -> Iterator[str]:
+    """`saga` itself, then its commands and groups, a group before its own."""
+    return _names(get_command(app), "saga")
+
+
+def _names(command: object, path: str) -> Iterator[str]:
+    yield path
+    if isinstance(command, TyperGroup):
+        for name, inner in command.commands.items():
+            if not inner.hidden:
+                yield from _names(inner, f"{path} {name}")
+
+
+def command_help(name: str) -> str:
+    """What `saga ... --help` prints, in plain text of a fixed width."""
+    result = CliRunner().invoke(app, [*name.split()[1:], "--help"], env={"COLUMNS": "110", "TERM": "dumb", "NO_COLOR": "1"})
+    return "\n".join(line.rstrip() for line in result.output.strip().splitlines())
+
+
+def settings() -> str:
+    """Every `SAGA_…` variable."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        rows.append(f"| `SAGA_{name.upper()}` | `{field.default}` | {field.description} |")
+    return "\n".join(rows)
+
+
+def rights() -> str:
+    """Every account of the container stack, and what it may do."""
+    rows = [
+        "| account | consumes | sends the commands | publishes the events | reads and writes |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for account in (account for mode in Mode for account in accounts(mode)):
+        if account.worker == OPERATOR:
+            may = "every queue", "all", "all"
+        else:
+            commands = ", ".join(f"`{name}`" for name in commands_of(account.mode, account.worker)) or "none"
+            queue = "its own queue, which is sent everything" if account.worker == OBSERVER else "its own queue"
+            may = queue, commands, f"`{account.worker}.*`" if account.worker in SERVICES else "none"
+        databases = "every database of the mode" if account.worker == OPERATOR else f"`{account.databases[0]}`"
+        rows.append(f"| `{account.name}` | " + " | ".join(may) + f" | {databases} |")
+    return "\n".join(rows)
+
+
+#: File -> marker -> what stands there.
+PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"rooms": rooms, "pictures": pictures},
+    "docs/reference/messages.md": {"messages": messages, "steps": steps, "reactions": reactions},
+    "docs/security.md": {"rights": rights},
+    "docs/reference/cli.md": {"commands": commands, "settings": settings},
+}
+
+
+def fresh(path: str) -> str:
+    """The file as it should be."""
+    text = (ROOT / path).read_text()
+    for marker, write in PARTS[path].items():
+        pattern = re.compile(f"(<!-- generated: {marker} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise LookupError(f"{path} has no place for {marker}")
+        text = pattern.sub(lambda match, write=write: match[1] + write() + match[2], text)  # type: ignore[misc]
+    return text
+
+
+def main() -> None:
+    """Bring every generated part up to date."""
+    for path in PARTS:
+        (ROOT / path).write_text(fresh(path))
+        sys.stderr.write(f"{path} is up to date\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""A lane on real parts, inside the observer's process: what is written down there, and how the broker's queues are.
+
+Room: dashboard/. The observer may say nothing, so nothing can be asked of this lane: the door relays it (page/relay.py) and takes the
+orders itself.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from bootstrap.modes import Mode, roles, topology
+from broker.topology import dead_queue, queue_of
+from broker.transport import TransportError
+from dashboard.lanes.history_feed import Heard
+from dashboard.lanes.lane import QueueNow, Status, WorkerNow, status_of
+from observer.history import History
+from observer.queries import newest, open_orders
+from observer.raw_message import Original
+from observer.recorder import with_observer
+from store.protocol import Store
+
+#: Orders that were heard before this process began and are told of: the newest, and the open ones.
+NEWEST, OPEN_MAX = 200, 500
+#: Seconds between two looks at the broker's queues.
+LOOK_S = 2.0
+
+
+class Counting(Protocol):
+    """A broker whose queues can be counted (`broker.rabbitmq.transport.RabbitTransport`)."""
+
+    async def counts(self, queues: Sequence[str]) -> Mapping[str, tuple[int, int]]:
+        """Messages that wait, and consumers, of each queue. Raises TransportError."""
+
+
+class ObservedLane:
+    """`dashboard.lanes.lane.Shown` of a running mode. `heard.note` is for the observer to call. `clock`: seconds since the epoch."""
+
+    def __init__(self, mode: Mode, broker: Counting, store: Store, clock: Callable[[], float]) -> None:
+        self.mode = mode
+        self.heard = Heard(store, mode)
+        self._broker = broker
+        self._store = store
+        self._now = clock
+        self._began = False
+        self._queues = tuple(with_observer(topology(mode)).queue_names())
+        self._counts: Mapping[str, tuple[int, int]] | None = None
+        self._counted_at = float("-inf")
+
+    # --- what is heard ----------------------------------------------------------------------------------------------------
+
+    async def changed(self, limit: int) -> list[History]:
+        if not self._began:
+            before = [
+                *await open_orders(self._store, self.mode, self._now(), OPEN_MAX),
+                *await newest(self._store, self.mode, NEWEST),
+            ]
+            self.heard.note(sorted(one.order_id for one in before))
+            self._began = True
+        return await self.heard.changed(limit)
+
+    async def newest(self, limit: int) -> list[History]:
+        return await self.heard.newest(limit)
+
+    async def order(self, order_id: str) -> tuple[History, list[Original]] | None:
+        return await self.heard.order(order_id)
+
+    async def status(self) -> Status:
+        """`audit` is unknown: an observer reads nobody's data. The counts are of what was heard since this process began."""
+        await self._count()
+        counts = self._counts or {}
+        return status_of(
+            self.mode,
+            self._now(),
+            self.heard.tally,
+            audit="unknown",
+            queues=(QueueNow(name, *counts[name]) for name in self._queues if name in counts),
+            workers=(WorkerNow(name, counts.get(queue_of(self.mode, name), (0, 1))[1] > 0) for name in roles(self.mode)),
+            faults=self._faults(counts),
+        )
+
+    async def _count(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._counted_at < LOOK_S:
+            return
+        self._counted_at = loop.time()
+        try:
+            self._counts = await self._broker.counts(self._queues)
+        except TransportError:
+            self._counts = None
+
+    def _faults(self, counts: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+        if self._counts is None:
+            yield "the broker does not say how its queues are"
+        for name in roles(self.mode):
+            queue = queue_of(self.mode, name)
+            if queue in counts and not counts[queue][1]:
+                yield f"{name} is down: nobody consumes its queue"
+            if dead := counts.get(dead_queue(queue), (0, 0))[0]:
+                yield f"{name} has {dead} dead letter{'' if dead == 1 else 's'}"

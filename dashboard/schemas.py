@@ -1,0 +1,97 @@
+"""What the page sends, and what it is told of a lane as it is written down.
+
+Room: dashboard/.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from api.broker_client import AN_ADDRESS, order_of
+from bootstrap.modes import Mode, roles
+from broker.message import Uuid
+from choreography.reactions import REACTIONS
+from dashboard.fault_menu import WITHDRAWS, shares_of
+from dashboard.lanes.lane import Wanted, columns_of
+from lab.storm import Plan
+from orchestrator.fulfilment import FULFILMENT
+from services.vocabulary import MAX_LINES, BackwardCommand, Line, Text
+
+#: Orders that can be asked for at once, orders that are shown at once, and failures asked for at once.
+COUNT_MAX, SHOWN_MAX, FAILURES_MAX = 500, 200, 8
+#: JSON numbers beyond it are not exact for everybody.
+SEED_MAX = 2**53
+
+Failing = Annotated[
+    str, StringConstraints(pattern=r"^[a-z_]{1,32}:[a-z_]{1,32}(,[a-z_]{1,32}:[a-z_]{1,32}){0,3}(=[0-9.]{1,8}%)?$")
+]
+
+
+class Order(BaseModel):
+    """The body of POST /watch/orders. `failures` may carry a share (`payment:declined=30%`).
+
+    More than one order are drawn from `seed` as a storm draws them, lines and failures; `lines` is then not looked at. One order
+    may come with its `order_id`: that which it has in the lane of another door."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    lines: Annotated[tuple[Line, ...], Field(max_length=MAX_LINES, strict=False)] = ()
+    customer: Text = AN_ADDRESS.name
+    failures: Annotated[tuple[Failing, ...], Field(max_length=FAILURES_MAX, strict=False)] = ()
+    modes: Annotated[tuple[str, ...], Field(min_length=1, max_length=len(Mode), strict=False)] | None = None
+    count: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 1
+    seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
+    order_id: Uuid | None = None
+
+    def drawn(self, seed: int, new_id: Callable[[], str]) -> list[Wanted]:
+        """The orders; which of them fail is the same for the same seed. Raises services.faults.NoSuchFailure."""
+        plan = Plan(self.count, self.count, failures=shares_of(self.failures), seed=seed if self.seed is None else self.seed)
+        address = AN_ADDRESS.model_copy(update={"name": self.customer})
+        wanted = []
+        for number in range(self.count):
+            failures = [part for name in plan.injected_into(number) for part in name.split(",")]
+            details = order_of(self.lines if self.count == 1 else plan.details_of(number).lines, address)
+            injected = tuple(failure for failure in failures if failure != WITHDRAWS)
+            wanted.append(Wanted(self.order_id or new_id(), details, injected, withdrawn=WITHDRAWS in failures))
+        return wanted
+
+
+def drawing_of(mode: Mode, *, events: str, can_kill: bool) -> dict[str, Any]:
+    """A lane as it is written down: who takes part, and the sequence where it stands (the steps or the reactions).
+
+    `events`: the path of its events."""
+    orchestrated = mode is Mode.ORCHESTRATOR
+    return {
+        "mode": mode,
+        "columns": columns_of(mode),
+        "workers": list(roles(mode)),
+        "events": events,
+        "can_kill": can_kill,
+        "steps": _steps() if orchestrated else None,
+        "reactions": None if orchestrated else _reactions(),
+    }
+
+
+def _steps() -> list[dict[str, Any]]:
+    parts = ("command", "success", "refused", "undo", "undone")
+    return [
+        {
+            **{part: kind.__name__ if (kind := getattr(step, part)) else None for part in parts},
+            "service": step.command.service,
+            "kind": "pivot" if step.pivot else "retriable" if step.retriable else "compensatable",
+        }
+        for step in FULFILMENT.steps
+    ]
+
+
+def _reactions() -> list[dict[str, Any]]:
+    return [
+        {
+            "when": reaction.when.__name__,
+            "by": reaction.by,
+            "does": reaction.does.__name__,
+            "rollback": issubclass(reaction.does, BackwardCommand),
+        }
+        for reaction in REACTIONS
+    ]

@@ -1,5 +1,0 @@
-"""The payment gateway: somebody else's system, a stand-in for a bank's. Room: gateway/.
-
-It imports nothing of ours, and ours talk to it over HTTP (`services/payment/http_gateway.py`) or, in the embedded run, through
-`lab/in_process_gateway.py`. Read `rules.py` (what is answered), `books.py` (what is remembered), `app.py` (how it is asked).
-"""

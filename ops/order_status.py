@@ -1,0 +1,69 @@
+"""Where an order stands, for people: its state, or NEEDS_ATTENTION when something that must not fail has failed for good.
+
+Room: lab/. In the orchestrated mode the saga's run says so, in choreography the order does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ops.snapshot import Snapshot
+from orchestrator.coordinator import NAME as COORDINATOR
+from orchestrator.saga import SagaRun
+from services.order.domain import Order
+from services.vocabulary import Attention
+from store.protocol import Store
+
+#: What an order is called that nothing will move without help, in place of PENDING.
+NEEDS_ATTENTION = "NEEDS_ATTENTION"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An order and what keeps it from ending, if anything does."""
+
+    order: Order
+    attention: Attention | None
+
+    @property
+    def moves(self) -> bool:
+        """Whether waiting for it makes sense."""
+        return not self.order.ended and self.attention is None
+
+    def brief(self) -> dict[str, str | None]:
+        """Id, state and reason, as the CLI prints them."""
+        order_id, order = self.order.order_id, self.order
+        if self.attention and not order.ended:
+            return {"order_id": order_id, "state": NEEDS_ATTENTION, "reason": f"{self.attention.step}: {self.attention.error}"}
+        return {"order_id": order_id, "state": str(order.state), "reason": str(order.reason) if order.reason else None}
+
+
+async def standing(stores: Mapping[str, Store], order_id: str) -> Standing | None:
+    """Where one order stands now; None when there is no such order. Raises StoreError."""
+    found = await stores["order"].find(Order.collection, {"order_id": order_id})
+    if not found:
+        return None
+    order = Order.from_body(found[0].body)
+    attention = order.attention
+    if COORDINATOR in stores and not order.ended:
+        runs = await stores[COORDINATOR].find(SagaRun.collection, {"order_id": order_id})
+        attention = SagaRun.from_body(runs[0].body).attention if runs else None
+    return Standing(order, attention)
+
+
+async def attention_of_sagas(stores: Mapping[str, Store]) -> dict[str, Attention]:
+    """Order id -> what failed, for every run of the orchestrated mode that says so; empty in choreography."""
+    if COORDINATOR not in stores:
+        return {}
+    runs = [SagaRun.from_body(record.body) for record in await stores[COORDINATOR].find(SagaRun.collection)]
+    return {run.order_id: run.attention for run in runs if run.attention}
+
+
+def needing_attention(seen: Snapshot) -> dict[str, Attention]:
+    """Order id -> what failed, for every order that has not ended and says so."""
+    needing = {}
+    for order_id, order in seen.orders.items():
+        run = seen.sagas.get(order_id)
+        attention = order.attention or (run.attention if run else None)
+        if attention and not order.ended:
+            needing[order_id] = attention
+    return needing

@@ -1,0 +1,76 @@
+"""RabbitMQ's definitions of both modes: users, permissions, exchanges, queues and bindings, in one document to load at its start.
+
+Room: lab/. The furniture is `broker.declarations`'s, the users are `ops.permissions`'. Format: https://www.rabbitmq.com/docs/definitions.
+"""
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bootstrap.modes import Mode
+from broker import declarations as furniture
+from ops.permissions import Account, accounts, topologies
+
+VHOST = "/"
+SALT_BYTES = 4
+
+
+def definitions(passwords: Mapping[str, str], *, hashed: Callable[[str], str] | None = None) -> dict[str, Any]:
+    """Everything that a broker of both modes needs. `passwords`: of each account, by its name. Only their hashes are written."""
+    hashed = hashed or hash_of
+    everybody = [account for mode in Mode for account in accounts(mode)]
+    furnished = [topology for mode in Mode for topology in topologies(mode)]
+    kinds = {name: kind for topology in furnished for name, kind in furniture.exchanges(topology).items()}
+    specs = {spec.name: spec for topology in furnished for spec in furniture.queues(topology)}
+    return {
+        "vhosts": [{"name": VHOST}],
+        "users": [_user(account, hashed(passwords[account.name])) for account in everybody],
+        "permissions": [_permission(account) for account in everybody],
+        "topic_permissions": [
+            {"user": account.name, "vhost": VHOST, "exchange": exchange, "write": keys, "read": "^$"}
+            for account in everybody
+            for exchange, keys in account.keys.items()
+        ],
+        "exchanges": [{"name": name, "type": kind, "internal": False, **_durable({})} for name, kind in kinds.items()],
+        "queues": [{"name": spec.name, **_durable(spec.arguments)} for spec in specs.values()],
+        "bindings": [
+            {
+                "source": exchange,
+                "vhost": VHOST,
+                "destination": spec.name,
+                "destination_type": "queue",
+                "routing_key": key,
+                "arguments": {},
+            }
+            for spec in specs.values()
+            for exchange, key in spec.bindings
+        ],
+    }
+
+
+def hash_of(password: str) -> str:
+    """RabbitMQ's hash of a password: base64 of a random salt and SHA-256 of salt and password."""
+    salt = secrets.token_bytes(SALT_BYTES)
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+
+
+def _user(account: Account, password_hash: str) -> dict[str, Any]:
+    """No tags: none of them may enter the management interface."""
+    return {
+        "name": account.name,
+        "password_hash": password_hash,
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": [],
+        "limits": {},
+    }
+
+
+def _permission(account: Account) -> dict[str, Any]:
+    patterns = {"configure": account.configure, "write": account.write, "read": account.read}
+    return {"user": account.name, "vhost": VHOST, **patterns}
+
+
+def _durable(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {"vhost": VHOST, "durable": True, "auto_delete": False, "arguments": dict(arguments)}

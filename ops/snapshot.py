@@ -1,0 +1,83 @@
+"""Everything that is stored now: four databases, the sagas, the gateway's books, and which failures acted.
+
+Room: lab/. Only instruments look at all databases at once; no service ever does.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from broker.loop.fault_injection import NOTES
+from orchestrator.coordinator import NAME as COORDINATOR
+from orchestrator.saga import SagaRun
+from services.delivery.domain import Delivery
+from services.inventory.domain import Reservation, Stock
+from services.order.domain import Order
+from services.payment.domain import Payment
+from store.document import Document
+from store.protocol import Store
+
+D = TypeVar("D", bound=Document)
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """What the payment gateway has in its books for one key: its state (`authorized`, `declined`, ...) and the amount."""
+
+    state: str
+    amount_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayBooks:
+    """The gateway's books for one mode: payments by key, and failure (`declined`) -> the keys on which it acted."""
+
+    payments: Mapping[str, Booked] = field(default_factory=dict)
+    acted: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+
+class GatewayUnreachable(Exception):  # noqa: N818 - it names what happened
+    """The payment gateway's books cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Documents by id. Taken one database after the other, so only what has come to rest fits together exactly."""
+
+    orders: Mapping[str, Order] = field(default_factory=dict)
+    stock: Mapping[str, Stock] = field(default_factory=dict)
+    reservations: Mapping[str, Reservation] = field(default_factory=dict)
+    payments: Mapping[str, Payment] = field(default_factory=dict)
+    deliveries: Mapping[str, Delivery] = field(default_factory=dict)
+    #: Empty in choreography: nobody there knows the sequence.
+    sagas: Mapping[str, SagaRun] = field(default_factory=dict)
+    books: Mapping[str, Booked] = field(default_factory=dict)
+    #: Injected failure (`payment:declined`) -> the orders on which it acted, wherever it did.
+    acted: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+async def snapshot(stores: Mapping[str, Store], books: GatewayBooks) -> Snapshot:
+    """Read every database in `stores` (by worker name)."""
+    coordinator = stores.get(COORDINATOR)
+    return Snapshot(
+        orders=await _all(stores["order"], Order),
+        stock=await _all(stores["inventory"], Stock),
+        reservations=await _all(stores["inventory"], Reservation),
+        payments=await _all(stores["payment"], Payment),
+        deliveries=await _all(stores["delivery"], Delivery),
+        sagas=await _all(coordinator, SagaRun) if coordinator else {},
+        books=books.payments,
+        acted=await _acted(stores) | {f"payment:{failure}": frozenset(keys) for failure, keys in books.acted.items()},
+    )
+
+
+async def _all(store: Store, kind: type[D]) -> dict[str, D]:
+    return {record.document_id: kind.from_body(record.body) for record in await store.find(kind.collection)}
+
+
+async def _acted(stores: Mapping[str, Store]) -> dict[str, frozenset[str]]:
+    acted: dict[str, set[str]] = {}
+    for store in stores.values():
+        for note in await store.find(NOTES):
+            acted.setdefault(str(note.body["failure"]), set()).add(note.document_id.split(":")[0])
+    return {failure: frozenset(orders) for failure, orders in acted.items()}

@@ -1,0 +1,44 @@
+"""The shelf: what an inventory has of each article, looked at and booked in by people and instruments.
+
+Room: lab/. Units come in by an ordinary versioned commit on the inventory's own database, so it may happen while workers run.
+"""
+
+from collections.abc import Callable, Mapping
+
+from services.inventory.domain import Stock
+from store.document import Record
+from store.protocol import Changes, Reader, Store
+
+#: How many units to book in, given the article as it is and the number that was asked for.
+Move = Callable[[Stock, int], int]
+
+
+async def shelf(store: Store) -> dict[str, Stock]:
+    """Every article by SKU."""
+    return {record.document_id: Stock.from_body(record.body) for record in await store.find(Stock.collection)}
+
+
+async def set_available(store: Store, wanted: Mapping[str, int]) -> dict[str, Stock]:
+    """Book units in (or out) until each SKU has `wanted` available; booked as received, so the audit still adds up."""
+    return await _book(store, wanted, lambda article, units: units - article.available)
+
+
+async def top_up(store: Store, at_least: Mapping[str, int]) -> dict[str, Stock]:
+    """Book units in where fewer than `at_least` are available."""
+    return await _book(store, at_least, lambda article, units: max(0, units - article.available))
+
+
+async def _book(store: Store, wanted: Mapping[str, int], move: Move) -> dict[str, Stock]:
+    keys = {Stock.key_of(sku) for sku in wanted}
+
+    async def work(reader: Reader) -> tuple[Changes, dict[str, Stock]]:
+        found = await reader.load(keys)
+        articles, records = {}, []
+        for sku, units in wanted.items():
+            record = found.get(Stock.key_of(sku))
+            article = Stock.from_body(record.body) if record else Stock(sku=sku)
+            articles[sku] = article.receive(move(article, units))
+            records.append(Record(Stock.collection, sku, (record.version if record else 0) + 1, articles[sku].to_body()))
+        return Changes(records), articles
+
+    return await store.transact(work)

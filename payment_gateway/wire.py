@@ -1,0 +1,76 @@
+"""How the payment gateway is asked, and how it refuses: names, sizes, bodies and JSON problems, checked strictly.
+
+Room: payment_gateway/. Everything a caller sends is bounded here before the books see it.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+#: Bytes a request body may have; a proper one has about 50.
+MAX_BODY_BYTES = 4096
+
+#: The names of books, one for each mode, and of idempotency keys.
+BOOK = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+KEY = re.compile(rb"[\x21-\x7e]{1,128}")
+
+#: Payments a page may have.
+MAX_PAGE = 10_000
+
+
+#: The media type of refusals (RFC 9457).
+PROBLEM = "application/problem+json"
+
+
+class AuthorizationRequest(BaseModel):
+    """The body of an authorization. Amounts are integer cents."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    amount_cents: Annotated[int, Field(ge=0, le=10**15)]
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+
+
+class Refused(Exception):  # noqa: N818 - says what happened
+    """The call is not served. `status` and `reason` go to the caller as a JSON problem; `reason` is for programs."""
+
+    def __init__(self, status: HTTPStatus, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.reason = reason
+
+    def problem(self) -> bytes:
+        """The body of a refusal, a JSON problem with a `reason`."""
+        return json.dumps(
+            {"title": self.status.phrase, "status": self.status.value, "reason": self.reason, "detail": str(self)}
+        ).encode()
+
+
+def key_of(headers: Mapping[bytes, bytes]) -> str:
+    """The idempotency key. Raises Refused."""
+    key = headers.get(b"idempotency-key")
+    if key is None:
+        raise Refused(HTTPStatus.BAD_REQUEST, "no_idempotency_key", "send an Idempotency-Key header")
+    if not KEY.fullmatch(key):
+        raise Refused(
+            HTTPStatus.BAD_REQUEST, "bad_idempotency_key", "a key is 1 to 128 printable ASCII characters without spaces"
+        )
+    return key.decode()
+
+
+def authorization_of(body: bytes) -> AuthorizationRequest:
+    """The checked body of an authorization. Raises Refused."""
+    try:
+        return AuthorizationRequest.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        if first["type"] == "json_invalid":
+            raise Refused(HTTPStatus.BAD_REQUEST, "not_json", first["msg"]) from error
+        where = ".".join(str(part) for part in first["loc"])
+        raise Refused(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "bad_body", f"{where}: {first['msg']}" if where else first["msg"]
+        ) from error

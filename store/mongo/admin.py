@@ -1,0 +1,80 @@
+"""The administrator's part of MongoDB, once a deployment: the replica set, and a user for each account.
+
+Room: store/. Beside store/mongo/store.py, which is what workers use and which never has these rights. Everything may be done again.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+
+from store.mongo.errors import UNWELCOME
+from store.protocol import NoPrimary, StoreError, StoreUnavailable, UserRefused
+
+#: Seconds that the server may take to let somebody in, and its election to be over.
+PATIENCE_S = 60.0
+PAUSE_S = 0.2
+ALREADY_INITIATED = 23
+USER_EXISTS = 51003
+
+
+@contextmanager
+def administering(url: str, patience_s: float = PATIENCE_S) -> "Iterator[Administrator]":
+    """An administrator of the server at `url`, which names user and password and the server itself (directConnection).
+
+    Waits until it answers. Raises StoreUnavailable, UserRefused and what the calls raise."""
+    options: dict[str, Any] = {"serverSelectionTimeoutMS": int(patience_s * 1000), "socketTimeoutMS": 10_000}
+    try:
+        with MongoClient[dict[str, Any]](url, **options) as client:
+            yield Administrator(client, patience_s)
+    except OperationFailure as error:
+        if error.code in UNWELCOME:
+            raise UserRefused(f"the database refuses its administrator: {error!s:.200}") from error
+        raise StoreError(f"the database refuses it: {error!s:.200}") from error
+    except ConnectionFailure as error:
+        raise StoreUnavailable(f"{error!s:.200}") from error
+    except PyMongoError as error:
+        raise StoreError(f"{error!s:.200}") from error
+
+
+class Administrator:
+    """What `administering` gives."""
+
+    def __init__(self, client: "MongoClient[dict[str, Any]]", patience_s: float) -> None:
+        self._client = client
+        self._patience_s = patience_s
+
+    def initiate(self, name: str, member: str) -> bool:
+        """Make the server the one member of a replica set, under the name by which clients reach it. False if it is one already.
+
+        Returns when it is primary. Raises NoPrimary when that takes too long."""
+        fresh = "setName" not in self._hello()
+        if fresh:
+            config = {"_id": name, "members": [{"_id": 0, "host": member}]}
+            try:
+                self._client.admin.command("replSetInitiate", config)
+            except OperationFailure as error:
+                if error.code != ALREADY_INITIATED:
+                    raise
+        deadline = time.monotonic() + self._patience_s
+        while not self._hello().get("isWritablePrimary"):
+            if time.monotonic() > deadline:
+                raise NoPrimary(f"the replica set {name} has no primary after {self._patience_s:g} s")
+            time.sleep(PAUSE_S)
+        return fresh
+
+    def grant(self, user: str, password: str, databases: Sequence[str]) -> None:
+        """Make a user, or the one that is there anew, who may read and write these databases and do nothing else."""
+        roles = [{"role": "readWrite", "db": name} for name in databases]
+        try:
+            self._client.admin.command("createUser", user, pwd=password, roles=roles)
+        except OperationFailure as error:
+            if error.code != USER_EXISTS:
+                raise
+            self._client.admin.command("updateUser", user, pwd=password, roles=roles)
+
+    def _hello(self) -> dict[str, Any]:
+        return dict(self._client.admin.command("hello"))

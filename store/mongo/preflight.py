@@ -1,0 +1,126 @@
+"""What a worker must not assume of its MongoDB: that it is there, a replica set, open to this user, transactional and durable.
+
+Room: store/. Each check is one question, and leaves nothing behind. A store that opens asks them all, `saga doctor` one by one.
+"""
+
+import math
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailure, ServerSelectionTimeoutError
+from pymongo.uri_parser import split_hosts
+
+from store.mongo.connection import DURABLE, SNAPSHOT, Connection
+from store.mongo.errors import UNWELCOME, meaning
+from store.mongo.rows import INBOX, OUTBOX, Row
+from store.protocol import NoPrimary, NoReplicaSet, StoreUnavailable, UnsafeStore
+
+#: How often opening begins anew: a worker that starts ends the sessions of all (`free_what_the_dead_hold`), also those of another
+#: that is just being opened, and only `transact` runs again by itself.
+OPENINGS_MAX = 5
+
+HOW_TO_START = "Start mongod with --replSet rs0 and run rs.initiate() once; one member is enough, a standalone server is not"
+WHO_IS_PRIMARY = "Wait for the election if there is one, or run rs.initiate() once (`rs.status()` in mongosh shows the members)"
+BY_THE_URL = "If there is only one, add directConnection=true to the URL; else make those names known here"
+
+
+def check_durable(connection: Connection) -> None:
+    """Raise UnsafeStore when the URL or the options ask for less than the promises need. Silence means the safe value."""
+    concern = connection.client.write_concern.document
+    if concern.get("w", "majority") != "majority" or not concern.get("j", True):
+        msg = f"write concern {concern} is not durable: take w and journal out of the URL, or say w=majority&journal=true"
+        raise UnsafeStore(msg)
+    if not connection.client.delegate.options.retry_writes:
+        raise UnsafeStore("retryWrites is off: take it out of the URL, a commit whose answer is lost must be asked again")
+
+
+async def check_replica_set(connection: Connection) -> None:
+    """See that the server belongs to a replica set and takes writes. Raises NoReplicaSet, NoPrimary, StoreUnavailable."""
+    hello = await _hello(connection)
+    if hello.get("isreplicaset") or ("setName" in hello and not hello.get("isWritablePrimary")):
+        raise NoPrimary(f"the server at {connection.host} is no primary. {WHO_IS_PRIMARY}")
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        raise NoReplicaSet(f"the database is a standalone server, which has no transactions. {HOW_TO_START}")
+
+
+async def check_user(connection: Connection) -> None:
+    """See that this user may read here. Raises UserRefused, StoreUnavailable."""
+    with meaning(lost=StoreUnavailable):
+        await connection.database.list_collection_names()
+
+
+async def clock_ahead_s(connection: Connection, now: Callable[[], float]) -> float | None:
+    """How far the clock `now` is ahead of the server's, in seconds (behind: negative), less what the way there may hide.
+
+    None when the server does not say what time it is."""
+    asked = now()
+    hello = await _hello(connection)
+    half_s = (now() - asked) / 2
+    if "localTime" not in hello:
+        return None
+    off_s = asked + half_s - hello["localTime"].replace(tzinfo=UTC).timestamp()
+    return math.copysign(max(0.0, abs(off_s) - half_s), off_s)
+
+
+async def _hello(connection: Connection) -> Row:
+    """What the server says of itself; it asks for no user. Raises NoPrimary when a server is there and none can be used."""
+    with meaning(lost=StoreUnavailable):
+        try:
+            return dict(await connection.database.command("hello"))
+        except ServerSelectionTimeoutError as error:
+            if why := _why_nobody(connection):
+                raise NoPrimary(why) from error
+            raise
+
+
+def _why_nobody(connection: Connection) -> str | None:
+    """Why no server can be used although one has answered; None when none has."""
+    servers = connection.client.delegate.topology_description.server_descriptions()
+    kinds = sorted({server.server_type_name for server in servers.values()} - {"Unknown"})
+    if kinds:
+        return f"the database at {connection.host} has no primary ({', '.join(kinds)}). {WHO_IS_PRIMARY}"
+    if connection.url.startswith("mongodb://") and servers.keys() != set(split_hosts(connection.host)):
+        members = ", ".join(f"{host}:{port}" for host, port in servers)
+        called = f"the replica set at {connection.host} calls its members {members}"
+        return f"{called}, and they are not reached by that name. {BY_THE_URL}"
+    return None
+
+
+async def check_transactions(connection: Connection) -> None:
+    """Write in a transaction, abort it and see that nothing is there. Raises UnsafeStore, StoreUnavailable."""
+    probe = {"_id": f"probe {secrets.token_hex(8)}", "written_at": 0.0, "payload": b""}
+    with meaning(lost=StoreUnavailable):
+        await connection.create(OUTBOX)
+        for left in reversed(range(OPENINGS_MAX)):
+            try:
+                async with connection.session() as session:
+                    session.start_transaction(SNAPSHOT, DURABLE)
+                    await connection.rows(OUTBOX).insert_one(probe, session=session)
+                    await session.abort_transaction()
+                break
+            except (OperationFailure, ConfigurationError) as error:
+                if isinstance(error, OperationFailure) and error.code in UNWELCOME:
+                    raise
+                if not left:
+                    raise UnsafeStore(f"the database refuses a transaction: {error}. {HOW_TO_START}") from error
+        if (await connection.rows(OUTBOX).delete_one({"_id": probe["_id"]})).deleted_count:
+            raise UnsafeStore(f"the database kept what an aborted transaction wrote. {HOW_TO_START}")
+
+
+async def check_inbox_key(connection: Connection) -> None:
+    """Write one key twice and see the second refused: on this rests that an effect happens once. Raises UnsafeStore."""
+    inbox, row = connection.rows(INBOX), {"_id": f"probe {secrets.token_hex(8)}", "at": datetime.now(UTC)}
+    with meaning(lost=StoreUnavailable):
+        try:
+            for _ in range(2):
+                await inbox.insert_one(dict(row))
+        except DuplicateKeyError:
+            return
+        finally:
+            await inbox.delete_many({"_id": row["_id"]})
+    msg = (
+        f"the collection {INBOX} of {connection.database_name} takes a key twice, so a message that comes again would act again. "
+        "It must be a plain collection, and not sharded by anything but _id: drop it, a worker that starts makes it anew"
+    )
+    raise UnsafeStore(msg)

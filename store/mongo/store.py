@@ -1,0 +1,178 @@
+"""The store on MongoDB, over motor.
+
+Room: store/. Beside the services' collections there are `inbox` and `outbox` (`mongo_rows`). One `transact` is one MongoDB
+transaction (`mongo_transaction`): reads of one snapshot, a commit that a majority of the replica set has in its journal. Its
+client and sessions are `mongo_connection`'s, what opening asks of a server `mongo_checks`', what an error means `mongo_errors`'.
+"""
+
+import asyncio
+import random
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from pymongo import ReplaceOne
+from pymongo.errors import OperationFailure, PyMongoError
+
+from store.document import Record
+from store.limits import RERUNS_MAX, check_records
+from store.mongo.connection import Connection
+from store.mongo.errors import Interrupted, Lost, Uncreated, is_foreign, meaning
+from store.mongo.preflight import OPENINGS_MAX, check_durable, check_inbox_key, check_replica_set, check_transactions
+from store.mongo.rows import INBOX, OUTBOX, as_record, as_row, by_collection
+from store.mongo.transaction import Transaction, commit
+from store.protocol import OutboxRow, OutcomeUnknown, StoreUnavailable, T, Work, WriteConflict
+
+DAY_S = 24 * 3600
+#: How long an inbox key is kept: longer than every retry and wait, with days for somebody to redrive dead letters.
+INBOX_DAYS = 7.0
+
+#: The longest pause before the first re-run after a write conflict. It doubles with each one; a random part of it is waited.
+BACKOFF_S = 0.004
+
+OTHER_OPTIONS: Final = 85
+
+
+class MongoStore:
+    """`store.protocol.Store` on one database of a replica set.
+
+    `selection_s`: how long to look for a server. `call_s`: the limit of one call. `patience_s`: the limit of one attempt at a
+    transaction, with the driver's retries of its commit; longer than an election takes (about 10 s). `inbox_days`: how long an
+    inbox key is kept; it must outlive every redelivery, redriven dead letters included. Other keywords go to the client.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        database_name: str,
+        *,
+        selection_s: float = 5.0,
+        call_s: float = 10.0,
+        patience_s: float = 30.0,
+        inbox_days: float = INBOX_DAYS,
+        **client_options: Any,  # noqa: ANN401 - whatever the client takes
+    ) -> None:
+        #: For the checks of `mongo_checks`, which may be made before `open`.
+        self.connection = Connection(url, database_name, selection_s=selection_s, call_s=call_s, **client_options)
+        self._patience_s = patience_s
+        self._inbox_s = int(inbox_days * DAY_S)
+
+    async def open(self, due_in: Collection[str]) -> None:
+        """Connect, check what must not be assumed, create collections and indexes."""
+        for _ in range(OPENINGS_MAX - 1):
+            with suppress(Interrupted):
+                return await self._open(due_in)
+        return await self._open(due_in)
+
+    async def _open(self, due_in: Collection[str]) -> None:
+        self.connection.connect()
+        check_durable(self.connection)
+        await check_replica_set(self.connection)
+        await check_transactions(self.connection)
+        with meaning(lost=StoreUnavailable):
+            for name in (INBOX, OUTBOX, *due_in):
+                await self.connection.create(name)
+            await self._index(due_in)
+        await check_inbox_key(self.connection)
+
+    async def _index(self, due_in: Collection[str]) -> None:
+        for name in due_in:
+            await self.connection.rows(name).create_index("due_at", sparse=True)
+        await self.connection.rows(OUTBOX).create_index("written_at")
+        try:
+            await self.connection.rows(INBOX).create_index("at", expireAfterSeconds=self._inbox_s)
+        except OperationFailure as error:
+            if error.code != OTHER_OPTIONS:
+                raise
+            index = {"keyPattern": {"at": 1}, "expireAfterSeconds": self._inbox_s}
+            await self.connection.database.command({"collMod": INBOX, "index": index})
+
+    async def free_what_the_dead_hold(self) -> None:
+        """As the connection says: for whoever starts in the place of one that was killed."""
+        await self.connection.free_what_the_dead_hold()
+
+    async def close(self) -> None:
+        await self.connection.close()
+
+    # --- the transaction --------------------------------------------------------------------------------------------------
+
+    async def transact(self, work: Work[T]) -> T:
+        """As the protocol says. A conflict is run again after a short random pause, a lost connection once and at once."""
+        for rerun in range(1 + RERUNS_MAX):
+            attempt = Transaction(work, self.connection)
+            try:
+                await self.connection.free_what_we_hold()
+                return await self._attempt(attempt)
+            except Uncreated as uncreated:
+                with meaning(lost=StoreUnavailable):
+                    for name in uncreated.names:
+                        await self.connection.create(name)
+            except Lost:
+                if rerun > 0:
+                    raise
+            except WriteConflict:
+                if rerun == RERUNS_MAX:
+                    raise
+                await asyncio.sleep(random.uniform(0, BACKOFF_S * 2**rerun))
+        raise WriteConflict("interrupted each time")
+
+    async def _attempt(self, attempt: "Transaction[T]") -> T:
+        """Run one transaction to its end.
+
+        Until its commit is asked for, each failure is definite and was translated where it happened. From then on it is the
+        driver's word against a lost answer: every error is in doubt.
+        """
+        patience = asyncio.timeout(self._patience_s)
+        try:
+            async with self.connection.session() as session, patience:
+                result = await attempt.within(session)
+                await commit(session)
+                return result
+        except PyMongoError as error:
+            raise attempt.failure(error) from error
+        except TimeoutError as error:
+            if not patience.expired():
+                raise  # somebody else's: `work` raised it
+            raise attempt.failure(error) from error
+        except asyncio.CancelledError as error:
+            if not is_foreign():
+                raise
+            raise attempt.failure(error) from error
+
+    # --- outside of a transaction -----------------------------------------------------------------------------------------
+
+    async def due(self, collection: str, now: float, limit: int) -> list[Record]:
+        with meaning(lost=StoreUnavailable):
+            cursor = self.connection.rows(collection).find({"due_at": {"$lte": now}}).sort("due_at", 1).limit(limit)
+            return [as_record(collection, row) for row in await cursor.to_list(None)]
+
+    async def owed(self, written_before: float, limit: int) -> list[OutboxRow]:
+        with meaning(lost=StoreUnavailable):
+            cursor = self.connection.rows(OUTBOX).find({"written_at": {"$lt": written_before}}).sort("written_at", 1).limit(limit)
+            return [OutboxRow(row["_id"], row["written_at"], row["payload"]) for row in await cursor.to_list(None)]
+
+    async def forget(self, sent: Collection[str]) -> None:
+        if sent:
+            with meaning(lost=OutcomeUnknown):
+                await self.connection.rows(OUTBOX).delete_many({"_id": {"$in": list(sent)}})
+
+    async def find(self, collection: str, where: Mapping[str, Any] | None = None, limit: int = 0) -> list[Record]:
+        equal = {name: {"$eq": value} for name, value in (where or {}).items()}
+        with meaning(lost=StoreUnavailable):
+            cursor = self.connection.rows(collection).find(equal).sort("_id", -1).limit(limit)
+            return [as_record(collection, row) for row in await cursor.to_list(None)]
+
+    async def put(self, records: Collection[Record]) -> None:
+        check_records(list(records))
+        with meaning(lost=OutcomeUnknown):
+            for name, group in by_collection(records).items():
+                await self.connection.create(name)
+                writes = [ReplaceOne({"_id": record.document_id}, as_row(record), upsert=True) for record in group]
+                await self.connection.rows(name).bulk_write(writes, ordered=False)
+
+    async def wipe(self) -> None:
+        """Empty every collection. Not dropped: other workers' indexes live there, and they know their collections to exist."""
+        with meaning(lost=OutcomeUnknown):
+            for name in await self.connection.database.list_collection_names():
+                if not name.startswith("system."):
+                    await self.connection.rows(name).delete_many({})

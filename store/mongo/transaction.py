@@ -1,0 +1,152 @@
+"""One attempt at a MongoDB transaction: what `work` may read, the writing of what it wants, and asking for the commit.
+
+Room: store/. Writing by `_id` alone is safe because a snapshot transaction that writes a document which somebody changed
+since the snapshot is aborted by the server: so within a transaction **everything written must have been read in it**.
+`Transaction` sees to that: it reads what `work` did not. A first version is an insert, guarded by its unique `_id`. (A filter on
+{_id, version} would do too, and cost 50 times as much on the server measured.) What was read and not written is not guarded.
+
+Measured (secantusd-rs synced on every commit, 2 cores, median of 40): reading 100 documents, writing them, 100 inbox keys and
+100 outbox rows, and removing 100 others takes 10 ms (256 each: 22 ms; 1 each: 3 ms), of which 4.5 ms are CPU of this process.
+Raw `insert` and `update` commands were about 7 % faster than `insert_many` and `bulk_write`; they leave it to the caller to
+split what is too large and to find errors in an answer that says ok, so the driver's own are used.
+"""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from typing import Generic
+
+from pymongo.errors import PyMongoError
+
+from store.document import Key, Record
+from store.limits import check_records
+from store.mongo.connection import DURABLE, SNAPSHOT, Connection, Session
+from store.mongo.errors import Duplicate, Lost, Uncreated, meaning
+from store.mongo.rows import INBOX, OUTBOX, Row, as_outbox_row, as_record, by_collection, write_of
+from store.protocol import (
+    Changes,
+    DataRefused,
+    DuplicateInput,
+    OutcomeUnknown,
+    StoreError,
+    StoreUnavailable,
+    T,
+    Work,
+    WriteConflict,
+)
+
+#: The longest pause before a commit without an answer is asked again.
+COMMIT_PAUSE_S = 0.1
+
+
+class Transaction(Generic[T]):
+    """One attempt: the `Reader` that `work` is given, the writing of what it wants, and whether the commit was asked for."""
+
+    def __init__(self, work: Work[T], connection: Connection) -> None:
+        self._work, self._rows, self._existing = work, connection.rows, connection.existing
+        self._session: Session | None = None
+        self._commit_asked = False
+        #: The version of everything read here; 0 for what does not exist.
+        self._versions: dict[Key, int] = {}
+
+    async def within(self, session: Session) -> T:
+        """Everything from the transaction's start up to its commit. What goes wrong in here aborts it."""
+        session.start_transaction(SNAPSHOT, DURABLE)
+        self._session = session
+        try:
+            changes, result = await self._work(self)
+            await self._write(changes)
+        except BaseException:
+            await session.abort_transaction()
+            raise
+        self._commit_asked = True
+        return result
+
+    def failure(self, error: BaseException) -> StoreError:
+        """What is known when the transaction ended in `error`."""
+        if self._commit_asked:
+            return OutcomeUnknown(f"the commit was asked for and not answered: {error!r:.300}")
+        return StoreUnavailable(f"the database was lost before the commit: {error!r:.300}")
+
+    async def load(self, keys: Collection[Key]) -> dict[Key, Record]:
+        ids = defaultdict(list)
+        for collection, document_id in keys:
+            ids[collection].append(document_id)
+        found: dict[Key, Record] = {}
+        with meaning(lost=Lost):
+            for name, wanted in ids.items():
+                # One more than can come back, so that the first answer is the only one.
+                cursor = self._rows(name).find({"_id": {"$in": wanted}}, session=self._session, batch_size=len(wanted) + 1)
+                records = [as_record(name, row) for row in await cursor.to_list(None)]
+                found.update((record.key, record) for record in records)
+        self._versions.update((key, found[key].version if key in found else 0) for key in keys)
+        return found
+
+    async def seen(self, inbox_keys: Collection[str]) -> set[str]:
+        if not inbox_keys:
+            return set()
+        with meaning(lost=Lost):
+            cursor = self._rows(INBOX).find(
+                {"_id": {"$in": list(inbox_keys)}}, {"_id": 1}, session=self._session, batch_size=len(inbox_keys) + 1
+            )
+            return {row["_id"] for row in await cursor.to_list(None)}
+
+    async def _write(self, changes: Changes) -> None:
+        """Write everything, one command for each kind of write and collection. The inbox first: a duplicate ends it all."""
+        check_records(changes.records)
+        groups = by_collection(changes.records)
+        if uncreated := groups.keys() - self._existing:
+            raise Uncreated(uncreated)
+        try:
+            at = datetime.now(UTC)
+            await self._insert(INBOX, [{"_id": key, "at": at} for key in changes.inbox])
+        except Duplicate as duplicate:
+            raise DuplicateInput(str(duplicate)) from duplicate
+        await self._check_versions(changes.records)
+        with meaning(lost=Lost):
+            for name, group in groups.items():
+                writes = [write_of(record) for record in group]
+                await self._rows(name).bulk_write(writes, ordered=False, session=self._session)
+        try:
+            await self._insert(OUTBOX, [as_outbox_row(row) for row in changes.outbox])
+        except Duplicate as duplicate:
+            raise DataRefused(str(duplicate)) from duplicate  # two messages never share an id
+        if changes.sent:
+            with meaning(lost=Lost):
+                await self._rows(OUTBOX).delete_many({"_id": {"$in": list(changes.sent)}}, session=self._session)
+
+    async def _insert(self, name: str, rows: Sequence[Row]) -> None:
+        if rows:
+            with meaning(lost=Lost):
+                await self._rows(name).insert_many(rows, ordered=False, session=self._session)
+
+    async def _check_versions(self, records: Sequence[Record]) -> None:
+        """Raise WriteConflict unless each record is the next version of what this transaction read (see the module's top)."""
+        unread = [record.key for record in records if record.version > 1 and record.key not in self._versions]
+        if unread:
+            await self.load(unread)
+        for record in records:
+            if record.version != self._versions.get(record.key, 0) + 1:
+                msg = f"{record.key} is not at version {record.version - 1}"
+                raise WriteConflict(msg)
+
+
+async def commit(session: Session) -> None:
+    """Ask for the commit until there is an answer. The caller limits how long.
+
+    This is the driver's `with_transaction` written out, because motor's has none of it: it commits at the end of an `async with`
+    of its own, before the loop that would repeat the commit (motor 3.7.1, core.py). And it would run `work` again after a
+    commit that ended in NoSuchTransaction (251). That can be the answer to a *repeated* commit whose first one succeeded, so
+    here it is an error like any other: in doubt.
+    """
+    while True:
+        try:
+            await session.commit_transaction()
+        except PyMongoError as error:
+            if not error.has_error_label("UnknownTransactionCommitResult"):
+                raise
+            await asyncio.sleep(random.uniform(0, COMMIT_PAUSE_S))
+        else:
+            return
