@@ -1,7 +1,6 @@
 """The door over HTTP: the paths, what each takes and what it answers. Everything else is the desk's, the feed's and the guard's.
 
-Room: api/.
-  POST   /orders                Idempotency-Key, the order -> 202 and its Location
+POST   /orders                Idempotency-Key, the order -> 202 and its Location
   GET    /orders, /orders/{id}  where orders stand, as far as the door has heard
   DELETE /orders/{id}           withdraw: 202, and the pivot decides; 409 once it has ended
   GET    /orders/{id}/events    server-sent events of one order, from its first or after Last-Event-ID

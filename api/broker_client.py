@@ -1,6 +1,6 @@
 """The door: where orders come in. It sends the order service its two commands and nothing else, in both modes.
 
-Room: lab/. Used by the CLI, the storm and the journeys, without a server. The one that customers come to is HTTP: api/.
+Used by the CLI, the storm and the journeys, without a server. The one that customers come to is HTTP: api/.
 """
 
 from collections.abc import Sequence

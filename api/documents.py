@@ -1,6 +1,6 @@
 """What the door remembers: which key belongs to which order, where each order stands as far as was heard, and what was heard.
 
-Room: api/. The door reads nobody's database. It knows an order from taking it and from the mode's events, and so it may be a
+The door reads nobody's database. It knows an order from taking it and from the mode's events, and so it may be a
 moment behind the order service, and is never ahead of it.
 """
 

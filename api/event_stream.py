@@ -1,6 +1,6 @@
 """What was heard, for those who follow it: from any event that is still kept, across reconnects and restarts of the door.
 
-Room: api/. Followers ask again and again; a look at the store is taken at most every fifth of a second and serves them all.
+Followers ask again and again; a look at the store is taken at most every fifth of a second and serves them all.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """What the door does with what it is asked and with what it hears: pure functions, run by the loop that every worker runs.
 
-Room: api/. So a claim, the order as the door knows it and the outbox row of its PlaceOrder are one commit, many requests share
+So a claim, the order as the door knows it and the outbox row of its PlaceOrder are one commit, many requests share
 it, and what the broker has not confirmed is published again.
 """
 

@@ -1,6 +1,6 @@
 """A customer of a door over HTTP, who keeps to its rules: one key for one order, and again with the same key when told to wait.
 
-Room: api/. What the CLI's `--via` uses; knows the door by its answers only.
+What the CLI's `--via` uses; knows the door by its answers only.
 """
 
 import asyncio

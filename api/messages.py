@@ -1,6 +1,6 @@
 """What is asked at the door, as local inputs of its worker, and the events of a mode that the door hears.
 
-Room: api/. Nothing here travels: what the door sends are the order service's own PlaceOrder and WithdrawOrder.
+Nothing here travels: what the door sends are the order service's own PlaceOrder and WithdrawOrder.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The desk: hands requests to the door's worker and waits until what they asked for is safe; reads what the door knows.
 
-Room: api/. Knows nothing of HTTP. What is asked while the broker is away is taken all the same: the outbox owes it.
+Knows nothing of HTTP. What is asked while the broker is away is taken all the same: the outbox owes it.
 """
 
 import asyncio

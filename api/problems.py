@@ -1,7 +1,4 @@
-"""How the door refuses: a JSON problem (RFC 9457) with a `reason` for programs, whoever refuses and whatever is wrong.
-
-Room: api/.
-"""
+"""How the door refuses: a JSON problem (RFC 9457) with a `reason` for programs, whoever refuses and whatever is wrong."""
 
 from collections.abc import Mapping
 from http import HTTPStatus

@@ -1,6 +1,6 @@
 """What remains to be done for an order that the door knows, as far as can be told from the events that it heard.
 
-Room: api/. How that is told is orchestrator/remaining_steps.py.
+How that is told is orchestrator/remaining_steps.py.
 """
 
 from api.documents import KnownOrder

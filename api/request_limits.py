@@ -1,6 +1,6 @@
 """The guard: what comes in is bounded in number and in size before anybody looks at it, so that a flood is refused, not suffered.
 
-Room: api/. Plain ASGI around the application. Health is asked for outside of every limit.
+Plain ASGI around the application. Health is asked for outside of every limit.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""What is sent to the door and what it answers, as its OpenAPI shows it.
-
-Room: api/.
-"""
+"""What is sent to the door and what it answers, as its OpenAPI shows it."""
 
 from typing import Annotated, Any
 

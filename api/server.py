@@ -1,6 +1,6 @@
 """The door as a process: uvicorn and the door's worker in one event loop, until SIGTERM or SIGINT.
 
-Room: api/. Called by the CLI's `saga api`.
+Called by the CLI's `saga api`.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """`make bench`, or `python -m benchmarks`: measures the speed table and says which floors are met.
 
-Room: benchmarks/. Needs RabbitMQ (SAGA_BROKER_URL); brings its own database, unless SAGA_STORE_URL names one, and its own payment
+Needs RabbitMQ (SAGA_BROKER_URL); brings its own database, unless SAGA_STORE_URL names one, and its own payment
 gateway. It resets the queues and databases of both modes, so it refuses to begin where something of theirs runs or waits.
 """
 

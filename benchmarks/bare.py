@@ -1,6 +1,6 @@
 """What both bare chains share: plain aio-pika as its documentation shows it, one process a service.
 
-Room: benchmarks/. No database, no outbox, no inbox, no retry: what a user would write first, and what ours is held against. The
+No database, no outbox, no inbox, no retry: what a user would write first, and what ours is held against. The
 messages are the product's own, so both sides carry the same bytes; queues are quorum queues, messages persistent, publishes
 confirmed and mandatory (aio-pika's default), and as many messages are in process at once as ours takes ahead.
 """

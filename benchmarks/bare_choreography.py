@@ -1,6 +1,6 @@
 """The bare chain, choreographed: each service hears an event and states the next. `python -m benchmarks.bare_choreography X`.
 
-Room: benchmarks/. Six messages an order, PlaceOrder to OrderCompleted, in the same order as choreography/reactions.py. If a
+Six messages an order, PlaceOrder to OrderCompleted, in the same order as choreography/reactions.py. If a
 process dies, what it had in hand may happen twice; if the gateway hangs, the order hangs: that is the point of the comparison.
 """
 

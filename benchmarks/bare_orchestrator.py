@@ -1,6 +1,6 @@
 """The bare chain, orchestrated: a coordinator sends each command and hears its event. `python -m benchmarks.bare_orchestrator X`.
 
-Room: benchmarks/. Ten messages an order, PlaceOrder to OrderCompleted, in the same order as orchestrator/fulfilment.py. The
+Ten messages an order, PlaceOrder to OrderCompleted, in the same order as orchestrator/fulfilment.py. The
 coordinator keeps its sagas in a dict: if it dies, they are gone, and every order under way with them.
 """
 

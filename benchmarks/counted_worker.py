@@ -1,6 +1,6 @@
 """`saga worker` with its database commands counted. `python -m benchmarks.counted_worker FILE NAME --mode M ...`.
 
-Room: benchmarks/. The driver tells a listener of every command; those of a transaction are booked when it commits. What runs
+The driver tells a listener of every command; those of a transaction are booked when it commits. What runs
 beside (the relay's and the watch's looks, setting up) depends on time and not on orders, so it is booked apart.
 """
 

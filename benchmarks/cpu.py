@@ -1,6 +1,6 @@
 """How much of the machine other processes took while something was measured. Linux only: it reads /proc.
 
-Room: benchmarks/. What the machine was busy for, less what the processes of the measurement were: ours, and the servers they use.
+What the machine was busy for, less what the processes of the measurement were: ours, and the servers they use.
 A figure taken beside somebody else's work is no figure; this is how the runner knows.
 """
 

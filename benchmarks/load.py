@@ -1,6 +1,6 @@
 """Fires orders at a bare chain exactly as `saga storm` fires them at ours. `python -m benchmarks.load MODE ORDERS IN_FLIGHT`.
 
-Room: benchmarks/. It is the storm itself, its sending, hearing and clocks, without what a bare chain has not got: databases to
+It is the storm itself, its sending, hearing and clocks, without what a bare chain has not got: databases to
 ask, stock to top up, an audit. Prints the figures that both have as one JSON document.
 """
 

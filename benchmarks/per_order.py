@@ -1,6 +1,6 @@
 """What one order costs in messages and database commands, counted in runs of their own: counting takes time.
 
-Room: benchmarks/. Messages are counted at the broker, on both sides, which also shows that both send as many of the same size;
+Messages are counted at the broker, on both sides, which also shows that both send as many of the same size;
 database commands in our workers. Their number an order falls as batches grow, so it is counted for several loads.
 """
 

@@ -1,6 +1,6 @@
 """Counts every message of one mode as the broker routes it. `python -m benchmarks.recorder PREFIX`, until SIGTERM.
 
-Room: benchmarks/. A queue of its own, bound to everything that both exchanges carry; it dies with this process. Prints `ready`
+A queue of its own, bound to everything that both exchanges carry; it dies with this process. Prints `ready`
 once it hears, and at the end {messages, body_bytes, property_bytes} as JSON.
 """
 

@@ -1,6 +1,6 @@
 """The results for people (a table on the terminal, Markdown) and for programs (JSON).
 
-Room: benchmarks/. Every ratio is shown with its spread; a floor that was not met is shown like one that was.
+Every ratio is shown with its spread; a floor that was not met is shown like one that was.
 """
 
 import dataclasses

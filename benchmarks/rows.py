@@ -1,6 +1,6 @@
 """The rows of the speed table: what is held against what, under which load, and the floor.
 
-Room: benchmarks/. A row is measured in pairs, one side right after the other, so that whatever else the machine does hits both;
+A row is measured in pairs, one side right after the other, so that whatever else the machine does hits both;
 the result is the median of the pairs' ratios with their spread.
 """
 

@@ -1,6 +1,6 @@
 """What a benchmark runs on: the RabbitMQ that is there, a database and a payment gateway of its own.
 
-Room: benchmarks/. The database is synced on every commit and told to keep a large log (with its default an insert becomes four
+The database is synced on every commit and told to keep a large log (with its default an insert becomes four
 times dearer once the log is full). Everything started here is stopped here, by its own handle.
 """
 

@@ -1,6 +1,6 @@
 """The two sides of every comparison: our workers and the bare chain's, as processes, with storms fired at them.
 
-Room: benchmarks/. A side is started, warmed up, emptied, stormed and stopped; two sides are never up at the same time. A storm in
+A side is started, warmed up, emptied, stormed and stopped; two sides are never up at the same time. A storm in
 which an order did not complete, or whose audit failed, is no measurement and ends the benchmark.
 """
 

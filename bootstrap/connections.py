@@ -1,7 +1,4 @@
-"""One mode's databases and its broker for people and instruments, opened and closed in good order.
-
-Room: lab/.
-"""
+"""One mode's databases and its broker for people and instruments, opened and closed in good order."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager

@@ -1,6 +1,6 @@
 """The payment gateway asked over HTTP, not as payment asks it: how it is, what its book holds, and that it forget the book.
 
-Room: lab/. What `bootstrap.server_backend` judges by; apart from it, because a worker that calls no gateway need not load an HTTP client.
+What `bootstrap.server_backend` judges by; apart from it, because a worker that calls no gateway need not load an HTTP client.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping

@@ -1,6 +1,6 @@
 """The payment gateway in this process: for the embedded run and the simulator, where there is neither HTTP nor real time.
 
-Room: lab/. The same books and rules as the real one (`payment_gateway/`), seen through the same port as the client over HTTP
+The same books and rules as the real one (`payment_gateway/`), seen through the same port as the client over HTTP
 (`services/payment/gateway_http.py`); both pass tests/contracts/test_payment_gateway.py. It waits only by asyncio.sleep.
 """
 

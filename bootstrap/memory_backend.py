@@ -1,6 +1,6 @@
 """Parts in memory, for one mode: no server, no sockets, no files. What `saga demo` and the fast tests run on.
 
-Room: lab/. On a virtual-time loop all waits pass at once, and one seed gives one run.
+On a virtual-time loop all waits pass at once, and one seed gives one run.
 """
 
 import asyncio

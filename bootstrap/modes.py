@@ -1,6 +1,6 @@
 """The two modes by name, and everything that a mode's name decides: its workers, its topology, its databases.
 
-Room: lab/. Flag values equal folder names. Both modes get the same services, parts and limits; only the wiring differs.
+Flag values equal folder names. Both modes get the same services, parts and limits; only the wiring differs.
 """
 
 from enum import StrEnum

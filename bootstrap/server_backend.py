@@ -1,6 +1,6 @@
 """Real parts, for one mode: RabbitMQ, MongoDB and the payment gateway by URL. What `saga storm`, `order` and `audit` use.
 
-Room: lab/. The counterpart of `bootstrap.memory_backend`; workers built on either are the same. Every worker starts with this, so what only
+The counterpart of `bootstrap.memory_backend`; workers built on either are the same. Every worker starts with this, so what only
 some need (an HTTP client takes longer to load than all our own code) is loaded where it is used.
 """
 

@@ -1,6 +1,6 @@
 """AMQP's content header: a message's properties and its table of headers, to bytes and back, whatever a stranger put there.
 
-Room: broker/. Reading never raises: what cannot be read is left out, and a header says so. That is why this is not left to pamqp,
+Reading never raises: what cannot be read is left out, and a header says so. That is why this is not left to pamqp,
 which raises on text that is not UTF-8 or on a far date; the connection is lost with it, again at every redelivery. Writing takes
 everything that reading yields, so a dead letter can carry it on; `without_foreign_headers` is for where that grew too large. Both
 are also most of what a worker spends on AMQP.

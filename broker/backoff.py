@@ -1,6 +1,6 @@
 """Patience with servers that are away: what is asked of one is asked again, after a growing pause, until somebody says stop.
 
-Room: broker/. Workers and the observer wait here, so that each of them ends at once when it is told to.
+Workers and the observer wait here, so that each of them ends at once when it is told to.
 """
 
 import asyncio

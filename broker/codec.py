@@ -1,6 +1,6 @@
 """Messages to bytes and back. What cannot be decoded is refused here, with a reason code, before any handler or database sees it.
 
-Room: broker/. The order of the checks is the order of trust: size, properties, content type, type, version, then strict pydantic
+The order of the checks is the order of trust: size, properties, content type, type, version, then strict pydantic
 straight from the bytes (unknown fields, NaN, lone surrogates, numbers beyond their bounds are refused), then that the envelope
 and the body speak of the same order. Every refusal is permanent: a dead letter, never a retry.
 """

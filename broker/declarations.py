@@ -1,6 +1,6 @@
 """What RabbitMQ has to hold for a topology: exchanges, queues with their arguments, bindings. Data only, nothing is declared.
 
-Room: broker/. Every queue is a durable quorum queue. RabbitMQ 3.10 and 4.x understand all of it alike; nothing rests on a
+Every queue is a durable quorum queue. RabbitMQ 3.10 and 4.x understand all of it alike; nothing rests on a
 default, because their defaults differ (delivery limit, queue type, dead letters at most once).
 """
 

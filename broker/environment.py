@@ -1,6 +1,6 @@
 """Where time, ids and chance come from. Injected everywhere, so that a whole system can run on virtual time from one seed.
 
-Room: broker/. Nothing else in the product asks the clock, makes an id or rolls dice.
+Nothing else in the product asks the clock, makes an id or rolls dice.
 """
 
 import random

@@ -1,6 +1,6 @@
 """Injected failures: which of those that somebody asked for with an order act here.
 
-Room: broker/. A failure is named `service:failure` and travels in the header `injected`. It is honoured only where faults are
+A failure is named `service:failure` and travels in the header `injected`. It is honoured only where faults are
 enabled. Business failures (`out_of_stock`, `declined`, ...) are handed to the handler or the gateway; the ones below act on the
 message itself, in any service.
 """

@@ -1,6 +1,6 @@
 """What a handler is: a pure function of (message, documents, context) that returns an outcome. The loop does everything else.
 
-Room: broker/. Services write handlers against this page only: no broker, no database, no clock of their own. Because a handler
+Services write handlers against this page only: no broker, no database, no clock of their own. Because a handler
 is pure, the loop may run it again after a write conflict, and a test may run it without anything around it.
 """
 

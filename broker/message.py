@@ -1,6 +1,6 @@
 """What travels between services: commands ask one recipient, events state a fact to whoever listens.
 
-Room: broker/. A message is a frozen pydantic model that knows its service and its schema version; its type on the wire is
+A message is a frozen pydantic model that knows its service and its schema version; its type on the wire is
 `inventory.ReserveStock`. Nothing here knows how it travels (codec, transport) or what it means (services).
 """
 

@@ -1,6 +1,6 @@
 """What a service offers, what a worker is, and the topology that a mode's workers add up to.
 
-Room: broker/. A `Service` knows no mode. A mode's wiring.py turns each into a `Role` by saying what arrives and what it means.
+A `Service` knows no mode. A mode's wiring.py turns each into a `Role` by saying what arrives and what it means.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -1,6 +1,6 @@
 """The broker's furniture as data: names are pure functions, a topology is a value, and what must have a reader follows from it.
 
-Room: broker/. Built by each mode's wiring.py from what its workers accept, declared by a transport. Every name begins with the
+Built by each mode's wiring.py from what its workers accept, declared by a transport. Every name begins with the
 mode's prefix, so both modes live side by side on one broker. All exchanges are topic exchanges, because RabbitMQ's permissions
 look at the routing key there and nowhere else: they can say who may send which command, which event, and aside to whose queue.
 """

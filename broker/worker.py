@@ -1,6 +1,6 @@
 """The worker loop, the one that every worker of both modes runs: group commit.
 
-Room: broker/. Everything that is here now is handled as one batch and committed as one transaction:
+Everything that is here now is handled as one batch and committed as one transaction:
 
     1. take      every input already here, up to batch_max; never wait for a fuller batch
     2. decode    what cannot be decoded, or came by another routing key than its type, goes to the dead letters and blocks nothing

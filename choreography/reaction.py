@@ -1,7 +1,4 @@
-"""One reaction: an event, the service that hears it, and what that service then does.
-
-Room: choreography/.
-"""
+"""One reaction: an event, the service that hears it, and what that service then does."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
 """The reactions: what each service does when it hears an event. There is no other place where the sequence is written.
 
-Room: choreography/. Read it as "when this happens, this service does that". Above the line the order goes forward; below it
+Read it as "when this happens, this service does that". Above the line the order goes forward; below it
 things are given back, in reverse: the rollback events are chained, so an order is rejected only after everything it held was
 given back. A withdrawal enters at the pivot and only there (nobody knows how far the order got), then runs down the same chain;
 if the pivot was passed already, CancelDelivery is answered by DeliveryScheduled and the order goes forward.

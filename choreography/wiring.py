@@ -1,6 +1,6 @@
 """How the workers are wired when each reacts to the others: services hear events, and only the door sends commands.
 
-Room: choreography/. Derived from reactions.py; there is nothing to keep in step by hand.
+Derived from reactions.py; there is nothing to keep in step by hand.
 """
 
 from collections.abc import Callable, Mapping

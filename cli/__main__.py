@@ -1,4 +1,4 @@
-"""`python -m cli` is `saga`. Room: cli/."""
+"""`python -m cli` is `saga`."""
 
 from cli.app import main
 

@@ -1,6 +1,6 @@
 """`saga`: the one program. The only place that may import every room.
 
-Room: cli/. Each command is in the file of its name, which is loaded when the command is typed: all of them together take longer
+Each command is in the file of its name, which is loaded when the command is typed: all of them together take longer
 to load than a worker takes to start.
 """
 

@@ -1,6 +1,6 @@
 """An order's history in the terminal: the root cause first, then the path, what was undone, what is waited for, what remains.
 
-Room: cli/. The history is observer/history.py; this only prints it.
+The history is observer/history.py; this only prints it.
 """
 
 import time

@@ -1,6 +1,6 @@
 """`saga order … --via http://…`: the same commands as a customer of the HTTP door, who sees neither broker nor database.
 
-Room: cli/. cli/commands/order.py parses and prints; this asks the door.
+cli/commands/order.py parses and prints; this asks the door.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Logs: one line an event, with who, in which mode, about which order and message, so that grep by order id tells its story.
 
-Room: cli/. JSON when stdout is no terminal, short and coloured for people when it is. Libraries' own loggers go the same way,
+JSON when stdout is no terminal, short and coloured for people when it is. Libraries' own loggers go the same way,
 from WARNING.
 """
 

@@ -1,7 +1,4 @@
-"""Arguments and options that several commands have, and what they refuse.
-
-Room: cli/.
-"""
+"""Arguments and options that several commands have, and what they refuse."""
 
 import re
 from typing import Annotated

@@ -1,6 +1,6 @@
 """What the CLI says and how it ends: data on stdout, everything else on stderr, one exit code for each kind of end.
 
-Room: cli/. Every command runs inside `ending`, which turns what can go wrong into one sentence and an exit code, no traceback.
+Every command runs inside `ending`, which turns what can go wrong into one sentence and an exit code, no traceback.
 """
 
 import asyncio

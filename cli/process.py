@@ -1,6 +1,6 @@
 """How a process of ours runs: as fast as it can, marked once it is ready, and until it is told to stop or orphaned.
 
-Room: cli/. What a worker, the observer, the payment gateway and the door have in common.
+What a worker, the observer, the payment gateway and the door have in common.
 """
 
 import asyncio

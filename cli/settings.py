@@ -1,6 +1,6 @@
 """Settings: every one has a default, a `SAGA_…` variable, and where it matters a flag (which wins).
 
-Room: cli/. Read once, here; the rooms below get plain arguments.
+Read once, here; the rooms below get plain arguments.
 """
 
 import os

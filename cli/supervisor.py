@@ -1,6 +1,6 @@
 """Child processes: each is started again when it dies, and is heard until its last line.
 
-Room: cli/. Knows processes and lines, nothing of modes. `saga up` and `saga chaos` say what to run and what becomes of the lines.
+Knows processes and lines, nothing of modes. `saga up` and `saga chaos` say what to run and what becomes of the lines.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """What `saga` and its groups of commands are made of: typer's own, but that the help shows no value after a flag.
 
-Room: cli/. Typer (0.29) puts `<bool>` after each flag, as if one had to be given.
+Typer (0.29) puts `<bool>` after each flag, as if one had to be given.
 """
 
 from collections.abc import Callable

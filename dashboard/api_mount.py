@@ -1,6 +1,6 @@
 """The page as a process, or as a part of one: by itself with both modes in memory; at a door; and what the door then looks at.
 
-Room: dashboard/. Called by the CLI's `saga demo --serve`, `saga api` and `saga worker observer`.
+Called by the CLI's `saga demo --serve`, `saga api` and `saga worker observer`.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The page over HTTP: its files, the lanes that it shows, what it follows, and what it can ask for.
 
-Room: dashboard/. The contract is docs/reference/dashboard.md.
+The contract is docs/reference/dashboard.md.
   GET   /, /page/...                                    the page itself
   GET   /watch/lanes, /watch/orders[/MODE/ID], /watch/events, /watch/beside/events
   POST  /watch/orders[/MODE/ID/withdraw], /watch/workers/MODE/NAME/kill, .../revive

@@ -1,6 +1,6 @@
 """What the page follows: whole histories whenever they change and how the lanes are, as server-sent events.
 
-Room: dashboard/. One look at the lanes serves everybody, and a client holds no more than a place in a list that all share: one that is
+One look at the lanes serves everybody, and a client holds no more than a place in a list that all share: one that is
 slow gets each order once, as it stands when it comes to it. Numbers go on within an epoch, the life of this process.
 """
 

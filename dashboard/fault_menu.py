@@ -1,6 +1,6 @@
 """What can be made to go wrong with an order from the page, and what then happens, in a sentence each.
 
-Room: dashboard/. The names are those of `--fail` (services/faults.py); several joined by commas act together, and a customer can withdraw.
+The names are those of `--fail` (services/faults.py); several joined by commas act together, and a customer can withdraw.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """What others show, handed on by the door: of its own mode what the observer's process serves, of another what that mode's door
 serves. The door itself hears no commands, and its rights stay as they are.
 
-Room: dashboard/. A GET as it is, an answer as it comes.
+A GET as it is, an answer as it comes.
 """
 
 import asyncio

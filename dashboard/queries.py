@@ -1,6 +1,6 @@
 """What can be looked at over HTTP: the orders of the lanes, one by one or as they move. It changes nothing.
 
-Room: dashboard/. Part of the whole page (dashboard/app.py), and all that an observer's process serves.
+Part of the whole page (dashboard/app.py), and all that an observer's process serves.
   GET   /watch/orders, /watch/orders/MODE/ID, /watch/events
 """
 

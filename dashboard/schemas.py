@@ -1,7 +1,4 @@
-"""What the page sends, and what it is told of a lane as it is written down.
-
-Room: dashboard/.
-"""
+"""What the page sends, and what it is told of a lane as it is written down."""
 
 from collections.abc import Callable
 from typing import Annotated, Any

@@ -1,6 +1,6 @@
 """The shield: what a browser has to be told so that nobody else's page or script can use this one.
 
-Room: dashboard/. Plain ASGI around the application and its guard. The page loads nothing from elsewhere and runs nothing written into
+Plain ASGI around the application and its guard. The page loads nothing from elsewhere and runs nothing written into
 it; whatever changes something needs a header that no other origin's page can send without asking first, which is not answered.
 And it is asked for by an address or a name without a dot only: a public name may be a stranger's that was pointed here.
 """

@@ -1,7 +1,4 @@
-"""The page itself: its files, as they are.
-
-Room: dashboard/.
-"""
+"""The page itself: its files, as they are."""
 
 from http import HTTPStatus
 from pathlib import Path

@@ -1,6 +1,6 @@
 """What must hold: the guarantees G1, G2, G3 and G5 of protocol.md section 4, as checks on a picture of one order.
 
-Room: lab/. The protocol tests and the simulator hold every step of a run against it. A check raises `Broken` with the name of the
+The protocol tests and the simulator hold every step of a run against it. A check raises `Broken` with the name of the
 guarantee; tests/protocol/test_planted_bugs.py checks the checks.
 """
 

@@ -1,7 +1,4 @@
-"""An observer beside a whole mode in one event loop, as `saga up` has one beside its workers.
-
-Room: lab/.
-"""
+"""An observer beside a whole mode in one event loop, as `saga up` has one beside its workers."""
 
 import asyncio
 from collections.abc import AsyncIterator

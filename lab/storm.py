@@ -1,6 +1,6 @@
 """The storm: many orders at once, some with injected failures, timed to their committed end, audited, and reported.
 
-Room: lab/. What keeps it honest: the clock of an order starts before it is sent (with a rate, when it was due to be sent), and
+What keeps it honest: the clock of an order starts before it is sent (with a rate, when it was due to be sent), and
 stops at its terminal business state; an order that does not end counts as infinite and is never dropped; the audit comes before
 any figure; injected failures are held against those that were observed to act. Which orders fail is decided by a hash of (seed,
 failure, number of the order), so both modes and every repetition fail the same ones.

@@ -1,6 +1,6 @@
 """One mode, whole, in one event loop: its workers, a door, and a view of everything. What journeys and demo run on.
 
-Room: lab/. It is given its parts (a transport and a store for each worker, a payment gateway), in memory or real, and knows no
+It is given its parts (a transport and a store for each worker, a payment gateway), in memory or real, and knows no
 difference. Workers can be stopped, started and crashed by name, as processes can.
 """
 

@@ -1,6 +1,6 @@
 """An event loop on virtual time: when nothing is ready, the clock jumps to the next timer. An hour of waiting takes no time.
 
-Room: lab/. Only timers and callbacks exist here. Whatever would need the real world (sockets, threads, signals from another
+Only timers and callbacks exist here. Whatever would need the real world (sockets, threads, signals from another
 thread) fails loudly instead of hanging. Built on asyncio's own `_run_once`, whose only contact with the world is its selector.
 """
 

@@ -1,6 +1,6 @@
 """What the time between a message and its cause was spent on: a wait of the business, a retry, or somebody who was away.
 
-Room: observer/. A guess from what is written on the messages; a wait shorter than WAIT_S that no rule names is just work.
+A guess from what is written on the messages; a wait shorter than WAIT_S that no rule names is just work.
 """
 
 from collections.abc import Sequence

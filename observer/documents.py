@@ -1,7 +1,4 @@
-"""What the observer keeps: the sightings of each order, and the times in which it may have missed some.
-
-Room: observer/.
-"""
+"""What the observer keeps: the sightings of each order, and the times in which it may have missed some."""
 
 from collections.abc import Collection, Iterable
 from typing import Any, ClassVar, Self

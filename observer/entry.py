@@ -1,7 +1,4 @@
-"""One message in an order's history, with its place in the chain of causes.
-
-Room: observer/.
-"""
+"""One message in an order's history, with its place in the chain of causes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """An order's history, built from the messages alone: what happened, because of what, how long it took, and what nobody can know.
 
-Room: observer/. Pure: the same sightings give the same history, in whatever order and however often they were heard. Times are
+Pure: the same sightings give the same history, in whatever order and however often they were heard. Times are
 the senders' own (milliseconds), so clocks that differ show as odd durations, never as another order of cause and effect.
 """
 

@@ -1,6 +1,6 @@
 """Pictures in Mermaid's language: the path that one order took, and a mode as it is written down.
 
-Room: observer/. Pure text. Commands are solid, events dashed, rollbacks marked with ↩, as everywhere.
+Pure text. Commands are solid, events dashed, rollbacks marked with ↩, as everywhere.
 """
 
 from collections.abc import Iterable, Iterator

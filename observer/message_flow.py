@@ -1,6 +1,6 @@
 """A mode as it is written down: who acts on which message, what they then do, and what may follow. Data; nothing is heard.
 
-Room: observer/. Derived from orchestrator/fulfilment.py and choreography/reactions.py, the two places where the sequence is.
+Derived from orchestrator/fulfilment.py and choreography/reactions.py, the two places where the sequence is.
 """
 
 from collections.abc import Iterable, Mapping

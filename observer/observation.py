@@ -1,6 +1,6 @@
 """One message as it was heard: what its envelope says and the few facts in its body; nothing depends on when it was heard.
 
-Room: observer/. Pure. A message heard twice, or again as a copy that was put aside, is still one sighting.
+Pure. A message heard twice, or again as a copy that was put aside, is still one sighting.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,4 @@
-"""What the observer has written down, read as histories. Works whether it runs or not.
-
-Room: observer/.
-"""
+"""What the observer has written down, read as histories. Works whether it runs or not."""
 
 from collections.abc import Collection, Sequence
 

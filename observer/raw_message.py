@@ -1,6 +1,6 @@
 """A message as it was on the wire, kept for people who want to read it: headers, properties, body, all cut to a bounded size.
 
-Room: observer/. Pure. Kept as one text of ASCII, so that no database minds what strangers write in it.
+Pure. Kept as one text of ASCII, so that no database minds what strangers write in it.
 """
 
 import json

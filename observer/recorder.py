@@ -1,6 +1,6 @@
 """The observer at work: hears every message of a mode, writes it down, decides nothing. Nobody ever waits for it.
 
-Room: observer/. Its queue is bounded and drops the oldest, so that one that is slow, away or dead costs the others only room;
+Its queue is bounded and drops the oldest, so that one that is slow, away or dead costs the others only room;
 what was dropped shows as a time of loss. Writing a message down twice makes no difference, so it needs no inbox.
 """
 

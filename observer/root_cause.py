@@ -1,6 +1,6 @@
 """The root cause: the one message that an order's end (or its standstill) goes back to, and a sentence about it.
 
-Room: observer/. Pure.
+Pure.
 """
 
 from collections.abc import Sequence

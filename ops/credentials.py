@@ -1,6 +1,6 @@
 """The secrets of a stack, as files: made once, kept from then on, each account's in a folder of its own.
 
-Room: lab/. What `saga admin secrets` fills, and who gets which part:
+What `saga admin secrets` fills, and who gets which part:
 
     <mode>/<account>/saga_broker_url, saga_store_url   that worker: the URLs with its own user and password (files of these names
                                                        are settings, see cli.settings)

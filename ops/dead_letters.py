@@ -1,6 +1,6 @@
 """The dead letters of a mode: what is there and why, sent back to its worker, or thrown away.
 
-Room: lab/. Taking one is safe at any moment: it leaves its queue only after the broker has confirmed the copy that goes back to
+Taking one is safe at any moment: it leaves its queue only after the broker has confirmed the copy that goes back to
 work. A crash in between leaves it twice, and the inbox drops the twin.
 """
 

@@ -1,6 +1,6 @@
 """Where an order stands, for people: its state, or NEEDS_ATTENTION when something that must not fail has failed for good.
 
-Room: lab/. In the orchestrated mode the saga's run says so, in choreography the order does.
+In the orchestrated mode the saga's run says so, in choreography the order does.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """What an order holds now, and what remains to be done until its end.
 
-Room: lab/. In the orchestrated mode the saga's run knows what remains. In choreography nobody does: it is inferred here from four
+In the orchestrated mode the saga's run knows what remains. In choreography nobody does: it is inferred here from four
 databases at once, which no service may do; that this page is needed is a finding of the comparison.
 """
 

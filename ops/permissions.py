@@ -1,6 +1,6 @@
 """Who may do what: an account for each worker, the door, the observer and the operator of a mode, with the least that it needs.
 
-Room: lab/. One definition for broker and database: `ops.rabbitmq_definitions` writes it for RabbitMQ, `saga admin` tells the database,
+One definition for broker and database: `ops.rabbitmq_definitions` writes it for RabbitMQ, `saga admin` tells the database,
 `saga doctor --security` tries what is not granted. It is derived from the roles, so the style is enforced: in choreography
 nobody but the door may publish a command, and nobody but the observer, who can say nothing, hears what is not for him.
 

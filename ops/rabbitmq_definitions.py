@@ -1,6 +1,6 @@
 """RabbitMQ's definitions of both modes: users, permissions, exchanges, queues and bindings, in one document to load at its start.
 
-Room: lab/. The furniture is `broker.declarations`'s, the users are `ops.permissions`'. Format: https://www.rabbitmq.com/docs/definitions.
+The furniture is `broker.declarations`'s, the users are `ops.permissions`'. Format: https://www.rabbitmq.com/docs/definitions.
 """
 
 import base64

@@ -1,6 +1,6 @@
 """Everything that is stored now: four databases, the sagas, the gateway's books, and which failures acted.
 
-Room: lab/. Only instruments look at all databases at once; no service ever does.
+Only instruments look at all databases at once; no service ever does.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,6 +1,6 @@
 """The shelf: what an inventory has of each article, looked at and booked in by people and instruments.
 
-Room: lab/. Units come in by an ordinary versioned commit on the inventory's own database, so it may happen while workers run.
+Units come in by an ordinary versioned commit on the inventory's own database, so it may happen while workers run.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,6 @@
 """The coordinator: hears every event of the saga, moves that order's run, sends the next command.
 
-Room: orchestrator/. It is an ordinary worker: the same loop, inbox, outbox and group commit as the services have; its documents
+It is an ordinary worker: the same loop, inbox, outbox and group commit as the services have; its documents
 are the runs. All the thinking is in `saga.advance`.
 """
 

@@ -1,6 +1,6 @@
 """The saga: what follows what when an order is placed, told by one mind.
 
-Room: orchestrator/. Read it top to bottom. Each step sends a command and waits for its event. On a refusal the steps before it
+Read it top to bottom. Each step sends a command and waits for its event. On a refusal the steps before it
 are undone in reverse, then the order is rejected. Withdrawn or overdue, the step asked for is undone too, because its answer is
 in doubt; at the pivot CancelDelivery decides, and its answer DeliveryScheduled sends the saga forward. After the pivot nothing
 is undone: what is left is retriable.

@@ -1,6 +1,6 @@
 """What remains to be done for an order, as far as can be told from the events that were heard.
 
-Room: observer/. The sequence is read off the orchestrator's saga for both modes; that it has to be inferred in choreography,
+The sequence is read off the orchestrator's saga for both modes; that it has to be inferred in choreography,
 where nobody knows the sequence, is a finding of the comparison.
 """
 

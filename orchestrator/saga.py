@@ -1,6 +1,6 @@
 """A saga as data, and `advance`: the pure function that moves one run of it. The table of protocol.md section 2 in full.
 
-Room: orchestrator/. Nothing here sends or stores; the coordinator does. The one rule that is easy to miss: a run acts only on the
+Nothing here sends or stores; the coordinator does. The one rule that is easy to miss: a run acts only on the
 event it waits for. Every other event is late (its compensation is already on its way, or its twin was here) and changes nothing.
 """
 

@@ -1,6 +1,6 @@
 """How the workers are wired when one mind leads: services take commands only, the coordinator takes events only.
 
-Room: orchestrator/. Derived from fulfilment.py; there is nothing to keep in step by hand.
+Derived from fulfilment.py; there is nothing to keep in step by hand.
 """
 
 from collections.abc import Mapping

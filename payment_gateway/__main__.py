@@ -1,4 +1,4 @@
-"""`python -m payment_gateway --port 8090 --books gateway.db [--faults]`: the payment gateway, alone. Room: payment_gateway/."""
+"""`python -m payment_gateway --port 8090 --books gateway.db [--faults]`: the payment gateway, alone."""
 
 import argparse
 import sqlite3

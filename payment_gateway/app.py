@@ -1,7 +1,6 @@
 """The payment gateway over HTTP: the two calls that move money, and what an auditor may read.
 
-Room: payment_gateway/.
-  POST   /{book}/authorizations   Idempotency-Key, {"amount_cents": 4200, "currency": "EUR"} -> {"state": "authorized" | ...}
+POST   /{book}/authorizations   Idempotency-Key, {"amount_cents": 4200, "currency": "EUR"} -> {"state": "authorized" | ...}
   POST   /{book}/voids            Idempotency-Key -> {"state": "voided"}
   GET    /{book}/payments         ?after=&limit= -> {"payments": [...], "next": key or null}; /{book}/payments/{key}: one
   GET    /{book}/failures         ?detail=1 -> {"acted": {"hang": 3}, "keys": {"hang": [...]}}

@@ -1,6 +1,6 @@
 """The payment gateway's logic and memory, without any transport: rules, a clock and a storage put together.
 
-Room: payment_gateway/. `app.py` serves these books over HTTP; `bootstrap/in_process_gateway.py` asks them in the same process, on virtual time.
+`app.py` serves these books over HTTP; `bootstrap/in_process_gateway.py` asks them in the same process, on virtual time.
 Storage must belong to the event loop that calls.
 """
 

@@ -1,6 +1,6 @@
 """What the payment gateway answers and what it records: pure functions of (what is known of the key, the call, the time).
 
-Room: payment_gateway/. No storage, no transport, no clock. The rules that make a payment safe to ask for are here: a known key gets its
+No storage, no transport, no clock. The rules that make a payment safe to ask for are here: a known key gets its
 present answer, and a void is final, for a key never seen as well (the authorization that comes after it is answered "voided").
 """
 

@@ -1,6 +1,6 @@
 """The payment gateway as a process: `serve` runs it until SIGTERM or SIGINT, and ends within 2 s even while callers hang.
 
-Room: payment_gateway/. Called by `python -m payment_gateway` and by the CLI's `saga worker gateway`.
+Called by `python -m payment_gateway` and by the CLI's `saga worker gateway`.
 """
 
 import signal

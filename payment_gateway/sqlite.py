@@ -1,6 +1,6 @@
 """The books in an SQLite file, with group commit: what arrives while one commit is being synced shares the next one.
 
-Room: payment_gateway/. Survives `kill -9` (WAL, synchronous=FULL): an answer is given only after its record is on disk. The statements of
+Survives `kill -9` (WAL, synchronous=FULL): an answer is given only after its record is on disk. The statements of
 a batch run on the event loop (about 15 us a call); only COMMIT, which waits for the disk, runs in a thread. Measured behind HTTP,
 2 cores, 64 callers (calls/s, server CPU a call, p99): COMMIT in a thread 14,200, 69 us, 8 ms; all on the loop 15,100, 59 us,
 14 ms, and the loop stands still while the disk does; all in a thread 11,900, 79 us, 17 ms (it fights the loop for the GIL).

@@ -1,6 +1,6 @@
 """Where the books are kept: the port and its in-memory adapter. The durable one is in `sqlite.py`.
 
-Room: payment_gateway/. Storage knows payments by (book, key) and which failure acted on which key; it decides nothing. A book is a
+Storage knows payments by (book, key) and which failure acted on which key; it decides nothing. A book is a
 namespace: one for each mode, so that one file keeps the books of both apart.
 """
 

@@ -1,6 +1,6 @@
 """How the payment gateway is asked, and how it refuses: names, sizes, bodies and JSON problems, checked strictly.
 
-Room: payment_gateway/. Everything a caller sends is bounded here before the books see it.
+Everything a caller sends is bounded here before the books see it.
 """
 
 import json

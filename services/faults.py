@@ -1,6 +1,6 @@
 """Which failures can be asked for with an order, as people write them: `payment:declined`, `payment:declined=30%`.
 
-Room: lab/. What they do is the workers' and the payment gateway's; this only says which there are.
+What they do is the workers' and the payment gateway's; this only says which there are.
 """
 
 from collections.abc import Sequence

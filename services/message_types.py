@@ -1,6 +1,6 @@
 """Every message type by its name on the wire.
 
-Room: observer/. Read off the services' messages.py; there is nothing to keep in step by hand.
+Read off the services' messages.py; there is nothing to keep in step by hand.
 """
 
 from collections.abc import Iterable

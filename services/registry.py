@@ -1,6 +1,6 @@
 """All four services at once, for whoever puts a system together.
 
-Room: services/. The services do not know each other; only this page, the modes' wiring and the composition root do.
+The services do not know each other; only this page, the modes' wiring and the composition root do.
 """
 
 from collections.abc import Mapping

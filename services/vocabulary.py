@@ -1,6 +1,6 @@
 """The words every service shares: order lines, money, an address, and the reasons an order may be refused for.
 
-Room: services/. No logic; the one module that all four services import. Amounts are integer cents with a currency, quantities
+No logic; the one module that all four services import. Amounts are integer cents with a currency, quantities
 positive integers. Everything is bounded, so that what passes here cannot break a database later.
 """
 

@@ -1,6 +1,6 @@
 """A document: what a service remembers about one thing, frozen, and known by one id.
 
-Room: store/, where an effect is written. Services subclass `Document`; the store itself sees only `Record`, an opaque body
+where an effect is written. Services subclass `Document`; the store itself sees only `Record`, an opaque body
 with an id and a version, so it never needs to know what an order is.
 """
 

@@ -1,6 +1,6 @@
 """What every store refuses alike, whatever lies underneath, so that the memory store cannot teach a service bad habits.
 
-Room: store/. These are the refusals that a database makes only sometimes (a `$` field on a replacement, not on an insert) or not
+These are the refusals that a database makes only sometimes (a `$` field on a replacement, not on an insert) or not
 at all (a body field that would overwrite the store's own). The rest is refused by the database itself, and by `store.memory` in
 its place; the contract tests hold both to the same.
 """

@@ -1,6 +1,6 @@
 """The store in memory: the same promises as the real one, without a server, for the demo, the simulator and fast tests.
 
-Room: store/. A `MemoryDatabase` is the data; it survives its users, as a server would. A `MemoryStore` is one worker's connection
+A `MemoryDatabase` is the data; it survives its users, as a server would. A `MemoryStore` is one worker's connection
 to it. What is stored is packed, so nobody can change it through an object that they still hold. Reads are of one snapshot:
 each version of a record remembers the commit that wrote it and, while anybody may still read it, the version before.
 """

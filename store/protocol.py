@@ -1,6 +1,6 @@
 """The store protocol: documents, inbox and outbox in one commit.
 
-Room: store/. Two implementations pass one contract suite: `store.memory` and `store.mongo.store`. The room knows nothing of messages:
+Two implementations pass one contract suite: `store.memory` and `store.mongo.store`. The room knows nothing of messages:
 an outbox row is opaque bytes to it, an inbox key an opaque string.
 
 The shape of a transaction is read -> decide -> write. `transact(work)` gives `work` a `Reader` on one snapshot; `work` returns

@@ -1,6 +1,6 @@
 """A memory or disk alarm as a client sees it, made by the proxy: told that it is blocked, and read from no more.
 
-Room: tests/. RabbitMQ does this to connections that publish (connection.blocked). A real alarm would be everybody's.
+RabbitMQ does this to connections that publish (connection.blocked). A real alarm would be everybody's.
 """
 
 from broker.rabbitmq import frames as amqp

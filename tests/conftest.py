@@ -1,6 +1,6 @@
 """Fixtures shared by all tests: the real servers, found or started once a session.
 
-Room: tests/. How a server is found is in tests/servers.py. A test that needs one is marked `real`; without a server it skips and
+How a server is found is in tests/servers.py. A test that needs one is marked `real`; without a server it skips and
 says what was tried, but where the environment variable CI is set a missing server is a failure: there it must not hide.
 """
 

@@ -1,6 +1,6 @@
 """What the tests of the flow share: one mode as a whole, run in memory on virtual time or on real parts, then looked at.
 
-Room: tests/. `in_memory` and `on_real_parts` run one program to its end and give what it gives. Real parts leave nothing behind:
+`in_memory` and `on_real_parts` run one program to its end and give what it gives. Real parts leave nothing behind:
 their queues, databases and gateway book are deleted whatever happens, because leaked quorum queues wedge a small RabbitMQ.
 """
 

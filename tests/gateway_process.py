@@ -1,6 +1,6 @@
 """Starts, kills and stops real payment gateways for tests, and lends one to a whole session.
 
-Room: tests/. Faults are enabled and times are short, so that a test of a pending or slow payment takes a fraction of a second.
+Faults are enabled and times are short, so that a test of a pending or slow payment takes a fraction of a second.
 """
 
 import select

@@ -1,6 +1,6 @@
 """A transport that misbehaves as far as the protocol allows: everything arrives twice, late and in another order.
 
-Room: tests/. It wraps any transport. Each message of a batch is published twice, in shuffled order, each copy after a small delay
+It wraps any transport. Each message of a batch is published twice, in shuffled order, each copy after a small delay
 of its own; the receipts are given when all copies have theirs, so a worker still knows what it may rely on.
 """
 

@@ -1,6 +1,6 @@
 """A TCP proxy that misbehaves on request: cuts connections, refuses new ones, freezes, or delays what passes.
 
-Room: tests/. Stands between a client and a real server, where a network would; the server itself stays untouched.
+Stands between a client and a real server, where a network would; the server itself stays untouched.
 """
 
 import asyncio

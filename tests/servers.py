@@ -1,6 +1,6 @@
 """Finds or starts the real servers that tests marked `real` need: a MongoDB replica set and a RabbitMQ.
 
-Room: tests/. Order of preference, for both: a URL from the environment (SAGA_STORE_URL, SAGA_BROKER_URL), a container of our own
+Order of preference, for both: a URL from the environment (SAGA_STORE_URL, SAGA_BROKER_URL), a container of our own
 through testcontainers (MONGO_IMAGE, RABBITMQ_IMAGE), a server on this machine. Whatever is started here is stopped here again,
 by its own handle; a server that was there before is only used. Nothing found: `NoServer`, with what was tried.
 """

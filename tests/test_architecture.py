@@ -1,6 +1,6 @@
 """The promise that each mode is what it says, looked at while it runs and not only in its imports (import-linter does those).
 
-Room: tests/. Choreography: no coordinator, no command on the wire but the door's two, no store with two owners. Orchestration:
+Choreography: no coordinator, no command on the wire but the door's two, no store with two owners. Orchestration:
 participants hear no events. And everything else is equal: services, handlers, limits, budgets, bytes.
 """
 

@@ -1,4 +1,4 @@
-"""Users of the broker under test, with the rights that a test gives them. Room: tests/. Needs rabbitmqctl for that broker."""
+"""Users of the broker under test, with the rights that a test gives them. Needs rabbitmqctl for that broker."""
 
 import os
 import subprocess

@@ -1,6 +1,6 @@
 """One batch, decided: from decoded messages and stored documents to everything one commit writes and what follows it.
 
-Room: broker/. This is the pure middle of the loop. It may run more than once for the same batch (a write conflict, a duplicate
+This is the pure middle of the loop. It may run more than once for the same batch (a write conflict, a duplicate
 found late), so it only reads and decides; publishing, calling and acknowledging are the worker's, after the commit.
 """
 

@@ -1,6 +1,6 @@
 """Calls to the outside, made after the commit and outside the loop: a call that hangs holds up no other order.
 
-Room: broker/. A bounded pool. A call that is lost (the pool is full, the process dies) is no loss: the document that asked for it
+A bounded pool. A call that is lost (the pool is full, the process dies) is no loss: the document that asked for it
 has a `due_at`, and whoever finds it then asks again.
 """
 

@@ -1,6 +1,6 @@
 """Makes the injected failures of a message act: the worker's part of `--fail`. Only a worker with faults enabled has one.
 
-Room: broker/. Every failure that acts is noted in the service's own database, once an order, so that a storm can hold what it
+Every failure that acts is noted in the service's own database, once an order, so that a storm can hold what it
 injected against what was observed.
 """
 

@@ -1,6 +1,6 @@
 """Where a worker's inputs gather until the loop takes them: deliveries of its queue, answers of its calls, waits that are over.
 
-Room: broker/. Taking never waits for a fuller batch: the first input is awaited, what is there with it is taken along.
+Taking never waits for a fuller batch: the first input is awaited, what is there with it is taken along.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The outbox relay: what a commit owes to the broker is published until the broker has confirmed it.
 
-Room: broker/. In normal running the loop publishes right after its commit and this finds nothing. It is for what a crash, an
+In normal running the loop publishes right after its commit and this finds nothing. It is for what a crash, an
 outage or a commit of unknown outcome left behind. It may publish twice; the inbox of whoever receives it drops the twin.
 """
 

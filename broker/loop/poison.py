@@ -1,6 +1,6 @@
 """Which message kills its worker: found by our own record, so that it costs a few restarts and nobody else its place.
 
-Room: broker/. A message that comes again was in the hands of a worker that died, or whose connection did. The first time, that is
+A message that comes again was in the hands of a worker that died, or whose connection did. The first time, that is
 all that is known: it is handled with the others, and marked. If it comes yet again it is a suspect: its batch is handled one by
 one, and before a suspect has its turn it is marked as alone. One that was alone and comes again without having been handled has
 killed its worker by itself: a dead letter. So a killer costs three restarts, and no neighbour.

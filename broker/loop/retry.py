@@ -1,6 +1,6 @@
 """Messages that cannot be handled now, or ever: another attempt after a while, or the dead letters with the reason.
 
-Room: broker/. The copy put aside is ours: it counts its attempts itself (a broker's own counter differs from version to version),
+The copy put aside is ours: it counts its attempts itself (a broker's own counter differs from version to version),
 and it is confirmed before the original is acknowledged.
 """
 

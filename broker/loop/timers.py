@@ -1,6 +1,6 @@
 """The watch: documents whose wait is over become inputs of the loop.
 
-Room: broker/. A wait is a `due_at` in a document, so it survives everything the document survives. Finding one twice is harmless:
+A wait is a `due_at` in a document, so it survives everything the document survives. Finding one twice is harmless:
 its handler looks at the document as it is then, and an ordinary commit claims it.
 """
 

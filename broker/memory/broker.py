@@ -1,6 +1,6 @@
 """The state of the in-memory broker, shared by its clients: exchanges, queues and bindings by name.
 
-Room: broker/. What a test, the demo or a simulation asks of a broker is here too: its dead letters, what is unfinished, every
+What a test, the demo or a simulation asks of a broker is here too: its dead letters, what is unfinished, every
 message as it flows, and an outage.
 """
 

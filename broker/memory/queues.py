@@ -1,6 +1,6 @@
 """The furniture of the in-memory broker: exchanges that route, queues that hold and deliver, delay queues, taps.
 
-Room: broker/. Used by `broker.memory.transport` only. Behaves like RabbitMQ's quorum queues where the transport protocol can tell: first in
+Used by `broker.memory.transport` only. Behaves like RabbitMQ's quorum queues where the transport protocol can tell: first in
 first out, prefetch, what comes back goes to the front, counts, and beyond the limit is a dead letter. Nothing here knows the wall
 clock, threads or sockets: delivering is `loop.call_soon`, delaying is `loop.call_later`, so it runs on virtual time too.
 """

@@ -1,6 +1,6 @@
 """The transport in memory: the same workers run on it in one process, under real or virtual time.
 
-Room: broker/. `MemoryBroker` is the state that clients share, `MemoryTransport` is one client. Besides the transport protocol a
+`MemoryBroker` is the state that clients share, `MemoryTransport` is one client. Besides the transport protocol a
 client can be `cut` from the broker and restored, and it can `crash` as its process would.
 """
 

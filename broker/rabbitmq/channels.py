@@ -1,6 +1,6 @@
 """The two channels that messages travel on: one numbers what it publishes and books the confirms, one hands over deliveries.
 
-Room: broker/. They sit on the socket beside aio-pika: `FrameProtocol` gives each its own frames and passes everything else on
+They sit on the socket beside aio-pika: `FrameProtocol` gives each its own frames and passes everything else on
 to aio-pika, which keeps the handshake, heartbeats, declarations and closing. Both work synchronously, straight from the bytes
 that arrived: no task and no future for a message, so nothing can be cancelled between two steps of the book-keeping.
 """

@@ -1,6 +1,6 @@
 """A connection to RabbitMQ that comes back: connects with aio-pika, notices its end, and builds it anew until it is closed.
 
-Room: broker/. The only file that imports aio_pika or aiormq; their errors leave it as ours. Whatever goes wrong (the socket, a
+The only file that imports aio_pika or aiormq; their errors leave it as ours. Whatever goes wrong (the socket, a
 channel, a cancelled consumer) ends the whole session, and one loop makes the next: one way to recover, used every time.
 """
 

@@ -1,6 +1,6 @@
 """The frames of AMQP 0-9-1 that messages travel in: publish, deliver, get, return, ack, nack, reject. Bytes only, no connection.
 
-Room: broker/. Everything else of the protocol (handshake, heartbeats, declarations, closing) is aio-pika's. What a message
+Everything else of the protocol (handshake, heartbeats, declarations, closing) is aio-pika's. What a message
 carries besides its body is in `broker.amqp_properties`.
 """
 

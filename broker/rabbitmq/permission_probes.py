@@ -1,6 +1,6 @@
 """Tries at a broker what an account may not: each act on a channel of its own, because RabbitMQ closes one at the first refusal.
 
-Room: broker/. For `saga doctor --security`. An act that is allowed after all changes nothing that lasts: what is declared exists
+For `saga doctor --security`. An act that is allowed after all changes nothing that lasts: what is declared exists
 already alike, what is consumed goes back, and what is published is no message that a worker would take.
 """
 

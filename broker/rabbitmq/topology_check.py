@@ -1,6 +1,6 @@
 """What exchanges and queues are on the broker, held against what a topology declares.
 
-Room: broker/. For instruments (`RabbitTransport.inspect`): by a user who may not declare, each piece costs a refusal in the
+For instruments (`RabbitTransport.inspect`): by a user who may not declare, each piece costs a refusal in the
 broker's log. Bindings are not seen: AMQP has no word to ask for them.
 """
 

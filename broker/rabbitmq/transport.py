@@ -1,6 +1,6 @@
 """The transport over RabbitMQ.
 
-Room: broker/. Two connections, because RabbitMQ stops reading from one that publishes while it is short of memory or disk, and
+Two connections, because RabbitMQ stops reading from one that publishes while it is short of memory or disk, and
 acknowledgements must not wait behind that. `broker.rabbitmq.connection` keeps a connection alive, messages travel on `broker.rabbitmq.channels`, what the
 queues are like is in `broker.declarations`; here these become the transport protocol.
 """

@@ -1,6 +1,6 @@
 """`saga admin`: what is done once a deployment, with rights that no worker has.
 
-Room: cli/. `secrets` before the servers start, `database` after. Both may be run again, and change nothing that is right already.
+`secrets` before the servers start, `database` after. Both may be run again, and change nothing that is right already.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """`saga api --mode M`: the door over HTTP, in this process until it is told to stop.
 
-Room: cli/. The composition of the door: its clients from the settings, its rules from the mode.
+The composition of the door: its clients from the settings, its rules from the mode.
 """
 
 import socket

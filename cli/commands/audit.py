@@ -1,6 +1,6 @@
 """`saga audit`: do the promises hold on what is stored now?
 
-Room: cli/. The judging is ops/audit.py.
+The judging is ops/audit.py.
 """
 
 import typer

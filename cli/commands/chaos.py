@@ -1,6 +1,6 @@
 """`saga chaos`: a storm on processes of its own while they are killed, frozen and cut off, then heal, drain, audit.
 
-Room: cli/. The work is lab/chaos/; this parses, keeps the processes running, shows progress, prints.
+The work is lab/chaos/; this parses, keeps the processes running, shows progress, prints.
 """
 
 import logging

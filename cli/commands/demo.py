@@ -1,6 +1,6 @@
 """`saga demo`: every kind of journey in both modes side by side, in this process, with no server.
 
-Room: cli/. The journeys are lab/journeys/catalogue.py, the parts are in memory, the waits pass on virtual time.
+The journeys are lab/journeys/catalogue.py, the parts are in memory, the waits pass on virtual time.
 `--serve` is cli/commands/demo_serve.py.
 """
 

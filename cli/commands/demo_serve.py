@@ -1,6 +1,6 @@
 """`saga demo --serve`: both modes at work on a page in the browser, with no server, until Ctrl-C.
 
-Room: cli/. The run and its page are dashboard/; this opens the port and says where it is.
+The run and its page are dashboard/; this opens the port and says where it is.
 """
 
 import asyncio

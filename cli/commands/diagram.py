@@ -1,6 +1,6 @@
 """`saga diagram --mode M`: the static picture of a mode, generated from where its sequence is written down.
 
-Room: cli/. Drawn by observer/mermaid.py; README.md holds both (cli/generate_docs.py).
+Drawn by observer/mermaid.py; README.md holds both (cli/generate_docs.py).
 """
 
 from dataclasses import asdict

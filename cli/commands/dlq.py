@@ -1,6 +1,6 @@
 """`saga dlq list|show|requeue|discard`: the messages that a mode has given up.
 
-Room: cli/. The work is ops/dead_letters.py; this chooses and prints.
+The work is ops/dead_letters.py; this chooses and prints.
 """
 
 import json

@@ -1,6 +1,6 @@
 """`saga doctor`: what is missing or wrong, and the next step.
 
-Room: cli/. The checks are lab/doctor/; this shows what they found.
+The checks are ops/doctor/; this shows what they found.
 """
 
 import asyncio

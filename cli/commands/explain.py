@@ -1,6 +1,6 @@
 """`saga order explain ID`: what happened to an order and why, as the observer heard it.
 
-Room: cli/. Reads the observer's database only, so it works while nothing else runs; printing is cli/history_view.py.
+Reads the observer's database only, so it works while nothing else runs; printing is cli/history_view.py.
 """
 
 import time

@@ -1,6 +1,6 @@
 """`saga matrix`: a worker killed at every point of its loop with every handler in hand, on parts in memory.
 
-Room: cli/. The work is lab/simulation/crash_matrix.py; this prints.
+The work is lab/simulation/crash_matrix.py; this prints.
 """
 
 from typing import Annotated

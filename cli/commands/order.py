@@ -1,6 +1,6 @@
 """`saga order place|show|list|withdraw|redrive`: one order at a time, for people and scripts.
 
-Room: cli/. Places through the door, looks at the databases; never changes what a service has stored. With --via, all but
+Places through the door, looks at the databases; never changes what a service has stored. With --via, all but
 redrive go through the HTTP door instead (cli/http_orders.py).
 """
 

@@ -1,7 +1,4 @@
-"""`saga reset`: empties the queues, databases and gateway books of one mode.
-
-Room: cli/.
-"""
+"""`saga reset`: empties the queues, databases and gateway books of one mode."""
 
 from typing import Annotated
 

@@ -1,6 +1,6 @@
 """`saga simulate`: many runs of the real workers on parts in memory and virtual time, each with the faults that its seed decides.
 
-Room: cli/. The work is lab/simulation/; this parses, shows progress, prints.
+The work is lab/simulation/; this parses, shows progress, prints.
 """
 
 from typing import Annotated

@@ -1,6 +1,6 @@
 """`saga stock show|set`: what is on the shelf.
 
-Room: cli/. The booking is ops/stock.py.
+The booking is ops/stock.py.
 """
 
 from typing import Annotated

@@ -1,6 +1,6 @@
 """`saga storm`: many orders at once, then the audit, then the figures.
 
-Room: cli/. The work is lab/storm.py; this parses, shows progress, prints.
+The work is lab/storm.py; this parses, shows progress, prints.
 """
 
 from contextlib import AsyncExitStack

@@ -1,6 +1,6 @@
 """`saga up --mode M`: all workers of a mode and the payment gateway as local processes, kept running until told to stop.
 
-Room: cli/. Says what runs and what becomes of its lines; keeping it running is cli/supervisor.py.
+Says what runs and what becomes of its lines; keeping it running is cli/supervisor.py.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """`saga watch`: a running mode, live, as its observer hears it.
 
-Room: cli/. Looks at the observer's database every now and then; it asks nothing of broker or workers.
+Looks at the observer's database every now and then; it asks nothing of broker or workers.
 """
 
 import asyncio

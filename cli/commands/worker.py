@@ -1,6 +1,6 @@
 """`saga worker NAME --mode M`: one worker, or the payment gateway, in this process until it is told to stop.
 
-Room: cli/. The composition of one worker: its role from its mode, its clients from the settings.
+The composition of one worker: its role from its mode, its clients from the settings.
 """
 
 from typing import Annotated

@@ -1,6 +1,6 @@
 """`saga worker gateway`: the payment gateway, somebody else's system, served for our runs.
 
-Room: cli/. Loaded only where it is served: an HTTP server takes as long to load as a worker does.
+Loaded only where it is served: an HTTP server takes as long to load as a worker does.
 """
 
 import sqlite3

@@ -1,6 +1,6 @@
 """`saga worker observer`: the observer of a mode, and what the page at the door is shown of it.
 
-Room: cli/. The composition of the observer, which is no worker: it handles nothing.
+The composition of the observer, which is no worker: it handles nothing.
 """
 
 import socket

@@ -1,6 +1,6 @@
 """The light of an embedded lane: the audit of all that is stored, again and again, beside the run.
 
-Room: dashboard/. Reads copies, in a thread, so that nobody has to wait for it.
+Reads copies, in a thread, so that nobody has to wait for it.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The embedded run: a whole mode in this process, in memory and in real time, with an observer beside it, as a lane of the page.
 
-Room: dashboard/. Nothing here needs a server. Messages take `pace_s` to arrive, so that a person sees them go.
+Nothing here needs a server. Messages take `pace_s` to arrive, so that a person sees them go.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """What an observer has written down of a lane's orders, told again whenever one has moved, and counted.
 
-Room: dashboard/. Shared by the lanes: only where the observer runs differs.
+Shared by the lanes: only where the observer runs differs.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """A lane: one running mode as the page sees it, whatever it stands on: what is heard of it, how it is, what can be asked of it.
 
-Room: dashboard/. The embedded run's lanes are in dashboard/lanes/demo.py.
+The embedded run's lanes are in dashboard/lanes/demo.py.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The lane of a running mode as its door asks for it: an order from the page is an order like any other, under its own id.
 
-Room: dashboard/. What is looked at is relayed (dashboard/proxy.py).
+What is looked at is relayed (dashboard/proxy.py).
 """
 
 from collections.abc import Sequence

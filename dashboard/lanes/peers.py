@@ -1,6 +1,6 @@
 """What another process answers is read up to a length: who sends without end is not waited for with open arms.
 
-Room: dashboard/. For the lanes of other doors and of observers, which may be anything that listens where one should.
+For the lanes of other doors and of observers, which may be anything that listens where one should.
 """
 
 import aiohttp

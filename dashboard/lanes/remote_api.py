@@ -1,6 +1,6 @@
 """The lane of another mode, asked for through the page of that mode's own door: nobody gets a right more for it.
 
-Room: dashboard/. What is looked at is relayed (dashboard/proxy.py).
+What is looked at is relayed (dashboard/proxy.py).
 """
 
 from collections.abc import Sequence

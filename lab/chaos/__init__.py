@@ -1,4 +1,4 @@
 """Faults on real parts: a storm on processes that were started for it, a schedule of faults beside it, then heal, drain, judge.
 
-Room: lab/. The simulator's counterpart: few runs, real time, real servers. Used by `saga chaos`.
+The simulator's counterpart: few runs, real time, real servers. Used by `saga chaos`.
 """

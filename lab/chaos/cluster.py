@@ -1,6 +1,6 @@
 """The stage of one run: private servers, proxies in front of them, and the workers of a mode behind those, all as processes.
 
-Room: lab/chaos/. Whoever calls says how a process is kept running (`spawn`). Workers reach broker, database and gateway through
+Whoever calls says how a process is kept running (`spawn`). Workers reach broker, database and gateway through
 proxies. Everything that was started is ended when the stage is left, whatever happened on it.
 """
 

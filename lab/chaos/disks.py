@@ -1,6 +1,6 @@
 """A small disk that can be filled: a tmpfs, mounted for one run where a server keeps its data. It is an honest full disk.
 
-Room: lab/chaos/. Mounting needs rights that not everybody has; then the run says so and goes on without.
+Mounting needs rights that not everybody has; then the run says so and goes on without.
 """
 
 import asyncio

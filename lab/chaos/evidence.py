@@ -1,6 +1,6 @@
 """What is heard during a run: every line of every process, and every event that reaches an instrument's own queue.
 
-Room: lab/chaos/. A worker says `handled` once for each message whose effect it has committed, so two such lines for one message
+A worker says `handled` once for each message whose effect it has committed, so two such lines for one message
 are an effect that happened twice. (One that is killed between commit and line says less, never more.) The instrument's queue dies
 with the broker, so it hears less too, never more.
 """

@@ -1,6 +1,6 @@
 """Makes the faults of a schedule happen, and sees whether each had an effect.
 
-Room: lab/chaos/. `injected` counts what was done, `observed` what was seen to act: the process was gone with -9, the kernel had
+`injected` counts what was done, `observed` what was seen to act: the process was gone with -9, the kernel had
 it stopped, connections were really cut, bytes really disappeared or came late, the disk had no room left.
 """
 

@@ -1,6 +1,6 @@
 """One run: a storm with faults beside it, then heal, drain, judge.
 
-Room: lab/chaos/. The customers come in through the proxy, as workers do; the instruments that judge go straight to the servers.
+The customers come in through the proxy, as workers do; the instruments that judge go straight to the servers.
 """
 
 import asyncio

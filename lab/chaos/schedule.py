@@ -1,6 +1,6 @@
 """What strikes when: a list of faults drawn from a seed, before the run.
 
-Room: lab/chaos/. Pure. Three lanes run beside each other. In the first the servers that everybody needs (broker, database) and
+Pure. Three lanes run beside each other. In the first the servers that everybody needs (broker, database) and
 the way to them fail, one at a time, with pauses in which work gets done; in the second workers and the payment gateway; in the
 third, in long runs only, something stays away for longer than the patience of those who wait for it (heartbeats, confirms).
 """

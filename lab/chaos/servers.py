@@ -1,6 +1,6 @@
 """A private RabbitMQ node, MongoDB-wire server and payment gateway: where they are and how each is run.
 
-Room: lab/chaos/. Only recipes: who runs them says how processes are kept. Everything they write is in one folder, every port is
+Only recipes: who runs them says how processes are kept. Everything they write is in one folder, every port is
 free at the start, and nothing here touches a server that was there before.
 """
 

@@ -1,6 +1,6 @@
 """A TCP proxy that misbehaves on request: cuts connections, swallows what passes, or delays it.
 
-Room: lab/chaos/. Stands between the workers and one server, where a network would; the server itself stays untouched. Counts what
+Stands between the workers and one server, where a network would; the server itself stays untouched. Counts what
 each misbehaviour did, because a fault that met no connection proves nothing.
 """
 

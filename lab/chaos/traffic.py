@@ -1,6 +1,6 @@
 """A steady stream of orders that does not mind what happens: sends again what was not confirmed, withdraws some.
 
-Room: lab/chaos/. Remembers which orders the broker has confirmed, because exactly those must not be lost. What an order is like,
+Remembers which orders the broker has confirmed, because exactly those must not be lost. What an order is like,
 whether a service fails it and whether its customer takes it back is decided by hash of (seed, number), in both modes alike.
 """
 

@@ -1,6 +1,6 @@
 """The verdict on a run: what was lost, doubled or is stuck, and the audit.
 
-Room: lab/chaos/. Pure: judges what was stored, booked, given up and heard after everything has healed and had time to end.
+Pure: judges what was stored, booked, given up and heard after everything has healed and had time to end.
 """
 
 from collections.abc import Collection, Iterator, Mapping

@@ -1,6 +1,6 @@
 """The journeys: what can happen to an order, each a short script that runs in either mode, on parts in memory or on real ones.
 
-Room: lab/. A script places orders and meddles (a failure, a withdrawal, a worker that is down). `ends` says how its orders must
+A script places orders and meddles (a failure, a withdrawal, a worker that is down). `ends` says how its orders must
 end, in both modes, and `undone` which compensations must have had an effect, in their order.
 """
 

@@ -1,6 +1,6 @@
 """What travelled in a run: every message as it was published, told as one arrow each.
 
-Room: lab/. For showing; nothing depends on it.
+For showing; nothing depends on it.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
 """One run of a journey in one mode: what a script can do and wait for, and what came of it.
 
-Room: lab/. A script never sleeps; it waits for what it has to see, with a time limit that says what was waited for.
+A script never sleeps; it waits for what it has to see, with a time limit that says what was waited for.
 """
 
 from collections import Counter

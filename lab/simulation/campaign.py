@@ -1,6 +1,6 @@
 """Many seeds, on all cores: what was run, what was injected, how orders ended, and every failure.
 
-Room: lab/simulation/. A campaign that injected nothing, or completed nothing, or undid nothing, proves nothing: that is a failure
+A campaign that injected nothing, or completed nothing, or undid nothing, proves nothing: that is a failure
 too (the vacuity check).
 """
 

@@ -1,6 +1,6 @@
 """The checkers: promises held against the history of a run, after every step and at its end. Each finding names its checker.
 
-Room: lab/simulation/. The state checks are `lab.invariants`, which the protocol tests use as well; the books at the end are
+The state checks are `lab.invariants`, which the protocol tests use as well; the books at the end are
 `ops.audit`. What is here besides looks at messages: no effect twice, no state without its message, no message without its state.
 """
 

@@ -1,6 +1,6 @@
 """The crash matrix: a worker killed at every point of the loop, with every one of its handlers in hand, in both modes.
 
-Room: lab/simulation/. For each handler a scenario is found in which it has something to do; then the scenario is run once for
+For each handler a scenario is found in which it has something to do; then the scenario is run once for
 each point, with the kill there and nothing else going wrong, and every checker looks at the end.
 """
 

@@ -1,6 +1,6 @@
 """The payment gateway of the simulator: the real rules and books, reached over a line that loses answers and delays calls.
 
-Room: lab/simulation/. A call that was made takes effect even if its caller has died: it is in the gateway's hands.
+A call that was made takes effect even if its caller has died: it is in the gateway's hands.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """What happened in a run, as an outsider would see it who misses nothing: every commit, every message, every call to the gateway.
 
-Room: lab/simulation/. Nothing in the run depends on it. It feeds the checkers, and is the trace: one line an occurrence, with
+Nothing in the run depends on it. It feeds the checkers, and is the trace: one line an occurrence, with
 names that are the same in every run of the seed.
 """
 

@@ -1,6 +1,6 @@
 """What a seed means: the orders that are placed, and the faults that strike meanwhile, as a list from which any can be dropped.
 
-Room: lab/simulation/. Drawn before the run. The orders of a seed are the same in both modes; faults name workers, so each mode
+Drawn before the run. The orders of a seed are the same in both modes; faults name workers, so each mode
 has its own.
 """
 

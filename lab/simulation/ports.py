@@ -1,6 +1,6 @@
 """The ports that a worker of the simulator stands on: transport and store in memory, with the faults of the plan acting in them.
 
-Room: lab/simulation/. Both wrap the in-memory parts, keep their contracts in every failure they show, and tell the history.
+Both wrap the in-memory parts, keep their contracts in every failure they show, and tell the history.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

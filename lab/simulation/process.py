@@ -1,6 +1,6 @@
 """One life of a worker's process: it can be killed at any await, stand still, and have a clock that is off.
 
-Room: lab/simulation/. The ports of a worker ask its life before they do anything: what is dead does nothing any more, what is
+The ports of a worker ask its life before they do anything: what is dead does nothing any more, what is
 frozen does it later. Occasions (`the 3rd commit of payment`) are counted over all lives of a worker, so a plan can name them.
 """
 

@@ -1,6 +1,6 @@
 """Chance by name: each draw depends on the seed and on what it is for, never on how many draws came before it.
 
-Room: lab/simulation/. So a fault can be dropped from a run and everything else stays as it was.
+So a fault can be dropped from a run and everything else stays as it was.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """One run of one seed: the plan, the world, the faults, the healing, the judgement.
 
-Room: lab/simulation/. `simulate(plan_of(seed, mode))` is the whole of it.
+`simulate(plan_of(seed, mode))` is the whole of it.
 """
 
 from collections import Counter

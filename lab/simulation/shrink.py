@@ -1,6 +1,6 @@
 """From a seed that fails to the few faults that it takes: faults are dropped as long as the same checker still finds something.
 
-Room: lab/simulation/. Works because chance is drawn by name: a fault that is dropped changes no other.
+Works because chance is drawn by name: a fault that is dropped changes no other.
 """
 
 from collections.abc import Callable

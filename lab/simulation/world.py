@@ -1,6 +1,6 @@
 """The world of one run: the workers of a mode as killable processes, a broker and databases that fail, a door, and the faults.
 
-Room: lab/simulation/. Runs the product's own `Worker`, roles and rules; only the ports are the simulator's.
+Runs the product's own `Worker`, roles and rules; only the ports are the simulator's.
 """
 
 import asyncio

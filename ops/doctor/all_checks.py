@@ -1,7 +1,4 @@
-"""Every check of `saga doctor`, in the order in which they are shown and need each other.
-
-Room: lab/doctor/.
-"""
+"""Every check of `saga doctor`, in the order in which they are shown and need each other."""
 
 from ops.doctor import broker, database, machine
 from ops.doctor.check import Check

@@ -1,7 +1,4 @@
-"""Checks of the broker: there, open to this user, new enough, furnished as this version declares, and consumed.
-
-Room: lab/doctor/.
-"""
+"""Checks of the broker: there, open to this user, new enough, furnished as this version declares, and consumed."""
 
 import re
 from contextlib import suppress

@@ -1,6 +1,6 @@
 """What a check found, and how checks are made together: each within its time, none in the way of another.
 
-Room: lab/doctor/. A check asks one question and gives a `Finding`. It need not think of servers that are away: it raises, and
+A check asks one question and gives a `Finding`. It need not think of servers that are away: it raises, and
 whether that is a failure of its own is decided afterwards. A check whose needs have failed was not made; one whose needs are fine
 and that got no answer all the same has failed.
 """

@@ -1,6 +1,6 @@
 """Checks of the database, made with the store's own: there, open to this user, transactional, durable, and on time.
 
-Room: lab/doctor/. They write a probe into the outbox and the inbox and remove it again, as a worker does when it starts.
+They write a probe into the outbox and the inbox and remove it again, as a worker does when it starts.
 """
 
 from contextlib import suppress

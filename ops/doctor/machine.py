@@ -1,7 +1,4 @@
-"""Checks of the payment gateway and of this machine: memory, a Docker engine.
-
-Room: lab/doctor/.
-"""
+"""Checks of the payment gateway and of this machine: memory, a Docker engine."""
 
 import aiohttp
 from yarl import URL

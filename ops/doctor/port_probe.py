@@ -1,7 +1,4 @@
-"""A server that does not answer: nothing is there, or its port is taken by something else.
-
-Room: lab/doctor/.
-"""
+"""A server that does not answer: nothing is there, or its port is taken by something else."""
 
 import asyncio
 

@@ -1,6 +1,6 @@
 """Every forbidden act, tried as everybody who might: on the broker, in the database, at the door.
 
-Room: lab/doctor/. What is forbidden is what `ops.permissions` does not grant. Beside it each account does one thing that it may (a
+What is forbidden is what `ops.permissions` does not grant. Beside it each account does one thing that it may (a
 control): a refusal proves nothing about rights if the account cannot do anything at all. Nothing that is tried does harm if it is
 allowed after all, and what could do harm is tried only where the harmless act that takes the same right was refused.
 """

@@ -1,7 +1,4 @@
-"""What the checks look at: one mode's servers, each opened once and shared, and this machine.
-
-Room: lab/doctor/.
-"""
+"""What the checks look at: one mode's servers, each opened once and shared, and this machine."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

@@ -1,7 +1,4 @@
-"""The delivery: the pivot. Once SCHEDULED it is final, and the order goes forward.
-
-Room: services/delivery/.
-"""
+"""The delivery: the pivot. Once SCHEDULED it is final, and the order goes forward."""
 
 from enum import StrEnum
 from typing import ClassVar

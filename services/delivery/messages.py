@@ -1,4 +1,4 @@
-"""The delivery service's messages. Room: services/delivery/; the one file of it that others may import."""
+"""The delivery service's messages: the one module of the service that other rooms may import."""
 
 from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StuckEvent
 

@@ -1,6 +1,6 @@
 """Stock and reservations: all lines of an order or none, and what is held is deducted when it is held.
 
-Room: services/inventory/. For every SKU, at every moment: received = available + held, and neither is negative.
+For every SKU, at every moment: received = available + held, and neither is negative.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The order: what it can be, and what a withdrawal does to it.
 
-Room: services/order/. PENDING is the semantic lock: an order that is not yet COMPLETED or REJECTED, and says so to everybody.
+PENDING is the semantic lock: an order that is not yet COMPLETED or REJECTED, and says so to everybody.
 """
 
 from enum import StrEnum

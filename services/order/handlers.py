@@ -1,6 +1,6 @@
 """What the order service does with each command. The table of protocol.md section 3, row by row.
 
-Room: services/order/. Pure functions of (command, documents, context); neither mode is known here.
+Pure functions of (command, documents, context); neither mode is known here.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,6 +1,6 @@
 """The order service's messages: what it can be asked (commands) and what it states (events).
 
-Room: services/order/. Anyone may import this file; nobody but the order service may import the rest of the folder.
+Anyone may import this file; nobody but the order service may import the rest of the folder.
 """
 
 from enum import StrEnum

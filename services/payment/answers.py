@@ -1,4 +1,4 @@
-"""The payment gateway's verbs and answers. Room: services/payment/; a leaf that its messages and its client share."""
+"""The payment gateway's verbs and answers. A leaf that its messages and its client share."""
 
 from enum import StrEnum
 

@@ -1,6 +1,6 @@
 """The payment: what stands between an order and the payment gateway, in doubt included.
 
-Room: services/payment/. A payment waits in PENDING or VOIDING with a `due_at`: a hang, a dropped connection, a "pending" and a
+A payment waits in PENDING or VOIDING with a `due_at`: a hang, a dropped connection, a "pending" and a
 crash in between are one case, because the wait is in the document and the watch finds it again.
 """
 

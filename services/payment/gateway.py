@@ -1,6 +1,6 @@
 """The payment service's side of the payment gateway: what it calls, and the client that calls it over HTTP.
 
-Room: services/payment/. The gateway itself (`payment_gateway/`) is somebody else's system in another process.
+The gateway itself (`payment_gateway/`) is somebody else's system in another process.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """The client of the payment gateway over HTTP: one call, one answer, and every doubt called by its name.
 
-Room: services/payment/. The only file here that knows HTTP. It never tries again by itself: an answer in doubt is asked for again
+The only file here that knows HTTP. It never tries again by itself: an answer in doubt is asked for again
 by the durable wait of the payment's document, under the same idempotency key, which makes a twin harmless.
 """
 

@@ -1,4 +1,4 @@
-"""The payment service's messages. Room: services/payment/; the one file of it that others may import."""
+"""The payment service's messages: the one module of the service that other rooms may import."""
 
 from broker.message import Command
 from services.payment.answers import Answer, Verb

@@ -1,6 +1,6 @@
 """The administrator's part of MongoDB, once a deployment: the replica set, and a user for each account.
 
-Room: store/. Beside store/mongo/store.py, which is what workers use and which never has these rights. Everything may be done again.
+Beside store/mongo/store.py, which is what workers use and which never has these rights. Everything may be done again.
 """
 
 import time

@@ -1,6 +1,6 @@
 """The connection to one MongoDB database: its client, its collections, and the sessions that transactions run in.
 
-Room: store/. The only file of the project that imports motor.
+The only file of the project that imports motor.
 """
 
 import asyncio

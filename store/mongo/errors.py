@@ -1,6 +1,6 @@
 """What an error of MongoDB or its driver means: which `StoreError`, and so what is known of what was written.
 
-Room: store/. Every call of the driver is made within `meaning`, so that nothing of its own is raised by the store.
+Every call of the driver is made within `meaning`, so that nothing of its own is raised by the store.
 """
 
 import asyncio

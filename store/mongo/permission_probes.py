@@ -1,6 +1,6 @@
 """Tries at MongoDB what an account may not. For `saga doctor --security`.
 
-Room: store/. An act that is allowed after all leaves nothing behind. The driver's synchronous client, to be used in a thread.
+An act that is allowed after all leaves nothing behind. The driver's synchronous client, to be used in a thread.
 """
 
 import secrets

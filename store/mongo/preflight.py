@@ -1,6 +1,6 @@
 """What a worker must not assume of its MongoDB: that it is there, a replica set, open to this user, transactional and durable.
 
-Room: store/. Each check is one question, and leaves nothing behind. A store that opens asks them all, `saga doctor` one by one.
+Each check is one question, and leaves nothing behind. A store that opens asks them all, `saga doctor` one by one.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Documents and outbox rows as MongoDB keeps them, and the collections that are the store's own.
 
-Room: store/. A document is {_id, version, **body}, an outbox row {_id, written_at, payload}, an inbox key {_id, at}.
+A document is {_id, version, **body}, an outbox row {_id, written_at, payload}, an inbox key {_id, at}.
 """
 
 from collections import defaultdict

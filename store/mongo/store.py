@@ -1,6 +1,6 @@
 """The store on MongoDB, over motor.
 
-Room: store/. Beside the services' collections there are `inbox` and `outbox` (`mongo_rows`). One `transact` is one MongoDB
+Beside the services' collections there are `inbox` and `outbox` (`mongo_rows`). One `transact` is one MongoDB
 transaction (`mongo_transaction`): reads of one snapshot, a commit that a majority of the replica set has in its journal. Its
 client and sessions are `mongo_connection`'s, what opening asks of a server `mongo_checks`', what an error means `mongo_errors`'.
 """

@@ -1,6 +1,6 @@
 """One attempt at a MongoDB transaction: what `work` may read, the writing of what it wants, and asking for the commit.
 
-Room: store/. Writing by `_id` alone is safe because a snapshot transaction that writes a document which somebody changed
+Writing by `_id` alone is safe because a snapshot transaction that writes a document which somebody changed
 since the snapshot is aborted by the server: so within a transaction **everything written must have been read in it**.
 `Transaction` sees to that: it reads what `work` did not. A first version is an insert, guarded by its unique `_id`. (A filter on
 {_id, version} would do too, and cost 50 times as much on the server measured.) What was read and not written is not guarded.

@@ -1,4 +1,4 @@
-"""Calls the door's application in this process, without a socket, so that it works on virtual time as well. Room: tests/api/."""
+"""Calls the door's application in this process, without a socket, so that it works on virtual time as well."""
 
 import asyncio
 import json

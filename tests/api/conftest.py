@@ -1,4 +1,4 @@
-"""Fixtures of the door's tests. Room: tests/api/."""
+"""Fixtures of the door's tests."""
 
 from tests.flow import mode, prefix, quiet_logs, real
 

@@ -1,4 +1,4 @@
-"""A door at work beside a whole mode, in memory or on real parts. Room: tests/api/."""
+"""A door at work beside a whole mode, in memory or on real parts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,4 +1,4 @@
-"""A hook for schemathesis: each request that has a proper key gets one of its own, as a customer's would. Room: tests/api/.
+"""A hook for schemathesis: each request that has a proper key gets one of its own, as a customer's would.
 
 What a key of another order is answered (422) is tested in test_orders.py; no description of an API can say when it is.
 """

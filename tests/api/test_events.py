@@ -1,4 +1,4 @@
-"""Following events at the door: all that is heard, in one order, resumed where it was left. Room: tests/api/."""
+"""Following events at the door: all that is heard, in one order, resumed where it was left."""
 
 import asyncio
 from typing import Any

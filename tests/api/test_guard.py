@@ -1,4 +1,4 @@
-"""What is too much at the door: too many at once, too large, too slow. Room: tests/api/."""
+"""What is too much at the door: too many at once, too large, too slow."""
 
 import asyncio
 from typing import Any

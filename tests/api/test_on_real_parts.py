@@ -1,4 +1,4 @@
-"""The door beside a whole mode on RabbitMQ, a MongoDB-wire server and the gateway's own process. Room: tests/api/."""
+"""The door beside a whole mode on RabbitMQ, a MongoDB-wire server and the gateway's own process."""
 
 import asyncio
 import socket

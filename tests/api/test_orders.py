@@ -1,4 +1,4 @@
-"""Orders at the door: taken once for a key, shown as far as was heard, taken back while that is possible. Room: tests/api/.
+"""Orders at the door: taken once for a key, shown as far as was heard, taken back while that is possible.
 
 In memory and on virtual time, beside all workers of a mode.
 """

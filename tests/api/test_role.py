@@ -1,4 +1,4 @@
-"""What the door is on the broker: a listener that nobody can command, beside a mode that does not know it. Room: tests/api/."""
+"""What the door is on the broker: a listener that nobody can command, beside a mode that does not know it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the door's OpenAPI says is what the door does: schemathesis makes requests from it, proper and improper. Room: tests/api/.
+"""What the door's OpenAPI says is what the door does: schemathesis makes requests from it, proper and improper.
 
 By its own command, because its pytest plugin does not know our pytest yet. The door and all workers of a mode run in memory,
 behind a real socket.

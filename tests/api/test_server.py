@@ -1,7 +1,4 @@
-"""The door as a process: it does not outlive its worker. (How it ends when it is told to is in tests/cli/test_api.py.)
-
-Room: tests/api/.
-"""
+"""The door as a process: it does not outlive its worker. (How it ends when it is told to is in tests/cli/test_api.py.)"""
 
 import asyncio
 import signal

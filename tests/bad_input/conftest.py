@@ -1,4 +1,4 @@
-"""Fixtures of these tests. Room: tests/bad_input/."""
+"""Fixtures of these tests."""
 
 from tests.flow import mode, prefix, quiet_logs, real
 

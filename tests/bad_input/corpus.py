@@ -1,6 +1,6 @@
 """The corpus: bad messages by name, each made by spoiling a good one in one way, with the reason its dead letter must carry.
 
-Room: tests/bad_input/. Data; nothing here knows a broker. `GOOD` at the foot are messages that look odd and are good.
+Data; nothing here knows a broker. `GOOD` at the foot are messages that look odd and are good.
 """
 
 import gzip

@@ -1,6 +1,6 @@
 """Messages spoilt at random: a good one, and one to four things done to it that a broken or a hostile sender might do.
 
-Room: tests/bad_input/. Seeded, so every run sees the same ones. A mutator of our own and not hypothesis, because it makes a
+Seeded, so every run sees the same ones. A mutator of our own and not hypothesis, because it makes a
 message in some ten microseconds where hypothesis takes a millisecond. Structured cases that want shrinking stay with hypothesis.
 """
 

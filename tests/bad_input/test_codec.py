@@ -1,6 +1,6 @@
 """The codec under arbitrary input: it never raises anything but Undecodable, and what we write is what we read.
 
-Room: tests/bad_input/. Property tests with hypothesis, derandomised: the same examples in every run.
+Property tests with hypothesis, derandomised: the same examples in every run.
 """
 
 import dataclasses

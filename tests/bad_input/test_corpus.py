@@ -1,6 +1,6 @@
 """The whole corpus, sent to every consumer of both modes: a dead letter with its reason each, and nothing else notices.
 
-Room: tests/bad_input/. In memory each consumer alone, with good messages before, between and after; on real parts all at once,
+In memory each consumer alone, with good messages before, between and after; on real parts all at once,
 with orders from the door in between.
 """
 

@@ -1,7 +1,7 @@
 """A message that says it is of another type than its routing key is a dead letter: its sender may have had the right to that key
 only.
 
-Room: tests/bad_input/. In memory, at every consumer of both modes; on a real broker in tests/broker/test_permissions.py.
+In memory, at every consumer of both modes; on a real broker in tests/broker/test_permissions.py.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Mutated messages by the ten thousand at the decoding seam: each is an envelope or refused with a reason, never anything else.
 
-Room: tests/bad_input/. How many is said in mutations.py; the same ones in every run. What still decodes is ours to handle,
+How many is said in mutations.py; the same ones in every run. What still decodes is ours to handle,
 so it must survive the store and a round trip as well.
 """
 

@@ -1,6 +1,6 @@
 """Whether the benchmarks run: `make bench` with few orders. No figure is asserted, because a busy machine would fail it.
 
-Room: tests/. Real parts: the RabbitMQ of the other tests, a database and a gateway that the benchmark starts itself.
+Real parts: the RabbitMQ of the other tests, a database and a gateway that the benchmark starts itself.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A worker's ports with a fence around them: they count what passes, and crash the worker at a chosen call.
 
-Room: tests/broker/. A crash is not a cancellation: once the fence is down nothing that the worker still does (in its `finally`
+A crash is not a cancellation: once the fence is down nothing that the worker still does (in its `finally`
 blocks, say) has any effect, and its connection is gone. What the database did before stays done.
 """
 

@@ -1,6 +1,6 @@
 """AMQP's bytes under mutation: whatever properties arrive, a message comes of them that can be put aside, and the next comes too.
 
-Room: tests/broker/. How many: as in tests/bad_input/test_mutations.py. Only the properties are a sender's to choose: the frames
+How many: as in tests/bad_input/test_mutations.py. Only the properties are a sender's to choose: the frames
 around them are the broker's, and a broker that sends nonsense there loses the connection, loudly, and gets a new one.
 """
 

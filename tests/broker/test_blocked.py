@@ -1,6 +1,6 @@
 """A worker whose publishing connection the broker blocks (memory or disk alarm): it comes back, loses and doubles nothing.
 
-Room: tests/broker/. On real parts; the alarm is made by a proxy in front of one worker (tests/alarm.py).
+On real parts; the alarm is made by a proxy in front of one worker (tests/alarm.py).
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """A worker dies between any two steps: nothing is lost, nothing is doubled, once another starts on the same database and broker.
 
-Room: tests/broker/. First the points that have names, on the toy; then the whole order flow, with a crash at every single call
+First the points that have names, on the toy; then the whole order flow, with a crash at every single call
 that any worker makes to the broker or its database.
 """
 

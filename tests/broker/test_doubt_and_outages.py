@@ -1,6 +1,6 @@
 """The database or the broker goes away, or leaves the outcome of a commit in doubt: the worker waits, looks, and goes on.
 
-Room: tests/broker/. In memory, on virtual time.
+In memory, on virtual time.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A batch is one commit, and one poison message costs only itself. Room: tests/broker/."""
+"""A batch is one commit, and one poison message costs only itself."""
 
 from typing import Any
 

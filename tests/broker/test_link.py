@@ -1,4 +1,4 @@
-"""The connection that comes back: opened once, and every way to lose it said in our words. Room: tests/broker/."""
+"""The connection that comes back: opened once, and every way to lose it said in our words."""
 
 import pytest
 from yarl import URL

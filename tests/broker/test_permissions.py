@@ -1,6 +1,6 @@
 """Least privilege: what RabbitMQ's permissions say of a user holds for the types of messages too, and a worker needs no more.
 
-Room: tests/broker/. The toy's workers on a real broker, each as a user of its own; their databases are in memory.
+The toy's workers on a real broker, each as a user of its own; their databases are in memory.
 """
 
 import asyncio

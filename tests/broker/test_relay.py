@@ -1,4 +1,4 @@
-"""The relay: what a commit still owes to the broker is published and removed. Room: tests/broker/. In memory, on virtual time."""
+"""The relay: what a commit still owes to the broker is published and removed. In memory, on virtual time."""
 
 import asyncio
 from collections.abc import Collection, Sequence

@@ -1,4 +1,4 @@
-"""Two replicas of every worker side by side: every order ends once, and the books agree. Room: tests/broker/.
+"""Two replicas of every worker side by side: every order ends once, and the books agree.
 
 Inventory's replicas take turns (single active consumer), the others share their queue; a write conflict is retried, never seen.
 """

@@ -1,6 +1,6 @@
 """A worker's life: it stops in good order, its background tasks never die in silence, its waits and calls outlive it.
 
-Room: tests/broker/. In memory, on virtual time.
+In memory, on virtual time.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""A message that kills its worker: it costs three restarts at most, becomes a dead letter by itself, and no neighbour does.
-
-Room: tests/broker/.
-"""
+"""A message that kills its worker: it costs three restarts at most, becomes a dead letter by itself, and no neighbour does."""
 
 import asyncio
 from collections.abc import Sequence

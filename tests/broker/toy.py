@@ -1,6 +1,6 @@
 """A toy to try the loop with: a till that takes money in, and two who hear of it. No order, no saga, no gateway.
 
-Room: tests/broker/. `PutIn.how` says what the till's handler does with a message. `Stage` is a broker in memory, a database for
+`PutIn.how` says what the till's handler does with a message. `Stage` is a broker in memory, a database for
 each worker, and workers that a test starts, stops and crashes one by one.
 """
 

@@ -1,6 +1,6 @@
 """One browser for all tests of the page, and a server of their own for each module.
 
-Room: tests/. The browser is the system's chromium, driven by playwright's Python package. Where either is missing the tests skip
+The browser is the system's chromium, driven by playwright's Python package. Where either is missing the tests skip
 and say so; with CI set they fail. SAGA_CHROMIUM names another browser.
 """
 

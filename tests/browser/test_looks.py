@@ -1,7 +1,4 @@
-"""How the page looks and what it can do without: contrast, narrow screens, both themes, the keyboard alone, many orders.
-
-Room: tests/.
-"""
+"""How the page looks and what it can do without: contrast, narrow screens, both themes, the keyboard alone, many orders."""
 
 import re
 from itertools import product

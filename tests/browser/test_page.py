@@ -1,6 +1,6 @@
 """The page in a real browser: place, fail, watch it compensate, in every view.
 
-Room: tests/. Nothing sleeps: `expect` waits for what a person would wait for.
+Nothing sleeps: `expect` waits for what a person would wait for.
 """
 
 import re

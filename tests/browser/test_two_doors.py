@@ -1,7 +1,4 @@
-"""The page at a door beside another door, in a real browser: two lanes from two servers, one of which goes away and comes back.
-
-Room: tests/.
-"""
+"""The page at a door beside another door, in a real browser: two lanes from two servers, one of which goes away and comes back."""
 
 import sys
 from collections.abc import Iterator

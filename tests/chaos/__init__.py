@@ -1,1 +1,1 @@
-"""Tests of the chaos on real parts. Room: tests/."""
+"""Tests of the chaos on real parts."""

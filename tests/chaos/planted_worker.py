@@ -1,6 +1,6 @@
 """A worker of the product with one bug planted in it, as a process: `python -m tests.chaos.planted_worker BUG WORDS...`.
 
-Room: tests/chaos/. The words are those of `saga`. The bug is put in from here by replacing a function; the product has no switch.
+The words are those of `saga`. The bug is put in from here by replacing a function; the product has no switch.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""When chaos takes a mode to have come to rest, and judges it. Room: tests/chaos/."""
+"""When chaos takes a mode to have come to rest, and judges it."""
 
 from collections.abc import Callable
 from pathlib import Path

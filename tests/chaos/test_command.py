@@ -1,4 +1,4 @@
-"""`saga chaos` as a user types it, on servers that it starts itself. Room: tests/chaos/.
+"""`saga chaos` as a user types it, on servers that it starts itself.
 
 A run of half a minute a mode; the release run is ten minutes and more (docs/proof.md).
 """

@@ -1,4 +1,4 @@
-"""The customers place at their rate, insist until the broker has confirmed, and remember what it has. Room: tests/chaos/."""
+"""The customers place at their rate, insist until the broker has confirmed, and remember what it has."""
 
 import asyncio
 from collections.abc import Sequence

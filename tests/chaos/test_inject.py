@@ -1,4 +1,4 @@
-"""Faults happen to real processes and are counted as observed only if they were seen to act. Room: tests/chaos/."""
+"""Faults happen to real processes and are counted as observed only if they were seen to act."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The verdict finds planted losses, doubles and stuck orders, and nothing where there is nothing. Room: tests/chaos/.
+"""The verdict finds planted losses, doubles and stuck orders, and nothing where there is nothing.
 
 What is sound comes from a real run in memory, with orders of every kind; each case then spoils it in one way.
 """

@@ -1,4 +1,4 @@
-"""The chaos is checked: with a bug planted in every worker it finds what that bug does. Room: tests/chaos/. On real parts."""
+"""The chaos is checked: with a bug planted in every worker it finds what that bug does. On real parts."""
 
 import asyncio
 import sys

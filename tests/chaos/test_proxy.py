@@ -1,4 +1,4 @@
-"""The proxy forwards faithfully, and misbehaves as it is told. Room: tests/chaos/. The server behind it is an echo."""
+"""The proxy forwards faithfully, and misbehaves as it is told. The server behind it is an echo."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

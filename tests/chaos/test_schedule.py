@@ -1,4 +1,4 @@
-"""The schedule of faults: repeatable, complete, and with pauses in which work gets done. Room: tests/chaos/."""
+"""The schedule of faults: repeatable, complete, and with pauses in which work gets done."""
 
 from collections import Counter
 from itertools import pairwise

@@ -1,1 +1,1 @@
-"""Tests of the CLI, as a user types it. Room: tests/."""
+"""Tests of the CLI, as a user types it."""

@@ -1,6 +1,6 @@
 """`saga admin` and `saga doctor --security` where no server runs: what they make, and what they say when something is missing.
 
-Room: tests/cli/. With servers both are part of the container stack's test.
+With servers both are part of the container stack's test.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""`saga api` as a user runs it, on real parts, beside a running mode. Room: tests/cli/."""
+"""`saga api` as a user runs it, on real parts, beside a running mode."""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
 """`saga doctor` as typed: its exit codes, its JSON, its lines. What each check finds is tested in tests/lab/test_doctor.py.
 
-Room: tests/cli/. One mode is up on real parts; what is missing is looked for where nothing listens.
+One mode is up on real parts; what is missing is looked for where nothing listens.
 """
 
 import json

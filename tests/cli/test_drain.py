@@ -1,7 +1,4 @@
-"""SIGTERM under load: a worker ends within ten seconds, in good order, and nothing is lost. Real processes under `saga up`.
-
-Room: tests/cli/.
-"""
+"""SIGTERM under load: a worker ends within ten seconds, in good order, and nothing is lost. Real processes under `saga up`."""
 
 import asyncio
 import json

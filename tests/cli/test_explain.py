@@ -1,6 +1,6 @@
 """What the terminal says of an order's history, in the demo where everything was heard, and of a mode's picture.
 
-Room: tests/. No server runs.
+No server runs.
 """
 
 import json

@@ -1,7 +1,4 @@
-"""What `saga up` and the workers print: JSON for scripts, short lines for people, whoever has spoken.
-
-Room: tests/.
-"""
+"""What `saga up` and the workers print: JSON for scripts, short lines for people, whoever has spoken."""
 
 import json
 import logging

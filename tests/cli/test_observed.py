@@ -1,7 +1,4 @@
-"""`saga order explain` beside a running `saga up`, as a user types it, on real parts; the observer is killed now and then.
-
-Room: tests/.
-"""
+"""`saga order explain` beside a running `saga up`, as a user types it, on real parts; the observer is killed now and then."""
 
 import json
 import os

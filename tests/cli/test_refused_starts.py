@@ -1,6 +1,6 @@
 """What `saga worker` does on servers that are not safe: it ends at once with one sentence that says what to do.
 
-Room: tests/cli/. Real servers, and a real process. What is missing on the broker and may be made is made instead.
+Real servers, and a real process. What is missing on the broker and may be made is made instead.
 """
 
 import subprocess

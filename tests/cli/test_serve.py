@@ -1,4 +1,4 @@
-"""`saga demo --serve` as a user runs it: the page is there soon, and ends when it is told to. Room: tests/cli/."""
+"""`saga demo --serve` as a user runs it: the page is there soon, and ends when it is told to."""
 
 import json
 import signal

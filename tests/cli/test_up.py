@@ -1,6 +1,6 @@
 """`saga up` and the commands that look at it, as a user types them, on real parts.
 
-Room: tests/. One mode is up at a time; its queues and databases are emptied and removed again.
+One mode is up at a time; its queues and databases are emptied and removed again.
 """
 
 import json

@@ -1,6 +1,6 @@
 """`saga` where no server runs: the demo, the help, and what it says when something is wrong.
 
-Room: tests/. Every refusal is one sentence on stderr with its exit code, and never a traceback.
+Every refusal is one sentence on stderr with its exit code, and never a traceback.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""`saga worker`: what it says when it cannot start. Room: tests/. Nothing listens where these look; the rest is in test_up.py."""
+"""`saga worker`: what it says when it cannot start. Nothing listens where these look; the rest is in test_up.py."""
 
 import subprocess
 import sys

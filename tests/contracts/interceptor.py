@@ -1,6 +1,6 @@
 """A TCP proxy that strikes at a chosen word: it cuts or stalls the conversation where the client says it.
 
-Room: tests/. It looks for plain bytes in what the client sends (`commitTransaction`, say), so it fits any protocol that shows its
+It looks for plain bytes in what the client sends (`commitTransaction`, say), so it fits any protocol that shows its
 commands. It runs on the test's own loop. (tests/proxy.py strikes when the test says so, whatever is being said.)
 """
 

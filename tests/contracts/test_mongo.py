@@ -1,6 +1,6 @@
 """What only a real database can do wrong: be away, be unsafe, or not answer to a commit.
 
-Room: tests/. The rule under test is one: an error that says "nothing was written" must be true, and where nobody can know, the
+The rule under test is one: an error that says "nothing was written" must be true, and where nobody can know, the
 store says OutcomeUnknown. The faults come from the server itself (its `failCommand`) and from an interceptor on the line.
 """
 

@@ -1,6 +1,6 @@
 """What the payment service may rely on at the payment gateway: one suite for the gateway in this process and for the real one.
 
-Room: tests/. Real: `HttpGateway` against a gateway in its own process. What the gateway holds is asked of the gateway itself.
+Real: `HttpGateway` against a gateway in its own process. What the gateway holds is asked of the gateway itself.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """How the tests find their servers: the first that is there, and no silence when none is.
 
-Room: tests/. Without this, a wrong turn in tests/servers.py would show as a green run that tested nothing real.
+Without this, a wrong turn in tests/servers.py would show as a green run that tested nothing real.
 """
 
 from collections.abc import Iterator

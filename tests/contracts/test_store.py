@@ -1,6 +1,6 @@
 """What every store promises, held to in memory and on a real MongoDB-wire server alike.
 
-Room: tests/. Each test has a database of its own. `connect` gives a store on it, and another when asked again: what two workers
+Each test has a database of its own. `connect` gives a store on it, and another when asked again: what two workers
 of one service would have. What only a real server can do wrong is in test_mongo.py.
 """
 

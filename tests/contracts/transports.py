@@ -1,6 +1,6 @@
 """The world of the transport contract: a broker, its clients, and a way to cut them off, in memory or real.
 
-Room: tests/. A test gets a `World` and never knows which it is. Each has a topology of its own under a fresh prefix, deleted at
+A test gets a `World` and never knows which it is. Each has a topology of its own under a fresh prefix, deleted at
 the end.
 """
 

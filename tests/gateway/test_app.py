@@ -1,4 +1,4 @@
-"""The payment gateway as a real process: what it refuses, what an auditor reads, and how it dies and ends. Room: tests/."""
+"""The payment gateway as a real process: what it refuses, what an auditor reads, and how it dies and ends."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""The gateway's books without HTTP: the same rules on both storages, and what only the durable one must keep. Room: tests/."""
+"""The gateway's books without HTTP: the same rules on both storages, and what only the durable one must keep."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""Our client of the payment gateway against a gateway that misbehaves on the wire: every doubt is IN_DOUBT. Room: tests/."""
+"""Our client of the payment gateway against a gateway that misbehaves on the wire: every doubt is IN_DOUBT."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

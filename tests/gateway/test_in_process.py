@@ -1,4 +1,4 @@
-"""The gateway in this process on virtual time: it waits for exactly as long as it says, and never really. Room: tests/."""
+"""The gateway in this process on virtual time: it waits for exactly as long as it says, and never really."""
 
 import asyncio
 

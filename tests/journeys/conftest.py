@@ -1,4 +1,4 @@
-"""Fixtures of the journeys' tests. Room: tests/journeys/."""
+"""Fixtures of the journeys' tests."""
 
 from tests.flow import mode, prefix, quiet_logs, real
 

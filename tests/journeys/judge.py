@@ -1,6 +1,6 @@
 """Runs a journey and holds all that it left behind against what must be there.
 
-Room: tests/journeys/. The same judgement in memory and on real parts.
+The same judgement in memory and on real parts.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Every message twice, late and in another order: the end is the same as without. Room: tests/journeys/.
+"""Every message twice, late and in another order: the end is the same as without.
 
 Two kinds of mischief: a transport that publishes everything twice and late (tests/mischief.py), and a broker in memory that hands
 over any waiting message instead of the oldest, both from seeds. Where an order races its own withdrawal, both ends are legal.

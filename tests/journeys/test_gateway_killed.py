@@ -1,4 +1,4 @@
-"""The payment gateway's process is killed (-9) in mid-journey and started again. Room: tests/journeys/. On real parts.
+"""The payment gateway's process is killed (-9) in mid-journey and started again. On real parts.
 
 Its books are durable and payment's waits are documents, so nothing is lost: whoever was in doubt asks again.
 """

@@ -1,4 +1,4 @@
-"""Every journey in both modes, in memory on virtual time. Room: tests/journeys/."""
+"""Every journey in both modes, in memory on virtual time."""
 
 import pytest
 

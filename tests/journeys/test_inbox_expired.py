@@ -1,6 +1,6 @@
 """The inbox has forgotten, and every message of a journey comes once more: the states answer, and nothing acts a second time.
 
-Room: tests/journeys/. What the inbox's expiry rests on: keys go after days, the documents (tombstones among them) stay.
+What the inbox's expiry rests on: keys go after days, the documents (tombstones among them) stay.
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """Failures of the message itself (`error`, `crash`, `slow`, `duplicate`, `late`), for every service that offers them.
 
-Room: tests/journeys/. In memory. At payment, `error` and `slow` are the gateway's; an order service that errs on PlaceOrder never
+In memory. At payment, `error` and `slow` are the gateway's; an order service that errs on PlaceOrder never
 takes the order. Each test sees that the failure acted: what injects nothing proves nothing.
 """
 

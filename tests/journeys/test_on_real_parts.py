@@ -1,4 +1,4 @@
-"""The journeys in both modes on RabbitMQ, a MongoDB-wire server and the gateway's own process. Room: tests/journeys/.
+"""The journeys in both modes on RabbitMQ, a MongoDB-wire server and the gateway's own process.
 
 Times are short (tests/flow.py). Each mode has one set of queues for all of its journeys, emptied after each: declaring and
 deleting thirty quorum queues costs more than a journey.

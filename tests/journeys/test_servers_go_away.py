@@ -1,6 +1,6 @@
 """Broker and database cut off, frozen and back under load, for all workers: they come back by themselves, nothing is lost.
 
-Room: tests/journeys/. On real parts behind proxies, which are what fails: the servers are somebody else's, too. Servers that are
+On real parts behind proxies, which are what fails: the servers are somebody else's, too. Servers that are
 killed are in `saga chaos`.
 """
 

@@ -1,4 +1,4 @@
-"""Waits on the clock: a pending payment, a gateway that hangs, a deadline. Room: tests/journeys/. In memory, on virtual time."""
+"""Waits on the clock: a pending payment, a gateway that hangs, a deadline. In memory, on virtual time."""
 
 import asyncio
 

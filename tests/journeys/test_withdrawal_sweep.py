@@ -1,6 +1,6 @@
 """A withdrawal after every single message of the happy path, and at every moment between: always a legal end.
 
-Room: tests/journeys/. Which end is decided at the pivot and nowhere else: rejected exactly when delivery barred the order before
+Which end is decided at the pivot and nowhere else: rejected exactly when delivery barred the order before
 it scheduled it, or was never asked to schedule it.
 """
 

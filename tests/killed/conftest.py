@@ -1,4 +1,4 @@
-"""Fixtures of these tests. Room: tests/killed/."""
+"""Fixtures of these tests."""
 
 from tests.flow import mode, prefix, real
 

@@ -1,6 +1,6 @@
 """Real processes, killed with SIGKILL between each two steps of the loop, on a real RabbitMQ and a MongoDB-wire server.
 
-Room: tests/killed/. The worker that dies is a process of its own; after its death another takes its place, and the order must end
+The worker that dies is a process of its own; after its death another takes its place, and the order must end
 as if nothing had happened. `kill -9` is not power loss: what was written but not synced survives it.
 """
 

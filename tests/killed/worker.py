@@ -1,6 +1,6 @@
 """One worker of a mode on real parts, as a process of its own, that kills itself with SIGKILL at a point of its loop.
 
-Room: tests/killed/. `python -m tests.killed.worker JSON`. The product's worker, transport and store; only the ports are wrapped.
+`python -m tests.killed.worker JSON`. The product's worker, transport and store; only the ports are wrapped.
 Says `armed` when it consumes; what dies says nothing.
 """
 

@@ -1,4 +1,4 @@
-"""Fixtures of these tests. Room: tests/lab/."""
+"""Fixtures of these tests."""
 
 from tests.flow import quiet_logs
 

@@ -1,6 +1,6 @@
 """A server that speaks just enough of MongoDB's wire protocol to say hello, with whatever it is told to say of itself.
 
-Room: tests/lab/. SecantusDB is always a primary; this stands for a member of a replica set that is none.
+SecantusDB is always a primary; this stands for a member of a replica set that is none.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A compensation that fails for good: the order needs attention, says why, and goes on from there when it is redriven.
 
-Room: tests/lab/. In memory on virtual time, and on real parts for what the broker and the database have a say in.
+In memory on virtual time, and on real parts for what the broker and the database have a say in.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""The audit catches planted damage: at least one case for each promise that it judges. Room: tests/lab/.
+"""The audit catches planted damage: at least one case for each promise that it judges.
 
 A sound snapshot comes from a real run with orders of every kind; each case then spoils it in one way, and must be found under the
 right promise and for the right id.

@@ -1,6 +1,6 @@
 """The dead letters of the HTTP door, which has a queue of its own beside those of its mode, are seen and moved like any other.
 
-Room: tests/lab/. In memory; `saga dlq` itself is run in tests/cli/.
+In memory; `saga dlq` itself is run in tests/cli/.
 """
 
 from dataclasses import replace

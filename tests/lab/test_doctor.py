@@ -1,6 +1,6 @@
 """`saga doctor`'s checks: each finds the fault that it is for, injected into real servers, and only that one.
 
-Room: tests/lab/. Under a prefix of its own on the broker; databases that must be wrong are started for the test alone.
+Under a prefix of its own on the broker; databases that must be wrong are started for the test alone.
 """
 
 import asyncio

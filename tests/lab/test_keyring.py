@@ -1,4 +1,4 @@
-"""The secrets of a stack: made once, kept, private, and RabbitMQ's definitions beside them. Room: tests/lab/."""
+"""The secrets of a stack: made once, kept, private, and RabbitMQ's definitions beside them."""
 
 import base64
 import hashlib

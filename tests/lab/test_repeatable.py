@@ -1,4 +1,4 @@
-"""One seed gives one run, byte for byte, whatever the hash seed of the process. Room: tests/lab/."""
+"""One seed gives one run, byte for byte, whatever the hash seed of the process."""
 
 import os
 import subprocess

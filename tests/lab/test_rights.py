@@ -1,4 +1,4 @@
-"""Who may do what on the broker and in the database: enough for every message that is sent, and no more. Room: tests/lab/.
+"""Who may do what on the broker and in the database: enough for every message that is sent, and no more.
 
 RabbitMQ's rule is applied here by hand: a regular expression for the exchange, and one more for the routing key where there is
 one. The stack test has RabbitMQ itself apply it (tests/stack/).

@@ -1,4 +1,4 @@
-"""The system that journeys run on: it starts, stops and replaces workers as processes would. Room: tests/lab/."""
+"""The system that journeys run on: it starts, stops and replaces workers as processes would."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The event loop on virtual time: an hour passes at once, a deadlock is found, the real world is refused. Room: tests/lab/."""
+"""The event loop on virtual time: an hour passes at once, a deadlock is found, the real world is refused."""
 
 import asyncio
 import threading

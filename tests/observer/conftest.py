@@ -1,4 +1,4 @@
-"""Fixtures of the observer's tests. Room: tests/observer/."""
+"""Fixtures of the observer's tests."""
 
 from tests.flow import quiet_logs
 

@@ -1,7 +1,4 @@
-"""Journeys as they were heard: every message that reached the broker in memory, in both modes.
-
-Room: tests/.
-"""
+"""Journeys as they were heard: every message that reached the broker in memory, in both modes."""
 
 import asyncio
 from functools import cache

@@ -1,6 +1,6 @@
 """What an order's history says: how it ended and why, what was undone, where it waited, and what nobody can know.
 
-Room: tests/. On journeys in memory, as an observer hears them.
+On journeys in memory, as an observer hears them.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,4 @@
-"""The pictures: what they show is what happened, or what is written down, in words that Mermaid understands.
-
-Room: tests/.
-"""
+"""The pictures: what they show is what happened, or what is written down, in words that Mermaid understands."""
 
 import re
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """What is kept of a message as it was on the wire: enough to read, never more than its bound, whatever strangers send.
 
-Room: tests/. The messages of an order as they are read back are in tests/page/.
+The messages of an order as they are read back are in tests/page/.
 """
 
 import json

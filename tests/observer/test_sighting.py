@@ -1,4 +1,4 @@
-"""What one copy of a message tells about its own life. Room: tests/."""
+"""What one copy of a message tells about its own life."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A page at work in front of both modes, in memory and on virtual time, and somebody who looks at it. Room: tests/page/."""
+"""A page at work in front of both modes, in memory and on virtual time, and somebody who looks at it."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A mode in memory and in real time behind its door, with its observer, and the page at that door. Room: tests/page/.
+"""A mode in memory and in real time behind its door, with its observer, and the page at that door.
 
 Between door and observer, and between doors, are real sockets. As a process: `python -m tests.page.a_stack MODE PORT [MODE=URL]`.
 """

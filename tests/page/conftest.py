@@ -1,4 +1,4 @@
-"""Fixtures of the page's tests. Room: tests/page/."""
+"""Fixtures of the page's tests."""
 
 from tests.flow import quiet_logs
 

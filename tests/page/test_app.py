@@ -1,4 +1,4 @@
-"""What a browser gets: the page's files, what it may load, and how the modes are written down. Room: tests/page/."""
+"""What a browser gets: the page's files, what it may load, and how the modes are written down."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,6 +1,6 @@
 """The page at a door: it looks through the observer's process, asks at the desk, and goes on when the observer is away.
 
-Room: tests/page/. A whole mode in memory in real time, and real sockets between door and observer.
+A whole mode in memory in real time, and real sockets between door and observer.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""Two modes on servers, two doors, one page: each order in both lanes by the same id, and either door may be away.
-
-Room: tests/page/.
-"""
+"""Two modes on servers, two doors, one page: each order in both lanes by the same id, and either door may be away."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What moved is told, whatever happens while it is read. Room: tests/page/."""
+"""What moved is told, whatever happens while it is read."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Orders from the page: the same in both modes, failing as they were told to, refused where they make no sense. Room: tests/."""
+"""Orders from the page: the same in both modes, failing as they were told to, refused where they make no sense."""
 
 import json
 from collections import Counter

@@ -1,6 +1,6 @@
 """Whatever listens where a door or an observer should: a proxy with a login page, a stranger, somebody who never ends.
 
-Room: tests/page/. Real sockets; nothing of a peer is trusted that a door or an observer would not say.
+Real sockets; nothing of a peer is trusted that a door or an observer would not say.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What the page follows: whole histories when they change, from the beginning or from where it was. Room: tests/page/."""
+"""What the page follows: whole histories when they change, from the beginning or from where it was."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Workers that are killed and revived from the page. Room: tests/page/."""
+"""Workers that are killed and revived from the page."""
 
 import asyncio
 from typing import Any

@@ -1,7 +1,4 @@
-"""What the words of the tables in test_tables.py stand for: columns are documents, rows are commands and when they come.
-
-Room: tests/protocol/.
-"""
+"""What the words of the tables in test_tables.py stand for: columns are documents, rows are commands and when they come."""
 
 from collections.abc import Mapping
 

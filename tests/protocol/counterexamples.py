@@ -1,6 +1,6 @@
 """The counterexamples C1 to C8 and C11 of protocol.md section 5 as scripts: what arrives, in which order.
 
-Room: tests/protocol/. Each is played twice by test_counterexamples.py: with the rules it ends well, and without its rule (a
+Each is played twice by test_counterexamples.py: with the rules it ends well, and without its rule (a
 bug of planted_rules.py) it breaks the guarantee that it names. A comment marks the step where the rule is needed.
 """
 

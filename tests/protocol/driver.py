@@ -1,6 +1,6 @@
 """Drives a world in random order: any message may be late, early or repeated, any call lost, any timer may fire at any moment.
 
-Room: tests/protocol/. Everything is drawn from one seed, so a failure names the seed and prints the schedule. After the random
+Everything is drawn from one seed, so a failure names the seed and prints the schedule. After the random
 part the driver drains the world by fair steps alone (nothing repeated or lost any more), because help from a duplicate would hide
 an order that hangs.
 """

@@ -1,6 +1,6 @@
 """Runs one real handler with nothing around it: documents in a dictionary, a clock that stands still, an order to talk about.
 
-Room: tests/protocol/. A whole mode with messages under way is in world.py.
+A whole mode with messages under way is in world.py.
 """
 
 from collections.abc import Mapping

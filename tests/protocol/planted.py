@@ -1,6 +1,6 @@
 """How a bug is planted: a reaction dropped or added, a handler wrapped, a coordinator misled, another gateway.
 
-Room: tests/protocol/. A bug changes the roles that a world is built from, or its gateway; the product has no switch for any of
+A bug changes the roles that a world is built from, or its gateway; the product has no switch for any of
 them. The undone rules themselves are in planted_rules.py.
 """
 

@@ -1,6 +1,6 @@
 """What is given before anything happens: orders with their fate, stock, timers, and how much goes wrong on the way.
 
-Room: tests/protocol/. Drawn from a seed for the random driver; written out for a script.
+Drawn from a seed for the random driver; written out for a script.
 """
 
 from dataclasses import dataclass, replace

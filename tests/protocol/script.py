@@ -1,6 +1,6 @@
 """Plays a schedule by hand: a counterexample of protocol.md reads like a script of who handles what, in which order.
 
-Room: tests/protocol/. The same script plays in both modes. A step names the command that a service handles, whatever the wire
+The same script plays in both modes. A step names the command that a service handles, whatever the wire
 carries for it; in the orchestrator's mode the coordinator hears, oldest first, what it must have heard for that command to
 exist, and nothing more. What a script does not mention has not arrived yet.
 """

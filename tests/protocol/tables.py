@@ -1,6 +1,6 @@
 """Reads a table written like those of protocol.md, and says in the same words what a handler did.
 
-Room: tests/protocol/. A cell is "new state, event, call", where "=" keeps the state and "-" says that nothing is published; "bug"
+A cell is "new state, event, call", where "=" keeps the state and "-" says that nothing is published; "bug"
 and "never" are violations of the protocol. Reasons are letters where the table has letters (r is the command's, x the document's
 own; for the order, w is a customer's withdrawal and d the deadline's), and words where the handler itself decides.
 """

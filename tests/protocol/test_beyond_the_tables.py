@@ -1,7 +1,4 @@
-"""What the tables of protocol.md do not show of the handlers: stock that moves, what the gateway is asked, when a wait ends.
-
-Room: tests/protocol/.
-"""
+"""What the tables of protocol.md do not show of the handlers: stock that moves, what the gateway is asked, when a wait ends."""
 
 import pytest
 

@@ -1,7 +1,4 @@
-"""G3 and G4 of protocol.md from both sides: what one order costs at most, and what alone keeps it from ending.
-
-Room: tests/protocol/.
-"""
+"""G3 and G4 of protocol.md from both sides: what one order costs at most, and what alone keeps it from ending."""
 
 from dataclasses import replace
 from random import Random

@@ -1,6 +1,6 @@
 """T5: the counterexamples C1 to C12 of protocol.md section 5, as named schedules.
 
-Room: tests/protocol/. First the scripts of counterexamples.py, with the rules and without; then those that are about which of two
+First the scripts of counterexamples.py, with the rules and without; then those that are about which of two
 legal ends comes out, the same in both modes.
 """
 

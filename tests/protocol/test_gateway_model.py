@@ -1,7 +1,4 @@
-"""The gateway that the random schedules use, held against the rules of the real one: a wrong model would prove nothing.
-
-Room: tests/protocol/.
-"""
+"""The gateway that the random schedules use, held against the rules of the real one: a wrong model would prove nothing."""
 
 import pytest
 

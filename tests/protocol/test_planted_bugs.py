@@ -1,6 +1,6 @@
 """T4: the checkers are checked. Every row dropped, every short cut and every rule undone must be caught by the random driver.
 
-Room: tests/protocol/. A bug that is not caught within SEEDS runs fails here: then the driver or the invariants have gone blind.
+A bug that is not caught within SEEDS runs fails here: then the driver or the invariants have gone blind.
 """
 
 from random import Random

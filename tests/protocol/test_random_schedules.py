@@ -1,6 +1,6 @@
 """T3: both modes' real handlers in random order, with duplicates, losses, withdrawals, timers and outages: G1 to G5 hold.
 
-Room: tests/protocol/. Each seed is one scenario and one schedule (driver.py); G1, G2 and the legal ends are checked after every
+Each seed is one scenario and one schedule (driver.py); G1, G2 and the legal ends are checked after every
 step (invariants.py), G3 and G5 when everything came to rest. A failure prints its schedule; `run(mode, *drawn(seed))` plays it
 again.
 """

@@ -1,6 +1,6 @@
 """A world: the real workers of one mode without broker or database, and everything that is under way between them in a bag.
 
-Room: tests/protocol/. It has no opinion about order: whoever drives it (driver.py at random, script.py by hand) says which item
+It has no opinion about order: whoever drives it (driver.py at random, script.py by hand) says which item
 of the bag is next. After every step it checks what must hold in every state (invariants.py).
 """
 

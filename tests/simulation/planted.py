@@ -1,6 +1,6 @@
 """The planted bugs: what is done wrong, how it is put in, and which checkers may be the one that notices.
 
-Room: tests/simulation/. Handlers, coordinators and reactions with a bug are those of the protocol tests; here they meet the whole
+Handlers, coordinators and reactions with a bug are those of the protocol tests; here they meet the whole
 system. A bug is put in by another worker class, other roles or other gateway rules.
 """
 

@@ -1,6 +1,6 @@
 """Workers with a bug in the loop: what the simulator must notice if the loop ever became like this.
 
-Room: tests/simulation/. Each is the product's worker with one thing done wrong, by subclass or by another part put in its place;
+Each is the product's worker with one thing done wrong, by subclass or by another part put in its place;
 the product has no switch for any of them.
 """
 

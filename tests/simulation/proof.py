@@ -1,6 +1,6 @@
 """Writes the tables of docs/proof.md: planted bugs, crash matrix, and the figures of the last release run (`make proof`).
 
-Room: tests/simulation/. The release run's figures are what `saga simulate` and `saga chaos` printed as JSON into docs/proof/.
+The release run's figures are what `saga simulate` and `saga chaos` printed as JSON into docs/proof/.
 """
 
 import json

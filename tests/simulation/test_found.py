@@ -1,6 +1,6 @@
 """What the simulator has found: the plan that showed it, reduced to the faults that it takes, for good.
 
-Room: tests/simulation/. Whole plans and not seeds, because what a seed means changes with the drawing. Each failed before its bug
+Whole plans and not seeds, because what a seed means changes with the drawing. Each failed before its bug
 was mended; docs/proof.md lists them.
 """
 

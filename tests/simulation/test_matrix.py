@@ -1,6 +1,6 @@
 """The crash matrix in simulation: every kill is survived, and without inbox or outbox it shows what is lost and doubled.
 
-Room: tests/simulation/. The named points with real processes are in tests/killed/.
+The named points with real processes are in tests/killed/.
 """
 
 import pytest

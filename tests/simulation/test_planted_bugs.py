@@ -1,6 +1,6 @@
 """The checkers are checked: every planted bug is noticed by a checker that was named for it.
 
-Room: tests/simulation/. A bug that goes unnoticed within SEEDS seeds means that the simulator or its checkers have gone blind.
+A bug that goes unnoticed within SEEDS seeds means that the simulator or its checkers have gone blind.
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """The simulator finds nothing in the product, repeats itself to the byte, and takes a failure apart.
 
-Room: tests/simulation/. Whether it would find something is for test_planted_bugs.py.
+Whether it would find something is for test_planted_bugs.py.
 """
 
 import json

@@ -1,1 +1,1 @@
-"""Tests of the container stack. Room: tests/."""
+"""Tests of the container stack."""

@@ -1,6 +1,6 @@
 """The container stack, as README has it: up in each mode, orders through its door, what fails and dies, who may do what, down.
 
-Room: tests/. Needs a Docker engine with compose, and images (from a registry or local); the names can be overridden by
+Needs a Docker engine with compose, and images (from a registry or local); the names can be overridden by
 RABBITMQ_IMAGE, MONGO_IMAGE, PYTHON_IMAGE. The modes follow each other on one stack, as `make stack-up` changes them.
 """
 
