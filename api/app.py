@@ -22,7 +22,6 @@ from api.event_stream import Following, Forgotten, NeverHeard
 from api.handlers import Answer
 from api.orders import Busy, Desk, InFlight, NotKnownYet
 from api.problems import Refused, answer_with_problems
-from api.remains import remains
 from api.schemas import (
     EVENT_STREAM,
     ORDERS_MAX,
@@ -39,6 +38,7 @@ from api.schemas import (
     problems,
     stream,
 )
+from orchestrator.remaining_steps import remains
 from store.protocol import StoreError
 
 ABOUT = "Takes orders, tells where they stand, takes them back. It hears the mode's events and reads no service's database."
@@ -46,7 +46,8 @@ NOT_KEPT = {"Cache-Control": "no-store"}
 
 
 class DoorApp:
-    """Makes the ASGI application of one mode's door. `pivot_first` as in `api.remains`."""
+    """Makes the ASGI application of one mode's door. `pivot_first` as in
+    `orchestrator.remaining_steps.remains`."""
 
     def __init__(self, desk: Desk, following: Following, *, pivot_first: bool) -> None:
         self._desk = desk
@@ -141,7 +142,9 @@ class DoorApp:
 
     def _shown(self, order: KnownOrder) -> Shown:
         names = Shown.model_fields.keys() - {"remains"}
-        return Shown(**{name: getattr(order, name) for name in names}, remains=remains(order, pivot_first=self._pivot_first))
+        seen = {event.type for event in order.events}
+        remaining = remains(seen, withdrawn=order.withdrawn is not None, pivot_first=self._pivot_first)
+        return Shown(**{name: getattr(order, name) for name in names}, remains=[] if order.state.ended else remaining)
 
 
 def _later(error: Busy | NotKnownYet) -> Refused:

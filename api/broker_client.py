@@ -13,23 +13,11 @@ from broker.message import Command
 from broker.topology import Topology
 from broker.transport import Outgoing, Receipt, Transport
 from services.order.messages import PlaceOrder, WithdrawOrder
-from services.vocabulary import Address, Line, OrderDetails, Reason
-
-#: Where orders are delivered unless somebody says otherwise.
-AN_ADDRESS = Address(name="Ada Lovelace", street="12 St James's Square", postcode="SW1Y 4JH", country="GB")
-#: Every unit of every article costs this much, so that the books are easy to check by eye.
-PRICE_CENTS = 1_250
-CURRENCY = "EUR"
+from services.vocabulary import OrderDetails, Reason
 
 
 class NotTaken(Exception):  # noqa: N818 - it names what happened
     """The broker did not confirm the order, so nobody may rely on it. It may still be handled: ask for it by its id."""
-
-
-def order_of(lines: Sequence[Line], address: Address = AN_ADDRESS) -> OrderDetails:
-    """An order's details at the one price."""
-    total = PRICE_CENTS * sum(line.quantity for line in lines)
-    return OrderDetails(lines=tuple(lines), total_cents=total, currency=CURRENCY, address=address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,15 @@ from dataclasses import replace
 from api.documents import PAGE, KnownOrder, State
 from api.handlers import Answered, door_role
 from api.messages import NAME, TakeBack, TakeOrder, origin_of
-from broker.environment import Sources
 from broker.loop.batch import Plan
 from broker.message import Message
 from broker.role import topology_of
 from broker.topology import Topology, queue_of
-from broker.transport import Transport, TransportError, furnish
+from broker.transport import TransportError, furnish
 from broker.worker import Limits, Worker
 from services.vocabulary import OrderDetails
 from store.document import Key, Record
-from store.protocol import Changes, Reader, Store, StoreUnavailable
+from store.protocol import Changes, Reader, StoreUnavailable
 
 #: Seconds that a request waits for its commit. After that nobody knows yet; the same key asked again will tell.
 PATIENCE_S = 5.0
@@ -53,30 +52,24 @@ def door_topology(prefix: str) -> Topology:
     return topology_of(prefix, [door_role()])
 
 
+def door_limits(limits: Limits) -> Limits:
+    """The limits of the door's worker: no batch larger than a page of events."""
+    return replace(limits, batch_max=min(limits.batch_max, PAGE))
+
+
 class Desk:
-    """The door of one mode. `worker` is to be run by whoever makes it, on an open transport and store."""
+    """The door of one mode, on a worker with `door_role()`, `door_topology(prefix)` and `door_limits`, which the caller runs."""
 
     def __init__(
         self,
         prefix: str,
-        transport: Transport,
-        store: Store,
+        worker: Worker,
         *,
-        sources: Sources | None = None,
-        limits: Limits | None = None,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        limits = limits or Limits()
         self._furniture = door_topology(prefix)
-        self.worker = Worker(
-            door_role(),
-            self._furniture,
-            transport,
-            store,
-            sources=sources,
-            limits=replace(limits, batch_max=min(limits.batch_max, PAGE)),
-            committed=self._committed,
-        )
+        self.worker = worker
+        worker.committed = self._committed
         self._queue = queue_of(prefix, NAME)
         self._patience_s = patience_s
         self._asked: dict[str, asyncio.Future[Answered]] = {}

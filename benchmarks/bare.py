@@ -20,10 +20,9 @@ from broker.environment import new_uuid7
 from broker.message import Command, Message
 from broker.topology import commands_exchange, events_exchange, queue_of
 from broker.worker import Limits
-from services.payment.answers import Answer, Verb
 from services.payment.gateway import GatewayCall
 from services.payment.gateway_http import HttpGateway
-from services.payment.messages import AuthorizePayment
+from services.payment.messages import Answer, AuthorizePayment, Verb
 from services.vocabulary import ForwardEvent
 
 BROKER_URL = os.environ.get("SAGA_BROKER_URL", "amqp://guest:guest@127.0.0.1:5672/")

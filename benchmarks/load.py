@@ -8,10 +8,11 @@ import asyncio
 import sys
 import time
 
+from api.sample_orders import Plan
 from bootstrap.modes import Mode
 from cli.output import print_json, run
 from cli.settings import Settings
-from lab.storm import Plan, Storm, percentile_ms
+from lab.storm import Storm, percentile_ms
 from services.order.messages import OrderCompleted
 
 

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from bootstrap.backend import Parts
 from bootstrap.modes import Mode, roles
 from broker.transport import Transport
-from lab.system import Parts
 from store.protocol import Store
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from ops.snapshot import Booked, GatewayBooks, GatewayUnreachable
+from bootstrap.backend import Booked, GatewayBooks, GatewayUnreachable
 
 #: How long a payment gateway may take to say that it is well.
 HEALTH_PATIENCE_S = 3.0

@@ -11,8 +11,8 @@ import structlog
 from payment_gateway.books import Books, UnknownFailure
 from payment_gateway.rules import Manner, Ruling
 from payment_gateway.storage import StorageFailed
-from services.payment.answers import Answer, Verb
 from services.payment.gateway import GatewayCall
+from services.payment.messages import Answer, Verb
 
 log = structlog.get_logger()
 

@@ -8,12 +8,12 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from bootstrap.backend import Booked, GatewayBooks
 from bootstrap.in_process_gateway import InProcessGateway
 from bootstrap.modes import Mode
 from broker.environment import Sources
 from broker.memory.transport import MemoryBroker, MemoryTransport
 from broker.worker import Limits
-from ops.snapshot import Booked, GatewayBooks
 from payment_gateway.books import Books
 from payment_gateway.storage import MemoryStorage
 from services.registry import Times
@@ -37,7 +37,7 @@ def seeded_sources(seed: int, now: Callable[[], float]) -> Sources:
 
 @dataclass(slots=True)
 class EmbeddedParts:
-    """`lab.system.Parts` in memory. Made inside the running loop, whose clock it uses unless it is given another."""
+    """`bootstrap.backend.Parts` in memory. Made inside the running loop, whose clock it uses unless it is given another."""
 
     mode: Mode
     seed: int = 1

@@ -21,9 +21,6 @@ class Mode(StrEnum):
 
 _WIRINGS = {Mode.ORCHESTRATOR: orchestrator.wiring.roles, Mode.CHOREOGRAPHY: choreography.wiring.roles}
 
-#: The four services; the orchestrated mode has one worker more, its coordinator.
-SERVICES = ("order", "inventory", "payment", "delivery")
-
 
 def roles(mode: Mode, times: Times | None = None) -> dict[str, Role]:
     """The mode's workers by name."""

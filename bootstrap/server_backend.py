@@ -7,11 +7,11 @@ some need (an HTTP client takes longer to load than all our own code) is loaded 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bootstrap.backend import GatewayBooks
 from bootstrap.modes import database_of
 from broker.environment import Sources
 from broker.rabbitmq.transport import RabbitTransport
 from broker.worker import Limits
-from ops.snapshot import GatewayBooks
 from services.registry import Times
 from store.mongo.store import MongoStore
 
@@ -24,7 +24,7 @@ SELECTION_S = 2.0
 
 @dataclass(slots=True)
 class ConnectedParts:
-    """`lab.system.Parts` by URL. `prefix` names the queues, databases and gateway book: the mode, unless a test has its own."""
+    """`bootstrap.backend.Parts` by URL. `prefix` names the queues, databases and gateway book: the mode, unless a test has its own."""
 
     prefix: str
     broker_url: str

@@ -19,14 +19,6 @@ class MessageFault(StrEnum):
     UNDO_ERROR = "undo_error"  # the handler of what must not fail (a compensation) raises at every attempt
 
 
-#: What each service can be asked for besides MessageFault.
-BUSINESS_FAULTS: dict[str, frozenset[str]] = {
-    "inventory": frozenset({"out_of_stock"}),
-    "payment": frozenset({"declined", "pending", "hang", "error", "drop", "slow", "void_error"}),
-    "delivery": frozenset({"undeliverable"}),
-}
-
-
 class InjectedError(Exception):
     """Raised in place of a handler, because somebody asked for `error` with this order."""
 

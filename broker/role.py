@@ -32,6 +32,10 @@ class Service:
     handlers: Mapping[type[Message], Handler]
     watches: tuple[Watch, ...] = ()
     single_active: bool = False
+    #: The business faults that can be injected with an order, besides `broker.faults.MessageFault`.
+    faults: frozenset[str] = frozenset()
+    #: Whether `faults` act in the external system that the service calls, which then counts them itself.
+    external_faults: bool = False
     gives_up: Callable[[Message, str], Event | None] | None = None
 
 

@@ -1,7 +1,7 @@
 """The transport protocol: carries bytes with their envelope from a publisher to a queue's consumer.
 
-Two implementations pass one contract suite: `broker.memory.transport` and `broker.rabbitmq.transport`. Delivery is at least once and in
-any order; the loop (`broker.worker`) makes the effect happen once.
+Two implementations pass one contract suite: `broker.memory.transport` and `broker.rabbitmq.transport`. Delivery is at least
+once and in any order; the loop (`broker.worker`) makes the effect happen once.
 """
 
 from collections.abc import Callable, Mapping, Sequence

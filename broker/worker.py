@@ -95,7 +95,7 @@ class Worker:
         self._intake = Intake()
         self._decider = Decider(role, topology, self.sources)
         self._aside = Aside(transport, topology, role.worker, self.sources)
-        self._injection = Injection(role.worker, store, self._aside, slow_s=self.limits.slow_s, die=die) if faults else None
+        self._injection = Injection(role.service, store, self._aside, slow_s=self.limits.slow_s, die=die) if faults else None
         self._suspects = Suspects(store, self._decider.inbox_key)
         self._calls = CallPool(caller, self._intake, most=self.limits.calls_max)
         self._relay = Relay(
@@ -106,7 +106,8 @@ class Worker:
             interval_s=self.limits.relay_interval_s,
             after_s=self.limits.relay_after_s,
         )
-        self._committed = committed
+        #: Called with the plan of each batch after its commit. To be set before `run`.
+        self.committed = committed
         self._stopping = asyncio.Event()
         self._patience = Patience(role.worker, self.sources, self._stopping)
         self._handling = False
@@ -194,7 +195,7 @@ class Worker:
             jobs, late = await self._injection.suffer(jobs)
             parcels += late
         plan = await self._commit(jobs)
-        self._committed(plan)
+        self.committed(plan)
         for call, origin in plan.calls:
             injected = self._injection.of_the_business(origin.injected) if self._injection else None
             self._calls.start(call, origin, injected)

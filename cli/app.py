@@ -20,6 +20,8 @@ COMMANDS = (
     "demo", "diagram", "up", "worker", "watch", "api", "storm", "simulate", "matrix", "chaos", "audit", "reset", "doctor",
     "order", "stock", "dlq", "admin",
 )  # fmt: skip
+#: Group -> its commands that stand in modules of their own.
+SUBCOMMANDS = {"order": ("explain",)}
 
 
 class Commands(Mapping[str, Any]):
@@ -29,7 +31,10 @@ class Commands(Mapping[str, Any]):
         if name not in COMMANDS:
             raise KeyError(name)
         alone = Program()
-        import_module(f"cli.commands.{name}").register(alone)
+        module = import_module(f"cli.commands.{name}")
+        for subcommand in SUBCOMMANDS.get(name, ()):
+            import_module(f"cli.commands.{subcommand}").register(module.group)
+        module.register(alone)
         return get_group(alone).commands[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from bootstrap.modes import SERVICES, Mode, topology
+from bootstrap.modes import Mode, topology
 from broker.message import Command
 from choreography.reactions import REACTIONS
 from cli.app import app
@@ -22,7 +22,7 @@ from observer.message_flow import PICTURES
 from observer.recorder import NAME as OBSERVER
 from ops.permissions import OPERATOR, accounts, commands_of
 from orchestrator.fulfilment import FULFILMENT
-from services.message_types import CATALOGUE
+from services.message_types import CATALOGUE, SERVICES
 
 ROOT = Path(__file__).parent.parent
 #: What has a message's shape and never travels: local inputs, and what a call for help means to the order service.

@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 from yarl import URL
 
+from bootstrap.connections import Seen
 from bootstrap.modes import Mode
 from broker.message import UUID_PATTERN
 from cli.output import Code, stop
+from services.faults import NoSuchFailure, check_failures
 
 
 def check_order_id(text: str) -> str:
@@ -32,3 +34,29 @@ ViaFlag = Annotated[
     str | None,
     typer.Option("--via", envvar="SAGA_VIA", help="The URL of an HTTP door (`saga api`); its mode counts.", callback=check_url),
 ]
+
+
+def parse_failures(texts: list[str]) -> list[str]:
+    """`service:failure` for each. Ends with a sentence when there is no such failure."""
+    try:
+        check_failures(texts)
+    except NoSuchFailure as error:
+        stop(Code.USAGE, str(error))
+    return texts
+
+
+async def refuse_unless_faults(seen: Seen, failures: list[str]) -> None:
+    """End with a sentence when a worker that should fail has faults disabled: the failure would silently not happen."""
+    for service in sorted({failure.partition(":")[0] for failure in failures}):
+        announced = await seen.stores[service].find("workers")
+        if not announced:
+            stop(Code.USAGE, f"no {service} worker has announced itself. Start the mode: saga up --mode {seen.mode}")
+        if not any(record.body.get("faults") for record in announced):
+            stop(
+                Code.USAGE,
+                f"the {service} worker runs with faults disabled, so --fail would do nothing. "
+                "Start it with SAGA_FAULTS=1, or use `saga up` without --no-faults.",
+            )
+
+
+GATEWAY = "gateway"

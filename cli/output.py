@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from api.broker_client import NotTaken
+from bootstrap.backend import GatewayUnreachable
 from broker.transport import BrokerRefused, TransportError, TransportUnavailable
-from ops.snapshot import GatewayUnreachable
 from store.protocol import NoPrimary, StoreError, StoreUnavailable
 
 T = TypeVar("T")

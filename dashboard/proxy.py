@@ -19,7 +19,7 @@ from yarl import URL
 from api.problems import Refused
 from api.schemas import EVENT_STREAM, OrderId
 from bootstrap.modes import Mode
-from dashboard.lanes.peers import body_of
+from dashboard.lanes.remote_api import body_of
 from dashboard.queries import EVENTS, no_such_lane
 
 #: Seconds until the observer has to answer; a stream may then be silent for as long as it likes.

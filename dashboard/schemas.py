@@ -5,13 +5,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from api.broker_client import AN_ADDRESS, order_of
+from api.sample_orders import AN_ADDRESS, Plan, order_of
 from bootstrap.modes import Mode, roles
 from broker.message import Uuid
 from choreography.reactions import REACTIONS
 from dashboard.fault_menu import WITHDRAWS, shares_of
 from dashboard.lanes.lane import Wanted, columns_of
-from lab.storm import Plan
 from orchestrator.fulfilment import FULFILMENT
 from services.vocabulary import MAX_LINES, BackwardCommand, Line, Text
 

@@ -11,8 +11,8 @@ from orchestrator.saga import Phase, SagaRun
 from services.delivery.domain import Delivery, DeliveryState
 from services.inventory.domain import Reservation, ReservationState, Stock
 from services.order.domain import Order, OrderState
-from services.payment.answers import Answer
 from services.payment.domain import Payment, PaymentState
+from services.payment.messages import Answer
 from services.vocabulary import Reason
 
 HOLDS_MONEY = (Answer.AUTHORIZED, Answer.PENDING)

@@ -7,19 +7,18 @@ failure, number of the order), so both modes and every repetition fail the same 
 """
 
 import asyncio
-import hashlib
 import math
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from api.broker_client import Door, NotTaken, order_of
+from api.broker_client import Door, NotTaken
 from api.http_client import Customer
+from api.sample_orders import SKUS, Plan
+from bootstrap.backend import Parts
 from bootstrap.modes import Mode, topology
 from broker.transport import Receipt, Transport, Wire, furnish
-from lab.system import Parts
 from ops.audit import Audit, audit
 from ops.dead_letters import dead_letters
 from ops.order_status import needing_attention
@@ -27,39 +26,12 @@ from ops.snapshot import Snapshot, snapshot
 from ops.stock import top_up
 from services.order.domain import Order, OrderState
 from services.order.messages import OrderCompleted, OrderRejected, PlaceOrder
-from services.vocabulary import Line, OrderDetails
 from store.protocol import Store
 
-#: Articles on the shelf, and how many of each are there at least when the storm begins.
-SKUS = tuple(f"sku-{number:03d}" for number in range(100))
 #: Orders handed to the broker in one go at most.
 SEND_AT_ONCE = 64
 #: Seconds without any order ending after which the databases are asked, in case an event was missed.
 SILENCE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to fire. `rate` in orders a second, or None to send whenever fewer than `in_flight` are under way.
-
-    `failures`: `service:failure` -> the fraction of orders that show it, at most one failure a service."""
-
-    orders: int
-    in_flight: int
-    rate: float | None = None
-    failures: Mapping[str, float] = field(default_factory=dict)
-    seed: int = 1
-    timeout_s: float = 120.0
-
-    def injected_into(self, number: int) -> tuple[str, ...]:
-        """The failures of the order with this number."""
-        return tuple(failure for failure, fraction in self.failures.items() if _unit(self.seed, failure, number) < fraction)
-
-    def details_of(self, number: int) -> OrderDetails:
-        """The lines of the order with this number: one or two articles, one to three of each."""
-        chance = random.Random(f"{self.seed}:{number}")
-        skus = chance.sample(SKUS, chance.choice((1, 1, 2)))
-        return order_of([Line(sku=sku, quantity=chance.randint(1, 3)) for sku in skus])
 
 
 @dataclass(slots=True)
@@ -107,12 +79,6 @@ def percentile_ms(shots: Sequence[Shot], percent: float) -> float | None:
         return None
     value = ranked[max(0, math.ceil(percent / 100 * len(ranked)) - 1)]
     return None if math.isinf(value) else round(value * 1000, 1)
-
-
-def _unit(seed: int, failure: str, number: int) -> float:
-    """A number in [0, 1) that depends on nothing else."""
-    digest = hashlib.sha256(f"{seed}:{failure}:{number}".encode()).digest()
-    return int.from_bytes(digest[:8]) / 2**64
 
 
 class Storm:

@@ -5,58 +5,28 @@ difference. Workers can be stopped, started and crashed by name, as processes ca
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Self
 
 from api.broker_client import Door
+from bootstrap.backend import PAYMENT, Parts
+from bootstrap.build_worker import build_worker
 from bootstrap.modes import Mode, roles, topology
-from broker.environment import Sources
-from broker.handler import Call
-from broker.loop.external_calls import Caller
-from broker.message import Message
 from broker.topology import queue_of
 from broker.transport import Transport, Wire
-from broker.worker import Limits, Worker, no_calls
-from ops.snapshot import GatewayBooks, Snapshot, snapshot
+from broker.worker import Worker
+from observer.recorder import NAME, Observer
+from ops.snapshot import Snapshot, snapshot
 from services.inventory.domain import Stock
-from services.payment.gateway import GatewayCall, PaymentGateway
-from services.payment.messages import GatewayAnswered
-from services.registry import Times
+from services.payment.gateway import PaymentGateway
 from store.document import Record
 from store.protocol import Store
 
 
-class Parts(Protocol):
-    """What a system stands on. Every call gives a new client; the data behind it outlives its clients."""
-
-    sources: Sources
-    times: Times
-    limits: Limits
-
-    def transport(self, worker: str) -> Transport: ...
-
-    def store(self, worker: str) -> Store: ...
-
-    def gateway(self) -> PaymentGateway: ...
-
-    async def books(self) -> GatewayBooks:
-        """The payment gateway's own books for this mode."""
-
-
 class WorkerCrashed(BaseException):
     """Raised where a process would be killed. Not an Exception, so that nothing on the way handles it."""
-
-
-def calling(gateway: PaymentGateway) -> Caller:
-    """The payment worker's caller: asks the gateway, and brings its answer in the form that the loop takes."""
-
-    async def call(call: Call, injected: str | None) -> Message:
-        assert isinstance(call, GatewayCall)  # noqa: S101 - payment makes no other calls
-        answer = await gateway.ask(call, injected)
-        return GatewayAnswered(order_id=call.order_id, verb=call.verb, answer=answer)
-
-    return call
 
 
 async def set_up_stock(store: Store, quantities: Mapping[str, int]) -> None:
@@ -113,16 +83,14 @@ class System:
 
     async def start(self, name: str) -> None:
         """Start a worker that is not running."""
-        role = roles(self.mode, self.parts.times)[name]
         transport, gateway = self.parts.transport(name), self.parts.gateway()
-        worker = Worker(
-            role,
-            self.door.topology,
-            transport,
-            self.stores[name],
-            sources=self.parts.sources,
-            caller=calling(gateway) if name == "payment" else no_calls,
+        worker = build_worker(
+            *(self.mode, name, transport, self.stores[name]),
+            prefix=self.prefix,
+            times=self.parts.times,
+            environment=self.parts.sources,
             limits=self.parts.limits,
+            gateway=gateway if name == PAYMENT else None,
             faults=True,
             die=_die,
         )
@@ -211,3 +179,19 @@ class System:
 
 def _die() -> None:
     raise WorkerCrashed
+
+
+@asynccontextmanager
+async def observed(system: System) -> AsyncIterator[Observer]:
+    """It hears while the block runs, and has written down all that it heard when the block is left."""
+    transport = system.parts.transport(NAME)
+    observer = Observer(system.door.topology, transport, system.parts.store(NAME), system.parts.sources)
+    hearing = asyncio.create_task(observer.run(), name=NAME)
+    try:
+        await system.until(observer.ready.is_set, "the observer to hear")
+        yield observer
+        await system.until(observer.caught_up, "the observer to have written all down")
+    finally:
+        observer.stop()
+        await hearing
+        await transport.close()

@@ -6,8 +6,9 @@ A guess from what is written on the messages; a wait shorter than WAIT_S that no
 from collections.abc import Sequence
 from dataclasses import replace
 
-from broker.faults import BUSINESS_FAULTS, MessageFault, injected_at
+from broker.faults import MessageFault, injected_at
 from observer.entry import Entry
+from services.faults import BUSINESS_FAULTS
 from services.message_types import CATALOGUE
 from services.order.messages import OrderWithdrawn, WithdrawOrder
 from services.payment.messages import PaymentAuthorized, PaymentDeclined, PaymentVoided

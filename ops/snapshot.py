@@ -3,10 +3,11 @@
 Only instruments look at all databases at once; no service ever does.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from bootstrap.backend import Booked, GatewayBooks
 from broker.loop.fault_injection import NOTES
 from orchestrator.coordinator import NAME as COORDINATOR
 from orchestrator.saga import SagaRun
@@ -18,26 +19,6 @@ from store.document import Document
 from store.protocol import Store
 
 D = TypeVar("D", bound=Document)
-
-
-@dataclass(frozen=True, slots=True)
-class Booked:
-    """What the payment gateway has in its books for one key: its state (`authorized`, `declined`, ...) and the amount."""
-
-    state: str
-    amount_cents: int
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayBooks:
-    """The gateway's books for one mode: payments by key, and failure (`declined`) -> the keys on which it acted."""
-
-    payments: Mapping[str, Booked] = field(default_factory=dict)
-    acted: Mapping[str, Collection[str]] = field(default_factory=dict)
-
-
-class GatewayUnreachable(Exception):  # noqa: N818 - it names what happened
-    """The payment gateway's books cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)

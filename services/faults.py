@@ -5,8 +5,14 @@ What they do is the workers' and the payment gateway's; this only says which the
 
 from collections.abc import Sequence
 
-from bootstrap.modes import SERVICES
-from broker.faults import BUSINESS_FAULTS, MessageFault
+from broker.faults import MessageFault
+from services.delivery import messages as delivery
+from services.inventory import messages as inventory
+from services.message_types import SERVICES
+from services.payment import messages as payment
+
+#: Service -> the business faults that it declares, besides MessageFault.
+BUSINESS_FAULTS = {"inventory": inventory.FAULTS, "payment": payment.FAULTS, "delivery": delivery.FAULTS}
 
 
 class NoSuchFailure(ValueError):  # noqa: N818 - it names what happened

@@ -17,6 +17,9 @@ def _messages(module: object) -> Iterable[type[Message]]:
     return (kind for kind in kinds if kind.__module__ == getattr(module, "__name__", ""))
 
 
-CATALOGUE: dict[str, type[Message]] = {
-    kind.type_name: kind for module in (order, inventory, payment, delivery) for kind in _messages(module)
-}
+_MODULES = (order, inventory, payment, delivery)
+
+CATALOGUE: dict[str, type[Message]] = {kind.type_name: kind for module in _MODULES for kind in _messages(module)}
+
+#: The names of the four services. The orchestrated mode has one worker more, its coordinator.
+SERVICES: tuple[str, ...] = tuple(dict.fromkeys(kind.service for kind in CATALOGUE.values()))

@@ -15,6 +15,7 @@ from typing import TypeVar
 import pytest
 import structlog
 
+from bootstrap.backend import Parts
 from bootstrap.memory_backend import EmbeddedParts
 from bootstrap.modes import Mode, database_of, roles
 from bootstrap.server_backend import ConnectedParts
@@ -24,7 +25,7 @@ from broker.transport import Outgoing, Wire
 from broker.worker import Limits
 from lab.journeys.catalogue import SHELF
 from lab.journeys.run import Run
-from lab.system import Parts, Running, System, set_up_stock
+from lab.system import Running, System, set_up_stock
 from lab.virtual_time import run_virtually
 from services.payment.domain import PaymentTimes
 from services.registry import Times

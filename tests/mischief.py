@@ -44,7 +44,7 @@ class MischievousTransport:
 
 
 class MischievousParts:
-    """`lab.system.Parts` whose transports misbehave, from one seed."""
+    """`bootstrap.backend.Parts` whose transports misbehave, from one seed."""
 
     def __init__(self, parts: Any, seed: int) -> None:
         self._parts = parts

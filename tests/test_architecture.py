@@ -16,7 +16,7 @@ import pytest
 import choreography
 import orchestrator
 from bootstrap.memory_backend import EmbeddedParts
-from bootstrap.modes import SERVICES, Mode, database_of, roles, topology
+from bootstrap.modes import Mode, database_of, roles, topology
 from broker.declarations import queues
 from broker.loop.retry import COMPENSATION_ATTEMPTS, FORWARD_ATTEMPTS
 from broker.message import Command, Event
@@ -26,6 +26,7 @@ from lab.journeys.catalogue import JOURNEYS
 from lab.journeys.run import Run
 from lab.system import System
 from orchestrator.coordinator import NAME as COORDINATOR
+from services.message_types import SERVICES
 from services.order.messages import PlaceOrder, WithdrawOrder
 from services.registry import Times, all_services
 from services.vocabulary import ForwardCommand, ForwardEvent
@@ -165,7 +166,7 @@ COLLECTIONS = {
 
 
 class WatchingParts:
-    """`lab.system.Parts` in memory that notes who opens which database and reads which collections."""
+    """`bootstrap.backend.Parts` in memory that notes who opens which database and reads which collections."""
 
     def __init__(self, mode: Mode) -> None:
         self._parts = EmbeddedParts(mode)

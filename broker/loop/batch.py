@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from broker.codec import Envelope, Origin, encode, pack
 from broker.environment import Sources
-from broker.faults import BUSINESS_FAULTS, InjectedError, MessageFault, injected_at
+from broker.faults import InjectedError, MessageFault, injected_at
 from broker.handler import Call, Context, Documents, Handler, Outcome
 from broker.message import Message
-from broker.role import Role
+from broker.role import Role, Service
 from broker.topology import Topology
 from broker.transport import Delivery, Outgoing
 from store.document import Document, Key, Record
@@ -37,9 +37,9 @@ class Job:
         """A forward step, as opposed to a compensation or an answer: the only kind that message faults other than crash hit."""
         return not self.handler.compensates
 
-    def suffers(self, fault: MessageFault, service: str) -> bool:
+    def suffers(self, fault: MessageFault, service: Service) -> bool:
         """Whether this failure was asked for here as one of the message itself, not of the service's business."""
-        return self.injected == fault and fault not in BUSINESS_FAULTS.get(service, ())
+        return self.injected == fault and fault not in service.faults
 
 
 @dataclass(slots=True)
@@ -118,9 +118,9 @@ class Decider:
         return fresh
 
     def _run(self, job: Job, documents: Documents) -> Outcome:
-        if job.is_forward and job.suffers(MessageFault.ERROR, self._role.worker):
+        if job.is_forward and job.suffers(MessageFault.ERROR, self._role.service):
             raise InjectedError("an error was asked for with this order")
-        if not job.is_forward and job.delivery and job.suffers(MessageFault.UNDO_ERROR, self._role.worker):
+        if not job.is_forward and job.delivery and job.suffers(MessageFault.UNDO_ERROR, self._role.service):
             raise InjectedError("an error of its compensation was asked for with this order")
         context = Context(self._sources.now(), job.injected if job.is_forward else None)
         return job.handler.decide(job.command, documents, context)

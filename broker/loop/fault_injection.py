@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from broker.faults import BUSINESS_FAULTS, MessageFault, injected_at
+from broker.faults import MessageFault, injected_at
 from broker.loop.batch import Job, Plan
 from broker.loop.retry import LATE_LEVEL, Aside
+from broker.role import Service
 from broker.transport import Delivery, Outgoing
 from store.document import Record
 from store.protocol import DataRefused, Store, StoreError
@@ -22,9 +23,6 @@ log = structlog.get_logger()
 
 #: Where the notes are kept, keyed by `order:service:failure`.
 NOTES = "injected"
-
-#: The service whose business failures act at (and are counted by) somebody else: the payment gateway.
-COUNTED_ELSEWHERE = "payment"
 
 
 def die() -> None:
@@ -35,17 +33,14 @@ def die() -> None:
 class Injection:
     """The failures asked for at one worker."""
 
-    def __init__(self, worker: str, store: Store, aside: Aside, *, slow_s: float, die: Callable[[], None] = die) -> None:
-        self._worker = worker
+    def __init__(self, service: Service, store: Store, aside: Aside, *, slow_s: float, die: Callable[[], None] = die) -> None:
+        self._service = service
         self._store = store
         self._aside = aside
         self._slow_s = slow_s
         self._die = die
-        of_the_business = BUSINESS_FAULTS.get(worker, frozenset())
         #: The failures that act here and are noted here.
-        self._noted = (
-            frozenset(MessageFault) - of_the_business if worker == COUNTED_ELSEWHERE else of_the_business | set(MessageFault)
-        )
+        self._noted = frozenset(MessageFault) - service.faults if service.external_faults else service.faults | set(MessageFault)
 
     async def suffer(self, jobs: Sequence[Job]) -> tuple[list[Job], list[tuple[Delivery, Outgoing]]]:
         """Let the failures of these jobs act. Gives the jobs to go on with, and copies of those held back."""
@@ -66,21 +61,23 @@ class Injection:
 
     def of_the_business(self, injected: str | None) -> str | None:
         """The failure asked for at this service, if it is one for the outside to show (the payment gateway)."""
-        failure = injected_at(self._worker, injected)
-        return failure if failure in BUSINESS_FAULTS.get(self._worker, ()) else None
+        failure = injected_at(self._service.name, injected)
+        return failure if failure in self._service.faults else None
 
     def _hits(self, job: Job) -> bool:
         """`undo_error` is for what must not fail, every other failure for forward steps."""
         return job.is_forward != (job.injected == MessageFault.UNDO_ERROR)
 
     def _is(self, job: Job, fault: MessageFault) -> bool:
-        return job.suffers(fault, self._worker)
+        return job.suffers(fault, self._service)
 
     async def _note(self, acting: Sequence[Job]) -> None:
         """Write down which failures act, once an order even if the batch holds a message twice. A database that is away is
         waited for, as at the commit."""
-        noted = {f"{job.command.order_id}:{self._worker}:{job.injected}": job for job in acting if job.injected in self._noted}
-        records = [Record(NOTES, key, 1, {"failure": f"{self._worker}:{job.injected}"}) for key, job in noted.items()]
+        noted = {
+            f"{job.command.order_id}:{self._service.name}:{job.injected}": job for job in acting if job.injected in self._noted
+        }
+        records = [Record(NOTES, key, 1, {"failure": f"{self._service.name}:{job.injected}"}) for key, job in noted.items()]
         attempt = 0
         while records:
             try:
@@ -89,6 +86,6 @@ class Injection:
                 raise
             except StoreError as error:
                 attempt += 1
-                log.warning("note_again", service=self._worker, attempt=attempt, error=f"{type(error).__name__}: {error}")
+                log.warning("note_again", service=self._service.name, attempt=attempt, error=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(self._aside.sources.backoff_s(attempt))
         return None

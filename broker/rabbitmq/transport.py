@@ -1,8 +1,8 @@
 """The transport over RabbitMQ.
 
 Two connections, because RabbitMQ stops reading from one that publishes while it is short of memory or disk, and
-acknowledgements must not wait behind that. `broker.rabbitmq.connection` keeps a connection alive, messages travel on `broker.rabbitmq.channels`, what the
-queues are like is in `broker.declarations`; here these become the transport protocol.
+acknowledgements must not wait behind that. `broker.rabbitmq.connection` keeps a connection alive, messages travel on
+`broker.rabbitmq.channels`, what the queues are like is in `broker.declarations`; here these become the transport protocol.
 """
 
 import asyncio

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from yarl import URL
 
+from cli.credentials import keyring_in
 from cli.options import JsonFlag
 from cli.output import Code, console, data, ending, print_json, stop
-from cli.settings import load
 from cli.typer_app import Program
 from ops.credentials import Keyring, Owners
 from store.mongo.admin import administering
@@ -66,13 +65,6 @@ def database(folder: Folder, as_json: JsonFlag = False) -> None:
         print_json({"replica_set": name, "initiated": fresh, "users": [account.name for account in accounts]})
     else:
         console.print(f"replica set {name}: {'initiated' if fresh else 'there'}; {len(accounts)} users", highlight=False)
-
-
-def keyring_in(folder: Path) -> Keyring:
-    """The secrets in a folder, for the servers that the settings name."""
-    settings = load()
-    broker_url, store_url = URL(settings.broker_url), URL(settings.store_url)
-    return Keyring(folder, broker_url.with_user(None), store_url.with_user(None))
 
 
 def _fill(keyring: Keyring, owners: Owners, *, only_folders: bool) -> list[str]:

@@ -10,9 +10,11 @@ from typing import Annotated
 import structlog
 import typer
 
+from api.handlers import door_role
 from api.messages import NAME
-from api.orders import Desk
+from api.orders import Desk, door_limits, door_topology
 from api.server import serve
+from bootstrap.build_worker import assemble
 from bootstrap.modes import Mode, topology
 from broker.transport import furnish
 from cli.logs import configure
@@ -52,7 +54,9 @@ def api(
 async def _serve(mode: Mode, settings: Settings, beside: Mapping[Mode, str], listener: socket.socket) -> None:
     parts = settings.parts(mode)
     transport, store = parts.transport(NAME), parts.store(NAME)
-    desk = Desk(mode, transport, store, sources=parts.sources, limits=parts.limits)
+    limits = door_limits(parts.limits)
+    worker = assemble(door_role(), door_topology(mode), transport, store, environment=parts.sources, limits=limits)
+    desk = Desk(mode, worker)
     try:
         await desk.prepare()
         await furnish(transport, topology(mode))

@@ -7,10 +7,11 @@ import typer
 
 from bootstrap.connections import looking
 from bootstrap.modes import Mode
+from cli.findings_view import show_findings
 from cli.options import JsonFlag, ModeFlag
-from cli.output import Code, data, print_json, run, stop
+from cli.output import Code, print_json, run, stop
 from cli.settings import load
-from ops.audit import IDS_NAMED, Audit
+from ops.audit import Audit
 from ops.audit import audit as judge
 from ops.snapshot import snapshot
 
@@ -36,14 +37,3 @@ async def _audit(mode: Mode) -> Audit:
     parts = load().parts(mode)
     async with looking(mode, parts) as seen:
         return judge(await snapshot(seen.stores, await parts.books()))
-
-
-def show_findings(verdict: Audit) -> None:
-    """The verdict for people."""
-    if verdict.open:
-        data.print(f"{verdict.open} orders are open: only what must hold at all times was judged.", highlight=False)
-    if verdict.ok:
-        data.print("[green]audit: every promise judged holds[/]")
-    for finding in verdict.findings:
-        shown = ", ".join(finding.ids[:IDS_NAMED]) + (" ..." if len(finding.ids) > IDS_NAMED else "")
-        data.print(f"[red]audit: does not hold:[/] {finding.promise} ({len(finding.ids)}): {shown}", highlight=False)

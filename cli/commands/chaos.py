@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bootstrap.modes import Mode, roles
-from cli.commands.audit import show_findings
+from cli.findings_view import show_findings
 from cli.options import JsonFlag, ModeFlag
 from cli.output import Code, console, data, print_json, run, stop
 from cli.supervisor import Child

@@ -1,9 +1,10 @@
 """`saga demo`: every kind of journey in both modes side by side, in this process, with no server.
 
 The journeys are lab/journeys/catalogue.py, the parts are in memory, the waits pass on virtual time.
-`--serve` is cli/commands/demo_serve.py.
+`--serve` shows both modes at work on a page in the browser instead (dashboard/demo_server.py), until Ctrl-C.
 """
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -16,22 +17,22 @@ from rich.text import Text
 
 from bootstrap.memory_backend import EmbeddedParts
 from bootstrap.modes import Mode, topology
-from cli.commands import demo_serve as serving
 from cli.history_view import arrow as drawn
 from cli.history_view import print_history, told_as_json
-from cli.output import Code, data, print_json, stop
+from cli.output import Code, data, ending, listen, print_json, stop
 from dashboard.schemas import SEED_MAX
 from lab.journeys.catalogue import JOURNEYS, SHELF, SHOWN, Journey
 from lab.journeys.message_log import Arrow, Recorder, summed
 from lab.journeys.run import Result, Run
-from lab.observed import observed
-from lab.system import System, set_up_stock
+from lab.system import System, observed, set_up_stock
 from lab.virtual_time import run_virtually
 from observer.history import History
 from observer.mermaid import sequence
 from observer.queries import history_of
 from observer.recorder import NAME as OBSERVER
 
+#: The page's port: neither the HTTP API's (8080) nor the payment gateway's (8090), which may be running too.
+PORT = 8070
 #: Longer flows are shown with equal arrows counted together.
 ARROWS_SHOWN = 30
 
@@ -87,7 +88,7 @@ def demo(
     serve: Annotated[
         bool, typer.Option("--serve", help="Both modes at work on a page in the browser, until Ctrl-C. What follows is for it.")
     ] = False,
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = serving.PORT,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = PORT,
     host: Annotated[str, typer.Option(help="Where to listen. There is no log-in: keep it private.")] = "127.0.0.1",
     seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Decides the orders that are drawn.")] = 1,
     pace: Annotated[float, typer.Option(min=0, max=5, help="Seconds that each message takes, so that it is seen.")] = 0.25,
@@ -99,7 +100,7 @@ def demo(
             stop(
                 Code.USAGE, "--serve shows orders that you place on the page: leave out --journey, --explain, --mermaid, --json."
             )
-        serving.serve(host, port, seed=seed, pace_s=pace)
+        _serve(host, port, seed=seed, pace_s=pace)
         return
     shown = [_pair(chosen, quiet=as_json or explain or mermaid) for chosen in _chosen(journey)]
     runs = [run for pair in shown for run in pair]
@@ -209,3 +210,18 @@ def _print_summary(shown: list[tuple[Shown, Shown]]) -> None:
         style="dim",
         highlight=False,
     )
+
+
+def _serve(host: str, port: int, *, seed: int, pace_s: float) -> None:
+    """Serve the page. Ends with a sentence when the port is taken."""
+    from dashboard.demo_server import serve_embedded  # noqa: PLC0415 - an HTTP server, which the demo in a terminal does without
+
+    instead = "Choose another --port, or 0 for a free one."
+    listener = listen(host, port, backlog=128, failing="the page cannot be served", instead=instead)
+    address, taken = listener.getsockname()[:2]
+
+    def say_where() -> None:
+        data.print(f"The page is at http://{address}:{taken}/  (Ctrl-C ends it)", highlight=False, soft_wrap=True)
+
+    with ending(), listener:
+        asyncio.run(serve_embedded(listener, seed=seed, pace_s=pace_s, ready=say_where))

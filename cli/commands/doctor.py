@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from bootstrap.modes import Mode
-from cli.commands.admin import keyring_in
+from cli.credentials import keyring_in
 from cli.http_orders import at_door
 from cli.options import JsonFlag, ModeFlag
 from cli.output import Code, data, ending, print_json, run, stop

@@ -13,14 +13,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from api.broker_client import AN_ADDRESS, Door, order_of
+from api.broker_client import Door
 from api.documents import State
 from api.http_client import brief
+from api.sample_orders import AN_ADDRESS, order_of
 from bootstrap.connections import Seen, looking, talking
 from bootstrap.modes import Mode, roles, topology
 from cli import http_orders as door
-from cli.commands import explain
-from cli.options import JsonFlag, ModeFlag, OrderId, ViaFlag
+from cli.options import JsonFlag, ModeFlag, OrderId, ViaFlag, parse_failures, refuse_unless_faults
 from cli.output import Code, console, data, print_json, run, stop
 from cli.settings import load
 from cli.typer_app import Program
@@ -28,7 +28,6 @@ from ops.dead_letters import DeadLetter, requeue
 from ops.order_status import NEEDS_ATTENTION, Standing, attention_of_sagas, needing_attention, standing
 from ops.pending_work import held, remains
 from ops.snapshot import Snapshot, snapshot
-from services.faults import NoSuchFailure, check_failures
 from services.order.domain import Order, OrderState
 from services.vocabulary import Line, OrderDetails
 
@@ -47,29 +46,6 @@ def parse_lines(texts: list[str]) -> list[Line]:
         except ValueError:
             stop(Code.USAGE, f"{text!r} is no order line. Write SKU or SKU=QUANTITY, such as sku-001=2.")
     return lines
-
-
-def parse_failures(texts: list[str]) -> list[str]:
-    """`service:failure` for each. Ends with a sentence when there is no such failure."""
-    try:
-        check_failures(texts)
-    except NoSuchFailure as error:
-        stop(Code.USAGE, str(error))
-    return texts
-
-
-async def refuse_unless_faults(seen: Seen, failures: list[str]) -> None:
-    """End with a sentence when a worker that should fail has faults disabled: the failure would silently not happen."""
-    for service in sorted({failure.partition(":")[0] for failure in failures}):
-        announced = await seen.stores[service].find("workers")
-        if not announced:
-            stop(Code.USAGE, f"no {service} worker has announced itself. Start the mode: saga up --mode {seen.mode}")
-        if not any(record.body.get("faults") for record in announced):
-            stop(
-                Code.USAGE,
-                f"the {service} worker runs with faults disabled, so --fail would do nothing. "
-                "Start it with SAGA_FAULTS=1, or use `saga up` without --no-faults.",
-            )
 
 
 @group.command(epilog="Example: saga order place sku-001=2 sku-007 --mode choreography --fail payment:declined --wait")
@@ -282,5 +258,4 @@ async def _withdraw(mode: Mode, order_id: str, patience_s: float | None) -> dict
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    explain.register(group)
     app.add_typer(group, name="order")

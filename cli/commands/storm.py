@@ -11,15 +11,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from api.http_client import Customer
+from api.sample_orders import Plan
 from bootstrap.connections import looking
 from bootstrap.modes import Mode
-from cli.commands.audit import show_findings
-from cli.commands.order import parse_failures, refuse_unless_faults
+from cli.findings_view import show_findings
 from cli.http_orders import at_door
-from cli.options import JsonFlag, ModeFlag, ViaFlag
+from cli.options import JsonFlag, ModeFlag, ViaFlag, parse_failures, refuse_unless_faults
 from cli.output import Code, console, data, print_json, run, stop
 from cli.settings import load
-from lab.storm import Plan, Report, Storm, percentile_ms
+from lab.storm import Report, Storm, percentile_ms
 from services.faults import NoSuchFailure, share_of
 
 PERCENTILES = (50, 95, 99)

@@ -17,9 +17,8 @@ import typer
 from bootstrap.gateway_books import gateway_health
 from bootstrap.modes import Mode, roles, topology
 from broker.transport import furnish
-from cli.commands.worker import GATEWAY
 from cli.logs import as_text, configure
-from cli.options import ModeFlag
+from cli.options import GATEWAY, ModeFlag
 from cli.output import Code, data, run, stop
 from cli.settings import Settings, load
 from cli.supervisor import Child

@@ -8,24 +8,21 @@ from typing import Annotated
 import structlog
 import typer
 
+from bootstrap.build_worker import build_worker
 from bootstrap.modes import Mode, roles, topology
 from bootstrap.server_backend import ConnectedParts
 from broker.transport import Transport, furnish
-from broker.worker import Worker, no_calls
 from cli.commands.worker_observer import observe
 from cli.logs import configure
-from cli.options import ModeFlag
+from cli.options import GATEWAY, ModeFlag
 from cli.output import Code, ending, stop
 from cli.process import marked, run_fast, stop_on_signal, unmark
 from cli.settings import Settings, load
-from lab.system import calling
 from observer.recorder import NAME as OBSERVER
 from services.payment.gateway import PaymentGateway
 from store.document import Record
 from store.mongo.preflight import clock_ahead_s
 from store.mongo.store import MongoStore
-
-GATEWAY = "gateway"
 
 log = structlog.get_logger()
 
@@ -73,14 +70,12 @@ async def _work(mode: Mode, name: str, settings: Settings, gateway: PaymentGatew
     parts = settings.parts(mode)
     transport, store = parts.transport(name), parts.store(name)
     await _prepare(mode, name, parts, transport, store, faults=faults)
-    running = Worker(
-        roles(mode, parts.times)[name],
-        topology(mode),
-        transport,
-        store,
-        sources=parts.sources,
-        caller=calling(gateway) if gateway else no_calls,
+    running = build_worker(
+        *(mode, name, transport, store),
+        times=parts.times,
+        environment=parts.sources,
         limits=parts.limits,
+        gateway=gateway,
         faults=faults,
     )
     stop_on_signal(running.stop, tied=tied)

@@ -34,7 +34,7 @@ async def observe(mode: Mode, settings: Settings, host: str, *, tied: bool) -> N
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(marked(running.ready, settings.ready_file))
             if settings.observer_url:
-                from dashboard.api_mount import served_to_door  # noqa: PLC0415 - an HTTP server, which most observers do without
+                from dashboard.observer_mount import served_to_door  # noqa: PLC0415 - an HTTP server, which most observers do without
 
                 await stack.enter_async_context(served_to_door(lane, _observers_port(settings, host)))
             await running.run()

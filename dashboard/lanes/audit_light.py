@@ -7,10 +7,11 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+from bootstrap.backend import GatewayBooks
 from bootstrap.memory_backend import EmbeddedParts
 from bootstrap.modes import roles
 from ops.audit import IDS_NAMED, Audit, audit
-from ops.snapshot import GatewayBooks, snapshot
+from ops.snapshot import snapshot
 from store.protocol import Store
 
 #: Seconds between two audits at least, and how many times as long as an audit took.

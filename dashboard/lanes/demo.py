@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 from api.broker_client import NotTaken
+from api.sample_orders import SKUS
 from bootstrap.memory_backend import EmbeddedParts
 from bootstrap.modes import Mode, roles
 from broker.memory.queues import Queue
@@ -18,7 +19,6 @@ from broker.worker import Limits
 from dashboard.lanes.audit_light import Auditing, Judge, judge_in_a_thread
 from dashboard.lanes.history_feed import Heard
 from dashboard.lanes.lane import Placed, QueueNow, Status, Wanted, WorkerNow, hand_in, status_of
-from lab.storm import SKUS
 from lab.system import System, set_up_stock
 from observer.history import History
 from observer.raw_message import Original

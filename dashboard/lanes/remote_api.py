@@ -16,7 +16,6 @@ from api.problems import Problem
 from bootstrap.modes import Mode
 from dashboard.fault_menu import WITHDRAWS
 from dashboard.lanes.lane import DOOR_AT_ONCE, DOOR_MOST, Placed, Wanted, hand_in
-from dashboard.lanes.peers import body_of
 from dashboard.security_headers import PROOF
 
 #: Seconds that one answer may take, longer than a door waits for its database.
@@ -69,3 +68,18 @@ class LaneBeside:
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             raise NotTaken(f"the door of {self.mode} does not answer ({type(error).__name__})") from error
         raise NotTaken(problem.detail[:300])
+
+
+#: Bytes of one answer: two hundred orders, the most that one asks for, are far less.
+ANSWER_MAX_BYTES = 16 * 2**20
+
+
+async def body_of(answer: aiohttp.ClientResponse) -> bytes:
+    """The whole body. Raises aiohttp.ClientPayloadError if it is too long."""
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > ANSWER_MAX_BYTES:
+            msg = f"longer than {ANSWER_MAX_BYTES} bytes"
+            raise aiohttp.ClientPayloadError(msg)
+    return bytes(body)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from api.broker_client import Door
+from api.sample_orders import SKUS
 from bootstrap.modes import Mode, roles, topology
 from bootstrap.server_backend import ConnectedParts
 from broker.rabbitmq.transport import RabbitTransport
@@ -21,7 +22,6 @@ from lab.chaos.nemesis import Injector
 from lab.chaos.schedule import BROKER, Fault, draw
 from lab.chaos.traffic import Customers
 from lab.chaos.verdict import Remains, Verdict, judge
-from lab.storm import SKUS
 from ops.dead_letters import dead_letters
 from ops.snapshot import Snapshot, snapshot
 from ops.stock import top_up

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from api.broker_client import Door
+from api.sample_orders import Plan
 from broker.transport import Outgoing, Receipt, Transport
-from lab.storm import Plan
 from services.order.messages import PlaceOrder, WithdrawOrder
 from services.vocabulary import Reason
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from api.broker_client import order_of
+from api.sample_orders import order_of
 from bootstrap.modes import Mode
 from broker.message import Event
 from lab.system import System

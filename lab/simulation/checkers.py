@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from bootstrap.backend import Booked, GatewayBooks
 from broker.message import Event
 from broker.topology import dead_queue, queue_of
 from lab.invariants import Broken, Decisions, Picture, check_end, check_step
@@ -17,15 +18,15 @@ from lab.simulation.history import History
 from lab.simulation.plan import Kind, Plan
 from lab.simulation.world import World
 from ops.audit import audit
-from ops.snapshot import Booked, GatewayBooks, Snapshot, snapshot
+from ops.snapshot import Snapshot, snapshot
 from orchestrator.saga import SagaRun
 from services.delivery.domain import Delivery, DeliveryState
 from services.inventory.domain import Reservation, ReservationState, Stock
 from services.message_types import CATALOGUE
 from services.order.domain import Order, OrderState
 from services.order.messages import OrderWithdrawn
-from services.payment.answers import Answer
 from services.payment.domain import Payment, PaymentState
+from services.payment.messages import Answer
 from services.vocabulary import Reason
 from store.document import Document
 from store.memory import MemoryStore

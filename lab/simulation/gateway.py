@@ -13,8 +13,8 @@ from lab.simulation.process import Life
 from payment_gateway.books import Books
 from payment_gateway.rules import Payment, Ruling, present
 from payment_gateway.storage import Decide, MemoryStorage
-from services.payment.answers import Answer
 from services.payment.gateway import GatewayCall
+from services.payment.messages import Answer
 
 #: How long a caller waits for an answer, in seconds.
 TIMEOUT_S = 0.8

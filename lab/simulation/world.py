@@ -8,7 +8,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from api.broker_client import Door, order_of
+from api.broker_client import Door
+from api.sample_orders import order_of
+from bootstrap.backend import PAYMENT
+from bootstrap.build_worker import build_worker
 from bootstrap.memory_backend import seeded_sources
 from bootstrap.modes import Mode, roles
 from broker.environment import Sources
@@ -16,7 +19,7 @@ from broker.memory.transport import MemoryBroker, MemoryTransport
 from broker.role import Role, topology_of
 from broker.topology import Topology, queue_of
 from broker.transport import Outgoing, Receipt
-from broker.worker import Limits, Worker, no_calls
+from broker.worker import Limits, Worker
 from lab.simulation import plan as plans
 from lab.simulation.gateway import SimulatedGateway, WatchedStorage
 from lab.simulation.history import History
@@ -24,7 +27,6 @@ from lab.simulation.plan import Fault, Kind, Plan
 from lab.simulation.ports import SimulatedStore, SimulatedTransport
 from lab.simulation.process import Life, Occasions
 from lab.simulation.random_streams import Dice
-from lab.system import calling
 from lab.virtual_time import EPOCH_S
 from ops.dead_letters import requeue
 from orchestrator.saga import SagaRun
@@ -228,11 +230,14 @@ class World:
         store = SimulatedStore(MemoryStore(self.databases[worker]), life, lambda: worker in self._down)
         gateway = SimulatedGateway(self.bank, self.plan.mode, life, lambda: GATEWAY in self._down)
         sources = Sources(lambda: self._sources.now() + self._skew.get(worker, 0.0), self._sources.new_id, self._sources.chance)
-        product = self.make_worker(
-            *(self._roles[worker], self.door.topology, transport, store),
-            sources=sources,
-            caller=calling(gateway) if worker == "payment" else no_calls,
+        product = build_worker(
+            *(self.plan.mode, worker, transport, store),
+            times=TIMES,
+            roles_of=self.role_of,
+            environment=sources,
             limits=LIMITS,
+            gateway=gateway if worker == PAYMENT else None,
+            make=self.make_worker,
             faults=True,
             die=life.die,
         )

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bootstrap.backend import GatewayUnreachable
 from broker.transport import TransportError
 from ops.doctor.targets import Patient
-from ops.snapshot import GatewayUnreachable
 from store.protocol import StoreError
 
 #: Seconds one check may take: longer than a connection to a server that accepts and says nothing (10 s).

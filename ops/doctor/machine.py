@@ -3,10 +3,10 @@
 import aiohttp
 from yarl import URL
 
+from bootstrap.backend import GatewayUnreachable
 from ops.doctor.check import Finding
 from ops.doctor.port_probe import missing
 from ops.doctor.targets import Patient
-from ops.snapshot import GatewayUnreachable
 
 #: kB, as /proc/meminfo counts, in the GB that are shown.
 GB = 1024 * 1024

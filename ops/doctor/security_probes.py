@@ -16,7 +16,7 @@ from yarl import URL
 
 from api.http_client import DoorUnreachable
 from api.messages import NAME as DOOR
-from bootstrap.modes import SERVICES, Mode, database_of
+from bootstrap.modes import Mode, database_of
 from broker import declarations as furniture
 from broker.declarations import QueueSpec
 from broker.rabbitmq import permission_probes as broker_trespass
@@ -25,6 +25,7 @@ from broker.transport import BrokerRefused, TransportError, TransportUnavailable
 from ops.credentials import BROKER_URL, STORE_URL, USERS_DATABASE, Keyring
 from ops.permissions import OPERATOR, Account, accounts, commands_of, topologies
 from orchestrator.coordinator import NAME as COORDINATOR
+from services.message_types import SERVICES
 from store.mongo import permission_probes as store_trespass
 from store.protocol import StoreError, StoreUnavailable
 

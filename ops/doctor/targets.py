@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
+from bootstrap.backend import GatewayUnreachable
 from bootstrap.gateway_books import gateway_health
 from bootstrap.modes import Mode, roles, topology
 from bootstrap.server_backend import ConnectedParts
 from broker.rabbitmq.topology_check import Piece
 from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import Topology
-from ops.snapshot import GatewayUnreachable
 from store.document import Record
 from store.mongo.preflight import check_replica_set
 from store.mongo.store import MongoStore

@@ -10,6 +10,7 @@ from broker.message import Message
 from broker.role import Service
 from services.delivery.domain import Delivery, DeliveryState, is_served
 from services.delivery.messages import (
+    FAULTS,
     CancelDelivery,
     DeliveryCancelled,
     DeliveryRejected,
@@ -67,4 +68,4 @@ def delivery_service() -> Service:
         ScheduleDelivery: Handler(the_delivery, schedule_delivery),
         CancelDelivery: Handler(the_delivery, cancel_delivery, compensates=True),
     }
-    return Service("delivery", handlers, gives_up=DeliveryStuck.about)
+    return Service("delivery", handlers, faults=FAULTS, gives_up=DeliveryStuck.about)

@@ -2,6 +2,9 @@
 
 from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StuckEvent
 
+#: The business faults that this service shows when they are injected with an order.
+FAULTS = frozenset({"undeliverable"})
+
 
 class ScheduleDelivery(ForwardCommand, service="delivery"):
     """The pivot: once scheduled, the order goes forward whatever else arrives."""

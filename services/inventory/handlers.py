@@ -9,7 +9,15 @@ from broker.handler import Context, Documents, Handler, Outcome
 from broker.message import Message
 from broker.role import Service
 from services.inventory.domain import Reservation, ReservationState, Stock, refusal_of
-from services.inventory.messages import InventoryStuck, ReleaseStock, ReserveStock, StockRejected, StockReleased, StockReserved
+from services.inventory.messages import (
+    FAULTS,
+    InventoryStuck,
+    ReleaseStock,
+    ReserveStock,
+    StockRejected,
+    StockReleased,
+    StockReserved,
+)
 from services.vocabulary import Reason
 from store.document import Key
 
@@ -69,4 +77,4 @@ def inventory_service() -> Service:
         ReserveStock: Handler(reservation_and_its_stock, reserve_stock),
         ReleaseStock: Handler(reservation_and_what_it_holds, release_stock, compensates=True),
     }
-    return Service("inventory", handlers, single_active=True, gives_up=InventoryStuck.about)
+    return Service("inventory", handlers, single_active=True, faults=FAULTS, gives_up=InventoryStuck.about)

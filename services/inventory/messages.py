@@ -2,6 +2,9 @@
 
 from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StuckEvent
 
+#: The business faults that this service shows when they are injected with an order.
+FAULTS = frozenset({"out_of_stock"})
+
 
 class ReserveStock(ForwardCommand, service="inventory"):
     """Hold stock for all lines of the order, or for none."""

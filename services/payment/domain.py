@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
-from services.payment.answers import Verb
 from services.payment.gateway import GatewayCall
+from services.payment.messages import Verb
 from services.vocabulary import OrderDetails, Reason
 from store.document import Document
 

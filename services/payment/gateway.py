@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from broker.handler import Call
-from services.payment.answers import Answer, Verb
+from services.payment.messages import Answer, Verb
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ import aiohttp
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from services.payment.answers import Answer, Verb
 from services.payment.gateway import GatewayCall
+from services.payment.messages import Answer, Verb
 
 #: Bytes of an answer that are read; a proper one has about 25.
 MAX_ANSWER_BYTES = 4096

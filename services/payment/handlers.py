@@ -10,9 +10,10 @@ from functools import partial
 from broker.handler import NOTHING, Context, Documents, Handler, Outcome, ProtocolViolation
 from broker.message import Event, Message
 from broker.role import Service, Watch
-from services.payment.answers import Answer, Verb
 from services.payment.domain import Payment, PaymentState, PaymentTimes
 from services.payment.messages import (
+    FAULTS,
+    Answer,
     AuthorizePayment,
     GatewayAnswered,
     LookAgain,
@@ -20,6 +21,7 @@ from services.payment.messages import (
     PaymentDeclined,
     PaymentStuck,
     PaymentVoided,
+    Verb,
     VoidPayment,
 )
 from services.vocabulary import Reason
@@ -130,4 +132,11 @@ def payment_service(times: PaymentTimes) -> Service:
         GatewayAnswered: Handler(the_payment, gateway_answered, compensates=True),
         LookAgain: Handler(the_payment, partial(look_again, times=times), compensates=True),
     }
-    return Service("payment", handlers, watches=(Watch(Payment, wakes=LookAgain),), gives_up=PaymentStuck.about)
+    return Service(
+        "payment",
+        handlers,
+        watches=(Watch(Payment, wakes=LookAgain),),
+        faults=FAULTS,
+        external_faults=True,
+        gives_up=PaymentStuck.about,
+    )

@@ -1,8 +1,29 @@
 """The payment service's messages: the one module of the service that other rooms may import."""
 
+from enum import StrEnum
+
 from broker.message import Command
-from services.payment.answers import Answer, Verb
 from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StuckEvent
+
+#: The business faults that the payment gateway shows when they are injected with an order.
+FAULTS = frozenset({"declined", "pending", "hang", "error", "drop", "slow", "void_error"})
+
+
+class Verb(StrEnum):
+    """What the payment service asks the payment gateway."""
+
+    AUTHORIZE = "authorize"
+    VOID = "void"
+
+
+class Answer(StrEnum):
+    """What came back. Everything that is not a clear word of the gateway is IN_DOUBT: it may or may not have been done."""
+
+    AUTHORIZED = "authorized"
+    DECLINED = "declined"
+    VOIDED = "voided"
+    PENDING = "pending"  # the gateway has not decided yet: ask again
+    IN_DOUBT = "in_doubt"  # time-out, 5xx, dropped connection: ask again
 
 
 class AuthorizePayment(ForwardCommand, service="payment"):

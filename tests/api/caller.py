@@ -9,8 +9,8 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from api.broker_client import order_of
 from api.problems import PROBLEM
+from api.sample_orders import order_of
 from services.vocabulary import Line
 
 #: An order of two books, as a customer sends it.

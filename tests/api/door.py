@@ -8,8 +8,11 @@ from typing import TypeVar
 
 from api.app import DoorApp
 from api.event_stream import Following
-from api.orders import Desk
+from api.handlers import door_role
+from api.orders import Desk, door_limits, door_topology
 from api.request_limits import Guard
+from bootstrap.backend import Parts
+from bootstrap.build_worker import assemble
 from bootstrap.modes import Mode
 from lab.system import System
 from tests.api.caller import Caller
@@ -36,18 +39,20 @@ class Door:
         await system.until(has_ended, f"the door to hear of the end of {order_id}")
 
 
+def a_desk(prefix: str, parts: Parts, *, patience_s: float = 5.0) -> Desk:
+    """A desk on a worker of its own, put together as `saga api` does."""
+    worker = assemble(
+        *(door_role(), door_topology(prefix), parts.transport("door"), parts.store("door")),
+        environment=parts.sources,
+        limits=door_limits(parts.limits),
+    )
+    return Desk(prefix, worker, patience_s=patience_s)
+
+
 @asynccontextmanager
 async def a_door(system: System, *, patience_s: float = 5.0, stream_s: float = 600.0) -> AsyncIterator[Door]:
     """A door of the system's mode, at work until the block ends."""
-    parts = system.parts
-    desk = Desk(
-        system.door.topology.prefix,
-        parts.transport("door"),
-        parts.store("door"),
-        sources=parts.sources,
-        limits=parts.limits,
-        patience_s=patience_s,
-    )
+    desk = a_desk(system.door.topology.prefix, system.parts, patience_s=patience_s)
     await desk.prepare()
     following = Following(desk, stream_s=stream_s)
     app = DoorApp(desk, following, pivot_first=system.mode is Mode.CHOREOGRAPHY).application()

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from api.broker_client import order_of
 from api.documents import KEPT_OF_AN_ORDER, PAGE, PAGES, Heard, KnownOrder, Page, State, oldest_kept, page_of
+from api.sample_orders import order_of
 from bootstrap.modes import Mode
 from broker.message import Event
 from lab.journeys.run import Run

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.orders import Desk
 from api.server import serve
 from bootstrap.memory_backend import EmbeddedParts
 from bootstrap.modes import Mode
+from tests.api.door import a_desk
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def signals_restored() -> Iterator[None]:
 def test_a_door_whose_worker_dies_ends_and_says_why(signals_restored: None) -> None:
     async def whole() -> None:
         parts = EmbeddedParts(Mode.CHOREOGRAPHY)
-        desk = Desk(Mode.CHOREOGRAPHY, parts.transport("door"), parts.store("door"), sources=parts.sources)
+        desk = a_desk(Mode.CHOREOGRAPHY, parts)
         await desk.prepare()
 
         async def die() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from api.broker_client import order_of
+from api.sample_orders import order_of
 from broker.codec import Origin, encode
 from broker.message import Message
 from broker.transport import Wire

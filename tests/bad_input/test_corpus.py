@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from api.broker_client import order_of
+from api.sample_orders import order_of
 from bootstrap.modes import Mode, roles
 from broker.codec import DeadReason, Origin, encode
 from broker.message import Message

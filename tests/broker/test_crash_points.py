@@ -155,7 +155,7 @@ def test_a_crash_between_the_copy_put_aside_and_the_acknowledgement_handles_the_
 
 
 class CrashingParts:
-    """`lab.system.Parts` in memory, in which one worker dies once, at its call number `call`; its successor lives."""
+    """`bootstrap.backend.Parts` in memory, in which one worker dies once, at its call number `call`; its successor lives."""
 
     def __init__(self, mode: Mode, victim: str, call: int, when: When) -> None:
         self._parts = EmbeddedParts(mode)

@@ -258,7 +258,7 @@ def test_a_queue_that_is_not_there_is_not_waited_for_but_named_with_what_to_do()
 
 
 class FailingParts:
-    """`lab.system.Parts` in memory whose databases fail one transaction in four, in every way there is."""
+    """`bootstrap.backend.Parts` in memory whose databases fail one transaction in four, in every way there is."""
 
     WAYS = (did_commit, did_not_commit, is_away, conflicts)
 

@@ -54,7 +54,7 @@ async def many_orders(system: System, between: Callable[[int], Any] = lambda _: 
 
 
 class CountingParts:
-    """`lab.system.Parts` in memory that counts the batches of each client."""
+    """`bootstrap.backend.Parts` in memory that counts the batches of each client."""
 
     def __init__(self, mode: Mode) -> None:
         self._parts = EmbeddedParts(mode)

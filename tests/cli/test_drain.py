@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from api.broker_client import order_of
+from api.sample_orders import order_of
 from bootstrap.modes import Mode, roles, topology
 from broker.codec import Origin, encode
 from broker.environment import Sources

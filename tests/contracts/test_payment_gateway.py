@@ -16,9 +16,9 @@ import pytest
 from bootstrap.in_process_gateway import InProcessGateway
 from payment_gateway.books import Books
 from payment_gateway.storage import MemoryStorage
-from services.payment.answers import Answer, Verb
 from services.payment.gateway import GatewayCall, PaymentGateway
 from services.payment.gateway_http import HttpGateway
+from services.payment.messages import Answer, Verb
 from tests.gateway_process import SETTLE_AFTER_S, SLOW_S
 
 #: How long the clients wait for an answer: longer than a slow one takes, and so generous that a busy machine does not matter.

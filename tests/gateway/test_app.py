@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 
 from payment_gateway.wire import MAX_BODY_BYTES
-from services.payment.answers import Answer, Verb
 from services.payment.gateway import GatewayCall
 from services.payment.gateway_http import HttpGateway
+from services.payment.messages import Answer, Verb
 from tests.gateway_process import GatewayProcess, running_gateway
 
 GOOD = b'{"amount_cents": 4200, "currency": "EUR"}'

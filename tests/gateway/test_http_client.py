@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from services.payment.answers import Answer, Verb
 from services.payment.gateway import GatewayCall
 from services.payment.gateway_http import HttpGateway
+from services.payment.messages import Answer, Verb
 
 AUTHORIZE = GatewayCall(order_id="k", verb=Verb.AUTHORIZE, amount_cents=4200, currency="EUR")
 VOID = GatewayCall(order_id="k", verb=Verb.VOID, amount_cents=4200, currency="EUR")

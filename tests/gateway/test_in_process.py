@@ -8,8 +8,8 @@ from bootstrap.in_process_gateway import InProcessGateway
 from lab.virtual_time import run_virtually
 from payment_gateway.books import Books
 from payment_gateway.storage import MemoryStorage
-from services.payment.answers import Answer, Verb
 from services.payment.gateway import GatewayCall
+from services.payment.messages import Answer, Verb
 
 AUTHORIZE = GatewayCall(order_id="k", verb=Verb.AUTHORIZE, amount_cents=4200, currency="EUR")
 TIMEOUT_S, SETTLE_AFTER_S = 2.0, 5.0

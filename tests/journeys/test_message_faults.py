@@ -9,13 +9,15 @@ from collections import Counter
 
 import pytest
 
-from bootstrap.modes import SERVICES, Mode
-from broker.faults import BUSINESS_FAULTS, MessageFault
+from bootstrap.modes import Mode
+from broker.faults import MessageFault
 from broker.loop.retry import FORWARD_ATTEMPTS
 from broker.transport import Outgoing, Wire
 from lab.journeys.run import Result, Run
 from lab.system import System, set_up_stock
 from orchestrator.saga import Phase
+from services.faults import BUSINESS_FAULTS
+from services.message_types import SERVICES
 from tests.flow import (
     MODES,
     UNHURRIED,

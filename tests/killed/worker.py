@@ -12,13 +12,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from bootstrap.modes import Mode, roles, topology
+from bootstrap.backend import PAYMENT
+from bootstrap.build_worker import build_worker
+from bootstrap.modes import Mode
 from broker.loop.inputs import Input
 from broker.transport import Outgoing, Receipt, Transport
-from broker.worker import Worker, no_calls
+from broker.worker import Worker
 from lab.simulation.crash_matrix import command_in
 from lab.simulation.plan import Point
-from lab.system import calling
 from store.protocol import Changes, Reader, Store, Work
 from tests.flow import Servers
 
@@ -89,15 +90,19 @@ class _Worker(Worker):
 async def work(mode: Mode, name: str, prefix: str, servers: Servers, trap: Trap) -> None:
     parts = servers.parts(prefix)
     gateway = parts.gateway()
-    worker = _Worker(
-        roles(mode, parts.times)[name],
-        topology(mode, prefix),
+    worker = build_worker(
+        *(mode, name),
         _Transport(parts.transport(name), trap),  # type: ignore[arg-type]
         _Store(parts.store(name), trap),  # type: ignore[arg-type]
-        caller=calling(gateway) if name == "payment" else no_calls,
+        prefix=prefix,
+        times=parts.times,
+        environment=parts.sources,
         limits=parts.limits,
+        gateway=gateway if name == PAYMENT else None,
         faults=True,
+        make=_Worker,
     )
+    assert isinstance(worker, _Worker)
     worker.trap = trap
     running = asyncio.create_task(worker.run())
     ready = asyncio.create_task(worker.ready.wait())

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from bootstrap.backend import Booked
 from bootstrap.modes import Mode
 from lab.journeys.run import Run
 from lab.system import System
 from ops.audit import ALWAYS, AT_REST, IDS_NAMED, audit
-from ops.snapshot import Booked, Snapshot
+from ops.snapshot import Snapshot
 from services.delivery.domain import Delivery, DeliveryState
 from services.inventory.domain import Reservation, ReservationState
 from services.order.domain import Order, OrderState

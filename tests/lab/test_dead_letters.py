@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from api.broker_client import order_of
 from api.messages import NAME
 from api.orders import door_topology
+from api.sample_orders import order_of
 from bootstrap.modes import Mode, roles
 from broker.codec import Origin, encode
 from broker.topology import queue_of

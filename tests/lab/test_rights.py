@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 
 from api.messages import NAME as DOOR
-from bootstrap.modes import SERVICES, Mode, database_of, roles
+from bootstrap.modes import Mode, database_of, roles
 from broker import declarations as furniture
 from broker.message import Command, Event
 from broker.topology import commands_exchange, dropped_queue, events_exchange, later_queue, queue_of
@@ -19,6 +19,7 @@ from lab.system import System
 from observer.recorder import NAME as OBSERVER
 from ops.permissions import DOOR_COMMANDS, OPERATOR, Account, accounts, topologies
 from orchestrator.coordinator import NAME as COORDINATOR
+from services.message_types import SERVICES
 from services.payment.messages import PaymentAuthorized
 from tests.flow import MODES, in_memory, published
 from tests.journeys.judge import played

@@ -17,7 +17,7 @@ from tests.flow import MODES, in_memory
 
 
 class CountingParts:
-    """`lab.system.Parts` in memory that knows which of its clients are open."""
+    """`bootstrap.backend.Parts` in memory that knows which of its clients are open."""
 
     def __init__(self, mode: Mode) -> None:
         self._parts = EmbeddedParts(mode)
@@ -79,7 +79,7 @@ def test_a_worker_that_is_stopped_while_it_crashes_leaves_no_successor_behind(mo
 
 
 class SwallowingParts:
-    """`lab.system.Parts` in memory in which the first publish of an order's end gets lost, and the publisher told so."""
+    """`bootstrap.backend.Parts` in memory in which the first publish of an order's end gets lost, and the publisher told so."""
 
     def __init__(self, mode: Mode) -> None:
         self._parts = EmbeddedParts(mode)

@@ -18,8 +18,7 @@ from broker.topology import Address, Topology, events_exchange
 from broker.transport import Outgoing, TransportUnavailable, UnsafeTopology, Wire
 from lab.journeys.catalogue import JOURNEYS
 from lab.journeys.run import Run
-from lab.observed import observed
-from lab.system import System
+from lab.system import System, observed
 from observer import recorder as ear
 from observer.documents import LOSSES_MAX, SIGHTINGS_MAX, HeardOrder, Losses
 from observer.history import History

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootstrap.modes import SERVICES, Mode
-from broker.faults import BUSINESS_FAULTS, MessageFault
+from bootstrap.modes import Mode
+from broker.faults import MessageFault
 from lab.journeys.catalogue import JOURNEYS
 from observer.history import NEEDS_ATTENTION, History, Loss, history
 from observer.message_flow import PICTURES
 from observer.observation import Sighting
+from services.faults import BUSINESS_FAULTS
+from services.message_types import SERVICES
 from tests.flow import MODES
 from tests.observer.recorded import OFTEN, failing, journey, overdue, told
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.request_limits import Guard
+from api.sample_orders import SKUS
 from api.server import Beside
 from bootstrap.memory_backend import EmbeddedParts
 from bootstrap.modes import Mode, topology
 from broker.transport import TransportUnavailable
-from dashboard.api_mount import AtDoor, Within, page_at_door, served_to_door
+from dashboard.api_mount import AtDoor, page_at_door
 from dashboard.lanes.observer import ObservedLane
-from lab.storm import SKUS
+from dashboard.observer_mount import Within, served_to_door
 from lab.system import System, set_up_stock
 from observer.recorder import NAME as OBSERVER
 from observer.recorder import Observer

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api.broker_client import AN_ADDRESS, order_of
+from api.sample_orders import AN_ADDRESS, order_of
 from bootstrap.modes import Mode
 from dashboard.proxy import EVENTS_BESIDE
 from services.vocabulary import Line

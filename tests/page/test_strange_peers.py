@@ -10,13 +10,13 @@ from itertools import repeat
 
 import pytest
 
-from api.broker_client import NotTaken, order_of
+from api.broker_client import NotTaken
+from api.sample_orders import order_of
 from bootstrap.modes import Mode
 from broker.environment import new_uuid7
 from dashboard.app import PageApp
 from dashboard.lanes.lane import Wanted
-from dashboard.lanes.peers import ANSWER_MAX_BYTES
-from dashboard.lanes.remote_api import LaneBeside
+from dashboard.lanes.remote_api import ANSWER_MAX_BYTES, LaneBeside
 from dashboard.proxy import EVENTS_BESIDE, Relayed
 from services.vocabulary import Line
 from tests.api.caller import Caller

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import observer.queries
-from api.broker_client import order_of
+from api.sample_orders import order_of
 from bootstrap.modes import Mode, roles
 from dashboard.event_stream import KEPT_MAX, LOOK_S, NEWEST, STUCK_S, Watching
 from dashboard.lanes.audit_light import judge, judge_in_a_thread

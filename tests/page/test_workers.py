@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.broker_client import order_of
+from api.sample_orders import order_of
 from bootstrap.modes import Mode
 from dashboard.lanes.audit_light import judge
 from dashboard.lanes.demo import EmbeddedLane

@@ -10,9 +10,8 @@ from services.inventory.domain import Reservation, ReservationState, Stock
 from services.inventory.messages import ReleaseStock, ReserveStock
 from services.order.domain import Order, OrderState
 from services.order.messages import CompleteOrder, DeadlinePassed, MarkForAttention, PlaceOrder, RejectOrder, WithdrawOrder
-from services.payment.answers import Answer, Verb
 from services.payment.domain import Payment, PaymentState
-from services.payment.messages import AuthorizePayment, GatewayAnswered, LookAgain, VoidPayment
+from services.payment.messages import Answer, AuthorizePayment, GatewayAnswered, LookAgain, Verb, VoidPayment
 from services.registry import all_services
 from services.vocabulary import Reason
 from store.document import Document, Key

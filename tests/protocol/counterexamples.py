@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from services.delivery.messages import CancelDelivery, ScheduleDelivery
 from services.inventory.messages import ReleaseStock, ReserveStock, StockReserved
 from services.order.messages import OrderWithdrawn, PlaceOrder, RejectOrder
-from services.payment.answers import Verb
-from services.payment.messages import AuthorizePayment, PaymentAuthorized, VoidPayment
+from services.payment.messages import AuthorizePayment, PaymentAuthorized, Verb, VoidPayment
 from services.vocabulary import Reason
 from tests.protocol.gateway_model import Decision
 from tests.protocol.harness import details, order_id

@@ -13,9 +13,8 @@ from lab.invariants import Broken, Decisions, check_end
 from services.inventory.domain import Reservation, ReservationState
 from services.order.domain import Order, OrderState
 from services.order.messages import DeadlinePassed, PlaceOrder, WithdrawOrder
-from services.payment.answers import Answer
 from services.payment.domain import Payment
-from services.payment.messages import LookAgain
+from services.payment.messages import Answer, LookAgain
 from services.vocabulary import Reason
 from tests.protocol.gateway_model import GatewayModel
 from tests.protocol.harness import NOW, TIMES, order_id

@@ -8,7 +8,7 @@ it against the real rules in payment_gateway/.
 from collections.abc import Mapping
 from enum import Enum
 
-from services.payment.answers import Answer, Verb
+from services.payment.messages import Answer, Verb
 
 
 class Decision(Enum):

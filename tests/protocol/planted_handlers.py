@@ -15,9 +15,8 @@ from services.inventory.domain import Reservation, ReservationState, Stock
 from services.inventory.messages import ReleaseStock, StockRejected
 from services.order.domain import Order, OrderState
 from services.order.messages import RejectOrder, WithdrawOrder
-from services.payment.answers import Answer
 from services.payment.domain import Payment, PaymentState
-from services.payment.messages import GatewayAnswered, LookAgain, PaymentDeclined, PaymentVoided, VoidPayment
+from services.payment.messages import Answer, GatewayAnswered, LookAgain, PaymentDeclined, PaymentVoided, VoidPayment
 from services.vocabulary import ForwardCommand, Reason
 from tests.protocol.gateway_model import GatewayModel
 

@@ -11,8 +11,8 @@ from broker.message import Command, Event
 from lab.invariants import check_end
 from orchestrator.coordinator import NAME
 from services.order.messages import PlaceOrder, WithdrawOrder
-from services.payment.answers import Verb
 from services.payment.domain import Payment
+from services.payment.messages import Verb
 from services.vocabulary import Reason
 from tests.protocol.driver import decisions
 from tests.protocol.gateway_model import GatewayModel

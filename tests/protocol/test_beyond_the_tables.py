@@ -6,10 +6,9 @@ from broker.handler import Call, Outcome
 from services.inventory.domain import Stock
 from services.order.domain import Order
 from services.order.messages import DeadlinePassed, Refusal
-from services.payment.answers import Verb
 from services.payment.domain import Payment
 from services.payment.gateway import GatewayCall
-from services.payment.messages import LookAgain
+from services.payment.messages import LookAgain, Verb
 from services.vocabulary import Reason
 from store.document import Document, Key
 from tests.protocol.cells import DEADLINE_S, GIVEN, ID, LOOK_AGAIN_S, PATIENCE_S, SERVICES, WANTED, play

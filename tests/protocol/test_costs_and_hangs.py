@@ -6,8 +6,8 @@ from random import Random
 import pytest
 
 from lab.invariants import Broken
-from services.payment.answers import Answer
 from services.payment.domain import Payment
+from services.payment.messages import Answer
 from tests.protocol.driver import Driver, end_of, run
 from tests.protocol.gateway_model import Decision, GatewayModel
 from tests.protocol.harness import details, order_id

@@ -10,8 +10,7 @@ from lab.invariants import Broken
 from services.delivery.messages import CancelDelivery, DeliveryScheduled, ScheduleDelivery
 from services.inventory.messages import ReleaseStock, ReserveStock
 from services.order.messages import CompleteOrder, PlaceOrder, RejectOrder
-from services.payment.answers import Verb
-from services.payment.messages import AuthorizePayment
+from services.payment.messages import AuthorizePayment, Verb
 from tests.protocol.counterexamples import CASES, CHOREOGRAPHY, DECLINED, FINE, ORCHESTRATOR, Counterexample
 from tests.protocol.gateway_model import Decision
 from tests.protocol.harness import details, order_id

@@ -21,10 +21,9 @@ from services.delivery.domain import Delivery
 from services.inventory.domain import Reservation, Stock
 from services.order.domain import Order, OrderState
 from services.order.messages import DeadlinePassed, Refusal, WithdrawalRefused, WithdrawOrder
-from services.payment.answers import Answer
 from services.payment.domain import Payment
 from services.payment.gateway import GatewayCall
-from services.payment.messages import GatewayAnswered, LookAgain
+from services.payment.messages import Answer, GatewayAnswered, LookAgain
 from services.registry import all_services
 from services.vocabulary import Reason
 from store.document import Document, Key

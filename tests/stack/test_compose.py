@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from api.broker_client import order_of
+from api.sample_orders import order_of
 from bootstrap.modes import Mode, roles
 from cli import http_orders as via
 from cli.generate_docs import ROOT

@@ -1,0 +1,60 @@
+"""Builds one worker from a mode, a name and its parts: the one place where a worker is put together.
+
+Used by `saga worker`, by the whole mode in one process (lab/system.py), by the simulator and by the tests that kill workers.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bootstrap.backend import calling
+from bootstrap.modes import Mode, roles
+from broker.environment import Sources
+from broker.loop.fault_injection import die
+from broker.role import Role, topology_of
+from broker.topology import Topology
+from broker.transport import Transport
+from broker.worker import Limits, Worker, no_calls
+from services.payment.gateway import PaymentGateway
+from services.registry import Times
+from store.protocol import Store
+
+#: The mode's workers by name, for given waits.
+RolesOf = Callable[[Mode, Times], Mapping[str, Role]]
+
+
+def build_worker(
+    mode: Mode,
+    name: str,
+    transport: Transport,
+    store: Store,
+    *,
+    prefix: str | None = None,
+    times: Times,
+    roles_of: RolesOf = roles,
+    **options: Any,  # noqa: ANN401 - those of `assemble`
+) -> Worker:
+    """The worker `name` of a mode, not yet started. `prefix` names its queues: the mode, unless a test has its own.
+
+    `roles_of` is there for tests that change what a mode's workers do. Raises KeyError if the mode has no such worker."""
+    wired = roles_of(mode, times)
+    return assemble(wired[name], topology_of(prefix or mode, wired.values()), transport, store, **options)
+
+
+def assemble(
+    role: Role,
+    topology: Topology,
+    transport: Transport,
+    store: Store,
+    *,
+    environment: Sources,
+    limits: Limits,
+    gateway: PaymentGateway | None = None,
+    faults: bool = False,
+    die: Callable[[], None] = die,
+    make: Callable[..., Worker] = Worker,
+) -> Worker:
+    """A worker for any role. `gateway`: whom it calls after a commit; None for a role that makes no external calls.
+
+    `faults`: honour injected failures. `die`: what an injected crash does. `make`: another class than Worker, for tests."""
+    caller = calling(gateway) if gateway else no_calls
+    return make(role, topology, transport, store, sources=environment, caller=caller, limits=limits, faults=faults, die=die)

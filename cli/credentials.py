@@ -1,0 +1,15 @@
+"""The credentials in a folder, for the servers that the settings name."""
+
+from pathlib import Path
+
+from yarl import URL
+
+from cli.settings import load
+from ops.credentials import Keyring
+
+
+def keyring_in(folder: Path) -> Keyring:
+    """The secrets in a folder, for the servers that the settings name."""
+    settings = load()
+    broker_url, store_url = URL(settings.broker_url), URL(settings.store_url)
+    return Keyring(folder, broker_url.with_user(None), store_url.with_user(None))
