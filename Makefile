@@ -57,7 +57,7 @@ proof: .venv/.ready ## the release run: simulation, chaos in both modes, and doc
 	@for mode in orchestrator choreography; do \
 	  $(BIN)/saga simulate --seeds 20000 --mode $$mode --json > docs/proof/simulate-$$mode.json || exit 1; \
 	  $(BIN)/saga chaos --mode $$mode --for 600 --seed 11 --full-disk --skew --json > docs/proof/chaos-$$mode.json || exit 1; done
-	@$(BIN)/python -m tests.simulation.proof
+	@$(BIN)/python -m tests.support.simulation.proof
 
 stack-up: ## the container stack of MODE
 	@docker compose --profile both rm --stop --force $(BESIDE) $(if $(filter choreography,$(MODE)),coordinator)

@@ -20,7 +20,7 @@ from yarl import URL
 
 from benchmarks.bare import BROKER_URL
 from benchmarks.cpu import pids_called
-from tests.servers import found, process
+from tests.support.servers import found, process
 
 #: How long consumers may take to appear or to go.
 PATIENCE_S = 60.0

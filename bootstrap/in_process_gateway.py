@@ -1,7 +1,7 @@
 """The payment gateway in this process: for the embedded run and the simulator, where there is neither HTTP nor real time.
 
 The same books and rules as the real one (`payment_gateway/`), seen through the same port as the client over HTTP
-(`services/payment/gateway_http.py`); both pass tests/contracts/test_payment_gateway.py. It waits only by asyncio.sleep.
+(`services/payment/gateway_http.py`); both pass tests/services/payment/test_gateway_contract.py. It waits only by asyncio.sleep.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Writes the generated parts of README.md and docs/ from the code they describe: `python -m cli.generate_docs` (`make docs`).
 
-A generated part stands between two marker comments; tests/test_docs.py fails when one is stale.
+A generated part stands between two marker comments; tests/docs/test_docs.py fails when one is stale.
 """
 
 import re

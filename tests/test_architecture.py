@@ -32,8 +32,8 @@ from services.registry import Times, all_services
 from services.vocabulary import ForwardCommand, ForwardEvent
 from store.document import Key
 from store.protocol import Store
-from tests.flow import MODES, in_memory, published
-from tests.journeys.judge import played
+from tests.support.journey_checks import played
+from tests.support.system import MODES, in_memory, published
 
 #: Journeys that between them use every command, every event and every reaction.
 BUSY = (

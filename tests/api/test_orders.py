@@ -17,9 +17,9 @@ from ops.pending_work import remains
 from services.delivery.messages import DeliveryScheduled
 from services.order.messages import PlaceOrder, WithdrawOrder
 from store.protocol import OutcomeUnknown, StoreUnavailable
-from tests.api.caller import AN_ORDER, Reply
-from tests.api.door import Door, a_door, at_a_door
-from tests.flow import MODES, UNHURRIED, in_memory, published
+from tests.support.api.asgi_client import AN_ORDER, Reply
+from tests.support.api.http_api import Door, a_door, at_a_door
+from tests.support.system import MODES, UNHURRIED, in_memory, published
 
 BOTH = pytest.mark.parametrize("mode", MODES)
 NOBODY = "019b0000-0000-7000-8000-000000000001"

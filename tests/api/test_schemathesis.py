@@ -22,7 +22,7 @@ from api.request_limits import Guard
 from bootstrap.memory_backend import EmbeddedParts
 from bootstrap.modes import Mode
 from lab.system import System, set_up_stock
-from tests.api.door import a_door
+from tests.support.api.http_api import a_door
 
 #: Seconds that a stream of events lasts here: schemathesis reads each to its end.
 STREAM_S = 0.02
@@ -59,7 +59,7 @@ async def _serve(listener: socket.socket, servers: list[uvicorn.Server]) -> None
 def test_schemathesis_finds_nothing(door_url: str, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("st")), "run", f"{door_url}/openapi.json", "--checks", "all"]
     command += ["--exclude-checks", NOT_MEANT, "--max-examples", str(EXAMPLES), "--seed", "1", "--generation-database", "none"]
-    env = os.environ | {"SCHEMATHESIS_HOOKS": "tests.api.own_keys", "PYTHONPATH": str(Path.cwd())}
+    env = os.environ | {"SCHEMATHESIS_HOOKS": "tests.support.api.schemathesis_hooks", "PYTHONPATH": str(Path.cwd())}
     said = subprocess.run(command, capture_output=True, text=True, timeout=110, env=env, cwd=tmp_path, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
     assert "8 selected / 8 total" in said.stdout

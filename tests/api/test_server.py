@@ -10,7 +10,7 @@ import pytest
 from api.server import serve
 from bootstrap.memory_backend import EmbeddedParts
 from bootstrap.modes import Mode
-from tests.api.door import a_desk
+from tests.support.api.http_api import a_desk
 
 
 @pytest.fixture

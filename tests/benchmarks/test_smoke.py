@@ -16,7 +16,7 @@ import pytest
 from bootstrap.modes import Mode, topology
 from broker.rabbitmq.transport import RabbitTransport
 from broker.transport import FurnitureMissing, UnsafeTopology
-from tests.servers import NoServer, found
+from tests.support.servers import NoServer, found
 
 ROOT = Path(__file__).parents[2]
 #: Starting and stopping nine workers and four storms takes about half a minute on a busy machine.

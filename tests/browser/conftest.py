@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests import servers
+from tests.support import servers
 
 try:  # a dependency group of its own, which may be missing
     from playwright.sync_api import expect, sync_playwright

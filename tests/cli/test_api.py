@@ -23,10 +23,10 @@ from bootstrap.modes import Mode, database_of
 from broker.rabbitmq.transport import RabbitTransport
 from broker.transport import Outgoing, Receipt, Wire
 from services.vocabulary import OrderDetails
-from tests import servers
-from tests.api.caller import AN_ORDER
+from tests.cli.test_offline_commands import NOWHERE, typed
 from tests.cli.test_up import BOTH, NOBODY, SAGA, Up, env, eventually, free_port, removed, up
-from tests.cli.test_without_servers import NOWHERE, typed
+from tests.support import servers
+from tests.support.api.asgi_client import AN_ORDER
 
 __all__ = ["env", "removed"]  # fixtures of another file
 

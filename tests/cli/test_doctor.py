@@ -1,4 +1,4 @@
-"""`saga doctor` as typed: its exit codes, its JSON, its lines. What each check finds is tested in tests/lab/test_doctor.py.
+"""`saga doctor` as typed: its exit codes, its JSON, its lines. What each check finds is tested in tests/ops/doctor/test_all_checks.py.
 
 One mode is up on real parts; what is missing is looked for where nothing listens.
 """
@@ -16,8 +16,8 @@ from yarl import URL
 from bootstrap.modes import Mode, topology
 from broker.rabbitmq.transport import RabbitTransport
 from ops.doctor.all_checks import PLAN
+from tests.cli.test_offline_commands import NOWHERE
 from tests.cli.test_up import BOTH, env, removed, up
-from tests.cli.test_without_servers import NOWHERE
 
 __all__ = ["env", "removed"]  # fixtures of another file
 

@@ -23,8 +23,8 @@ from broker.transport import Outgoing
 from services.inventory.messages import ReserveStock
 from services.vocabulary import Line
 from tests.cli.test_up import BOTH, SAGA, Up, alive, env, eventually, removed, up
-from tests.proxy import Proxy
-from tests.waiting import until
+from tests.support.network.tcp_proxy import Proxy
+from tests.support.wait import until
 
 __all__ = ["env", "removed"]  # fixtures of another file
 pytestmark = pytest.mark.real

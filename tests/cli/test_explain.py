@@ -14,12 +14,9 @@ from cli.history_view import print_history
 from cli.output import data
 from observer.history import History, history
 from observer.message_flow import PICTURES
+from tests.cli.test_offline_commands import typed
 from tests.cli.test_up import NOBODY
-from tests.cli.test_without_servers import typed
-from tests.flow import quiet_logs
-from tests.observer.recorded import failing, journey, told
-
-__all__ = ["quiet_logs"]  # a fixture
+from tests.support.journey_observations import failing, journey, told
 
 
 def test_the_demo_explains_what_happened_the_root_cause_before_the_path() -> None:

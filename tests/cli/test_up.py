@@ -22,7 +22,7 @@ from bootstrap.modes import Mode, database_of, roles, topology
 from broker.rabbitmq.transport import RabbitTransport
 from observer.recorder import NAME as OBSERVER
 from observer.recorder import with_observer
-from tests import servers
+from tests.support import servers
 
 pytestmark = pytest.mark.real
 

@@ -18,7 +18,7 @@ from lab.system import System, set_up_stock
 from orchestrator.saga import Phase
 from services.faults import BUSINESS_FAULTS
 from services.message_types import SERVICES
-from tests.flow import (
+from tests.support.system import (
     MODES,
     UNHURRIED,
     Servers,

@@ -13,7 +13,7 @@ from broker.transport import Outgoing, Wire
 from lab.journeys.run import Result, Run
 from lab.system import System
 from services.delivery.messages import DeliveryCancelled, DeliveryScheduled
-from tests.flow import MODES, all_dead_letters, broker_of, in_memory, published
+from tests.support.system import MODES, all_dead_letters, broker_of, in_memory, published
 
 #: Messages on the happy path, the door's included.
 HAPPY_PATH = {Mode.ORCHESTRATOR: 10, Mode.CHOREOGRAPHY: 6}

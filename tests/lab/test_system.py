@@ -13,7 +13,7 @@ from broker.transport import Outgoing, Receipt, Transport
 from lab.journeys.run import Run
 from lab.system import System
 from services.order.messages import OrderCompleted
-from tests.flow import MODES, in_memory
+from tests.support.system import MODES, in_memory
 
 
 class CountingParts:

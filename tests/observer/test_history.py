@@ -19,8 +19,8 @@ from observer.message_flow import PICTURES
 from observer.observation import Sighting
 from services.faults import BUSINESS_FAULTS
 from services.message_types import SERVICES
-from tests.flow import MODES
-from tests.observer.recorded import OFTEN, failing, journey, overdue, told
+from tests.support.journey_observations import OFTEN, failing, journey, overdue, told
+from tests.support.system import MODES
 
 ALL = [(mode, name) for name in JOURNEYS for mode in MODES]
 #: Between them every way of going wrong; property tests over all journeys would only repeat these.

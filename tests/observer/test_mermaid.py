@@ -13,8 +13,8 @@ from observer.history import History, history
 from observer.mermaid import edges, sequence, static
 from observer.message_flow import PICTURES
 from orchestrator.fulfilment import FULFILMENT
-from tests.flow import MODES
-from tests.observer.recorded import journey, told
+from tests.support.journey_observations import journey, told
+from tests.support.system import MODES
 
 PARTICIPANT = re.compile(r"    participant (\w+)")
 ARROW = re.compile(r"    (\w+)(->>|-->>)(\w+): (\d+) (?:↩ )?(\w+)(?: \([\w ]+\))?")

@@ -11,14 +11,14 @@ from services.delivery.messages import CancelDelivery, DeliveryScheduled, Schedu
 from services.inventory.messages import ReleaseStock, ReserveStock
 from services.order.messages import CompleteOrder, PlaceOrder, RejectOrder
 from services.payment.messages import AuthorizePayment, Verb
-from tests.protocol.counterexamples import CASES, CHOREOGRAPHY, DECLINED, FINE, ORCHESTRATOR, Counterexample
-from tests.protocol.gateway_model import Decision
-from tests.protocol.harness import details, order_id
-from tests.protocol.planted import Bug
-from tests.protocol.planted_rules import RULES
-from tests.protocol.scenario import STOCK, Plan
-from tests.protocol.script import Script, world_of
-from tests.protocol.world import MODES, Parcel
+from tests.support.protocol.bugs import Bug
+from tests.support.protocol.counterexamples import CASES, CHOREOGRAPHY, DECLINED, FINE, ORCHESTRATOR, Counterexample
+from tests.support.protocol.gateway_model import Decision
+from tests.support.protocol.harness import details, order_id
+from tests.support.protocol.rule_bugs import RULES
+from tests.support.protocol.scenario import STOCK, Plan
+from tests.support.protocol.script import Script, world_of
+from tests.support.protocol.world import MODES, Parcel
 
 BUGS = {bug.name: bug for bug in RULES}
 

@@ -4,7 +4,7 @@ import pytest
 
 from payment_gateway import rules
 from services.payment.messages import Answer, Verb
-from tests.protocol.gateway_model import Decision, GatewayModel
+from tests.support.protocol.gateway_model import Decision, GatewayModel
 
 #: What makes the real gateway decide as the model does. It never declines what was pending.
 FAILURES = {

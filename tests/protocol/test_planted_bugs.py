@@ -8,10 +8,10 @@ from random import Random
 import pytest
 
 from lab.invariants import Broken
-from tests.protocol.driver import run
-from tests.protocol.planted import DROPPED, SHORT_CUTS, Bug
-from tests.protocol.planted_rules import RULES
-from tests.protocol.scenario import Scenario
+from tests.support.protocol.bugs import DROPPED, SHORT_CUTS, Bug
+from tests.support.protocol.driver import run
+from tests.support.protocol.rule_bugs import RULES
+from tests.support.protocol.scenario import Scenario
 
 SEEDS = 6_000
 #: Runs of a mode that a bug is said not to hurt.

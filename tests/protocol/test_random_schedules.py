@@ -16,11 +16,11 @@ from lab.invariants import Broken
 from services.order.domain import Order, OrderState
 from services.order.messages import Refusal, WithdrawOrder
 from services.vocabulary import Reason
-from tests.protocol.driver import decisions, end_of, run
-from tests.protocol.gateway_model import GatewayModel
-from tests.protocol.harness import details, order_id
-from tests.protocol.scenario import STOCK, Plan, Scenario
-from tests.protocol.world import MODES, World
+from tests.support.protocol.driver import decisions, end_of, run
+from tests.support.protocol.gateway_model import GatewayModel
+from tests.support.protocol.harness import details, order_id
+from tests.support.protocol.scenario import STOCK, Plan, Scenario
+from tests.support.protocol.world import MODES, World
 
 SEEDS = 6_000
 CROWDS = 300

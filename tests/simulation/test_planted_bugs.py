@@ -7,8 +7,8 @@ import pytest
 
 from bootstrap.modes import Mode
 from lab.simulation.campaign import be_quiet
-from tests.simulation.planted import PLANTED, Planted
-from tests.simulation.proof import first_catch
+from tests.support.simulation.bugs import PLANTED, Planted
+from tests.support.simulation.proof import first_catch
 
 SEEDS = 500
 

@@ -16,7 +16,7 @@ from lab.simulation.campaign import SEEDS_FOR_EVERY_KIND, Summary, as_dict, be_q
 from lab.simulation.plan import Fault, Kind, Plan, Point, draw
 from lab.simulation.run import Outcome, simulate
 from lab.simulation.shrink import shrink
-from tests.simulation.planted import PLANTED
+from tests.support.simulation.bugs import PLANTED
 
 MODES = tuple(Mode)
 BY_NAME = {bug.name: bug for bug in PLANTED}

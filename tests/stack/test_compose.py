@@ -23,7 +23,7 @@ from bootstrap.modes import Mode, roles
 from cli import http_orders as via
 from cli.generate_docs import ROOT
 from services.vocabulary import Line
-from tests import servers
+from tests.support import servers
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 

@@ -1,0 +1,31 @@
+"""What the door is on the broker: a listener that nobody can command, beside a mode that does not know it."""
+
+import pytest
+
+from api.handlers import door_role
+from api.messages import EVENTS, NAME
+from api.orders import door_topology
+from bootstrap.modes import Mode, roles, topology
+from broker.declarations import exchanges
+from broker.message import Event
+from services.message_types import CATALOGUE
+from tests.support.system import MODES
+
+
+def test_the_door_hears_every_event_of_the_services_and_takes_no_command() -> None:
+    assert {kind.type_name for kind in EVENTS} == {name for name, kind in CATALOGUE.items() if issubclass(kind, Event)}
+    (queue,) = door_topology(Mode.CHOREOGRAPHY).queues
+    assert not queue.takes_commands
+    assert set(queue.listens_to) == {kind.type_name for kind in EVENTS}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_door_is_no_part_of_a_mode_and_uses_its_exchanges_as_they_are(mode: Mode) -> None:
+    assert NAME not in roles(mode)
+    assert NAME not in {queue.worker for queue in topology(mode).queues}
+    assert exchanges(door_topology(mode)) == exchanges(topology(mode))
+
+
+def test_an_event_is_not_given_up_early() -> None:
+    handlers = door_role().service.handlers
+    assert all(handlers[kind].compensates for kind in EVENTS)

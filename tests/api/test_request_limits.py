@@ -1,0 +1,78 @@
+"""What is too much at the door: too many at once, too large, too slow."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from api.request_limits import BODY_S, Guard
+from bootstrap.modes import Mode
+from broker.codec import MAX_BODY_BYTES
+from lab.system import System
+from lab.virtual_time import run_virtually
+from tests.support.api.asgi_client import Caller, Reply
+from tests.support.api.http_api import Door, at_a_door
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(("size", "reason"), [(MAX_BODY_BYTES, "wrong_schema"), (MAX_BODY_BYTES + 1, "too_large")])
+def test_a_body_beyond_the_limit_is_refused_whether_it_says_so_or_not(size: int, reason: str, chunked: bool) -> None:
+    async def program(_: System, door: Door) -> Reply:
+        body = b'"' + b"x" * (size - 2) + b'"'
+        return await door.caller.call(
+            "POST", "/orders", body, chunked=chunked, content_type="application/json", idempotency_key="k"
+        )
+
+    refused = at_a_door(Mode.CHOREOGRAPHY, program)
+    assert (refused.status, refused.reason) == ({"too_large": 413}.get(reason, 422), reason)
+
+
+class Slow:
+    """An application that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if not scope["path"].startswith("/health/"):
+            await self.go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def test_what_is_too_many_at_once_is_told_to_come_again_and_health_is_always_answered() -> None:
+    async def program() -> list[Reply]:
+        slow = Slow()
+        caller = Caller(Guard(slow, requests_max=2, streams_max=1))
+        paths = ["/orders", "/orders", "/orders", "/events", "/orders/x/events", "/health/live"]
+        calls = [asyncio.create_task(caller.call("GET", path)) for path in paths]
+        await asyncio.sleep(1)
+        slow.go_on.set()
+        return [*await asyncio.gather(*calls), await caller.call("GET", "/orders")]
+
+    replies = run_virtually(program())
+    assert [reply.status for reply in replies] == [200, 200, 503, 200, 503, 200, 200]
+    for refused in (replies[2], replies[4]):
+        assert refused.reason == "busy"
+        assert refused.headers["retry-after"] == "1"
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for() -> None:
+    async def program() -> tuple[float, int]:
+        statuses: list[int] = []
+
+        async def receive() -> Any:
+            await asyncio.sleep(1)
+            return {"type": "http.request", "body": b"x", "more_body": True}
+
+        async def send(message: Any) -> None:
+            statuses.extend([message["status"]] if "status" in message else [])
+
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await Guard(Slow())({"type": "http", "path": "/orders", "method": "POST", "headers": []}, receive, send)
+        return loop.time() - began, statuses[0]
+
+    waited_s, status = run_virtually(program())
+    assert status == 408
+    assert waited_s == pytest.approx(BODY_S)

@@ -1,5 +1,0 @@
-"""Fixtures of these tests."""
-
-from tests.flow import mode, prefix, quiet_logs, real
-
-__all__ = ["mode", "prefix", "quiet_logs", "real"]  # fixtures of another file

@@ -1,0 +1,180 @@
+"""The relay: what a commit still owes to the broker is published and removed. In memory, on virtual time."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from broker.codec import Origin, encode, pack
+from broker.loop.outbox_relay import ROWS_AT_ONCE
+from broker.topology import Address, commands_exchange
+from broker.transport import Outgoing, Receipt
+from broker.worker import Limits
+from store.protocol import Changes, OutboxRow, Reader, Store, StoreUnavailable
+from tests.support.toy_service import How, Stage, WasPutIn, on_stage, type_names
+
+
+def owed(stage: Stage, count: int, *, age_s: float = 0.0, to: Address | None = None) -> list[OutboxRow]:
+    """Rows as a till left them that died after its commit; `to` in place of where they belong."""
+    rows = []
+    for _ in range(count):
+        event = WasPutIn(order_id=stage.sources.new_id(), amount=1)
+        wire = encode(event, message_id=stage.sources.new_id(), now=stage.sources.now(), app_id="till", origin=Origin())
+        item = Outgoing(to or stage.topology.address_of(WasPutIn), wire)
+        rows.append(OutboxRow(str(wire.message_id), stage.sources.now() - age_s, pack(item)))
+    return rows
+
+
+async def leave(stage: Stage, rows: Sequence[OutboxRow]) -> None:
+    async def work(_: Reader) -> tuple[Changes, None]:
+        return Changes(outbox=rows), None
+
+    await stage.store("till").transact(work)
+
+
+def test_what_was_left_is_published_by_the_next_worker_at_once_and_removed() -> None:
+    async def scene(stage: Stage) -> None:
+        await leave(stage, owed(stage, 10))
+        await asyncio.sleep(0.01)
+        began = stage.sources.now()
+        stage.start_all()
+        await stage.until(lambda: not stage.databases["till"].outbox, "the outbox is empty")
+        assert stage.sources.now() - began < 0.1
+        await stage.rest()
+        assert await stage.times("ledger") == {1: 10}
+        assert type_names(stage.published)["till.WasPutIn"] == 10
+
+    on_stage(scene)
+
+
+def test_a_great_deal_that_was_left_is_published_without_a_pause() -> None:
+    """After a long outage there may be thousands of rows: they must not go out one page an interval."""
+
+    async def scene(stage: Stage) -> None:
+        await leave(stage, owed(stage, 2_000))
+        await asyncio.sleep(0.01)
+        began = stage.sources.now()
+        stage.start_all()
+        await stage.until(lambda: not stage.databases["till"].outbox, "the outbox is empty")
+        assert stage.sources.now() - began < 0.5
+        await stage.rest()
+        assert await stage.times("bell") == {1: 2_000}
+
+    on_stage(scene)
+
+
+def test_rows_of_another_replica_are_left_alone_while_they_are_young() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.start_all()
+        await asyncio.sleep(0.5)
+        await leave(stage, owed(stage, 10))
+        began = stage.sources.now()
+        await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] > 0, "they were published")
+        limits = stage.limits
+        assert limits.relay_after_s < stage.sources.now() - began <= limits.relay_after_s + limits.relay_interval_s
+        await stage.rest()
+
+    on_stage(scene)
+
+
+class Deaf:
+    """A transport that confirms nothing for a while."""
+
+    def __init__(self, transport: Any, receipt: Receipt, times: int) -> None:
+        self._transport = transport
+        self._receipt = receipt
+        self.times = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    async def publish(self, outgoing: Sequence[Outgoing]) -> list[Receipt]:
+        receipts = list(await self._transport.publish(outgoing))
+        if outgoing and self.times:
+            self.times -= 1
+            return [self._receipt] * len(outgoing)
+        return receipts
+
+
+def test_what_is_not_confirmed_stays_and_is_published_again_until_it_is() -> None:
+    async def scene(stage: Stage) -> None:
+        deaf = Deaf(stage.transport(), Receipt.UNKNOWN, times=3)
+        stage.start(stage.worker("till", transport=deaf), stage.worker("ledger"), stage.worker("bell"))
+        await stage.put_in(*[How.WELL] * 10)
+        await stage.until(lambda: deaf.times == 0, "it was published three times in vain")
+        assert len(stage.databases["till"].outbox) == 10
+        await stage.rest()
+        assert type_names(stage.published)["till.WasPutIn"] == 40
+        assert await stage.times("ledger") == {1: 10}, "the twins met the inbox"
+
+    on_stage(scene)
+
+
+def test_what_cannot_be_routed_stays_in_the_outbox_until_somebody_listens() -> None:
+    async def scene(stage: Stage) -> None:
+        till = stage.worker("till", limits=Limits(relay_after_s=1.0))
+        stage.start(till)
+        await asyncio.sleep(0.5)
+        stage.broker.delete(stage.topology)
+        await leave(stage, owed(stage, 3, age_s=60.0))
+        await asyncio.sleep(5.0)
+        assert len(stage.databases["till"].outbox) == 3
+        await stage.stop(till)
+        await stage.door.declare(stage.topology)
+        stage.start_all()
+        await stage.rest()
+        assert await stage.times("ledger") == {1: 3}
+
+    on_stage(scene)
+
+
+class ForgetFails:
+    """A store that cannot remove outbox rows for a while, and can do all else."""
+
+    def __init__(self, store: Store, times: int) -> None:
+        self._store = store
+        self.times = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def forget(self, sent: Collection[str]) -> None:
+        if self.times:
+            self.times -= 1
+            raise StoreUnavailable("not now")
+        await self._store.forget(sent)
+
+
+def test_a_page_full_of_what_can_never_be_routed_holds_up_nothing_that_is_younger() -> None:
+    async def scene(stage: Stage) -> None:
+        nowhere = Address(commands_exchange(stage.topology.prefix), "nobody", mandatory=True)
+        await leave(stage, owed(stage, 2 * ROWS_AT_ONCE, age_s=60.0, to=nowhere))
+        await leave(stage, owed(stage, 3))
+        stage.start_all()
+        await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] >= 3 * ROWS_AT_ONCE, "the relay looks again")
+        await stage.until(lambda: len(stage.databases["till"].outbox) == 2 * ROWS_AT_ONCE, "the younger ones are gone")
+        assert await stage.times("ledger") == {1: 3}
+
+    on_stage(scene)
+
+
+def test_what_was_confirmed_and_could_not_be_removed_is_remembered_and_not_published_again() -> None:
+    async def scene(stage: Stage) -> None:
+        store = ForgetFails(stage.store("till"), times=5)
+        stage.start(stage.worker("till", store=store), stage.worker("ledger"), stage.worker("bell"))
+        await stage.put_in(*[How.WELL] * 10)
+        await stage.rest()
+        assert store.times == 0
+        assert type_names(stage.published)["till.WasPutIn"] == 10
+
+    on_stage(scene, Limits(relay_after_s=0.5))
+
+
+def test_an_idle_worker_removes_what_was_confirmed() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.start_all()
+        await stage.put_in(How.WELL)
+        await asyncio.sleep(2 * stage.limits.relay_interval_s)
+        assert stage.databases["till"].outbox == {}
+        assert type_names(stage.published)["till.WasPutIn"] == 1
+
+    on_stage(scene)

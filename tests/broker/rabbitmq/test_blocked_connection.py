@@ -1,0 +1,93 @@
+"""A worker whose publishing connection the broker blocks (memory or disk alarm): it comes back, loses and doubles nothing.
+
+On real parts; the alarm is made by a proxy in front of one worker (tests/support/broker/alarm.py).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from yarl import URL
+
+from bootstrap.modes import Mode
+from bootstrap.server_backend import ConnectedParts
+from broker.rabbitmq.transport import RabbitTransport
+from broker.transport import Outgoing, Receipt, Transport
+from lab.journeys.run import Run
+from lab.system import System, set_up_stock
+from tests.support.broker.alarm import block, unblock
+from tests.support.network.tcp_proxy import Proxy
+from tests.support.system import UNHURRIED, Servers, all_dead_letters, finish, on_real_parts
+
+pytestmark = pytest.mark.real
+
+ORDERS = 40
+BLOCKED = "inventory"
+#: At the proxy, which one worker alone goes through: the first connection is the one that publishes.
+PUBLISHING = 0
+
+
+class Counted(RabbitTransport):
+    """Remembers what became of each publish."""
+
+    def __init__(self, url: str, name: str) -> None:
+        super().__init__(url, name, confirm_patience_s=0.3, reconnect_patience_s=0.2)
+        self.receipts: list[Receipt] = []
+
+    async def publish(self, outgoing: Sequence[Outgoing]) -> list[Receipt]:
+        receipts = await super().publish(outgoing)
+        self.receipts += receipts
+        return receipts
+
+
+class ProxiedParts:
+    """Real parts; one worker reaches the broker through the proxy."""
+
+    def __init__(self, parts: ConnectedParts) -> None:
+        self._parts = parts
+        #: None until somebody puts one up; who connects before goes straight to the broker.
+        self.proxy: Proxy | None = None
+        self.counted: Counted
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parts, name)
+
+    def transport(self, worker: str) -> Transport:
+        if worker != BLOCKED or self.proxy is None:
+            return self._parts.transport(worker)
+        url = URL(self._parts.broker_url).with_host("127.0.0.1").with_port(self.proxy.port)
+        self.counted = Counted(str(url), f"{self._parts.prefix}.{worker}")
+        return self.counted
+
+
+def test_a_worker_whose_publisher_is_blocked_comes_back_by_itself_and_every_order_ends_once(
+    mode: Mode, real: Servers, prefix: str
+) -> None:
+    async def play(system: System) -> None:
+        parts = system.parts
+        assert isinstance(parts, ProxiedParts)
+        target = URL(real.broker_url)
+        await system.stop(BLOCKED)
+        async with Proxy(target.host or "", target.port or 5672) as proxy:
+            parts.proxy = proxy
+            await system.start(BLOCKED)
+            await system.running[BLOCKED].worker.ready.wait()
+            await set_up_stock(system.stores["inventory"], {"plenty": ORDERS})
+            run = Run(system)
+            await run.end_of(await run.place({"plenty": 1}))
+            block(proxy, PUBLISHING)
+            for _ in range(ORDERS - 1):
+                await run.place({"plenty": 1})
+            await system.until(lambda: Receipt.UNKNOWN in parts.counted.receipts, "a publish to be in doubt")
+            assert not all(run.ended(order_id) for order_id in run.order_ids)
+            assert not system.running[BLOCKED].task.done(), "the worker gave up"
+            unblock(proxy, PUBLISHING)
+            await finish(run)
+            result = await run.result()
+            assert proxy.accepted == 2, "a connection was given up"
+            await system.stop(BLOCKED)
+        assert result.ends == {"COMPLETED": ORDERS}
+        assert result.audit.ok, result.audit.findings
+        assert await all_dead_letters(system) == {}
+
+    on_real_parts(mode, ProxiedParts(real.parts(prefix, UNHURRIED)), play)  # type: ignore[arg-type]

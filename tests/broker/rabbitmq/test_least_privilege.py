@@ -1,0 +1,317 @@
+"""Least privilege: what RabbitMQ's permissions say of a user holds for the types of messages too, and a worker needs no more.
+
+The toy's workers on a real broker, each as a user of its own; their databases are in memory.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from uuid import uuid4
+
+import aio_pika
+import pytest
+from aiormq.exceptions import AMQPError, ChannelAccessRefused
+
+from broker.codec import Origin, encode
+from broker.environment import Sources
+from broker.memory.transport import MemoryBroker, MemoryTransport
+from broker.message import Message
+from broker.rabbitmq import connection as link
+from broker.rabbitmq.transport import RabbitTransport
+from broker.role import Role, Service, topology_of
+from broker.topology import (
+    RETRY_LEVELS_S,
+    Address,
+    Topology,
+    aside_exchange,
+    commands_exchange,
+    dead_queue,
+    events_exchange,
+    later_queue,
+    queue_of,
+)
+from broker.transport import FurnitureDiffers, NotPermitted, Outgoing, Receipt, Transport, TransportError, Wire, furnish
+from broker.worker import Worker
+from ops.dead_letters import dead_letters, requeue
+from store.memory import MemoryDatabase, MemoryStore
+from tests.malformed_messages.test_misrouted_messages import given_up
+from tests.support.broker.transports import Heard
+from tests.support.broker.users import NOTHING, lent
+from tests.support.toy_service import Entry, How, PutIn, WasPutIn, roles
+from tests.support.wait import until
+
+SOURCES = Sources()
+
+
+class Site:
+    """The toy's furniture on a real broker under a prefix of its own, and an administrator's client of it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.furniture = topology_of(f"t{uuid4().hex[:8]}", roles().values())
+        self.prefix = self.furniture.prefix
+        self.admin = RabbitTransport(url, "tests")
+
+    @contextmanager
+    def user(self, worker: str, *, commands: str = NOTHING) -> Iterator[str]:
+        """The broker's URL as a user with what this worker needs: it reads its queue, publishes its own events and the
+        `commands` it sends, and puts aside what is its own."""
+        queue = queue_of(self.prefix, worker)
+        keys = {commands_exchange(self.prefix): commands, events_exchange(self.prefix): rf"^{worker}\."}
+        keys |= {aside_exchange(self.prefix): f"^{dead_queue(queue)}$"}
+        keys |= {later_queue(self.prefix, level): f"^{queue}$" for level in range(len(RETRY_LEVELS_S))}
+        with lent(self.url, read=f"^{queue}$", write=rf"^{self.prefix}\.(commands|events|aside|later\..)$", keys=keys) as url:
+            yield url
+
+    @asynccontextmanager
+    async def client(self, url: str) -> AsyncIterator[RabbitTransport]:
+        client = RabbitTransport(url, "tests", confirm_patience_s=1.0)
+        await client.open()
+        try:
+            yield client
+        finally:
+            await client.close()
+
+    @asynccontextmanager
+    async def working(self, role: Role, url: str) -> AsyncIterator[MemoryStore]:
+        """A worker that runs; gives its database."""
+        store = MemoryStore(MemoryDatabase())
+        async with self.client(url) as transport:
+            await furnish(transport, self.furniture)
+            worker = Worker(role, self.furniture, transport, store)
+            running = asyncio.create_task(worker.run())
+            try:
+                yield store
+            finally:
+                worker.stop()
+                await running
+
+    async def dead(self, worker: str, count: int, patience_s: float = 10.0) -> list[Wire]:
+        """The dead letters of a worker, once there are so many."""
+        queue = dead_queue(queue_of(self.prefix, worker))
+
+        async def are_there() -> bool:
+            return await self.admin.depth(queue) >= count
+
+        await until(are_there, f"{count} dead letters in {queue}", patience_s)
+        return await self.admin.get(queue, 100)
+
+
+@pytest.fixture
+async def site(rabbit_url: str) -> AsyncIterator[Site]:
+    made = Site(rabbit_url)
+    await made.admin.open()
+    await made.admin.declare(made.furniture)
+    yield made
+    await made.admin.delete(made.furniture)
+    await made.admin.close()
+
+
+def wire(message: Message) -> Wire:
+    return encode(message, message_id=SOURCES.new_id(), now=SOURCES.now(), app_id="tests", origin=Origin())
+
+
+def put_in(how: How = How.WELL) -> Wire:
+    return wire(PutIn(order_id=SOURCES.new_id(), amount=1, how=how))
+
+
+def was_put_in() -> Wire:
+    return wire(WasPutIn(order_id=SOURCES.new_id(), amount=1))
+
+
+async def entries(store: MemoryStore) -> set[str]:
+    return {record.document_id for record in await store.find(Entry.collection)}
+
+
+async def has_entered(store: MemoryStore, event: Wire) -> None:
+    async def entered() -> bool:
+        return event.correlation_id in await entries(store)
+
+    await until(entered, "what is genuine is entered")
+
+
+@pytest.mark.real
+async def test_a_worker_with_the_least_rights_starts_publishes_retries_and_puts_aside(site: Site) -> None:
+    heard: list[Wire] = []
+    await site.admin.subscribe(site.furniture, ["#"], heard.append)
+    with site.user("till") as url:
+        async with site.working(roles()["till"], url):
+            well, raises, violates = put_in(), put_in(How.RAISES), put_in(How.VIOLATES)
+            to = site.furniture.address_of(PutIn)
+            await site.admin.publish([Outgoing(to, wire) for wire in (well, raises, violates)])
+            letters = await site.dead("till", 2, patience_s=30.0)
+    reasons = {letter.message_id: (letter.headers["dead_reason"], letter.headers["attempts"]) for letter in letters}
+    assert reasons == {violates.message_id: ("protocol_violation", 1), raises.message_id: ("attempts_exhausted", 5)}
+    assert [(event.type, event.correlation_id) for event in heard] == [("till.WasPutIn", well.correlation_id)]
+
+
+@pytest.mark.real
+async def test_a_right_for_some_keys_lets_nobody_use_another(site: Site) -> None:
+    stock = Heard()
+    for worker in roles():
+        await site.admin.consume(queue_of(site.prefix, worker), 10, stock)
+    till, bell = queue_of(site.prefix, "till"), queue_of(site.prefix, "bell")
+    with site.user("bell") as url, site.user("bell", commands=r"^till\.PutIn$") as sender:
+        foreign = [site.furniture.address_of(PutIn), site.furniture.address_of(WasPutIn), Address("", till, mandatory=True)]
+        foreign += [site.furniture.retry_address("till", 0), site.furniture.dead_address("till")]
+        foreign += [Address(aside_exchange(site.prefix), key, mandatory=True) for key in (till, bell)]
+        for address in foreign:  # a client for each: what is refused costs it its channel
+            async with site.client(url) as client:
+                assert await client.publish([Outgoing(address, put_in())]) == [Receipt.UNKNOWN], address
+        async with site.client(sender) as client:
+            own = [site.furniture.address_of(PutIn), site.furniture.retry_address("bell", 0)]
+            assert await client.publish([Outgoing(address, put_in()) for address in own]) == [Receipt.CONFIRMED] * 2
+    await stock.reach(2)
+    assert {delivery.routing_key for delivery in stock} == {"till.PutIn", bell}
+
+
+@pytest.mark.real
+async def test_a_type_that_is_forged_behind_a_permitted_key_is_refused(site: Site) -> None:
+    """A queue that takes both, and a sender who may use the one key."""
+    ledger = roles()["ledger"].service
+    both = Role(ledger, {WasPutIn: lambda event: event, PutIn: lambda put: WasPutIn(order_id=put.order_id, amount=put.amount)})
+    site.furniture = topology_of(site.prefix, (roles() | {"ledger": both}).values())
+    await site.admin.declare(site.furniture)
+    with site.user("ledger") as url, site.user("bell", commands=r"^till\.PutIn$") as sender:
+        async with site.working(both, url) as store, site.client(sender) as client:
+            to, forged, genuine = site.furniture.address_of(PutIn), was_put_in(), put_in()
+            assert await client.publish([Outgoing(to, forged), Outgoing(to, genuine)]) == [Receipt.CONFIRMED] * 2
+            await has_entered(store, genuine)
+            (letter,) = await site.dead("ledger", 1)
+            assert await entries(store) == {genuine.correlation_id}
+    assert (letter.message_id, letter.headers["dead_reason"]) == (forged.message_id, "misrouted")
+    way = f"exchange '{commands_exchange(site.prefix)}' with routing key 'till.PutIn'"
+    assert letter.headers["dead_detail"] == f"it says that it is 'till.WasPutIn', and came by {way}"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("through", ["events", "delay", "dead"])
+async def test_a_message_that_is_sent_on_by_its_cc_header_is_refused(site: Site, through: str) -> None:
+    """RabbitMQ 3.10 asks for a right to the first key only; 4.0 refuses to take it."""
+    prefix, ledger = site.prefix, queue_of(site.prefix, "ledger")
+    way, on = {
+        "events": (Address(events_exchange(prefix), "bell.Rang", mandatory=False), "till.WasPutIn"),
+        "delay": (site.furniture.retry_address("bell", 0), ledger),
+        "dead": (site.furniture.dead_address("bell"), ledger),
+    }[through]
+    with site.user("ledger") as url, site.user("bell") as sender:
+        async with site.working(roles()["ledger"], url) as store:
+            forged = was_put_in()
+            try:
+                await publish_on(sender, way, forged, on)
+            except ChannelAccessRefused:
+                pass  # it does not even come
+            else:
+                (letter,) = await site.dead("ledger", 1)
+                assert (letter.message_id, letter.headers["dead_reason"]) == (forged.message_id, "misrouted")
+            genuine = was_put_in()
+            await site.admin.publish([Outgoing(site.furniture.address_of(WasPutIn), genuine)])
+            await has_entered(store, genuine)
+            assert await entries(store) == {genuine.correlation_id}
+
+
+@pytest.mark.real
+async def test_a_message_put_aside_is_not_sent_on_by_the_cc_header_that_it_came_with(site: Site) -> None:
+    """It would be put aside again for each time, without end."""
+    with site.user("ledger") as url:
+        async with site.working(roles()["ledger"], url) as store:
+            forged, genuine = was_put_in(), was_put_in()
+            await publish_on(site.url, site.furniture.dead_address("bell"), forged, queue_of(site.prefix, "ledger"))
+            await site.dead("ledger", 1)
+            retry = Outgoing(site.furniture.retry_address("ledger", 0), genuine)
+            await site.admin.publish([retry])  # takes longer than another round would
+            await has_entered(store, genuine)
+            assert [letter.message_id for letter in await site.dead("ledger", 1)] == [forged.message_id]
+
+
+@pytest.mark.real
+async def test_what_the_broker_gave_up_is_known_to_be_misrouted_by_its_history(site: Site) -> None:
+    to, forged, genuine = site.furniture.address_of(PutIn), was_put_in(), put_in()
+    assert await site.admin.publish([Outgoing(to, forged), Outgoing(to, genuine)]) == [Receipt.CONFIRMED] * 2
+    await given_up(site.admin, site.furniture, "till", 2)
+    letters = await dead_letters(site.admin, site.furniture, ["till"])
+    assert {letter.id: letter.reason for letter in letters} == {
+        forged.message_id: "misrouted",
+        genuine.message_id: "delivery_limit",
+    }
+    async with site.client(site.url) as client:
+        (back,) = await requeue(client, site.furniture, "till", lambda _: True)
+    assert back.id == genuine.message_id
+
+
+async def publish_on(url: str, way: Address, wire: Wire, on: str) -> None:
+    """With a CC header, which our own transport does not send."""
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        exchange = await channel.get_exchange(way.exchange, ensure=False)
+        headers = {**wire.headers, "CC": [on]}
+        message = aio_pika.Message(
+            wire.body,
+            headers=headers,
+            message_id=wire.message_id,
+            correlation_id=wire.correlation_id,
+            type=wire.type,
+            content_type=wire.content_type,
+        )
+        await exchange.publish(message, way.routing_key, mandatory=False)
+
+
+# --- starting without the right to declare --------------------------------------------------------------------------------
+
+
+@pytest.mark.real
+async def test_a_user_who_may_not_declare_is_refused_only_if_something_is_missing(site: Site) -> None:
+    with site.user("till") as url:
+        async with site.client(url) as client:
+            await furnish(client, site.furniture)
+            more = topology_of(site.prefix, [*roles().values(), Role(Service("more", {}), {})])
+            with pytest.raises(NotPermitted, match="An administrator must declare the topology"):
+                await furnish(client, more)
+            await furnish(client, site.furniture)
+
+
+@pytest.mark.real
+async def test_a_user_who_may_not_declare_is_refused_once_at_a_start_and_not_for_each_piece(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each refusal costs a channel, and is an error in the broker's log that an administrator reads."""
+    refused: list[TransportError] = []
+    in_our_words = link._in_our_words
+
+    def noted(doing: str, error: AMQPError) -> TransportError:
+        refused.append(in_our_words(doing, error))
+        return refused[-1]
+
+    monkeypatch.setattr(link, "_in_our_words", noted)
+    with site.user("till") as url:
+        async with site.client(url) as client:
+            await furnish(client, site.furniture)
+    assert [type(error) for error in refused] == [NotPermitted]
+
+
+class Guarded(MemoryTransport):
+    """Of a user who may not declare."""
+
+    async def declare(self, topology: Topology) -> None:
+        raise NotPermitted(f"declaring {topology.prefix}: not allowed")
+
+
+async def test_in_memory_too_what_may_not_be_declared_must_be_there() -> None:
+    broker, furniture = MemoryBroker(), topology_of("toy", roles().values())
+    guarded, admin = Guarded(broker), MemoryTransport(broker)
+    await guarded.open()
+    await admin.open()
+    with pytest.raises(NotPermitted, match="not allowed"):
+        await furnish(guarded, furniture)
+    await furnish(admin, furniture)
+    await furnish(guarded, furniture)
+
+
+async def test_what_is_there_and_differs_is_refused_whoever_asks() -> None:
+    broker = MemoryBroker()
+    transport: Transport = MemoryTransport(broker)
+    await transport.open()
+    furniture = topology_of("toy", roles().values())
+    await furnish(transport, furniture)
+    with pytest.raises(FurnitureDiffers):
+        await furnish(transport, replace(furniture, delivery_limit=3))

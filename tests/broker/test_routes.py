@@ -1,0 +1,69 @@
+"""What a delivery says of the way it came by, and whether what it needs is there: in memory as on a real RabbitMQ."""
+
+from dataclasses import replace
+
+import pytest
+
+from broker.topology import WorkQueue, aside_exchange, commands_exchange, dead_queue, events_exchange
+from broker.transport import FurnitureMissing, Outgoing, Receipt, Transport
+from tests.broker.test_transport_contract import client, hear, world
+from tests.support.broker.transports import QUEUES, Heard, World, message
+
+__all__ = ["client", "world"]  # fixtures of another file
+
+
+async def test_a_command_and_an_event_come_by_their_exchange_and_their_type(world: World, client: Transport) -> None:
+    stock, prefix = await hear(world, client, "stock"), world.topology.prefix
+    await client.publish([world.command("stock", type="says something else"), world.event("order.Placed")])
+    await stock.reach(2)
+    ways = [(delivery.exchange, delivery.routing_key) for delivery in stock]
+    assert ways == [(commands_exchange(prefix), "stock.Do"), (events_exchange(prefix), "order.Placed")]
+
+
+@pytest.mark.parametrize("level", [0, 1])
+async def test_a_retry_comes_back_by_its_queues_name_and_says_its_type_as_before(
+    world: World, client: Transport, level: int
+) -> None:
+    stock, money = await hear(world, client, "stock"), await hear(world, client, "money")
+    retry = Outgoing(world.topology.retry_address("stock", level), message("again", type="stock.Do"), 0.01)
+    assert await client.publish([retry]) == [Receipt.CONFIRMED]
+    await stock.reach(1)
+    assert (stock[0].exchange, stock[0].routing_key) == (aside_exchange(world.topology.prefix), world.queue("stock"))
+    assert (stock[0].wire.type, stock[0].wire.body) == ("stock.Do", b"again")
+    assert not money
+
+
+async def test_what_was_put_back_comes_again_by_the_same_way(world: World, client: Transport) -> None:
+    stock = await hear(world, client, "stock")
+    await client.publish([world.command("stock")])
+    await stock.reach(1)
+    await client.requeue(stock)
+    await stock.reach(2)
+    assert (stock[1].exchange, stock[1].routing_key) == (stock[0].exchange, stock[0].routing_key)
+
+
+@pytest.mark.parametrize("how", ["put there", "came back too often"])
+async def test_a_dead_letter_comes_by_the_name_of_its_queue(world: World, client: Transport, how: str) -> None:
+    dead = dead_queue(world.queue("stock"))
+    if how == "put there":
+        await client.publish([Outgoing(world.topology.dead_address("stock"), message())])
+    else:
+        stock = await hear(world, client, "stock")
+        await client.publish([world.command("stock")])
+        for times in range(1, world.topology.delivery_limit + 2):
+            await stock.reach(times)
+            await client.requeue(stock[-1:])
+    letters = Heard()
+    await client.consume(dead, 10, letters)
+    await letters.reach(1)
+    assert (letters[0].exchange, letters[0].routing_key) == (aside_exchange(world.topology.prefix), dead)
+
+
+async def test_furniture_that_is_there_passes_the_check_and_what_is_missing_is_named(world: World, client: Transport) -> None:
+    await client.check(world.topology)
+    mail = WorkQueue("mail", takes_commands=(), listens_to=())
+    with pytest.raises(FurnitureMissing, match=world.queue("mail")):
+        await client.check(replace(world.topology, queues=(*QUEUES, mail)))
+    await client.delete(world.topology)
+    with pytest.raises(FurnitureMissing, match=commands_exchange(world.topology.prefix)):
+        await client.check(world.topology)

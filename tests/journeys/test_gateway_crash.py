@@ -1,0 +1,52 @@
+"""The payment gateway's process is killed (-9) in mid-journey and started again. On real parts.
+
+Its books are durable and payment's waits are documents, so nothing is lost: whoever was in doubt asks again.
+"""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bootstrap.modes import Mode
+from lab.journeys.run import Run
+from lab.system import System, set_up_stock
+from services.payment.domain import PaymentState
+from tests.support.gateway_process import running_gateway
+from tests.support.system import MODES, UNHURRIED, Servers, a_prefix, finish, on_real_parts
+
+pytestmark = pytest.mark.real
+
+ORDERS = 10
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_gateway_killed_in_mid_journey_loses_no_order_and_no_money(
+    mode: Mode, rabbit_url: str, mongo_url: str, tmp_path: Path
+) -> None:
+    with running_gateway(tmp_path / "books.db") as gateway:
+
+        async def killed(system: System) -> None:
+            await set_up_stock(system.stores["inventory"], {"plenty": 10 * ORDERS})
+            run = Run(system)
+            pending = [await run.place({"plenty": 1}, "payment:pending") for _ in range(ORDERS)]
+            await run.payment_is(pending[-1], PaymentState.PENDING)
+            await system.until(lambda: all_booked(system, pending), "the gateway to have every payment in its books")
+            await asyncio.to_thread(gateway.kill)
+            without = [await run.place({"plenty": 1}) for _ in range(ORDERS)]
+            await run.payment_is(without[-1], PaymentState.PENDING)
+            assert not any(run.ended(order_id) for order_id in without), "these were to be in mid-journey"
+            await asyncio.to_thread(gateway.start)
+            await finish(run)
+            result = await run.result()
+            assert result.ends == {"COMPLETED": 2 * ORDERS}
+            assert result.audit.ok, result.audit.findings
+            assert {booked.state for booked in result.seen.books.values()} == {"authorized"}
+
+        real = Servers(rabbit_url, mongo_url, gateway.url)
+        with a_prefix(real, mode) as prefix:
+            on_real_parts(mode, real.parts(prefix, UNHURRIED), killed)
+
+
+async def all_booked(system: System, order_ids: list[str]) -> bool:
+    return set(order_ids) <= set((await system.parts.books()).payments)

@@ -1,0 +1,37 @@
+"""The journeys in both modes on RabbitMQ, a MongoDB-wire server and the gateway's own process.
+
+Times are short (tests/support/system.py). Each mode has one set of queues for all of its journeys, emptied after each: declaring and
+deleting thirty quorum queues costs more than a journey.
+"""
+
+import pytest
+
+from bootstrap.modes import Mode
+from lab.journeys.catalogue import JOURNEYS, POINTS
+from tests.support.journey_checks import Verdict, judge, played
+from tests.support.system import Servers, on_real_parts
+
+pytestmark = pytest.mark.real
+
+#: Three of the points before the pivot are enough here: a queue that waits, a gateway that waits, a step that is late.
+POINTS_PLAYED = ("inventory-down", "payment-pending", "delivery-late")
+LEFT_OUT = {f"withdraw-{point}" for point in POINTS if point not in POINTS_PLAYED}
+PLAYED = tuple(name for name in JOURNEYS if name not in LEFT_OUT)
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> dict[tuple[str, Mode], Verdict]:
+    """What each journey came to, for the comparison of the modes."""
+    return {}
+
+
+@pytest.mark.parametrize("name", PLAYED)
+def test_a_journey_ends_as_it_must_in_every_database(
+    name: str, mode: Mode, real: Servers, prefix: str, verdicts: dict[tuple[str, Mode], Verdict]
+) -> None:
+    verdict = on_real_parts(mode, real.parts(prefix), lambda system: played(JOURNEYS[name], system))
+    judge(name, mode, verdict)
+    verdicts[name, mode] = verdict
+    other = verdicts.get((name, Mode.CHOREOGRAPHY if mode is Mode.ORCHESTRATOR else Mode.ORCHESTRATOR))
+    if other is not None:
+        assert verdict.result.ends == other.result.ends, "the modes end differently"

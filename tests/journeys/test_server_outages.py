@@ -1,0 +1,98 @@
+"""Broker and database cut off, frozen and back under load, for all workers: they come back by themselves, nothing is lost.
+
+On real parts behind proxies, which are what fails: the servers are somebody else's, too. Servers that are
+killed are in `saga chaos`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from yarl import URL
+
+from bootstrap.modes import Mode, roles
+from bootstrap.server_backend import ConnectedParts
+from broker.transport import Transport
+from lab.journeys.run import Run
+from lab.system import System, set_up_stock
+from store.protocol import Store
+from tests.support.network.tcp_proxy import Proxy
+from tests.support.system import UNHURRIED, Servers, all_dead_letters, finish
+
+pytestmark = pytest.mark.real
+
+#: Orders placed during each fault, and as many after it.
+ORDERS = 15
+#: How long a server stays away, in seconds.
+AWAY_S = 1.5
+
+
+class ProxiedParts:
+    """Real parts; the workers reach broker and database through proxies, the door and the instruments go straight there."""
+
+    def __init__(self, direct: ConnectedParts, proxied: ConnectedParts) -> None:
+        self._direct = direct
+        self._proxied = proxied
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._direct, name)
+
+    def transport(self, worker: str) -> Transport:
+        return (self._direct if worker == "door" else self._proxied).transport(worker)
+
+    def store(self, worker: str) -> Store:
+        return self._proxied.store(worker)
+
+
+def cut(proxy: Proxy) -> Callable[[], None]:
+    """Every connection is reset and none accepted. Gives what ends it."""
+    proxy.cut()
+    return proxy.restore
+
+
+def freeze(proxy: Proxy) -> Callable[[], None]:
+    """Every connection stays, and nothing passes: a stopped server, or half of a connection. Gives what ends it."""
+    proxy.freeze()
+    return proxy.thaw
+
+
+def behind(url: str, proxy: Proxy) -> str:
+    """The same server through the proxy."""
+    return str(URL(url).with_host("127.0.0.1").with_port(proxy.port))
+
+
+async def faults_under_load(system: System, broker: Proxy, database: Proxy) -> None:
+    await set_up_stock(system.stores["inventory"], {"plenty": 1_000})
+    run = Run(system)
+    for fault, server in ((cut, broker), (freeze, database), (freeze, broker), (cut, database)):
+        over = fault(server)
+        during = [await run.place({"plenty": 1}) for _ in range(ORDERS)]
+        await asyncio.sleep(AWAY_S)  # that is the fault
+        assert not any(run.ended(order_id) for order_id in during), f"{fault.__name__} changed nothing"
+        over()
+        after = [await run.place({"plenty": 1}) for _ in range(ORDERS)]
+        for order_id in during + after:
+            await run.end_of(order_id)
+    await finish(run)
+    result = await run.result()
+    assert result.ends == {"COMPLETED": 8 * ORDERS}
+    assert result.audit.ok, result.audit.findings
+    assert await all_dead_letters(system) == {}
+    assert set(system.running) == set(roles(system.mode))
+
+
+def test_workers_outlive_a_broker_and_a_database_that_are_cut_off_and_frozen(mode: Mode, real: Servers, prefix: str) -> None:
+    async def whole() -> None:
+        there, beneath = URL(real.broker_url), URL(real.store_url)
+        async with (
+            Proxy(there.host or "", there.port or 5672) as broker,
+            Proxy(beneath.host or "", beneath.port or 27017) as database,
+        ):
+            proxied = Servers(behind(real.broker_url, broker), behind(real.store_url, database), real.gateway_url)
+            parts = ProxiedParts(real.parts(prefix, UNHURRIED), proxied.parts(prefix, UNHURRIED))
+            async with System(mode, parts, prefix) as system, asyncio.timeout(60):  # type: ignore[arg-type]
+                await faults_under_load(system, broker, database)
+            await parts.empty_books()
+
+    asyncio.run(whole())

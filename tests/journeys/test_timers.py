@@ -1,0 +1,98 @@
+"""Waits on the clock: a pending payment, a gateway that hangs, a deadline. In memory, on virtual time."""
+
+import asyncio
+
+import pytest
+
+from bootstrap.memory_backend import SETTLE_AFTER_S
+from bootstrap.modes import Mode
+from broker.transport import Outgoing
+from lab.journeys.run import Run
+from lab.system import System, set_up_stock
+from services.order.messages import OrderCompleted, OrderWithdrawn
+from services.payment.domain import PaymentState
+from services.payment.messages import PaymentAuthorized, PaymentDeclined
+from tests.support.system import MODES, broker_of, finish, in_memory
+
+#: What the in-process gateway's client waits for an answer, in seconds (bootstrap/in_process_gateway.py).
+GATEWAY_TIMEOUT_S = 2.0
+MANY = 50
+
+
+class Clock:
+    """When the first message of each type and order reached the broker, in seconds since now."""
+
+    def __init__(self, system: System) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._first: dict[tuple[str, str], float] = {}
+        broker_of(system).on_publish.append(self._note)
+
+    def _note(self, item: Outgoing) -> None:
+        self._first.setdefault((str(item.wire.type), str(item.wire.correlation_id)), self._loop.time() - self._began)
+
+    def first(self, kind: type, order_id: str) -> float:
+        return self._first[kind.type_name, order_id]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_pending_payment_completes_the_order_after_the_wait_and_not_before(mode: Mode) -> None:
+    async def pending(system: System) -> None:
+        clock, run = Clock(system), Run(system)
+        order_id = await run.place({"book": 2}, "payment:pending")
+        await run.payment_is(order_id, PaymentState.PENDING)
+        result = await run.result()
+        assert result.ends == {"COMPLETED": 1}
+        times, limits = system.parts.times.payment, system.parts.limits
+        # Settled after 3 s; asked every 2 s, each time up to a look of the watch later.
+        looked = 2 * (times.look_again_s + 2 * limits.watch_interval_s)
+        assert SETTLE_AFTER_S <= clock.first(PaymentAuthorized, order_id) <= looked
+        assert SETTLE_AFTER_S <= clock.first(OrderCompleted, order_id) <= looked + 0.1
+
+    in_memory(mode, pending)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_fifty_hanging_payments_hold_up_none_of_fifty_good_ones(mode: Mode) -> None:
+    async def hung(system: System) -> None:
+        await set_up_stock(system.stores["inventory"], {"plenty": 10 * MANY})
+        clock, run = Clock(system), Run(system)
+        for _ in range(MANY):
+            await run.place({"plenty": 1}, "payment:hang")
+        good = [await run.place({"plenty": 1}) for _ in range(MANY)]
+        await finish(run)
+        result = await run.result()
+        assert result.ends == {"COMPLETED": MANY, "REJECTED payment_timeout": MANY}
+        assert result.audit.ok, result.audit.findings
+        slowest = max(clock.first(OrderCompleted, order_id) for order_id in good)
+        assert slowest < GATEWAY_TIMEOUT_S, "a good order waited until the first call to the gateway timed out"
+
+    in_memory(mode, hung)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_hanging_payment_is_given_up_when_patience_ends_and_well_before_the_deadline(mode: Mode) -> None:
+    async def hangs(system: System) -> None:
+        clock, run = Clock(system), Run(system)
+        order_id = await run.place({"book": 1}, "payment:hang")
+        await run.result()
+        patience_s = system.parts.times.payment.patience_s
+        assert patience_s <= clock.first(PaymentDeclined, order_id) <= patience_s + 2 * system.parts.limits.watch_interval_s
+        assert patience_s + 1 < system.parts.times.deadline_s
+
+    in_memory(mode, hangs)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_deadline_withdraws_an_order_after_its_time_and_not_before(mode: Mode) -> None:
+    async def overdue(system: System) -> None:
+        clock, run = Clock(system), Run(system)
+        await run.stop("inventory")
+        order_id = await run.place({"book": 1})
+        await run.heard(order_id, OrderWithdrawn)
+        await run.start("inventory")
+        assert (await run.result()).ends == {"REJECTED deadline": 1}
+        deadline_s = system.parts.times.deadline_s
+        assert deadline_s <= clock.first(OrderWithdrawn, order_id) <= deadline_s + 2 * system.parts.limits.watch_interval_s
+
+    in_memory(mode, overdue)

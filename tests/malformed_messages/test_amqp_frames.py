@@ -1,0 +1,175 @@
+"""AMQP's bytes under mutation: whatever properties arrive, a message comes of them that can be put aside, and the next comes too.
+
+How many: as in tests/malformed_messages/test_mutations.py. Only the properties are a sender's to choose: the frames
+around them are the broker's, and a broker that sends nonsense there loses the connection, loudly, and gets a new one.
+"""
+
+import asyncio
+import struct
+from collections import Counter
+
+from broker.amqp_properties import BROKERS_OWN, DROPPED, OUR_OWN, UNREADABLE, read_wire, write_header
+from broker.codec import DeadReason, Undecodable, decode
+from broker.environment import Sources
+from broker.loop.retry import Aside
+from broker.rabbitmq import frames as amqp
+from broker.rabbitmq.channels import ConsumeChannel, FrameProtocol
+from broker.topology import Topology, WorkQueue
+from broker.transport import Delivery, Outgoing, Wire
+from tests.broker.rabbitmq.test_channels import Socket, deliver, frame
+from tests.malformed_messages.test_mutations import TYPES
+from tests.support.malformed_messages.mutations import MUTATIONS, ByteMutator, good_wires
+
+FRAME_MAX = 131_072
+STOCK = Topology("t", (WorkQueue("stock", takes_commands=("stock.Do",), listens_to=()),))
+RICH = Wire(
+    b"{}",
+    message_id="019b0000-0000-7000-8000-000000000001",
+    correlation_id="019b0000-0000-7000-8000-000000000002",
+    type="order.PlaceOrder",
+    timestamp=1_767_225_600,
+    app_id="order",
+    content_type="application/json",
+    content_encoding="utf-8",
+    headers={
+        "version": 1,
+        "attempt": 2,
+        "text": "größer ☃",
+        "real": 0.5,
+        "none": None,
+        "yes": True,
+        "bytes": b"\x00\xff",
+        "list": [1, "x", [None, {"k": 1}]],
+        "table": {"a": {"b": {"c": [1.5]}}},
+    },
+)
+
+
+def dead_letter(wire: Wire) -> Outgoing:
+    """What a worker puts aside."""
+    aside = Aside(transport=None, topology=STOCK, worker="stock", sources=Sources())  # type: ignore[arg-type] - nothing is sent
+    return aside.dead(Delivery(wire, redelivered=False, tag=1), DeadReason.NOT_JSON, "a test")
+
+
+def header_of(frames: bytes) -> bytes:
+    """The content header among the frames of a publish."""
+    at = frames.index(amqp.FRAME_END) + 1
+    _, _, length = amqp.FRAME_HEAD.unpack_from(frames, at)
+    return frames[at + amqp.FRAME_HEAD.size :][:length]
+
+
+def headers() -> list[bytes]:
+    """Content headers as good senders write them."""
+    return [write_header(wire, 0.5) for wire in (RICH, Wire(b""), *good_wires(TYPES))]
+
+
+def handed_over(stream: bytes) -> list[Delivery]:
+    """What a consumer on channel 1 is given of a stream of frames."""
+
+    async def run() -> list[Delivery]:
+        handed: list[Delivery] = []
+        protocol = FrameProtocol(asyncio.StreamReader(), lambda _: None)
+        protocol.channels[1] = ConsumeChannel(1, Socket(), lambda _: None, handed.append)
+        protocol.data_received(stream)
+        return handed
+
+    return asyncio.run(run())
+
+
+def with_header(tag: int, header: bytes, body: bytes) -> bytes:
+    """The frames of a delivery, with a content header that is honest about its class and the body's size only."""
+    method = amqp.DELIVER.to_bytes(4) + b"\x03tag" + tag.to_bytes(8) + b"\x00\x01x\x05stock"
+    honest = struct.pack(">HHQ", 60, 0, len(body)) + header[12:]
+    return frame(1, amqp.METHOD, method) + frame(1, amqp.HEADER, honest) + (frame(1, amqp.BODY, body) if body else b"")
+
+
+def test_whatever_the_properties_are_the_message_is_handed_over_and_so_is_the_next() -> None:
+    mutator, size = ByteMutator(1, headers()), 100
+    for first in range(0, MUTATIONS, size):
+        bad = [with_header(tag, mutator.data(after=12), b"{}") for tag in range(1, size + 1)]
+        handed = handed_over(b"".join(bad) + deliver(1, size + 1, RICH))
+        assert [delivery.tag for delivery in handed] == list(range(1, size + 2)), f"after {first}"
+        assert all(delivery.wire.body == b"{}" for delivery in handed)
+        assert handed[-1].wire == RICH
+
+
+def test_what_was_read_of_mutated_properties_is_an_envelope_or_refused_and_can_be_put_aside() -> None:
+    """Put aside by a dead letter: written again it fits into frames, and reads as it did, with the reason."""
+    mutator, reasons = ByteMutator(2, headers()), Counter[str]()
+    for _ in range(MUTATIONS):
+        wire = read_wire(mutator.data(after=12), b"{}")
+        try:
+            decode(wire, TYPES)
+        except Undecodable as refused:
+            reasons[refused.reason] += 1
+        dead = dead_letter(wire).wire
+        again = read_wire(write_header(dead, None), dead.body)
+        assert again.headers["dead_reason"] == "not_json"
+        assert again.headers.keys() >= {key for key in wire.headers if key not in BROKERS_OWN and len(key.encode()) <= 255}
+        assert (again.message_id, again.type) == (_cut(wire.message_id), _cut(wire.type))
+        reasons["unreadable headers"] += UNREADABLE in wire.headers
+    assert {DeadReason.NOT_JSON, DeadReason.WRONG_SCHEMA} & set(reasons), reasons
+    assert reasons[DeadReason.MISSING_PROPERTY], reasons
+    assert reasons["unreadable headers"], reasons
+
+
+def _cut(text: str | None) -> str | None:
+    """What is not UTF-8 in a property grows when it is read, and is cut when it is written."""
+    return text if text is None else text.encode()[:255].decode("utf-8", "ignore")
+
+
+def test_frames_that_are_nonsense_are_taken_or_end_the_connection_but_never_anything_else() -> None:
+    """What asyncio makes of an error here is the end of the connection, and the link makes the next."""
+    good = [deliver(1, 1, RICH) + deliver(1, 2, Wire(b"x" * 100, "second"))]
+    mutator, ends = ByteMutator(3, good), Counter[str]()
+    for _ in range(min(MUTATIONS, 10_000)):
+        try:
+            handed_over(mutator.data())
+            ends["taken"] += 1
+        except (IndexError, ValueError, struct.error):
+            ends["ended"] += 1
+    assert ends["taken"], ends
+
+
+# --- headers that grow ----------------------------------------------------------------------------------------------------
+
+
+def largest_frame(data: bytes) -> int:
+    """The payload of the largest frame in `data`."""
+    largest = pos = 0
+    while pos < len(data):
+        _, _, length = amqp.FRAME_HEAD.unpack_from(data, pos)
+        largest, pos = max(largest, length), pos + length + amqp.FRAME_OVERHEAD
+    return largest
+
+
+def grown(count: int) -> bytes:
+    """A content header with a header that takes two bytes an item on arrival, and nine when it is written again."""
+    items = b"b\x01" * count
+    table = b"\x04junkA" + len(items).to_bytes(4) + items + b"\x07versionb\x01"
+    return struct.pack(">HHQH", 60, 0, 2, 0x2080) + len(table).to_bytes(4) + table + b"\x01m"
+
+
+def test_headers_that_no_longer_fit_into_a_frame_are_left_out_of_what_is_put_aside() -> None:
+    """A content header has one frame. One that is too large costs the connection, again at every redelivery."""
+    frames = amqp.publish_frames(1, dead_letter(read_wire(grown(50_000), b"{}")), FRAME_MAX)
+    assert largest_frame(frames) <= FRAME_MAX - amqp.FRAME_OVERHEAD
+    read = read_wire(header_of(frames), b"{}")
+    assert (read.message_id, read.headers["version"], read.headers["dead_reason"]) == ("m", 1, "not_json")
+    assert read.headers[DROPPED] == 1
+    assert "junk" not in read.headers
+
+
+def test_headers_that_fit_go_on_as_they_are() -> None:
+    frames = amqp.publish_frames(1, dead_letter(read_wire(grown(10_000), b"{}")), FRAME_MAX)
+    assert read_wire(header_of(frames), b"{}").headers["junk"] == [1] * 10_000
+
+
+def test_our_own_headers_stay_whatever_a_stranger_puts_beside_them() -> None:
+    """Every header that is written here is in the list of those that are never left out."""
+    wire = good_wires(TYPES)[0]
+    aside = Aside(transport=None, topology=STOCK, worker="stock", sources=Sources())  # type: ignore[arg-type] - nothing is sent
+    delivery = Delivery(wire, redelivered=False, tag=1)
+    written = {*wire.headers, *aside.dead(delivery, DeadReason.NOT_JSON, "").wire.headers}
+    written |= {*aside.later(delivery, 0, 2, jitter=False).wire.headers, "traceparent", "injected"}
+    assert written == OUR_OWN

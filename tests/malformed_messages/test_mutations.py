@@ -1,0 +1,102 @@
+"""Mutated messages by the ten thousand at the decoding seam: each is an envelope or refused with a reason, never anything else.
+
+How many is said in mutations.py; the same ones in every run. What still decodes is ours to handle,
+so it must survive the store and a round trip as well.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from bootstrap.modes import roles, topology
+from broker.amqp_properties import read_wire, write_header
+from broker.codec import DeadReason, Envelope, Undecodable, decode, encode, pack, unpack
+from broker.transport import Outgoing, Wire
+from store.document import Record
+from store.memory import MemoryDatabase, MemoryStore
+from store.protocol import Changes, OutboxRow, Reader
+from tests.support.malformed_messages.mutations import MUTATIONS, Mutator, good_wires
+from tests.support.system import MODES
+
+#: Every message type that any worker of any mode accepts.
+TYPES = {kind.type_name: kind for mode in MODES for role in roles(mode).values() for kind in role.accepts}
+#: What the decoder itself can say; the other reasons belong to what comes after it.
+OF_THE_DECODER = set(DeadReason) - {
+    *(DeadReason.MISROUTED, DeadReason.PROTOCOL_VIOLATION, DeadReason.KILLS_ITS_WORKER, DeadReason.ATTEMPTS_EXHAUSTED)
+}
+#: No mutation makes a body that large; the corpus has those.
+TOO_LARGE = {DeadReason.TOO_LARGE}
+
+
+def refusal(wire: Wire) -> Envelope | Undecodable:
+    """What the decoder makes of it. Any other error passes, and fails the test."""
+    try:
+        return decode(wire, TYPES)
+    except Undecodable as refused:
+        return refused
+
+
+def judged(wires: Sequence[Wire]) -> tuple[list[Envelope], Counter[DeadReason]]:
+    """The envelopes, and how many were refused for each reason."""
+    verdicts = [refusal(wire) for wire in wires]
+    details = [str(verdict).encode() for verdict in verdicts if isinstance(verdict, Undecodable)]
+    assert all(0 < len(detail) <= 1_600 for detail in details), "a reason must be text that fits into a header"
+    return (
+        [verdict for verdict in verdicts if isinstance(verdict, Envelope)],
+        Counter(verdict.reason for verdict in verdicts if isinstance(verdict, Undecodable)),
+    )
+
+
+async def survives(store: MemoryStore, number: int, envelope: Envelope) -> None:
+    """As a worker would keep it: a document, its inbox key and an outbox row, in one commit. Then everything back."""
+    body = envelope.message.model_dump(mode="json")
+    again = encode(envelope.message, message_id=envelope.message_id, now=1.0, app_id="order", origin=envelope.origin)
+    assert decode(again, TYPES) == Envelope(envelope.message, envelope.message_id, envelope.origin)
+    outgoing = Outgoing(topology(MODES[0]).address_of(type(envelope.message)), again)
+    record, row = Record("kept", str(number), 1, body), OutboxRow(str(number), 1.0, pack(outgoing))
+
+    async def keep(_: Reader) -> tuple[Changes, None]:
+        return Changes([record], [f"order:{number}:{envelope.message_id}"], [row]), None
+
+    await store.transact(keep)
+    assert await store.transact(lambda reader: loaded(reader, record)) == record
+    assert unpack(row.payload) == outgoing
+    await store.forget([row.message_id])
+
+
+async def loaded(reader: Reader, record: Record) -> tuple[Changes, Record | None]:
+    return Changes(), (await reader.load([record.key])).get(record.key)
+
+
+async def test_a_mutated_message_is_refused_with_a_reason_or_survives_the_store_and_a_round_trip() -> None:
+    mutator, store = Mutator(1, good_wires(TYPES)), MemoryStore(MemoryDatabase())
+    read, refused = judged([mutator.wire() for _ in range(MUTATIONS)])
+    for number, envelope in enumerate(read):
+        await survives(store, number, envelope)
+    assert len(read) > MUTATIONS / 100, "next to nothing was still a message: that tests the first check only"
+    assert set(refused) == OF_THE_DECODER - TOO_LARGE, f"not every check was reached: {refused}"
+
+
+@pytest.mark.parametrize("seed", [2])
+def test_the_same_seed_gives_the_same_messages(seed: int) -> None:
+    first, second, other = (Mutator(number, good_wires(TYPES)) for number in (seed, seed, seed + 1))
+    wires = [first.wire() for _ in range(50)]
+    # By what they look like: there are NaNs among them, which equal nothing.
+    assert repr(wires) == repr([second.wire() for _ in range(50)]) != repr([other.wire() for _ in range(50)])
+
+
+def test_good_messages_of_every_kind_are_what_the_mutations_begin_with() -> None:
+    read, refused = judged(good_wires(TYPES))
+    assert {type(envelope.message).type_name for envelope in read} == set(TYPES)
+    assert not refused
+
+
+def test_a_mutated_message_is_judged_alike_before_and_after_it_has_been_on_the_wire() -> None:
+    """AMQP's bytes in between: what was refused stays refused, and what is written can be read."""
+    mutator = Mutator(3, good_wires(TYPES))
+    for _ in range(max(500, MUTATIONS // 10)):
+        wire = mutator.wire()
+        before = refusal(wire)
+        after = refusal(read_wire(write_header(wire, None), wire.body))
+        assert after == before if isinstance(before, Envelope) else isinstance(after, Undecodable)

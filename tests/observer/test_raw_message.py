@@ -1,0 +1,68 @@
+"""What is kept of a message as it was on the wire: enough to read, never more than its bound, whatever strangers send.
+
+The messages of an order as they are read back are in tests/page/.
+"""
+
+import json
+from dataclasses import replace
+from functools import reduce
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootstrap.modes import Mode
+from broker.transport import Wire
+from observer.observation import Sighting, merged
+from observer.raw_message import BODY_MAX, HEADERS_MAX, TEXT_MAX, Original
+from tests.support.journey_observations import journey
+
+FIRST = journey(Mode.ORCHESTRATOR, "happy")[0]
+
+
+def original(**headers: object) -> Original:
+    return Original.of(Wire(b'{"order_id":"x"}', message_id="m", app_id="door", timestamp=7, headers=headers))
+
+
+def copy(attempt: int, **headers: object) -> Sighting:
+    """The message as it was sent again, as its `attempt`th attempt."""
+    told = {**headers, "attempt": attempt} if attempt > 1 else headers
+    return replace(FIRST, attempt=attempt, original=original(**told).to_text())
+
+
+def test_a_message_is_kept_with_its_headers_properties_and_body() -> None:
+    kept = Original.from_text(original(version=1, injected="payment:declined").to_text())
+    assert kept.headers == {"version": 1, "injected": "payment:declined"}
+    assert kept.properties == {"message_id": "m", "app_id": "door", "timestamp": 7}
+    assert (kept.body, kept.cut) == ({"order_id": "x"}, False)
+
+
+def test_a_long_body_is_cut_and_says_so() -> None:
+    body = json.dumps({"text": "é" * BODY_MAX}, ensure_ascii=False).encode()
+    kept = Original.of(Wire(body))
+    assert kept.cut
+    assert isinstance(kept.body, str)
+    assert body.startswith(kept.body.encode())
+    assert BODY_MAX - 1 <= len(kept.body.encode()) <= BODY_MAX
+
+
+def test_headers_of_strangers_are_bounded_and_become_json() -> None:
+    kept = Original.of(Wire(b"{}", headers={f"h{number}": "x" * 10_000 for number in range(1_000)}))
+    assert len(kept.headers) == HEADERS_MAX
+    odd = original(nan=float("nan"), raw=b"\xff", nested={"a": [1]}, lone="\ud800")
+    assert "NaN" not in odd.to_text().replace('"nan"', "")
+    assert odd.to_text().isascii()
+
+
+def test_what_is_kept_of_one_message_is_bounded_and_what_does_not_fit_goes_headers_first() -> None:
+    fat = {f"h{number}": "é" * 1_000 for number in range(HEADERS_MAX)}
+    kept = Original.from_text(original(**fat).to_text())
+    assert (kept.headers, kept.body, kept.cut) == ({}, {"order_id": "x"}, True)
+    worst = Original.of(Wire(json.dumps("\U0001f4a5" * 1_000, ensure_ascii=False).encode(), headers=fat))
+    assert len(worst.to_text()) <= TEXT_MAX
+
+
+@given(st.permutations([copy(1), copy(2), copy(3, dead_reason="error"), replace(copy(4), original="")]))
+def test_whichever_copy_is_heard_first_the_message_is_shown_as_it_was_first_sent(copies: list[Sighting]) -> None:
+    whole = reduce(merged, copies)
+    assert whole.original == copy(1).original
+    assert whole.attempt == 4

@@ -1,0 +1,630 @@
+"""`saga doctor`'s checks: each finds the fault that it is for, injected into real servers, and only that one.
+
+Under a prefix of its own on the broker; databases that must be wrong are started for the test alone.
+"""
+
+import asyncio
+import socketserver
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import pytest
+from aiohttp import web
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
+from yarl import URL
+
+from bootstrap.modes import Mode, database_of, roles, topology
+from bootstrap.server_backend import ConnectedParts
+from broker.environment import Sources
+from broker.rabbitmq.transport import RabbitTransport
+from broker.topology import dead_queue, events_exchange, queue_of
+from broker.transport import Outgoing, Receipt, TransportUnavailable, Wire
+from lab.system import System
+from ops.dead_letters import with_door
+from ops.doctor import broker as broker_checks
+from ops.doctor.all_checks import PLAN
+from ops.doctor.check import Check, Finding, examine
+from ops.doctor.port_probe import addresses_in
+from ops.doctor.targets import DOCKER_HOST, MEMINFO, Patient
+from store.document import Record
+from store.mongo.preflight import check_user
+from store.protocol import Changes, OutboxRow, Reader, StoreUnavailable
+from tests.cli.test_startup_checks import reader_url
+from tests.store.mongo.test_store import TakesAnything, guarded, standalone
+from tests.support import servers
+from tests.support.gateway_process import running_gateway
+from tests.support.network.mongo_stub import greeting
+from tests.support.system import MODES, Servers, a_prefix
+
+__all__ = ["guarded", "reader_url", "standalone"]  # fixtures of other files
+
+real = pytest.mark.real
+MODE = Mode.CHOREOGRAPHY
+WORKERS = tuple(roles(MODE))
+
+
+def only(*names: str) -> list[Check]:
+    """These checks of the plan, with all that they need."""
+    wanted, planned = set(names), {item.name: item for item in PLAN}
+    for item in reversed(PLAN):
+        if item.name in wanted:
+            wanted.update(item.needs)
+    assert wanted <= planned.keys()
+    return [item for item in PLAN if item.name in wanted]
+
+
+async def examined(
+    parts: ConnectedParts, *names: str, mode: Mode = MODE, meminfo: Path = MEMINFO, docker_host: str = DOCKER_HOST
+) -> dict[str, Finding]:
+    """What the named checks (without names: all) find, by name, with those that they need."""
+    async with Patient(mode, parts, meminfo, docker_host) as patient:
+        return await examine(patient, only(*names) if names else PLAN)
+
+
+def failed(found: dict[str, Finding]) -> set[str]:
+    return {name for name, finding in found.items() if finding.ok is False}
+
+
+def not_made(found: dict[str, Finding]) -> set[str]:
+    return {name for name, finding in found.items() if finding.ok is None}
+
+
+def nowhere(**urls: str) -> ConnectedParts:
+    """Parts where nothing listens, but for what is given."""
+    port = servers.free_port()
+    away = {"broker": f"amqp://127.0.0.1:{port}/", "store": f"mongodb://127.0.0.1:{port}/", "gateway": f"http://127.0.0.1:{port}"}
+    return ConnectedParts("nobody", *(away | urls).values())
+
+
+@pytest.fixture
+def own(rabbit_url: str, mongo_url: str, gateway_url: str) -> Iterator[ConnectedParts]:
+    """Real parts under a prefix of this test's own, nothing declared or stored."""
+    there = Servers(rabbit_url, mongo_url, gateway_url)
+    with a_prefix(there, MODE) as prefix:
+        yield there.parts(prefix)
+
+
+Either = tuple[Mode, ConnectedParts]
+
+
+@pytest.fixture(params=MODES)
+def either(request: pytest.FixtureRequest, rabbit_url: str, mongo_url: str, gateway_url: str) -> Iterator[Either]:
+    """Each mode, and real parts for it, nothing declared or stored."""
+    there = Servers(rabbit_url, mongo_url, gateway_url)
+    with a_prefix(there, request.param) as prefix:
+        yield request.param, there.parts(prefix)
+
+
+@asynccontextmanager
+async def transport_of(parts: ConnectedParts) -> AsyncIterator[RabbitTransport]:
+    transport = parts.transport("tests")
+    await transport.open()
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
+async def declare(parts: ConnectedParts, **changed: Any) -> None:
+    async with transport_of(parts) as transport:
+        await transport.declare(replace(topology(MODE, parts.prefix), **changed))
+
+
+async def announce(parts: ConnectedParts, mode: Mode = MODE, /, faults: bool = True, **ahead_s: float) -> None:
+    """What every worker of the mode says of itself when it starts."""
+    for worker in roles(mode):
+        store = parts.store(worker)
+        await store.open([])
+        said = {"faults": faults, "started_at": 0.0, "clock_ahead_s": ahead_s.get(worker, 0.0)}
+        await store.put([Record("workers", worker, 1, said)])
+        await store.close()
+
+
+# --- all is well ----------------------------------------------------------------------------------------------------------
+
+
+@real
+async def test_a_mode_that_runs_on_good_servers_passes_every_check(either: Either, tmp_path: Path) -> None:
+    mode, parts = either
+    enough = tmp_path / "meminfo"
+    enough.write_text("MemTotal: 9000000 kB\nMemAvailable: 2000000 kB\n")
+    async with System(mode, parts, parts.prefix):
+        await announce(parts, mode)
+        async with docker_engine(tmp_path / "engine") as docker_host:
+            found = await examined(parts, mode=mode, meminfo=enough, docker_host=docker_host)
+    assert {name: finding.why for name, finding in found.items() if finding.ok is not True} == {}
+    assert list(found) == [check.name for check in PLAN]
+    assert {name: finding.next for name, finding in found.items() if finding.next} == {}
+    assert all(finding.why for finding in found.values())
+
+
+# --- the broker -----------------------------------------------------------------------------------------------------------
+
+BROKER = ("broker", "broker user", "broker version", "topology", "consumers", "dead letters")
+
+
+async def test_a_broker_that_is_not_there_is_one_failure_and_the_rest_cannot_be_asked() -> None:
+    found = await examined(nowhere(), *BROKER)
+    assert failed(found) == {"broker"}
+    assert not_made(found) == {*BROKER} - {"broker"}
+    assert found["broker"].server_missing
+    assert "SAGA_BROKER_URL" in found["broker"].next
+    assert {found[name].why for name in not_made(found)} == {"see broker"}
+
+
+@real
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [({"password": "hunter2"}, "refused the user name or password"), ({"path": "/nobody-s"}, "virtual host")],
+    ids=["password", "virtual host"],
+)
+async def test_a_user_that_the_broker_refuses_is_told_from_a_broker_that_is_not_there(
+    rabbit_url: str, changed: dict[str, str], why: str
+) -> None:
+    url = URL(rabbit_url)
+    url = url.with_password(changed["password"]) if "password" in changed else url.with_path(changed["path"])
+    found = await examined(nowhere(broker=str(url)), *BROKER)
+    assert found["broker"].ok
+    assert failed(found) == {"broker user"}
+    assert why in found["broker user"].why
+    assert not found["broker user"].server_missing
+    assert not_made(found) == {*BROKER} - {"broker", "broker user"}
+    assert "hunter2" not in str(found)
+
+
+async def test_a_broker_url_that_cannot_be_used_is_said_once() -> None:
+    found = await examined(nowhere(broker="amqp://guest@127.0.0.1:port/"), *BROKER)
+    assert failed(found) == {"broker"}
+    assert "cannot be used" in found["broker"].why
+    assert not found["broker"].server_missing
+
+
+@pytest.mark.parametrize(
+    ("version", "ok"), [("3.9.29", False), ("2.8.1", False), ("3.10.0", True), ("4.1.0", True), ("5.0.0-rc.1", True), ("", None)]
+)
+def test_a_broker_that_is_too_old_is_named_with_its_version(version: str, ok: bool | None) -> None:
+    finding = broker_checks.judge_version("RabbitMQ", version)
+    assert finding.ok is ok
+    assert version in finding.why
+
+
+@real
+async def test_a_topology_that_was_never_declared_is_named_and_not_made(own: ConnectedParts) -> None:
+    for _ in range(2):
+        found = await examined(own, *BROKER)
+        assert failed(found) == {"topology"}
+        assert not_made(found) == {"consumers", "dead letters"}
+        for name in (*topology(MODE, own.prefix).queue_names(), events_exchange(own.prefix)):
+            assert name in found["topology"].why
+        assert f"saga up --mode {MODE}" in found["topology"].next
+
+
+@real
+async def test_a_queue_that_was_deleted_is_the_only_one_named(own: ConnectedParts, rabbit_url: str) -> None:
+    await declare(own)
+    lost = dead_queue(queue_of(own.prefix, "payment"))
+    async with await aio_pika.connect(rabbit_url) as connection, connection.channel() as channel:
+        await channel.queue_delete(lost, if_unused=False, if_empty=False)
+    found = await examined(own, "topology", "dead letters")
+    assert found["topology"].why == f"not there: {lost}"
+    assert found["dead letters"].ok
+
+
+@real
+async def test_a_queue_that_was_declared_differently_is_named_with_what_differs(own: ConnectedParts) -> None:
+    await declare(own, delivery_limit=3)
+    found = await examined(own, "topology")
+    assert failed(found) == {"topology"}
+    named = found["topology"].why.partition(" (")[0]
+    assert named == "declared differently by another version: " + ", ".join(queue_of(own.prefix, worker) for worker in WORKERS)
+    assert "x-delivery-limit" in found["topology"].why
+    assert "rabbitmqctl delete_queue" in found["topology"].next
+    assert f"saga reset --mode {MODE} --yes" in found["topology"].next
+
+
+@real
+async def test_an_exchange_of_another_type_is_named(own: ConnectedParts, rabbit_url: str) -> None:
+    async with await aio_pika.connect(rabbit_url) as connection, connection.channel() as channel:
+        await channel.declare_exchange(events_exchange(own.prefix), "fanout", durable=True)
+    found = await examined(own, "topology")
+    assert f"declared differently by another version: {events_exchange(own.prefix)} (" in found["topology"].why
+
+
+@real
+async def test_a_user_who_may_not_declare_sees_what_is_there_and_is_told_that_nothing_was_compared(
+    own: ConnectedParts, reader_url: str
+) -> None:
+    await declare(own)
+    found = await examined(replace(own, broker_url=reader_url), *BROKER)
+    assert found["topology"].ok
+    assert "this user may not declare" in found["topology"].why
+    assert failed(found) == {"consumers"}
+
+
+@real
+async def test_a_queue_that_nobody_consumes_is_named(own: ConnectedParts) -> None:
+    await declare(own)
+    async with transport_of(own) as transport:
+        await transport.consume(queue_of(own.prefix, "order"), 1, lambda _: None)
+        found = await examined(own, "topology", "consumers")
+    assert failed(found) == {"consumers"}
+    idle = [queue_of(own.prefix, worker) for worker in WORKERS if worker != "order"]
+    assert found["consumers"].why == f"nobody consumes {', '.join(idle)}"
+    assert "saga worker inventory" in found["consumers"].next
+
+
+@real
+async def test_dead_letters_are_counted_and_no_failure(own: ConnectedParts) -> None:
+    await declare(own)
+    furniture = with_door(topology(MODE, own.prefix))
+    dead = [Outgoing(furniture.dead_address(worker), Wire(b"{}")) for worker in ("order", "order", "payment", "door")]
+    async with transport_of(own) as transport:
+        await transport.declare(furniture)
+        assert await transport.publish(dead) == [Receipt.CONFIRMED] * 4
+    found = await examined(own, "dead letters")
+    assert found["dead letters"].ok
+    assert found["dead letters"].why == "dead letters wait: order 2, payment 1, door 1"
+    assert "saga dlq list" in found["dead letters"].next
+
+
+@real
+@pytest.mark.parametrize(("age_s", "ok"), [(120.0, False), (5.0, True)])
+async def test_a_message_that_stays_in_its_outbox_shows_a_missing_binding(own: ConnectedParts, age_s: float, ok: bool) -> None:
+    async def owe(_: Reader) -> tuple[Changes, None]:
+        return Changes(outbox=[OutboxRow("m1", time.time() - age_s, b"x")]), None
+
+    store = own.store("payment")
+    await store.open([])
+    await store.transact(owe)
+    await store.close()
+    found = await examined(own, "bindings")
+    assert found["bindings"].ok is ok
+    assert ok or "still in the outbox: payment 1." in found["bindings"].why
+
+
+# --- the database ---------------------------------------------------------------------------------------------------------
+
+DATABASE = ("database", "database user", "replica set", "transactions", "durable commits", "inbox key", "clock of the database")
+
+
+async def test_a_database_that_is_not_there_is_one_failure_and_the_rest_cannot_be_asked() -> None:
+    found = await examined(nowhere(), *DATABASE, "bindings", "clocks of the workers")
+    assert failed(found) == {"database"}
+    assert found["database"].server_missing
+    assert "SAGA_STORE_URL" in found["database"].next
+    assert found["durable commits"].ok
+    assert {found[name].why for name in not_made(found)} == {"see database"}
+    assert len(not_made(found)) == len(DATABASE)
+
+
+@real
+@pytest.mark.parametrize("login", ["", "nobody:hunter2@"], ids=["none", "wrong"])
+async def test_a_user_that_the_database_refuses_is_told_from_a_database_that_is_not_there(guarded: str, login: str) -> None:
+    found = await examined(nowhere(store=guarded.replace("//", f"//{login}")), *DATABASE)
+    assert found["database"].ok
+    assert failed(found) == {"database user"}
+    assert "Check the user" in found["database user"].why
+    assert not found["database user"].server_missing
+    assert "hunter2" not in str(found)
+
+
+@real
+async def test_a_database_that_is_no_replica_set_is_told_how_to_become_one(standalone: str) -> None:
+    found = await examined(nowhere(store=standalone), *DATABASE)
+    assert failed(found) == {"replica set"}
+    assert "standalone" in found["replica set"].why
+    assert "--replSet" in found["replica set"].next
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"setName": "rs0", "secondary": True, "isWritablePrimary": False},
+        {"isreplicaset": True, "isWritablePrimary": False},
+    ],
+    ids=["a secondary", "never initiated"],
+)
+@pytest.mark.parametrize("query", ["", "?directConnection=true"], ids=["", "direct"])
+async def test_a_replica_set_without_a_primary_is_told_from_a_missing_database(said: dict[str, Any], query: str) -> None:
+    async with greeting(said) as port:
+        found = await examined(nowhere(store=f"mongodb://127.0.0.1:{port}/{query}"), *DATABASE)
+    assert found["database"].ok
+    assert failed(found) == {"replica set"}
+    assert "primary" in found["replica set"].why
+    assert "rs.initiate()" in found["replica set"].next
+    assert not found["replica set"].server_missing
+    assert not_made(found) == {*DATABASE} - {"database", "replica set", "durable commits"}
+
+
+async def test_a_replica_set_whose_members_have_names_that_are_not_known_here_is_told_from_a_missing_database() -> None:
+    """What a container's replica set says of itself to somebody outside."""
+    async with greeting({"setName": "rs0", "isWritablePrimary": True, "hosts": ["inside.invalid:27017"]}) as port:
+        found = await examined(nowhere(store=f"mongodb://127.0.0.1:{port}/"), *DATABASE)
+    assert found["database"].ok
+    assert failed(found) == {"replica set"}
+    assert "calls its members inside.invalid:27017" in found["replica set"].why
+    assert "directConnection=true" in found["replica set"].next
+
+
+@real
+@pytest.mark.parametrize(("code", "why"), [(263, "refuses a transaction"), (13, "Check the user")], ids=["all", "this user"])
+async def test_a_database_that_refuses_transactions_to_all_or_to_this_user_is_named(
+    own: ConnectedParts, code: int, why: str
+) -> None:
+    """By a fail point that acts on this test's clients only: the server has other users."""
+    client_name = f"of {own.prefix}"
+    data = {"failCommands": ["insert"], "errorCode": code, "appName": client_name}
+    with MongoClient[dict[str, Any]](own.store_url) as client:
+        try:
+            client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
+        except OperationFailure as error:
+            pytest.skip(f"this server has no fail points: {error}")
+        url = str(URL(own.store_url).update_query(appName=client_name))
+        found = await examined(replace(own, store_url=url), "transactions")
+        client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+    assert failed(found) == {"transactions"}
+    assert why in found["transactions"].why
+    assert found["transactions"].next
+
+
+@pytest.mark.parametrize("option", ["w=1", "journal=false", "retryWrites=false"])
+async def test_commits_that_would_not_be_durable_are_found_in_the_url_even_without_a_server(option: str) -> None:
+    parts = nowhere()
+    found = await examined(replace(parts, store_url=f"{parts.store_url}?{option}"), *DATABASE)
+    assert failed(found) == {"database", "durable commits"}
+    assert "out of the URL" in found["durable commits"].why
+
+
+async def test_a_database_url_that_cannot_be_used_is_said_once() -> None:
+    found = await examined(nowhere(store="http://nowhere"), *DATABASE)
+    assert failed(found) == {"database"}
+    assert "cannot be used" in found["database"].why
+    assert not found["database"].server_missing
+
+
+@real
+async def test_an_inbox_that_takes_a_key_twice_is_named_with_its_database(own: ConnectedParts) -> None:
+    async with Patient(MODE, own) as patient:
+        connection = patient.store("payment").connection
+        rows = connection.rows
+        vars(connection)["rows"] = lambda name: TakesAnything(rows(name)) if name == "inbox" else rows(name)
+        found = await examine(patient, only("inbox key"))
+    assert failed(found) == {"inbox key"}
+    assert f"inbox of {database_of(own.prefix, 'payment')} takes a key twice" in found["inbox key"].why
+
+
+# --- clocks ---------------------------------------------------------------------------------------------------------------
+
+
+@real
+@pytest.mark.parametrize(("off_s", "where"), [(30.0, "30.0 s ahead of"), (-30.0, "30.0 s behind")])
+async def test_a_clock_that_is_not_the_databases_is_named_with_its_direction(
+    own: ConnectedParts, off_s: float, where: str
+) -> None:
+    found = await examined(replace(own, sources=Sources(lambda: time.time() + off_s)), "clock of the database")
+    assert failed(found) == {"clock of the database"}
+    assert where in found["clock of the database"].why
+
+
+@real
+async def test_two_workers_whose_clocks_differ_are_named(own: ConnectedParts) -> None:
+    await announce(own, inventory=0.9, payment=-0.3)
+    found = await examined(own, "clocks of the workers")
+    assert failed(found) == {"clocks of the workers"}
+    assert "the clock of inventory was 1.2 s ahead of payment's" in found["clocks of the workers"].why
+
+
+@real
+async def test_workers_that_have_never_started_have_no_clocks_to_compare(own: ConnectedParts) -> None:
+    found = await examined(own, "clocks of the workers")
+    assert not_made(found) == {"clocks of the workers"}
+    assert not failed(found)
+
+
+# --- the payment gateway --------------------------------------------------------------------------------------------------
+
+
+async def test_a_gateway_that_is_not_there_is_a_missing_server() -> None:
+    found = await examined(nowhere(), "payment gateway")
+    assert failed(found) == {"payment gateway"}
+    assert found["payment gateway"].server_missing
+    assert "saga worker gateway" in found["payment gateway"].next
+
+
+async def test_a_gateway_url_that_cannot_be_used_is_named() -> None:
+    found = await examined(nowhere(gateway="http://127.0.0.1:port"), "payment gateway")
+    assert failed(found) == {"payment gateway"}
+    assert "cannot be used" in found["payment gateway"].why
+    assert not found["payment gateway"].server_missing
+
+
+@real
+@pytest.mark.parametrize(("gateways", "workers"), [(True, False), (False, True)])
+async def test_a_gateway_that_treats_failures_otherwise_than_the_workers_is_named(
+    own: ConnectedParts, tmp_path: Path, gateways: bool, workers: bool
+) -> None:
+    await announce(own, faults=workers)
+    with running_gateway(tmp_path / "books.db", faults=gateways) as gateway:
+        found = await examined(replace(own, gateway_url=gateway.url), "gateway faults")
+    assert failed(found) == {"gateway faults"}
+    word = {True: "enabled", False: "disabled"}
+    everybody = ", ".join(WORKERS)
+    assert found["gateway faults"].why == f"the payment gateway has faults {word[gateways]}, and {everybody} {word[workers]}"
+
+
+# --- ports ----------------------------------------------------------------------------------------------------------------
+
+
+class SpeaksSomethingElse(socketserver.BaseRequestHandler):
+    """Answers whatever it is told as a web server does that does not understand it."""
+
+    def handle(self) -> None:
+        if self.request.recv(1024):
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+@contextmanager
+def something_else(port: int) -> Iterator[None]:
+    """Another program on a port. In a thread: a driver that connects again while it goes leaves nothing behind in our loop."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", port), SpeaksSomethingElse) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["broker", "database", "payment gateway"])
+async def test_a_port_that_something_else_holds_is_told_from_one_where_nothing_is(name: str) -> None:
+    port = servers.free_port()
+    urls = {"broker": f"amqp://127.0.0.1:{port}/", "store": f"mongodb://127.0.0.1:{port}/", "gateway": f"http://127.0.0.1:{port}"}
+    with something_else(port):
+        taken = (await examined(nowhere(**urls), name))[name]
+    free = (await examined(nowhere(**urls), name))[name]
+    assert (taken.ok, taken.server_missing) == (free.ok, free.server_missing) == (False, True)
+    assert f"port {port} of 127.0.0.1 is taken by something that does not answer as a {name}" in taken.why
+    assert f"See what holds port {port}" in taken.next
+    assert "taken" not in free.why
+    assert "Start" in free.next
+
+
+@pytest.mark.parametrize(
+    ("url", "addresses"),
+    [
+        ("amqp://guest:guest@rabbit/", [("rabbit", 5672)]),
+        ("amqps://rabbit:1/shop", [("rabbit", 1)]),
+        ("mongodb://u:p@one,two:2,[::1]/orders?replicaSet=rs0", [("one", 27017), ("two", 2), ("::1", 27017)]),
+        ("mongodb://one?directConnection=true", [("one", 27017)]),
+        ("mongodb+srv://of.many", []),
+        ("http://127.0.0.1:8090", [("127.0.0.1", 8090)]),
+    ],
+)
+def test_the_ports_of_a_url_are_found(url: str, addresses: list[tuple[str, int]]) -> None:
+    assert addresses_in(url) == addresses
+
+
+# --- this machine ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "ok", "why"),
+    [
+        ("MemTotal: 9000000 kB\nMemAvailable: 209715 kB\n", False, "0.2 GB are free"),
+        ("MemTotal: 9000000 kB\nMemAvailable: 1887437 kB\n", True, "1.8 GB are free"),
+        ("MemTotal: 9000000 kB\n", None, "does not say"),
+        (None, None, "no Linux"),
+    ],
+)
+async def test_memory_that_is_too_small_is_said_and_where_it_is_not_known_nothing_is(
+    tmp_path: Path, text: str | None, ok: bool | None, why: str
+) -> None:
+    meminfo = tmp_path / "meminfo"
+    if text is not None:
+        meminfo.write_text(text)
+    found = await examined(nowhere(), "memory", meminfo=meminfo)
+    assert found["memory"].ok is ok
+    assert why in found["memory"].why
+
+
+async def test_memory_that_is_enough_only_for_what_already_runs_is_told_of_and_no_failure(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemAvailable: 524288 kB\n")
+    memory = (await examined(nowhere(), "memory", meminfo=meminfo))["memory"]
+    assert (memory.ok, memory.why) == (True, "0.5 GB are free")
+    assert "Before you start a mode here" in memory.next
+
+
+async def test_a_docker_engine_that_is_not_there_is_told_of_and_no_failure(tmp_path: Path) -> None:
+    async with docker_engine(tmp_path / "engine") as docker_host:
+        there = (await examined(nowhere(), "docker", docker_host=docker_host))["docker"]
+    away = (await examined(nowhere(), "docker", docker_host=docker_host))["docker"]
+    assert (there.ok, there.why, there.next) == (True, "an engine answers", "")
+    assert (away.ok, away.why) == (True, f"no engine answers at {docker_host}")
+    assert "start Docker" in away.next
+
+
+@asynccontextmanager
+async def docker_engine(socket: Path) -> AsyncIterator[str]:
+    """Something that answers a ping as a Docker engine does; gives what DOCKER_HOST would say."""
+
+    async def pong(_: web.Request) -> web.Response:
+        return web.Response(text="OK")
+
+    app = web.Application()
+    app.add_routes([web.get("/_ping", pong)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, str(socket)).start()
+        yield f"unix://{socket}"
+    finally:
+        await runner.cleanup()
+
+
+# --- how checks are made together -----------------------------------------------------------------------------------------
+
+
+async def made(*plan: Check, patience_s: float = 5.0) -> list[Finding]:
+    return list((await examine(Patient(MODE, nowhere()), plan, patience_s)).values())
+
+
+async def fine(_: Patient) -> Finding:
+    return Finding(True)
+
+
+async def lost(_: Patient) -> Finding:
+    raise StoreUnavailable("it went away")
+
+
+async def endless(_: Patient) -> Finding:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+@pytest.mark.parametrize(("ask", "why"), [(lost, "it went away"), (endless, "no answer within 0.05 s")])
+async def test_a_check_without_an_answer_has_failed_when_what_it_needs_was_fine(ask: Any, why: str) -> None:
+    _, asked = await made(Check("server", fine), Check("asked", ask, ("server",), "look"), patience_s=0.05)
+    assert (asked.ok, asked.why, asked.next) == (False, why, "look")
+
+
+async def test_a_check_without_an_answer_is_not_made_when_what_it_needs_was_not_made_either() -> None:
+    server, _, last = await made(Check("server", away), Check("asked", lost, ("server",)), Check("last", lost, ("asked",)))
+    assert server.server_missing
+    assert last.ok is None
+
+
+async def away(_: Patient) -> Finding:
+    return Finding(False, server_missing=True)
+
+
+async def test_a_slow_check_takes_the_answer_from_no_other() -> None:
+    async def impatient(patient: Patient) -> Finding:
+        async with asyncio.timeout(0):
+            await patient._once("shared", answer)
+        raise AssertionError
+
+    async def patient_one(patient: Patient) -> Finding:
+        return Finding(True, await patient._once("shared", answer))
+
+    async def answer() -> str:
+        await asyncio.sleep(0)
+        return "here"
+
+    async with Patient(MODE, nowhere()) as patient:
+        first, second = (await examine(patient, [Check("first", impatient), Check("second", patient_one)])).values()
+    assert first.ok is False
+    assert second.why == "here"
+
+
+@real
+async def test_the_doctor_closes_what_it_opened(own: ConnectedParts) -> None:
+    async with Patient(MODE, own) as patient:
+        transport = await patient.broker()
+        await check_user(patient.store("order").connection)
+    with pytest.raises(TransportUnavailable):
+        await transport.product()

@@ -1,0 +1,275 @@
+"""The audit catches planted damage: at least one case for each promise that it judges.
+
+A sound snapshot comes from a real run with orders of every kind; each case then spoils it in one way, and must be found under the
+right promise and for the right id.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bootstrap.backend import Booked
+from bootstrap.modes import Mode
+from lab.journeys.run import Run
+from lab.system import System
+from ops.audit import ALWAYS, AT_REST, IDS_NAMED, audit
+from ops.snapshot import Snapshot
+from services.delivery.domain import Delivery, DeliveryState
+from services.inventory.domain import Reservation, ReservationState
+from services.order.domain import Order, OrderState
+from services.payment.domain import Payment, PaymentState
+from services.vocabulary import Reason
+from tests.support.system import MODES, in_memory
+
+ORPHAN = "019b0000-0000-7000-8000-00000000dead"
+
+
+class Sound:
+    """A sound snapshot and the orders in it by what became of them."""
+
+    def __init__(self, seen: Snapshot, order_ids: list[str]) -> None:
+        self.seen = seen
+        self.completed, self.declined, self.undeliverable, self.withdrawn = order_ids
+
+    def but(self, what: str, key: str, **changes: Any) -> Snapshot:
+        """One document changed."""
+        documents = getattr(self.seen, what)
+        found = documents[key]
+        changed = replace(found, **changes) if isinstance(found, Booked) else found.but(**changes)
+        return self.with_(what, {**documents, key: changed})
+
+    def less(self, what: str, key: str) -> Snapshot:
+        """One document lost."""
+        return self.with_(what, {other: kept for other, kept in getattr(self.seen, what).items() if other != key})
+
+    def more(self, what: str, key: str, document: Any) -> Snapshot:
+        """One document that should not be there."""
+        return self.with_(what, {**getattr(self.seen, what), key: document})
+
+    def with_(self, what: str, documents: Mapping[str, Any]) -> Snapshot:
+        return replace(self.seen, **{what: documents})
+
+
+async def every_kind(system: System) -> Sound:
+    run = Run(system)
+    ids = [await run.place({"book": 2}), await run.place({"book": 1}, "payment:declined")]
+    ids.append(await run.place({"book": 1}, "delivery:undeliverable"))
+    withdrawn = run.new_id()
+    await run.withdraw(withdrawn)
+    await run.order_exists(withdrawn)
+    ids.append(await run.place({"book": 1}, order_id=withdrawn))
+    result = await run.result()
+    assert result.audit.ok
+    return Sound(result.seen, ids)
+
+
+@pytest.fixture(scope="module", params=MODES)
+def sound(request: pytest.FixtureRequest) -> Sound:
+    return in_memory(Mode(request.param), every_kind)
+
+
+STOCK = "stock: received = available + held, never negative"
+WHOLE = "completed: stock held, money authorized here and at the gateway, delivery scheduled"
+NOTHING = "rejected: no stock, no money here or at the gateway, no delivery"
+WHY = "rejected: the reason is recorded, and a withdrawal is the reason"
+HELD = "stock: what is held is what reservations hold"
+MONEY = "money: the gateway holds nothing without an order"
+ORPHANS = "nothing exists without its order"
+
+Spoil = Callable[[Sound], Snapshot]
+
+#: Name -> the damage, the promise under which it must be found, and for which id.
+DAMAGE: dict[str, tuple[Spoil, str, Callable[[Sound], str]]] = {
+    "a unit vanished from the shelf": (lambda s: s.but("stock", "book", available=7), STOCK, lambda _: "book"),
+    "a unit appeared on the shelf": (lambda s: s.but("stock", "book", available=9), STOCK, lambda _: "book"),
+    "less than nothing is available": (lambda s: s.but("stock", "book", available=-2, held=12), STOCK, lambda _: "book"),
+    "less than nothing is held": (lambda s: s.but("stock", "book", available=12, held=-2), STOCK, lambda _: "book"),
+    "a completed order lost its reservation": (lambda s: s.less("reservations", s.completed), WHOLE, lambda s: s.completed),
+    "a completed order's stock was released": (
+        lambda s: s.but("reservations", s.completed, state=ReservationState.RELEASED),
+        WHOLE,
+        lambda s: s.completed,
+    ),
+    "a completed order holds other stock than it bought": (
+        lambda s: s.but("reservations", s.completed, quantities={"book": 1}),
+        WHOLE,
+        lambda s: s.completed,
+    ),
+    "a completed order has no payment": (lambda s: s.less("payments", s.completed), WHOLE, lambda s: s.completed),
+    "a completed order's payment was voided": (
+        lambda s: s.but("payments", s.completed, state=PaymentState.VOIDED),
+        WHOLE,
+        lambda s: s.completed,
+    ),
+    "the gateway knows nothing of a completed order": (lambda s: s.less("books", s.completed), WHOLE, lambda s: s.completed),
+    "the gateway voided a completed order": (
+        lambda s: s.but("books", s.completed, state="voided"),
+        WHOLE,
+        lambda s: s.completed,
+    ),
+    "the gateway still thinks about a completed order": (
+        lambda s: s.but("books", s.completed, state="pending"),
+        WHOLE,
+        lambda s: s.completed,
+    ),
+    "the gateway holds another amount": (lambda s: s.but("books", s.completed, amount_cents=2_499), WHOLE, lambda s: s.completed),
+    "a completed order has no delivery": (lambda s: s.less("deliveries", s.completed), WHOLE, lambda s: s.completed),
+    "a completed order's delivery was cancelled": (
+        lambda s: s.but("deliveries", s.completed, state=DeliveryState.CANCELLED),
+        WHOLE,
+        lambda s: s.completed,
+    ),
+    "a completed order lost its details": (lambda s: s.but("orders", s.completed, details=None), WHOLE, lambda s: s.completed),
+    "a rejected order holds stock": (
+        lambda s: s.but("reservations", s.declined, state=ReservationState.HELD),
+        NOTHING,
+        lambda s: s.declined,
+    ),
+    "a rejected order's payment is authorized": (
+        lambda s: s.but("payments", s.declined, state=PaymentState.AUTHORIZED),
+        NOTHING,
+        lambda s: s.declined,
+    ),
+    "a rejected order's payment is still pending": (
+        lambda s: s.but("payments", s.undeliverable, state=PaymentState.PENDING),
+        NOTHING,
+        lambda s: s.undeliverable,
+    ),
+    "the gateway holds the money of a rejected order": (
+        lambda s: s.but("books", s.undeliverable, state="authorized"),
+        NOTHING,
+        lambda s: s.undeliverable,
+    ),
+    "the gateway may yet take the money of a rejected order": (
+        lambda s: s.but("books", s.undeliverable, state="pending"),
+        NOTHING,
+        lambda s: s.undeliverable,
+    ),
+    "a rejected order is delivered": (
+        lambda s: s.but("deliveries", s.undeliverable, state=DeliveryState.SCHEDULED),
+        NOTHING,
+        lambda s: s.undeliverable,
+    ),
+    "a withdrawn order that never began is delivered": (
+        lambda s: s.more("deliveries", s.withdrawn, Delivery(order_id=s.withdrawn, state=DeliveryState.SCHEDULED)),
+        NOTHING,
+        lambda s: s.withdrawn,
+    ),
+    "an order that was only withdrawn, never placed, holds stock": (
+        lambda s: replace(
+            s.more("orders", ORPHAN, Order(order_id=ORPHAN, state=OrderState.TOMBSTONE, withdrawn=Reason.WITHDRAWN)),
+            reservations={**s.seen.reservations, ORPHAN: Reservation(order_id=ORPHAN, state=ReservationState.HELD)},
+        ),
+        NOTHING,
+        lambda _: ORPHAN,
+    ),
+    "an order that was only withdrawn, never placed, is paid": (
+        lambda s: replace(
+            s.more("orders", ORPHAN, Order(order_id=ORPHAN, state=OrderState.TOMBSTONE, withdrawn=Reason.WITHDRAWN)),
+            books={**s.seen.books, ORPHAN: Booked("authorized", 1)},
+        ),
+        NOTHING,
+        lambda _: ORPHAN,
+    ),
+    "a rejection without a reason": (lambda s: s.but("orders", s.declined, reason=None), WHY, lambda s: s.declined),
+    "a withdrawal that is not the reason": (
+        lambda s: s.but("orders", s.declined, withdrawn=Reason.WITHDRAWN),
+        WHY,
+        lambda s: s.declined,
+    ),
+    "more is held than reservations hold": (lambda s: s.but("stock", "book", available=7, held=3), HELD, lambda _: "book"),
+    "a reservation holds what the shelf does not know of": (
+        lambda s: s.more(
+            "reservations", s.withdrawn, Reservation(order_id=s.withdrawn, state=ReservationState.HELD, quantities={"lamp": 1})
+        ),
+        HELD,
+        lambda _: "lamp",
+    ),
+    "a reservation holds an article that does not exist": (
+        lambda s: s.more(
+            "reservations", s.withdrawn, Reservation(order_id=s.withdrawn, state=ReservationState.HELD, quantities={"ghost": 1})
+        ),
+        HELD,
+        lambda _: "ghost",
+    ),
+    "the gateway holds money that belongs to no order": (
+        lambda s: s.more("books", ORPHAN, Booked("authorized", 1)),
+        MONEY,
+        lambda _: ORPHAN,
+    ),
+    "the gateway may yet take money that belongs to no order": (
+        lambda s: s.more("books", ORPHAN, Booked("pending", 1)),
+        MONEY,
+        lambda _: ORPHAN,
+    ),
+    "a reservation without an order": (
+        lambda s: s.more("reservations", ORPHAN, Reservation(order_id=ORPHAN, state=ReservationState.REJECTED)),
+        ORPHANS,
+        lambda _: ORPHAN,
+    ),
+    "a payment without an order": (
+        lambda s: s.more("payments", ORPHAN, Payment(order_id=ORPHAN, state=PaymentState.DECLINED)),
+        ORPHANS,
+        lambda _: ORPHAN,
+    ),
+    "a delivery without an order": (
+        lambda s: s.more("deliveries", ORPHAN, Delivery(order_id=ORPHAN, state=DeliveryState.SCHEDULED)),
+        ORPHANS,
+        lambda _: ORPHAN,
+    ),
+    "an order that was lost with all its traces left": (lambda s: s.less("orders", s.completed), ORPHANS, lambda s: s.completed),
+}
+
+
+def test_every_promise_has_a_case() -> None:
+    assert {promise for _, promise, _ in DAMAGE.values()} == set(ALWAYS | AT_REST)
+
+
+def test_a_sound_snapshot_has_no_findings(sound: Sound) -> None:
+    assert audit(sound.seen).findings == ()
+    assert audit(sound.seen).open == 0
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_planted_damage_is_found_under_its_promise(name: str, sound: Sound) -> None:
+    spoil, promise, where = DAMAGE[name]
+    verdict = audit(spoil(sound))
+    assert not verdict.ok
+    found = {finding.promise: finding.ids for finding in verdict.findings}
+    assert promise in found
+    assert found[promise] == (where(sound),)
+
+
+def test_an_order_that_is_open_is_counted_and_judged_only_by_what_always_holds(sound: Sound) -> None:
+    """Its books may be ahead of or behind each other; the books of ended orders may not."""
+    opened = sound.but("orders", sound.undeliverable, state=OrderState.PENDING, reason=None)
+    assert audit(opened).ok
+    assert audit(opened).open == 1
+    between = replace(opened, books={**opened.books, sound.undeliverable: Booked("authorized", 1_250)})
+    assert audit(between).ok
+    damaged = replace(opened, deliveries={})
+    assert [finding.promise for finding in audit(damaged).findings] == [WHOLE]
+
+
+@pytest.mark.parametrize("promise", [*ALWAYS])
+def test_what_holds_at_all_times_is_judged_while_orders_are_open(promise: str, sound: Sound) -> None:
+    spoil, _, where = next(case for case in DAMAGE.values() if case[1] == promise)
+    pending = Order(order_id=ORPHAN, state=OrderState.PENDING)
+    seen = spoil(sound)
+    verdict = audit(replace(seen, orders={**seen.orders, ORPHAN: pending}))
+    assert verdict.open == 1
+    assert {finding.promise: finding.ids for finding in verdict.findings}[promise] == (where(sound),)
+
+
+def test_an_audit_names_the_ids_in_order() -> None:
+    assert IDS_NAMED > 0
+    ids = [f"019b0000-0000-7000-8000-{number:012d}" for number in (3, 1, 2)]
+    seen = Snapshot(books={order_id: Booked("authorized", 1) for order_id in ids})
+    (finding,) = audit(seen).findings
+    assert finding.ids == tuple(sorted(ids))
+
+
+def test_nothing_stored_is_nothing_wrong() -> None:
+    assert audit(Snapshot()).ok

@@ -1,0 +1,161 @@
+"""Who may do what on the broker and in the database: enough for every message that is sent, and no more.
+
+RabbitMQ's rule is applied here by hand: a regular expression for the exchange, and one more for the routing key where there is
+one. The stack test has RabbitMQ itself apply it (tests/stack/).
+"""
+
+import re
+from itertools import product
+
+import pytest
+
+from api.messages import NAME as DOOR
+from bootstrap.modes import Mode, database_of, roles
+from broker import declarations as furniture
+from broker.message import Command, Event
+from broker.topology import commands_exchange, dropped_queue, events_exchange, later_queue, queue_of
+from lab.journeys.catalogue import JOURNEYS
+from lab.system import System
+from observer.recorder import NAME as OBSERVER
+from ops.permissions import DOOR_COMMANDS, OPERATOR, Account, accounts, topologies
+from orchestrator.coordinator import NAME as COORDINATOR
+from services.message_types import SERVICES
+from services.payment.messages import PaymentAuthorized
+from tests.support.journey_checks import played
+from tests.support.system import MODES, in_memory, published
+from tests.test_architecture import BUSY, subclasses
+
+COMMANDS = sorted(kind.type_name for kind in subclasses(Command))
+EVENTS = sorted(kind.type_name for kind in subclasses(Event))
+DOORS = {kind.type_name for kind in DOOR_COMMANDS}
+
+
+def account_of(mode: Mode, worker: str) -> Account:
+    return next(account for account in accounts(mode) if account.worker == worker)
+
+
+def may_publish(account: Account, exchange: str, key: str) -> bool:
+    if not re.search(account.write, exchange or "amq.default"):  # RabbitMQ's name for the one that has none
+        return False
+    return exchange not in account.keys or bool(re.search(account.keys[exchange], key))
+
+
+def workers_of(mode: Mode) -> list[Account]:
+    """Everybody but the operator."""
+    return [account for account in accounts(mode) if account.worker != OPERATOR]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", BUSY)
+def test_every_message_that_is_sent_may_be_sent_by_its_sender(mode: Mode, name: str) -> None:
+    async def play(system: System) -> None:
+        seen = published(system)
+        await played(JOURNEYS[name], system)
+        assert seen
+        for item in seen:
+            # A copy that was put aside names its first sender: whoever put it there is the owner of the queue in its key.
+            aside = item.address.exchange not in (commands_exchange(mode), events_exchange(mode))
+            worker = item.address.routing_key.split(".")[1] if aside else item.wire.app_id
+            assert may_publish(account_of(mode, str(worker)), item.address.exchange, item.address.routing_key), item
+
+    in_memory(mode, play)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_worker_may_consume_its_own_queue_and_no_other(mode: Mode) -> None:
+    queues = [spec.name for each in Mode for topology in topologies(each) for spec in furniture.queues(topology)]
+    for account in workers_of(mode):
+        queue = queue_of(mode, account.worker)
+        own = [queue, dropped_queue(queue)] if account.worker == OBSERVER else [queue]
+        assert [name for name in queues if re.search(account.read, name)] == own
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_worker_may_declare_bind_or_delete_anything(mode: Mode) -> None:
+    for account in workers_of(mode):
+        for topology in topologies(mode):
+            names = [*furniture.exchanges(topology), *(spec.name for spec in furniture.queues(topology)), "amq.gen-x", "x"]
+            assert not [name for name in names if re.search(account.configure, name)]
+
+
+def test_in_choreography_nobody_but_the_door_may_send_a_command_and_the_door_its_two_only() -> None:
+    exchange = commands_exchange(Mode.CHOREOGRAPHY)
+    allowed = {
+        (account.worker, command)
+        for account, command in product(workers_of(Mode.CHOREOGRAPHY), COMMANDS)
+        if may_publish(account, exchange, command)
+    }
+    assert allowed == {(DOOR, command) for command in DOORS}
+
+
+def test_in_the_orchestrated_mode_only_coordinator_and_door_may_send_commands_and_none_of_the_others() -> None:
+    exchange = commands_exchange(Mode.ORCHESTRATOR)
+    sends = {
+        account.worker: {command for command in COMMANDS if may_publish(account, exchange, command)}
+        for account in workers_of(Mode.ORCHESTRATOR)
+    }
+    accepted = {kind.type_name for role in roles(Mode.ORCHESTRATOR).values() for kind in role.accepts} & set(COMMANDS)
+    silent = {worker: set() for worker in (*SERVICES, OBSERVER)}
+    assert sends == silent | {DOOR: DOORS, COORDINATOR: accepted - DOORS}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_observer_may_publish_nothing(mode: Mode) -> None:
+    observer = account_of(mode, OBSERVER)
+    for topology in topologies(mode):
+        assert not [name for name in ("", *furniture.exchanges(topology)) if may_publish(observer, name, "order.PlaceOrder")]
+
+
+def test_in_the_orchestrated_mode_no_participants_queue_hears_an_event() -> None:
+    """And as nobody may bind or declare a queue, it stays so."""
+    (workers, _) = topologies(Mode.ORCHESTRATOR)
+    hear = {spec.name for spec in furniture.queues(workers) for exchange, _ in spec.bindings if exchange.endswith(".events")}
+    assert hear == {queue_of(Mode.ORCHESTRATOR, listener) for listener in (COORDINATOR, OBSERVER)}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_worker_publishes_its_own_events_and_nobody_elses(mode: Mode) -> None:
+    exchange = events_exchange(mode)
+    for account in workers_of(mode):
+        mine = {event for event in EVENTS if event.split(".")[0] == account.worker} if account.worker in SERVICES else set()
+        assert {event for event in EVENTS if may_publish(account, exchange, event)} == mine
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_worker_puts_aside_for_itself_only(mode: Mode) -> None:
+    queues = [queue_of(mode, worker) for worker in (*roles(mode), DOOR, OBSERVER)]
+    for account in workers_of(mode):
+        own = [] if account.worker == OBSERVER else [queue_of(mode, account.worker)]
+        assert [key for key in queues if may_publish(account, later_queue(mode, 0), key)] == own
+
+
+@pytest.mark.parametrize("key", ["x.payment.PaymentAuthorized", "paymentx.PaymentAuthorized", "inventory.payment.x", ""])
+def test_a_key_that_only_looks_like_its_own_is_not_its_own(key: str) -> None:
+    payment = account_of(Mode.CHOREOGRAPHY, "payment")
+    exchange = events_exchange(Mode.CHOREOGRAPHY)
+    assert may_publish(payment, exchange, PaymentAuthorized.type_name)
+    assert not may_publish(payment, exchange, key)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nobody_may_publish_straight_to_a_queue_or_to_the_other_mode(mode: Mode) -> None:
+    (other,) = set(Mode) - {mode}
+    for account in accounts(mode):
+        for exchange in ("", "amq.direct", "amq.topic", events_exchange(other), commands_exchange(other)):
+            assert not may_publish(account, exchange, queue_of(mode, "order")), (account.name, exchange)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_exchange_that_a_worker_may_write_to_has_a_pattern_for_its_keys(mode: Mode) -> None:
+    """Without one RabbitMQ allows every key."""
+    exchanges = {name for topology in topologies(mode) for name in furniture.exchanges(topology)}
+    for account in workers_of(mode):
+        assert {name for name in exchanges if re.search(account.write, name)} == set(account.keys)
+        assert {kind for topology in topologies(mode) for kind in furniture.exchanges(topology).values()} == {"topic"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_worker_has_its_own_database_and_the_operator_those_of_his_mode(mode: Mode) -> None:
+    workers = workers_of(mode)
+    assert [account.databases for account in workers] == [(database_of(mode, account.worker),) for account in workers]
+    assert set(account_of(mode, OPERATOR).databases) == {name for account in workers for name in account.databases}

@@ -1,0 +1,175 @@
+"""T2: `advance` against protocol.md section 2, for every state and every event; and what the tables refuse to be built from.
+
+The table is the page's, one line for each step. Every pair of a state and an event that it does not name
+must change nothing, whether a run can ever be in that state or not.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from broker.message import Command, Event
+from choreography.reaction import Reaction
+from choreography.reactions import REACTIONS
+from orchestrator.fulfilment import FULFILMENT
+from orchestrator.saga import Move, Phase, Saga, SagaRun, Step, advance
+from orchestrator.wiring import CALLS_FOR_HELP
+from services.delivery.messages import DeliveryRejected
+from services.inventory.messages import ReleaseStock, ReserveStock, StockReleased, StockReserved
+from services.order.messages import CompleteOrder, OrderCompleted, OrderPlaced, OrderWithdrawn, RejectOrder
+from services.vocabulary import Attention, BackwardEvent, ForwardEvent, StuckEvent
+from tests.support.protocol.cells import ID, WANTED, R, X
+from tests.support.protocol.tables import LETTERS, Telling
+
+#: saga | event | saga, command. r is the event's reason, x the run's own.
+TABLE = """
+| none      | OrderPlaced         | AT 0, ReserveStock              |
+| none      | OrderWithdrawn(r)   | ENDING(r), RejectOrder(r)       |
+| AT 0      | StockReserved       | AT 1, AuthorizePayment          |
+| AT 1      | PaymentAuthorized   | AT 2, ScheduleDelivery          |
+| AT 2      | DeliveryScheduled   | AT 3, CompleteOrder             |
+| AT 3      | OrderCompleted      | DONE                            |
+| AT 0      | StockRejected(r)    | ENDING(r), RejectOrder(r)       |
+| AT 1      | PaymentDeclined(r)  | UNDO 0(r), ReleaseStock(r)      |
+| AT 2      | DeliveryRejected(r) | UNDO 1(r), VoidPayment(r)       |
+| AT 0      | OrderWithdrawn(r)   | UNDO 0(r), ReleaseStock(r)      |
+| AT 1      | OrderWithdrawn(r)   | UNDO 1(r), VoidPayment(r)       |
+| AT 2      | OrderWithdrawn(r)   | UNDO 2(r), CancelDelivery(r)    |
+| UNDO 2(x) | DeliveryCancelled(r)| UNDO 1(x), VoidPayment(x)       |
+| UNDO 1(x) | PaymentVoided(r)    | UNDO 0(x), ReleaseStock(x)      |
+| UNDO 0(x) | StockReleased(r)    | ENDING(x), RejectOrder(x)       |
+| UNDO 2(x) | DeliveryScheduled   | AT 3, CompleteOrder             |
+| ENDING(x) | OrderRejected(r)    | DONE(x)                         |
+"""
+EXPECTED = {
+    (state, event): moved
+    for state, event, moved in ((cell.strip() for cell in line.strip("|").split("|")) for line in TABLE.strip().splitlines())
+}
+
+#: Every event that the coordinator hears, with the reason r if it brings one.
+EVENTS: dict[str, Event] = {}
+for kind in (*FULFILMENT.events(), *CALLS_FOR_HELP):
+    if issubclass(kind, BackwardEvent):
+        EVENTS[f"{kind.__name__}(r)"] = kind(order_id=ID, reason=R)
+    elif issubclass(kind, StuckEvent):
+        EVENTS[kind.__name__] = kind(order_id=ID, step="ReleaseStock", error="no shelf")
+    else:
+        EVENTS[kind.__name__] = kind(order_id=ID, details=WANTED) if issubclass(kind, ForwardEvent) else kind(order_id=ID)
+
+
+def runs() -> Iterator[tuple[str, SagaRun | None]]:
+    """No run, and a run in every phase at every step, those included that no saga reaches."""
+    yield "none", None
+    for phase in Phase:
+        for step in range(len(FULFILMENT.steps)):
+            reason = None if phase is Phase.AT else X
+            run = SagaRun(order_id=ID, phase=phase, step=step, details=WANTED, reason=reason)
+            yield told_run(run), run
+
+
+def told_run(run: SagaRun) -> str:
+    where = f"{run.phase} {run.step}" if run.phase in (Phase.AT, Phase.UNDO) else str(run.phase)
+    return where + (f"({LETTER_OF[run.reason]})" if run.reason else "") + ("!" if run.attention else "")
+
+
+LETTER_OF = {reason: letter for letter, reason in LETTERS.items()}
+
+
+def told(move: Move | None) -> str | None:
+    if move is None:
+        return None
+    run, command = move
+    return ", ".join([told_run(run), *([Telling(LETTERS, WANTED).message(command)] if command else [])])
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize(
+    ("state", "run"), [pytest.param(*case, id=f"{case[0]} step {case[1].step if case[1] else '-'}") for case in runs()]
+)
+def test_a_saga_moves_as_the_table_says_and_only_so(state: str, run: SagaRun | None, event: str) -> None:
+    stuck = isinstance(EVENTS[event], StuckEvent) and run is not None and run.phase is not Phase.DONE
+    assert told(advance(FULFILMENT, run, EVENTS[event])) == (f"{state}!" if stuck else EXPECTED.get((state, event)))
+
+
+@pytest.mark.parametrize(("state", "event"), [(state, event) for state, event in EXPECTED if state != "none"])
+def test_a_saga_that_moves_again_needs_no_attention_any_more(state: str, event: str) -> None:
+    run = next(run for name, run in runs() if name == state and run)
+    marked = run.but(attention=Attention(step="ReleaseStock", error="no shelf"))
+    assert told(advance(FULFILMENT, marked, EVENTS[event])) == EXPECTED[state, event]
+
+
+def test_every_row_of_the_table_was_played() -> None:
+    assert set(EXPECTED) <= {(state, event) for state, _ in runs() for event in EVENTS}
+
+
+def test_a_forward_command_carries_the_order_from_its_first_event() -> None:
+    move = advance(FULFILMENT, None, EVENTS["OrderPlaced"])
+    assert move is not None
+    _, command = move
+    assert command == ReserveStock(order_id=ID, details=WANTED)
+
+
+# -- what cannot be built
+
+RESERVE, AUTHORIZE, SCHEDULE, COMPLETE = FULFILMENT.steps
+
+
+def with_steps(*steps: Step) -> Saga:
+    return replace(FULFILMENT, steps=steps)
+
+
+def with_a_command_that_asks_for_boxes() -> Saga:
+    class PackOrder(Command, service="delivery"):
+        boxes: int
+
+    return with_steps(RESERVE, AUTHORIZE, replace(SCHEDULE, command=PackOrder), COMPLETE)
+
+
+REFUSED: dict[str, tuple[str, Callable[[], object]]] = {
+    "two pivots": ("exactly one pivot", lambda: with_steps(RESERVE, replace(AUTHORIZE, pivot=True), SCHEDULE, COMPLETE)),
+    "no pivot": ("exactly one pivot", lambda: with_steps(RESERVE, AUTHORIZE, COMPLETE)),
+    "a retriable step before the pivot": ("retriable steps come last", lambda: with_steps(RESERVE, COMPLETE, SCHEDULE)),
+    "a compensatable step after the pivot": ("after the pivot", lambda: with_steps(RESERVE, SCHEDULE, AUTHORIZE, COMPLETE)),
+    "an undo without its event": ("come together", lambda: Step(ReserveStock, StockReserved, undo=ReleaseStock)),
+    "an event without its undo": ("come together", lambda: Step(ReserveStock, StockReserved, undone=StockReleased)),
+    "a step with neither": ("compensatable", lambda: Step(ReserveStock, StockReserved)),
+    "a retriable step with an undo": (
+        "compensatable",
+        lambda: Step(ReserveStock, StockReserved, undo=ReleaseStock, undone=StockReleased, retriable=True),
+    ),
+    "a retriable step that can be refused": (
+        "cannot be refused",
+        lambda: Step(CompleteOrder, OrderCompleted, refused=DeliveryRejected, retriable=True),
+    ),
+    "a retriable pivot": ("nor be the pivot", lambda: Step(CompleteOrder, OrderCompleted, pivot=True, retriable=True)),
+    "a command that needs what no saga knows": ("boxes", with_a_command_that_asks_for_boxes),
+    "a reaction with another service's command": ("belongs to", lambda: Reaction(OrderPlaced, "payment", ReserveStock)),
+    "a reaction whose event brings no details": ("details", lambda: Reaction(OrderWithdrawn, "inventory", ReserveStock)),
+    "a reaction whose event brings no reason": ("reason", lambda: Reaction(OrderPlaced, "order", RejectOrder)),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_makes_no_saga_and_no_reaction_is_refused_when_it_is_built(what: str) -> None:
+    says, build = REFUSED[what]
+    with pytest.raises(ValueError, match=re.escape(says)):
+        build()
+
+
+def test_the_reactions_are_the_eleven_rows_of_the_design() -> None:
+    rows = [f"{row.when.__name__} -> {row.by} {row.does.__name__}" for row in REACTIONS]
+    assert rows == [
+        "OrderPlaced -> inventory ReserveStock",
+        "StockReserved -> payment AuthorizePayment",
+        "PaymentAuthorized -> delivery ScheduleDelivery",
+        "DeliveryScheduled -> order CompleteOrder",
+        "StockRejected -> order RejectOrder",
+        "PaymentDeclined -> inventory ReleaseStock",
+        "DeliveryRejected -> payment VoidPayment",
+        "OrderWithdrawn -> delivery CancelDelivery",
+        "DeliveryCancelled -> payment VoidPayment",
+        "PaymentVoided -> inventory ReleaseStock",
+        "StockReleased -> order RejectOrder",
+    ]

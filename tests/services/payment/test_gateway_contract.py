@@ -1,0 +1,274 @@
+"""What the payment service may rely on at the payment gateway: one suite for the gateway in this process and for the real one.
+
+Real: `HttpGateway` against a gateway in its own process. What the gateway holds is asked of the gateway itself.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
+from typing import Any, Protocol
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from bootstrap.in_process_gateway import InProcessGateway
+from payment_gateway.books import Books
+from payment_gateway.storage import MemoryStorage
+from services.payment.gateway import GatewayCall, PaymentGateway
+from services.payment.gateway_http import HttpGateway
+from services.payment.messages import Answer, Verb
+from tests.support.gateway_process import SETTLE_AFTER_S, SLOW_S
+
+#: How long the clients wait for an answer: longer than a slow one takes, and so generous that a busy machine does not matter.
+TIMEOUT_S = 1.5
+
+AUTHORIZE_FAILURES = ("declined", "pending", "hang", "drop", "error", "slow")
+
+_numbers = count(1)
+
+
+class Place(Protocol):
+    """A gateway, and what its own books say."""
+
+    def client(self, book: str, timeout_s: float = TIMEOUT_S) -> PaymentGateway: ...
+
+    async def payments(self, book: str) -> dict[str, tuple[str, int | None]]: ...
+
+    async def acted(self, book: str) -> dict[str, list[str]]: ...
+
+    async def empty(self, book: str) -> None: ...
+
+
+class InThisProcess:
+    def __init__(self) -> None:
+        self._books = Books(MemoryStorage(), now=time.monotonic, faults=True, settle_after_s=SETTLE_AFTER_S, slow_s=SLOW_S)
+
+    def client(self, book: str, timeout_s: float = TIMEOUT_S) -> PaymentGateway:
+        return InProcessGateway(self._books, book, timeout_s=timeout_s)
+
+    async def payments(self, book: str) -> dict[str, tuple[str, int | None]]:
+        return {key: (payment.state.value, payment.amount_cents) for key, payment in await self._books.page(book)}
+
+    async def acted(self, book: str) -> dict[str, list[str]]:
+        return {failure.value: keys for failure, keys in (await self._books.acted(book)).items()}
+
+    async def empty(self, book: str) -> None:
+        await self._books.empty(book)
+
+
+class InItsOwnProcess:
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self._url = url
+        self._session = session
+
+    def client(self, book: str, timeout_s: float = TIMEOUT_S) -> PaymentGateway:
+        return HttpGateway(self._url, book, timeout_s=timeout_s)
+
+    async def payments(self, book: str) -> dict[str, tuple[str, int | None]]:
+        listed = (await self._get(f"{book}/payments"))["payments"]
+        return {payment["key"]: (payment["state"], payment["amount_cents"]) for payment in listed}
+
+    async def acted(self, book: str) -> dict[str, list[str]]:
+        keys: dict[str, list[str]] = (await self._get(f"{book}/failures?detail=1"))["keys"]
+        return keys
+
+    async def empty(self, book: str) -> None:
+        async with self._session.delete(f"{self._url}/{book}") as response:
+            assert response.status == 204
+
+    async def _get(self, path: str) -> Any:
+        async with self._session.get(f"{self._url}/{path}") as response:
+            assert response.status == 200
+            return await response.json()
+
+
+@pytest.fixture(params=["in this process", "in its own process"])
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    if request.param == "in this process":
+        yield InThisProcess()
+        return
+    url = request.getfixturevalue("gateway_url")
+    async with aiohttp.ClientSession() as session:
+        yield InItsOwnProcess(url, session)
+
+
+@pytest.fixture
+def book() -> str:
+    return f"test-{next(_numbers)}-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+async def gateway(place: Place, book: str) -> AsyncIterator[PaymentGateway]:
+    made = place.client(book)
+    yield made
+    await made.close()
+
+
+def authorization(key: str = "k", amount_cents: int = 4200) -> GatewayCall:
+    return GatewayCall(order_id=key, verb=Verb.AUTHORIZE, amount_cents=amount_cents, currency="EUR")
+
+
+def voiding(key: str = "k") -> GatewayCall:
+    return GatewayCall(order_id=key, verb=Verb.VOID, amount_cents=4200, currency="EUR")
+
+
+async def eventually(answer: Answer, ask: Callable[[], Awaitable[Answer]], within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while (got := await ask()) is not answer:
+        assert time.monotonic() < deadline, f"waited {within_s} s for {answer}, the last answer was {got}"
+        await asyncio.sleep(0.02)
+
+
+async def test_a_new_payment_is_authorized_and_held(place: Place, gateway: PaymentGateway, book: str) -> None:
+    assert await gateway.ask(authorization()) is Answer.AUTHORIZED
+    assert await place.payments(book) == {"k": ("authorized", 4200)}
+    assert await place.acted(book) == {}
+
+
+async def test_a_payment_asked_for_again_is_the_same_payment(place: Place, gateway: PaymentGateway, book: str) -> None:
+    answers = await asyncio.gather(*(gateway.ask(authorization()) for _ in range(20)))
+    assert set(answers) == {Answer.AUTHORIZED}
+    assert await place.payments(book) == {"k": ("authorized", 4200)}
+
+
+async def test_a_declined_payment_stays_declined(place: Place, gateway: PaymentGateway, book: str) -> None:
+    assert await gateway.ask(authorization(), "declined") is Answer.DECLINED
+    assert await gateway.ask(authorization()) is Answer.DECLINED
+    assert await place.payments(book) == {"k": ("declined", 4200)}
+    assert await place.acted(book) == {"declined": ["k"]}
+
+
+async def test_a_pending_payment_settles_to_authorized(place: Place, gateway: PaymentGateway, book: str) -> None:
+    assert await gateway.ask(authorization(), "pending") is Answer.PENDING
+    await eventually(Answer.AUTHORIZED, lambda: gateway.ask(authorization(), "pending"))
+    assert await place.payments(book) == {"k": ("authorized", 4200)}
+    assert await place.acted(book) == {"pending": ["k"]}
+
+
+async def test_a_call_that_hangs_is_in_doubt_each_time_although_the_money_is_held(place: Place, book: str) -> None:
+    for timeout_s in (1.0, 0.1):
+        impatient = place.client(book, timeout_s=timeout_s)
+        assert await impatient.ask(authorization(), "hang") is Answer.IN_DOUBT
+        await impatient.close()
+    assert await place.payments(book) == {"k": ("authorized", 4200)}
+    assert await place.acted(book) == {"hang": ["k"]}
+
+
+async def test_a_dropped_answer_is_in_doubt_each_time_although_the_money_is_held(
+    place: Place, gateway: PaymentGateway, book: str
+) -> None:
+    for _ in range(2):
+        assert await gateway.ask(authorization(), "drop") is Answer.IN_DOUBT
+    assert await place.payments(book) == {"k": ("authorized", 4200)}
+    assert await gateway.ask(authorization()) is Answer.AUTHORIZED
+    assert await place.acted(book) == {"drop": ["k"]}
+
+
+async def test_an_error_is_in_doubt_each_time_and_nothing_is_held(place: Place, gateway: PaymentGateway, book: str) -> None:
+    for _ in range(3):
+        assert await gateway.ask(authorization(), "error") is Answer.IN_DOUBT
+    assert await place.payments(book) == {}
+    assert await place.acted(book) == {"error": ["k"]}
+    assert await gateway.ask(authorization()) is Answer.AUTHORIZED
+
+
+async def test_a_slow_answer_is_right_when_it_is_waited_for(place: Place, gateway: PaymentGateway, book: str) -> None:
+    begun = time.monotonic()
+    assert await gateway.ask(authorization(), "slow") is Answer.AUTHORIZED
+    assert time.monotonic() - begun >= SLOW_S * 0.9
+    assert await place.acted(book) == {"slow": ["k"]}
+
+
+async def test_a_slow_answer_that_is_not_waited_for_is_in_doubt(place: Place, gateway: PaymentGateway, book: str) -> None:
+    impatient = place.client(book, timeout_s=SLOW_S / 2)
+    assert await impatient.ask(authorization(), "slow") is Answer.IN_DOUBT
+    assert await gateway.ask(authorization(), "slow") is Answer.AUTHORIZED
+    await impatient.close()
+
+
+@pytest.mark.parametrize("first", [None, *(failure for failure in AUTHORIZE_FAILURES if failure != "hang")])
+async def test_a_void_is_final_whatever_was_there(place: Place, gateway: PaymentGateway, book: str, first: str | None) -> None:
+    await gateway.ask(authorization(), first)
+    for _ in range(2):
+        assert await gateway.ask(voiding()) is Answer.VOIDED
+        assert await gateway.ask(authorization()) is Answer.VOIDED
+    assert {state for state, _ in (await place.payments(book)).values()} == {"voided"}
+
+
+async def test_a_void_of_a_key_never_seen_refuses_the_late_authorization(
+    place: Place, gateway: PaymentGateway, book: str
+) -> None:
+    assert await gateway.ask(voiding()) is Answer.VOIDED
+    assert await gateway.ask(authorization()) is Answer.VOIDED
+    assert await place.payments(book) == {"k": ("voided", None)}
+
+
+async def test_a_pending_payment_that_is_voided_does_not_settle_later(place: Place, gateway: PaymentGateway, book: str) -> None:
+    assert await gateway.ask(authorization(), "pending") is Answer.PENDING
+    assert await gateway.ask(voiding()) is Answer.VOIDED
+    # A second one, pending since later, tells when the time of the first is over.
+    assert await gateway.ask(authorization("later"), "pending") is Answer.PENDING
+    await eventually(Answer.AUTHORIZED, lambda: gateway.ask(authorization("later")))
+    assert await place.payments(book) == {"k": ("voided", 4200), "later": ("authorized", 4200)}
+
+
+@pytest.mark.parametrize("failure", AUTHORIZE_FAILURES)
+async def test_a_failure_meant_for_authorizations_does_not_touch_a_void(
+    place: Place, gateway: PaymentGateway, book: str, failure: str
+) -> None:
+    await gateway.ask(authorization())
+    assert await gateway.ask(voiding(), failure) is Answer.VOIDED
+    assert await place.acted(book) == {}
+
+
+async def test_a_failing_void_is_in_doubt_and_holds_the_money_still(place: Place, gateway: PaymentGateway, book: str) -> None:
+    assert await gateway.ask(authorization(), "void_error") is Answer.AUTHORIZED
+    for _ in range(2):
+        assert await gateway.ask(voiding(), "void_error") is Answer.IN_DOUBT
+    assert await place.payments(book) == {"k": ("authorized", 4200)}
+    assert await place.acted(book) == {"void_error": ["k"]}
+    assert await gateway.ask(voiding()) is Answer.VOIDED
+
+
+async def test_a_key_used_for_another_amount_is_in_doubt_and_changes_nothing(
+    place: Place, gateway: PaymentGateway, book: str
+) -> None:
+    assert await gateway.ask(authorization()) is Answer.AUTHORIZED
+    assert await gateway.ask(authorization(amount_cents=1)) is Answer.IN_DOUBT
+    assert await place.payments(book) == {"k": ("authorized", 4200)}
+
+
+async def test_a_failure_that_does_not_exist_is_in_doubt_and_changes_nothing(
+    place: Place, gateway: PaymentGateway, book: str
+) -> None:
+    assert await gateway.ask(authorization(), "hnag") is Answer.IN_DOUBT
+    assert await place.payments(book) == {}
+
+
+async def test_two_hundred_hung_calls_do_not_keep_another_from_its_answer(place: Place, book: str) -> None:
+    client = place.client(book, timeout_s=30.0)
+    hung = [asyncio.create_task(client.ask(authorization(f"hung-{number}"), "hang")) for number in range(200)]
+    deadline = time.monotonic() + 20.0
+    while len((await place.acted(book)).get("hang", [])) < 200:
+        assert time.monotonic() < deadline, "waited 20 s for 200 calls to hang"
+        await asyncio.sleep(0.02)
+    assert await asyncio.wait_for(client.ask(authorization("another")), 5.0) is Answer.AUTHORIZED
+    assert not any(task.done() for task in hung)
+    for task in hung:
+        task.cancel()
+    assert {type(result) for result in await asyncio.gather(*hung, return_exceptions=True)} == {asyncio.CancelledError}
+    await client.close()
+
+
+async def test_emptying_one_book_leaves_the_other(place: Place, gateway: PaymentGateway, book: str) -> None:
+    other = place.client(f"{book}-other")
+    await gateway.ask(authorization(), "declined")
+    assert await other.ask(authorization(), "slow") is Answer.AUTHORIZED  # the same key: another payment
+    await place.empty(book)
+    assert (await place.payments(book), await place.acted(book)) == ({}, {})
+    assert await place.payments(f"{book}-other") == {"k": ("authorized", 4200)}
+    assert await place.acted(f"{book}-other") == {"slow": ["k"]}
+    assert await gateway.ask(authorization()) is Answer.AUTHORIZED
+    await other.close()

@@ -1,0 +1,131 @@
+"""The world of the transport contract: a broker, its clients, and a way to cut them off, in memory or real.
+
+A test gets a `World` and never knows which it is. Each has a topology of its own under a fresh prefix, deleted at
+the end.
+"""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from yarl import URL
+
+from broker.memory.transport import MemoryBroker, MemoryTransport
+from broker.rabbitmq.transport import RabbitTransport
+from broker.topology import Address, Topology, WorkQueue, commands_exchange, events_exchange, queue_of
+from broker.transport import Delivery, Outgoing, Transport, Wire
+from tests.support.network.tcp_proxy import Proxy
+from tests.support.wait import until
+
+QUEUES = (
+    WorkQueue("stock", takes_commands=("stock.Do",), listens_to=("order.Placed",)),
+    WorkQueue("money", takes_commands=("money.Do",), listens_to=("order.Placed", "stock.Reserved")),
+    WorkQueue("turns", takes_commands=("turns.Do",), listens_to=(), single_active=True),
+)
+
+
+class Heard(list[Delivery]):
+    """A sink that remembers its deliveries."""
+
+    def __call__(self, delivery: Delivery) -> None:
+        self.append(delivery)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [delivery.wire.body for delivery in self]
+
+    async def reach(self, expected: int) -> None:
+        """Wait until so many have come; more than expected is an error."""
+        await until(lambda: len(self) >= expected, f"{expected} deliveries have come")
+        assert len(self) == expected, self.bodies
+
+
+@dataclass
+class World:
+    """A broker with `topology` declared, and clients of it that can be cut off."""
+
+    topology: Topology
+    make: Callable[[], Awaitable[Transport]]
+    cut: Callable[[], None]
+    restore: Callable[[], None]
+    clients: list[Transport] = field(default_factory=list)
+
+    async def client(self) -> Transport:
+        """A new client, connected."""
+        client = await self.make()
+        await client.open()
+        self.clients.append(client)
+        return client
+
+    def queue(self, worker: str) -> str:
+        return queue_of(self.topology.prefix, worker)
+
+    def command(self, worker: str, body: bytes | str = b"", **wire: Any) -> Outgoing:
+        """`worker`.Do, which each takes."""
+        return Outgoing(Address(commands_exchange(self.topology.prefix), f"{worker}.Do", mandatory=True), message(body, **wire))
+
+    def event(self, name: str, body: bytes | str = b"", *, mandatory: bool = False) -> Outgoing:
+        return Outgoing(Address(events_exchange(self.topology.prefix), name, mandatory=mandatory), message(body))
+
+    async def depth(self, worker: str, expected: int) -> None:
+        """Wait until so many messages wait in a worker's queue. (Quorum queues settle a moment after the client did.)"""
+        client = self.clients[0]
+
+        async def reached() -> bool:
+            return await client.depth(self.queue(worker)) == expected
+
+        await until(reached, f"{expected} messages wait in {worker}")
+
+
+def message(body: bytes | str = b"", **wire: Any) -> Wire:
+    return Wire(body.encode() if isinstance(body, str) else body, **{"message_id": str(uuid.uuid4()), **wire})
+
+
+def fresh(queues: Sequence[WorkQueue] = QUEUES, delivery_limit: int = 2) -> Topology:
+    return Topology(f"t{uuid.uuid4().hex[:12]}", tuple(queues), delivery_limit)
+
+
+@asynccontextmanager
+async def memory_world() -> AsyncIterator[World]:
+    broker = MemoryBroker()
+
+    async def make() -> Transport:
+        return MemoryTransport(broker, reconnect_patience_s=0.2)
+
+    async with _served(World(fresh(), make, broker.stop, broker.start)) as world:
+        yield world
+
+
+@asynccontextmanager
+async def rabbit_world(url: str) -> AsyncIterator[World]:
+    target = URL(url)
+    async with Proxy(target.host or "", target.port or 5672) as proxy:
+        through = str(target.with_host("127.0.0.1").with_port(proxy.port))
+
+        async def make() -> Transport:
+            return RabbitTransport(through, "contract test", reconnect_patience_s=0.2)
+
+        async with _served(World(fresh(), make, proxy.cut, proxy.restore)) as world:
+            yield world
+
+
+@asynccontextmanager
+async def _served(world: World) -> AsyncIterator[World]:
+    first = await world.client()
+    async with AsyncExitStack() as stack:
+        await first.declare(world.topology)
+        stack.push_async_callback(_tidy, world)
+        yield world
+
+
+async def _tidy(world: World) -> None:
+    """Delete everything through a client of its own, whatever the test did to the others."""
+    world.restore()
+    for client in world.clients:
+        await client.close()
+    cleaner = await world.make()
+    await cleaner.open()
+    await cleaner.delete(world.topology)
+    await cleaner.close()

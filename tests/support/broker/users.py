@@ -1,0 +1,40 @@
+"""Users of the broker under test, with the rights that a test gives them. Needs rabbitmqctl for that broker."""
+
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import pytest
+from yarl import URL
+
+from tests.support import servers
+
+#: A pattern that no name and no routing key matches.
+NOTHING = "^$"
+
+
+@contextmanager
+def lent(url: str, *, write: str = NOTHING, read: str = NOTHING, keys: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The broker's URL as a user who may declare nothing. `keys`: exchange -> what may be written there, as a pattern of routing
+    keys; where none is given, any. `write` and `read` are patterns of names. Without rabbitmqctl the test is skipped."""
+    control = servers.rabbitmqctl(url)
+    if control is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing("needs rabbitmqctl for the broker under test, to create a user")
+    user, vhost = f"u{uuid.uuid4().hex[:8]}", URL(url).path.strip("/") or "/"
+    calls = [_call("add_user", user, "secret"), _call("set_permissions", user, vhost, NOTHING, write, read)]
+    calls += [_call("set_topic_permissions", user, vhost, name, pattern, NOTHING) for name, pattern in (keys or {}).items()]
+    # One call for all of it: each takes rabbitmqctl a second or more.
+    subprocess.run([*control, "eval", f"{', '.join(calls)}."], check=True, capture_output=True, timeout=60)
+    try:
+        yield str(URL(url).with_user(user).with_password("secret"))
+    finally:
+        subprocess.run([*control, "delete_user", user], check=True, capture_output=True, timeout=60)
+
+
+def _call(function: str, *texts: str) -> str:
+    """In Erlang: what rabbitmqctl's command of that name comes to."""
+    quoted = [f'<<"{text}">>'.replace("\\", "\\\\") for text in (*texts, "tests")]
+    return f"ok = rabbit_auth_backend_internal:{function}({', '.join(quoted)})"

@@ -1,0 +1,116 @@
+"""A page at work in front of both modes, in memory and on virtual time, and somebody who looks at it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from api.request_limits import Guard
+from bootstrap.memory_backend import seeded_sources
+from bootstrap.modes import Mode
+from dashboard.app import PageApp
+from dashboard.event_stream import Watching
+from dashboard.lanes.audit_light import judge
+from dashboard.lanes.demo import SHELF, EmbeddedLane
+from dashboard.queries import Looking
+from dashboard.security_headers import Shield
+from lab.virtual_time import run_virtually
+from tests.support.api.asgi_client import Caller, Reply, Stream
+
+T = TypeVar("T")
+Told = Mapping[str, Any]
+
+#: What a person writes in the form.
+AN_ORDER = {"lines": [{"sku": "book", "quantity": 2}], "customer": "Ada"}
+MODES = tuple(Mode)
+
+
+@dataclass
+class Page:
+    """The page's inside, and a browser in front of it."""
+
+    lanes: Mapping[str, EmbeddedLane]
+    watching: Watching
+    caller: Caller
+
+    async def post(self, path: str, body: object = None, **headers: str) -> Reply:
+        """As the page's own script does it."""
+        sent = b"" if body is None else json.dumps(body).encode()
+        return await self.caller.call("POST", path, sent, **{"content_type": "application/json", "x_saga": "page"} | headers)
+
+    async def get(self, path: str) -> Any:
+        reply = await self.caller.call("GET", path)
+        assert reply.status == 200, reply.body
+        return reply.json
+
+    async def place(self, *failures: str, **more: Any) -> list[dict[str, str]]:
+        """Place orders that must be taken; gives where."""
+        reply = await self.post("/watch/orders", {**AN_ORDER, "failures": failures, **more})
+        assert reply.status == 202, reply.body
+        return list(reply.json["orders"])
+
+    async def told(self, order: Mapping[str, str]) -> Any:
+        return await self.get(f"/watch/orders/{order['mode']}/{order['order_id']}")
+
+    async def at_rest(self, orders: Sequence[Mapping[str, str]]) -> list[Any]:
+        """Wait until every order has ended or needs attention; gives what is then told of each."""
+        async with asyncio.timeout(200):
+            for order in orders:
+                while True:
+                    found = await self.lanes[order["mode"]].order(order["order_id"])
+                    if found and found[0].state in ("COMPLETED", "REJECTED", "NEEDS_ATTENTION"):
+                        break
+                    await asyncio.sleep(0.1)
+        return [await self.told(order) for order in orders]
+
+    @asynccontextmanager
+    async def following(self, last: str | None = None) -> AsyncIterator[Stream]:
+        headers = {"last_event_id": last} if last else {}
+        async with self.caller.following("/watch/events", **headers) as stream:
+            yield stream
+
+
+async def upto(stream: Stream, wanted: Callable[[Told], bool]) -> list[dict[str, Any]]:
+    """The events up to and with the first that is wanted."""
+    events = []
+    while not events or not wanted(events[-1]):
+        events.append(await stream.next())
+    return events
+
+
+def is_ready(event: Told) -> bool:
+    return bool(event["event"] == "ready")
+
+
+def orders_in(events: Sequence[Told]) -> list[Any]:
+    return [event["data"] for event in events if event["event"] == "order"]
+
+
+@asynccontextmanager
+async def a_page(*, seed: int = 1, pace_s: float = 0.25) -> AsyncIterator[Page]:
+    """Both modes and their page, until the block ends."""
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        made = [EmbeddedLane(mode, seed=seed, pace_s=pace_s, clock=loop.time, judge=judge) for mode in MODES]
+        lanes = [await stack.enter_async_context(lane) for lane in made]
+        watching = Watching(lanes, loop.time)
+        new_id = seeded_sources(seed + 1, loop.time).new_id
+        app = PageApp(lanes, Looking(lanes, watching), seed=seed, new_id=new_id, shelf=SHELF).application()
+        looking = asyncio.create_task(watching.run())
+        try:
+            yield Page({str(lane.mode): lane for lane in lanes}, watching, Caller(Shield(Guard(app))))
+        finally:
+            watching.stop()
+            await looking
+
+
+def at_a_page(program: Callable[[Page], Awaitable[T]], *, pace_s: float = 0.25) -> T:
+    """Run `program` in front of a page, on virtual time."""
+
+    async def whole() -> T:
+        async with a_page(pace_s=pace_s) as page:
+            return await program(page)
+
+    return run_virtually(whole())

@@ -1,0 +1,121 @@
+"""A mode in memory and in real time behind its door, with its observer, and the page at that door.
+
+Between door and observer, and between doors, are real sockets. As a process: `python -m tests.support.dashboard_stack MODE PORT [MODE=URL]`.
+"""
+
+import asyncio
+import json
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from api.request_limits import Guard
+from api.sample_orders import SKUS
+from api.server import Beside
+from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.modes import Mode, topology
+from broker.transport import TransportUnavailable
+from dashboard.api_mount import AtDoor, page_at_door
+from dashboard.lanes.observer import ObservedLane
+from dashboard.observer_mount import Within, served_to_door
+from lab.system import System, set_up_stock
+from observer.recorder import NAME as OBSERVER
+from observer.recorder import Observer
+from tests.support.api.asgi_client import Caller
+from tests.support.api.http_api import Door, a_door
+from tests.support.dashboard import AN_ORDER
+
+ORDERS = "/watch/orders"
+
+
+class Counts:
+    """A broker that can be counted, or is away."""
+
+    def __init__(self, counts: Mapping[str, tuple[int, int]] | None) -> None:
+        self.counted = counts
+
+    async def counts(self, queues: Sequence[str]) -> Mapping[str, tuple[int, int]]:
+        if self.counted is None:
+            raise TransportUnavailable("away")
+        return {name: self.counted.get(name, (0, 1)) for name in queues}
+
+
+@dataclass
+class Stack:
+    """A mode with its observer, and a browser at its door. `observing`: closed, the observer no longer serves."""
+
+    system: System
+    caller: Caller
+    door: Door
+    page: AtDoor
+    observing: AsyncExitStack
+
+    async def post(self, path: str, body: object = None) -> Any:
+        sent = b"" if body is None else json.dumps(body).encode()
+        return await self.caller.call("POST", path, sent, content_type="application/json", x_saga="page")
+
+    async def placed(self, *failures: str, **more: Any) -> Any:
+        """What is answered to orders of which some must be taken."""
+        reply = await self.post(ORDERS, {**AN_ORDER, "failures": failures, **more})
+        assert reply.status == 202, reply.body
+        return reply.json
+
+    async def ids(self, *failures: str, **more: Any) -> list[str]:
+        """The ids of orders that must all be taken, at this door alone."""
+        said = await self.placed(*failures, **more)
+        assert said["not_taken"] == []
+        assert {order["mode"] for order in said["orders"]} == {self.system.mode}
+        return [order["order_id"] for order in said["orders"]]
+
+
+@asynccontextmanager
+async def a_stack(mode: Mode, beside: Mapping[Mode, str] | None = None) -> AsyncIterator[Stack]:
+    async with AsyncExitStack() as stack:
+        parts = EmbeddedParts(mode)
+        system = await stack.enter_async_context(System(mode, parts))
+        await set_up_stock(system.stores["inventory"], {"book": 100} | dict.fromkeys(SKUS, 10_000))
+        door = await stack.enter_async_context(a_door(system))
+        store, ear = parts.store(OBSERVER), parts.transport(OBSERVER)
+        lane = ObservedLane(mode, Counts({}), store, parts.sources.now)
+        observer = Observer(topology(mode), ear, store, parts.sources, linger_s=0.02, written=lane.heard.note)
+        hearing = asyncio.create_task(observer.run())
+        stack.push_async_callback(ear.close)
+        stack.push_async_callback(lambda: asyncio.wait([hearing]))
+        stack.callback(observer.stop)
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        observing = await stack.enter_async_context(AsyncExitStack())
+        await observing.enter_async_context(served_to_door(lane, listener))
+        page = await stack.enter_async_context(page_at_door(mode, door.desk, url_of(listener), beside or {}))
+        assert page.app is not None
+        await observer.ready.wait()
+        yield Stack(system, Caller(Beside(page.app, door.caller._app)), door, page, observing)
+
+
+@asynccontextmanager
+async def served(at: Stack, port: int = 0) -> AsyncIterator[str]:
+    """The door of a stack over HTTP, at this URL while the block runs."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        server = Within(Guard(at.caller._app), at.page.stop)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield url_of(listener)
+        finally:
+            server.end()
+            await serving
+
+
+def url_of(listener: socket.socket) -> str:
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+async def main(mode: str, port: str, *beside: str) -> None:
+    others = dict(text.split("=", 1) for text in beside)
+    async with a_stack(Mode(mode), {Mode(other): url for other, url in others.items()}) as at, served(at, int(port)):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,77 @@
+"""Fixtures shared by all tests, loaded as a plugin: quiet logs, the real servers (found or started once a session), modes.
+
+How a server is found is in tests/support/servers.py. A test that needs one is marked `real`; without a server it skips and
+says what was tried, but where the environment variable CI is set a missing server is a failure: there it must not hide.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+import structlog
+
+from bootstrap.modes import Mode
+from tests.support import servers
+from tests.support.gateway_process import running_gateway
+from tests.support.system import MODES, Servers, a_prefix
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_come() -> Iterator[None]:
+    """No test inherits another's log level."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def mongo_url() -> Iterator[str]:
+    """A MongoDB-wire server with transactions. Use a database name of your own and drop it."""
+    yield from offered(servers.mongo)
+
+
+@pytest.fixture(scope="session")
+def rabbit_url() -> Iterator[str]:
+    """A RabbitMQ. Use a prefix of your own for what you declare and delete it."""
+    yield from offered(servers.rabbit)
+
+
+def offered(server: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """The server's URL; without one the test is skipped, or failed in CI."""
+    try:
+        with server() as url:
+            yield url
+    except servers.NoServer as reason:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing(f"no server: {reason}")
+
+
+@pytest.fixture(autouse=True)
+def quiet_logs() -> None:
+    """Warnings and worse only: a line for every handled message would cost more than the message."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+
+
+@pytest.fixture(scope="session")
+def real(rabbit_url: str, mongo_url: str, gateway_url: str) -> Servers:
+    return Servers(rabbit_url, mongo_url, gateway_url)
+
+
+@pytest.fixture(scope="module", params=MODES)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    return Mode(request.param)
+
+
+@pytest.fixture(scope="module")
+def prefix(real: Servers, mode: Mode) -> Iterator[str]:
+    """One set of queues for a mode; pytest runs all tests of one mode before it removes them and goes on to the other."""
+    with a_prefix(real, mode) as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def gateway_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real payment gateway with faults enabled. Use a book of your own."""
+    with running_gateway(tmp_path_factory.mktemp("gateway") / "books.db") as gateway:
+        yield gateway.url

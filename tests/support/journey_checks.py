@@ -1,0 +1,69 @@
+"""Runs a journey and holds all that it left behind against what must be there.
+
+The same judgement in memory and on real parts.
+"""
+
+from dataclasses import dataclass
+
+from bootstrap.modes import Mode
+from lab.journeys.catalogue import JOURNEYS, SHELF, Journey
+from lab.journeys.run import Result, Run
+from lab.system import System
+from orchestrator.saga import Phase
+from tests.support.journey_outcomes import EXPECTED, stored_of
+from tests.support.system import all_dead_letters
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one journey, dead letters included."""
+
+    result: Result
+    dead: dict[str, list[str]]
+
+
+async def played(journey: Journey, system: System) -> Verdict:
+    """Run the journey to its end."""
+    run = Run(system)
+    await journey.script(run)
+    return Verdict(await run.result(), await all_dead_letters(system))
+
+
+def judge(name: str, mode: Mode, verdict: Verdict) -> None:
+    """Raises AssertionError for whatever is not as the journey says."""
+    result, journey, expected = verdict.result, JOURNEYS[name], EXPECTED[name]
+    assert result.ends == journey.ends
+    assert stored_of(result) == expected.of(mode)
+    assert result.undone == undone(journey, mode)
+    assert result.audit.ok, result.audit.findings
+    assert verdict.dead == {}
+    phases = {order_id: run.phase for order_id, run in result.seen.sagas.items()}
+    begun = set(result.seen.orders) if mode is Mode.ORCHESTRATOR and expected.asked else set()
+    assert phases == dict.fromkeys(begun, Phase.DONE)
+    _judge_stock(result)
+    _judge_money(result)
+
+
+def undone(journey: Journey, mode: Mode) -> tuple[str, ...]:
+    if mode is Mode.CHOREOGRAPHY and journey.undone_in_choreography is not None:
+        return journey.undone_in_choreography
+    return journey.undone
+
+
+def _judge_stock(result: Result) -> None:
+    """What is gone from the shelf is what completed orders bought."""
+    bought: dict[str, int] = dict.fromkeys(SHELF, 0)
+    for order in result.seen.orders.values():
+        if order.state == "COMPLETED":
+            assert order.details is not None
+            for sku, quantity in order.details.quantities().items():
+                bought[sku] += quantity
+    left = {sku: (stock.available, stock.held) for sku, stock in result.seen.stock.items()}
+    assert left == {sku: (SHELF[sku] - bought[sku], bought[sku]) for sku in SHELF}
+
+
+def _judge_money(result: Result) -> None:
+    """What the gateway holds is what completed orders cost, to the cent."""
+    holds = {key: booked.amount_cents for key, booked in result.seen.books.items() if booked.state == "authorized"}
+    completed = {order_id: order for order_id, order in result.seen.orders.items() if order.state == "COMPLETED"}
+    assert holds == {order_id: order.details.total_cents for order_id, order in completed.items() if order.details}

@@ -1,0 +1,120 @@
+"""How a bug is planted: a reaction dropped or added, a handler wrapped, a coordinator misled, another gateway.
+
+A bug changes the roles that a world is built from, or its gateway; the product has no switch for any of
+them. The undone rules themselves are in planted_rules.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from broker.handler import NOTHING, Context, Decide, Documents, Outcome
+from broker.message import Command, Event, Message
+from broker.role import Role
+from choreography.reaction import Reaction
+from choreography.reactions import REACTIONS
+from orchestrator.coordinator import NAME
+from orchestrator.saga import Move, SagaRun
+from services.delivery.messages import DeliveryCancelled, DeliveryRejected
+from services.inventory.messages import ReleaseStock
+from services.order.messages import OrderWithdrawn, RejectOrder
+from services.payment.messages import PaymentDeclined, PaymentVoided, VoidPayment
+from tests.support.protocol.gateway_model import GatewayModel
+from tests.support.protocol.world import MODES
+
+Roles = tuple[Role, ...]
+Change = Callable[[Roles], Roles]
+
+
+def no_change(roles: Roles) -> Roles:
+    return roles
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """One planted bug. `breaks`: the guarantees of which one must be seen broken; `modes`: where that must happen."""
+
+    name: str
+    breaks: frozenset[str]
+    change: Change = no_change
+    gateway: type[GatewayModel] = GatewayModel
+    modes: tuple[str, ...] = ("orchestrator", "choreography")
+
+    def roles(self, mode: str) -> Roles:
+        return self.change(MODES[mode])
+
+
+def dropped(reaction: Reaction) -> Bug:
+    """A choreography that lacks one row: something hangs."""
+
+    def deaf(role: Role) -> Role:
+        return replace(role, accepts={kind: meaning for kind, meaning in role.accepts.items() if kind is not reaction.when})
+
+    def change(roles: Roles) -> Roles:
+        return tuple(deaf(role) if role.worker == reaction.by else role for role in roles)
+
+    name = f"no {reaction.when.__name__} -> {reaction.by} {reaction.does.__name__}"
+    return Bug(name, frozenset({"G3"}), change, modes=("choreography",))
+
+
+def short_cut(when: type[Event], does: type[Command], *breaks: str) -> Bug:
+    """A choreography with one row more, which passes the checks that a Reaction makes of itself."""
+    reaction = Reaction(when, does.service, does)
+
+    def eager(role: Role) -> Role:
+        assert when not in role.accepts, "the short cut would replace a row instead of adding one"
+        return replace(role, accepts={**role.accepts, when: does.drawn_from})
+
+    def change(roles: Roles) -> Roles:
+        return tuple(eager(role) if role.worker == reaction.by else role for role in roles)
+
+    return Bug(f"{when.__name__} -> {reaction.by} {does.__name__}", frozenset(breaks), change, modes=("choreography",))
+
+
+DROPPED = tuple(dropped(reaction) for reaction in REACTIONS)
+
+SHORT_CUTS = (
+    short_cut(OrderWithdrawn, VoidPayment, "G1", "G2"),
+    short_cut(OrderWithdrawn, ReleaseStock, "G1", "G2"),
+    short_cut(OrderWithdrawn, RejectOrder, "G1", "never"),
+    short_cut(DeliveryRejected, ReleaseStock, "G2"),
+    short_cut(DeliveryCancelled, ReleaseStock, "G1", "G2"),
+    short_cut(PaymentDeclined, RejectOrder, "G1"),
+    # One step further than the six:
+    short_cut(DeliveryRejected, RejectOrder, "G1"),
+    short_cut(DeliveryCancelled, RejectOrder, "G1"),
+    short_cut(PaymentVoided, RejectOrder, "G1"),
+)
+
+
+def wrapped(kind: type[Message], wrap: Callable[[Decide], Decide]) -> Change:
+    """Roles in which the handler of `kind` decides otherwise; what it reads stays the same."""
+
+    def with_handler(role: Role) -> Role:
+        real = role.service.handlers[kind]
+        handlers = {**role.service.handlers, kind: replace(real, decide=wrap(real.decide))}
+        return replace(role, service=replace(role.service, handlers=handlers))
+
+    def change(roles: Roles) -> Roles:
+        return tuple(with_handler(role) if kind in role.service.handlers else role for role in roles)
+
+    return change
+
+
+def led_by(think: Callable[[SagaRun | None, Event], Move | None]) -> Change:
+    """Roles whose coordinator thinks otherwise than `advance`."""
+
+    def follow(event: Event, found: Documents, _: Context) -> Outcome:
+        move = think(found.get(SagaRun, event.order_id), event)
+        if move is None:
+            return NOTHING
+        run, command = move
+        return Outcome((run,), (command,) if command else ())
+
+    def misled(role: Role) -> Role:
+        handlers = {kind: replace(real, decide=follow) for kind, real in role.service.handlers.items()}
+        return replace(role, service=replace(role.service, handlers=handlers))
+
+    def change(roles: Roles) -> Roles:
+        return tuple(misled(role) if role.worker == NAME else role for role in roles)
+
+    return change

@@ -1,0 +1,146 @@
+"""What the words of the tables in test_tables.py stand for: columns are documents, rows are commands and when they come."""
+
+from collections.abc import Mapping
+
+from broker.handler import Outcome
+from broker.message import Message
+from services.delivery.domain import Delivery, DeliveryState
+from services.delivery.messages import CancelDelivery, ScheduleDelivery
+from services.inventory.domain import Reservation, ReservationState, Stock
+from services.inventory.messages import ReleaseStock, ReserveStock
+from services.order.domain import Order, OrderState
+from services.order.messages import CompleteOrder, DeadlinePassed, MarkForAttention, PlaceOrder, RejectOrder, WithdrawOrder
+from services.payment.domain import Payment, PaymentState
+from services.payment.messages import Answer, AuthorizePayment, GatewayAnswered, LookAgain, Verb, VoidPayment
+from services.registry import all_services
+from services.vocabulary import Reason
+from store.document import Document, Key
+from tests.support.protocol.harness import NOW, TIMES, decide, details, order_id
+from tests.support.protocol.tables import LETTERS, ORDER_LETTERS, Telling
+
+ID = order_id(1)
+WANTED = details({"cup": 2, "pot": 1})
+UNSERVED = details({"cup": 2, "pot": 1}, served=False)
+SERVICES = all_services(TIMES)
+TEN_YEARS_S = 10 * 365 * 86_400.0
+LOOK_AGAIN_S, PATIENCE_S, DEADLINE_S = TIMES.payment.look_again_s, TIMES.payment.patience_s, TIMES.deadline_s
+X, R = LETTERS["x"], LETTERS["r"]
+
+#: States in which a document waits for something, so that a watch must find it.
+AT_WORK = ("PENDING", "VOIDING")
+
+
+def waits(document: Document) -> bool:
+    return getattr(document, "due_at", None) is not None
+
+
+_PLACED = Order(order_id=ID, state=OrderState.PENDING, details=WANTED, placed_at=NOW, due_at=NOW + DEADLINE_S)
+_ENDED = Order(order_id=ID, state=OrderState.COMPLETED, details=WANTED, placed_at=NOW, ended_at=NOW)
+_ASKED = Payment(
+    order_id=ID, state=PaymentState.PENDING, details=WANTED, patience_until=NOW + PATIENCE_S, due_at=NOW + LOOK_AGAIN_S
+)
+_VOIDING = _ASKED.voiding(X, NOW, TIMES.payment, asked=False)
+
+#: service -> column -> the document in that state.
+GIVEN: Mapping[str, Mapping[str, Document | None]] = {
+    "order": {
+        "none": None,
+        "tombstone(w)": Order(order_id=ID, state=OrderState.TOMBSTONE, withdrawn=Reason.WITHDRAWN),
+        "PENDING": _PLACED,
+        "PENDING+w": _PLACED.but(withdrawn=Reason.WITHDRAWN),
+        "PENDING+d": _PLACED.but(withdrawn=Reason.DEADLINE),
+        "COMPLETED": _ENDED,
+        "REJECTED(x)": _ENDED.but(state=OrderState.REJECTED, reason=ORDER_LETTERS["x"]),
+    },
+    "inventory": {
+        "none": None,
+        "HELD": Reservation(order_id=ID, state=ReservationState.HELD, quantities={"cup": 2, "pot": 1}),
+        "REJECTED(x)": Reservation(order_id=ID, state=ReservationState.REJECTED, reason=X),
+        "RELEASED(x)": Reservation(order_id=ID, state=ReservationState.RELEASED, reason=X),
+    },
+    "payment": {
+        "none": None,
+        "PENDING": _ASKED,
+        "VOIDING(x)": _VOIDING,
+        "VOIDING(x, asked)": _VOIDING.but(asked=True),
+        "AUTHORIZED": _ASKED.ended(PaymentState.AUTHORIZED),
+        "DECLINED(x)": _ASKED.ended(PaymentState.DECLINED, X),
+        "VOIDED(x)": _ASKED.ended(PaymentState.VOIDED, X),
+    },
+    "delivery": {
+        "none": None,
+        "SCHEDULED": Delivery(order_id=ID, state=DeliveryState.SCHEDULED, details=WANTED),
+        "REJECTED(x)": Delivery(order_id=ID, state=DeliveryState.REJECTED, reason=X),
+        "CANCELLED(x)": Delivery(order_id=ID, state=DeliveryState.CANCELLED, reason=X),
+    },
+}
+
+
+def _answer(verb: Verb, answer: Answer) -> GatewayAnswered:
+    return GatewayAnswered(order_id=ID, verb=verb, answer=answer)
+
+
+#: row -> its command; r is the reason that it brings.
+COMMANDS: Mapping[str, Message] = {
+    "PlaceOrder": PlaceOrder(order_id=ID, details=WANTED),
+    "WithdrawOrder(w)": WithdrawOrder(order_id=ID, reason=Reason.WITHDRAWN),
+    "WithdrawOrder(d)": WithdrawOrder(order_id=ID, reason=Reason.DEADLINE),
+    "deadline": DeadlinePassed(order_id=ID),
+    "before deadline": DeadlinePassed(order_id=ID),
+    "CompleteOrder": CompleteOrder(order_id=ID),
+    "RejectOrder(r)": RejectOrder(order_id=ID, reason=ORDER_LETTERS["r"]),
+    "MarkForAttention": MarkForAttention(order_id=ID, step="ReleaseStock", error="no shelf"),
+    "ReserveStock, enough": ReserveStock(order_id=ID, details=WANTED),
+    "ReserveStock, too little": ReserveStock(order_id=ID, details=WANTED),
+    "ReserveStock, no such sku": ReserveStock(order_id=ID, details=WANTED),
+    "ReserveStock, injected": ReserveStock(order_id=ID, details=WANTED),
+    "ReleaseStock(r)": ReleaseStock(order_id=ID, reason=R),
+    "AuthorizePayment": AuthorizePayment(order_id=ID, details=WANTED),
+    "VoidPayment(r)": VoidPayment(order_id=ID, reason=R),
+    "gw authorized": _answer(Verb.AUTHORIZE, Answer.AUTHORIZED),
+    "gw declined": _answer(Verb.AUTHORIZE, Answer.DECLINED),
+    "gw voided, to authorize": _answer(Verb.AUTHORIZE, Answer.VOIDED),
+    "gw pending": _answer(Verb.AUTHORIZE, Answer.PENDING),
+    "gw in doubt, to authorize": _answer(Verb.AUTHORIZE, Answer.IN_DOUBT),
+    "gw in doubt, to void": _answer(Verb.VOID, Answer.IN_DOUBT),
+    "due_at": LookAgain(order_id=ID),
+    "before due_at": LookAgain(order_id=ID),
+    "patience over": LookAgain(order_id=ID),
+    "insistence over": LookAgain(order_id=ID),
+    "gw voided, to void": _answer(Verb.VOID, Answer.VOIDED),
+    "ScheduleDelivery, served": ScheduleDelivery(order_id=ID, details=WANTED),
+    "ScheduleDelivery, unserved": ScheduleDelivery(order_id=ID, details=UNSERVED),
+    "ScheduleDelivery, injected": ScheduleDelivery(order_id=ID, details=WANTED),
+    "CancelDelivery(r)": CancelDelivery(order_id=ID, reason=R),
+}
+#: When a row happens, if that matters; seconds after the document was written.
+WHEN = {"deadline": DEADLINE_S, "due_at": LOOK_AGAIN_S, "patience over": PATIENCE_S, "insistence over": TIMES.payment.insist_s}
+#: The failure that somebody asked for with the order.
+INJECTED = {"ReserveStock, injected": "out_of_stock", "ScheduleDelivery, injected": "undeliverable"}
+#: Units of each article that are available; where the reservation is HELD, two cups and a pot are held besides.
+AVAILABLE: Mapping[str, Mapping[str, int]] = {
+    "ReserveStock, too little": {"cup": 2, "pot": 0},
+    "ReserveStock, no such sku": {"cup": 2},
+}
+
+
+def _stock(available: Mapping[str, int], held: Mapping[str, int]) -> dict[Key, Document]:
+    articles = (
+        Stock(sku=sku, received=units + held.get(sku, 0), available=units, held=held.get(sku, 0))
+        for sku, units in available.items()
+    )
+    return {article.key: article for article in articles}
+
+
+def play(row: str, given: Document | None, *, later_s: float = 0.0) -> Outcome:
+    """Handle the command of that row where `given` is all there is, besides stock."""
+    held = given.quantities if isinstance(given, Reservation) and given.state is ReservationState.HELD else {}
+    stored = _stock(AVAILABLE.get(row, {"cup": 2, "pot": 1}), held) | ({given.key: given} if given else {})
+    command = COMMANDS[row]
+    handler = SERVICES[type(command).service].handlers[type(command)]
+    return decide(handler, command, stored, now=NOW + later_s + WHEN.get(row, 0.0), injected=INJECTED.get(row))
+
+
+def telling(service: str, row: str) -> Telling:
+    """How the outcome of that row is told: the letters of its table, and the details that its command carries."""
+    return Telling(ORDER_LETTERS if service == "order" else LETTERS, getattr(COMMANDS[row], "details", WANTED))

@@ -1,0 +1,250 @@
+"""A world: the real workers of one mode without broker or database, and everything that is under way between them in a bag.
+
+It has no opinion about order: whoever drives it (driver.py at random, script.py by hand) says which item
+of the bag is next. After every step it checks what must hold in every state (invariants.py).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import TypeVar
+
+import choreography.wiring
+import orchestrator.wiring
+from broker.handler import Outcome, ProtocolViolation
+from broker.message import Message
+from broker.role import Role
+from lab.invariants import Broken, Picture, check_step, check_stock
+from orchestrator.saga import SagaRun
+from services.delivery.domain import Delivery
+from services.inventory.domain import Reservation, Stock
+from services.order.domain import Order, OrderState
+from services.order.messages import DeadlinePassed, Refusal, WithdrawalRefused, WithdrawOrder
+from services.payment.domain import Payment
+from services.payment.gateway import GatewayCall
+from services.payment.messages import Answer, GatewayAnswered, LookAgain
+from services.registry import all_services
+from services.vocabulary import Reason
+from store.document import Document, Key
+from tests.support.protocol.gateway_model import GatewayModel
+from tests.support.protocol.harness import NOW, TIMES, decide
+
+D = TypeVar("D", bound=Document)
+
+MODES: Mapping[str, tuple[Role, ...]] = {
+    "orchestrator": orchestrator.wiring.roles(all_services(TIMES)),
+    "choreography": choreography.wiring.roles(all_services(TIMES)),
+}
+#: Which worker keeps which kind of document.
+KEEPER: Mapping[type[Document], str] = {
+    Order: "order",
+    Reservation: "inventory",
+    Stock: "inventory",
+    Payment: "payment",
+    Delivery: "delivery",
+    SagaRun: "coordinator",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parcel:
+    """A message on its way to one reader; `command` is what it means there. The lowest `rank` goes first, if ranks are heeded."""
+
+    to: str
+    message: Message
+    command: Message
+    rank: float
+
+    def __str__(self) -> str:
+        meaning = "" if self.command is self.message else f" for {type(self.message).__name__}"
+        return f"{self.to} handles {type(self.command).__name__}{meaning} ({self.message.order_id[-2:]})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """A call on its way to the gateway. `answered` False: its caller is dead and hears nothing."""
+
+    call: GatewayCall
+    rank: float
+    answered: bool = True
+
+    def __str__(self) -> str:
+        return f"the gateway handles {self.call.verb.value} ({self.call.order_id[-2:]})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reply:
+    """An answer on its way from the gateway."""
+
+    answer: GatewayAnswered
+    rank: float
+
+    def __str__(self) -> str:
+        return f"payment hears {self.answer.answer.value} to {self.answer.verb.value} ({self.answer.order_id[-2:]})"
+
+
+Item = Parcel | Request | Reply
+
+
+class World:
+    """One mode's workers, everything they remember, and everything that is under way between them and the gateway."""
+
+    def __init__(
+        self,
+        mode: str,
+        gateway: GatewayModel,
+        stock: Mapping[str, int],
+        *,
+        roles: tuple[Role, ...] | None = None,
+        rank: Callable[[], float] | None = None,
+    ) -> None:
+        """`roles`: other ones than the mode's own, for planted bugs. `rank` of new items: by default first come, first served."""
+        self.mode = mode
+        self.gateway = gateway
+        self.roles = {role.worker: role for role in roles or MODES[mode]}
+        self.stored: dict[str, dict[Key, Document]] = {worker: {} for worker in self.roles}
+        self.initial = dict(stock)
+        for sku, units in stock.items():
+            self.keep("inventory", Stock(sku=sku, received=units, available=units))
+        self.bag: list[Item] = []
+        self.trace: list[str] = []
+        #: What happened to whom, watched from outside: the documents are not asked.
+        self.first_withdrawal: dict[str, Reason] = {}
+        self.patience_over: set[str] = set()
+        self.told: set[tuple[str, Refusal]] = set()
+        self.deliveries: Counter[str] = Counter()
+        #: (command, state it found) of everything handled.
+        self.cells: set[tuple[str, str]] = set()
+        tick = count()
+        self._rank = rank or (lambda: float(next(tick)))
+        self._pictures: dict[str, Picture] = {}
+
+    # -- what is
+
+    def keep(self, worker: str, document: Document) -> None:
+        self.stored[worker][document.key] = document
+
+    def find(self, kind: type[D], document_id: str) -> D | None:
+        document = self.stored.get(KEEPER[kind], {}).get(kind.key_of(document_id))
+        assert document is None or isinstance(document, kind)
+        return document
+
+    def all_of(self, kind: type[D]) -> Iterator[D]:
+        return (document for document in self.stored[KEEPER[kind]].values() if isinstance(document, kind))
+
+    def picture(self, number: str) -> Picture:
+        return Picture(
+            self.find(Order, number),
+            self.find(Reservation, number),
+            self.find(Payment, number),
+            self.find(Delivery, number),
+            self.gateway.books.get(number),
+            self.find(SagaRun, number),
+        )
+
+    # -- what happens
+
+    def publish(self, message: Message) -> None:
+        """Put a parcel in the bag for everyone who accepts this message."""
+        for worker, role in self.roles.items():
+            if meaning := role.accepts.get(type(message)):
+                self.bag.append(Parcel(worker, message, meaning(message), self._rank()))
+
+    def take(self, item: Item) -> None:
+        """Let this item arrive. It stays in the bag if the caller does not remove it: a duplicate to come."""
+        self.trace.append(str(item))
+        if isinstance(item, Parcel):
+            self.deliveries[item.message.order_id] += 1
+            self.handle(item.to, item.command)
+        elif isinstance(item, Reply):
+            self.handle("payment", item.answer)
+        else:
+            answer = self.gateway.handle(item.call.verb, item.call.order_id)
+            if item.answered and answer is not None:
+                self.reply(item, answer)
+            self.check(item.call.order_id)
+
+    def reply(self, request: Request, answer: Answer) -> None:
+        answered = GatewayAnswered(order_id=request.call.order_id, verb=request.call.verb, answer=answer)
+        self.bag.append(Reply(answered, self._rank()))
+
+    def handle(self, worker: str, command: Message, *, now: float = NOW) -> None:
+        """One worker handles one input and commits; what the commit owes is in the bag afterwards."""
+        outcome = self.decide(worker, command, now=now)
+        self._watch(command, outcome)
+        for document in outcome.documents:
+            self.keep(worker, document)
+        for message in outcome.messages:
+            self.publish(message)
+        self._call(outcome, answered=True)
+        self.check(command.order_id)
+
+    def die_before_commit(self, parcel: Parcel) -> None:
+        """The worker that handles this parcel calls the gateway and dies: nothing is committed, nobody hears the answer."""
+        self.trace.append(f"{parcel}, calls the gateway and dies before its commit")
+        self._call(self.decide(parcel.to, parcel.command), answered=False)
+
+    def decide(self, worker: str, command: Message, *, now: float = NOW) -> Outcome:
+        handler = self.roles[worker].service.handlers[type(command)]
+        try:
+            return decide(handler, command, self.stored[worker], now=now)
+        except ProtocolViolation as violation:
+            raise Broken("never", str(violation)) from violation
+
+    def _call(self, outcome: Outcome, *, answered: bool) -> None:
+        for call in outcome.calls:
+            assert isinstance(call, GatewayCall)
+            self.bag.append(Request(call, self._rank(), answered))
+
+    # -- time: a watch may wake anything that waits, at any moment
+
+    def look_again(self, number: str) -> None:
+        """Payment's watch finds a payment whose `due_at` has passed, but not its patience."""
+        payment = self.find(Payment, number)
+        assert payment is not None
+        assert payment.due_at is not None
+        self.trace.append(f"payment looks again ({number[-2:]})")
+        self.handle("payment", LookAgain(order_id=number), now=payment.due_at)
+
+    def patience_ends(self, number: str) -> None:
+        payment = self.find(Payment, number)
+        assert payment is not None
+        assert payment.patience_until is not None
+        self.trace.append(f"payment's patience is over ({number[-2:]})")
+        self.patience_over.add(number)
+        self.handle("payment", LookAgain(order_id=number), now=payment.patience_until)
+
+    def deadline_passes(self, number: str) -> None:
+        order = self.find(Order, number)
+        assert order is not None
+        assert order.due_at is not None
+        self.trace.append(f"the deadline passes ({number[-2:]})")
+        self.handle("order", DeadlinePassed(order_id=number), now=order.due_at)
+
+    # -- what is seen
+
+    def _watch(self, command: Message, outcome: Outcome) -> None:
+        number = command.order_id
+        self._note_cell(command)
+        order = self.find(Order, number)
+        pending = order is not None and order.state is OrderState.PENDING
+        if isinstance(command, WithdrawOrder) and (pending or order is None):
+            self.first_withdrawal.setdefault(number, command.reason)
+        elif isinstance(command, DeadlinePassed) and pending:
+            self.first_withdrawal.setdefault(number, Reason.DEADLINE)
+        self.told.update((number, message.refusal) for message in outcome.messages if isinstance(message, WithdrawalRefused))
+
+    def _note_cell(self, command: Message) -> None:
+        for name, state in self.picture(command.order_id).states().items():
+            if type(command).service == {"stock": "inventory"}.get(name, name):
+                answer = f" {command.answer.value} to {command.verb.value}" if isinstance(command, GatewayAnswered) else ""
+                self.cells.add((type(command).__name__ + answer, state))
+
+    def check(self, number: str) -> None:
+        """Everything that must hold in every state, for the order that was just touched."""
+        before, now = self._pictures.get(number, Picture()), self.picture(number)
+        check_step(before, now, self.mode)
+        if now.reservation is not before.reservation:
+            check_stock(self.all_of(Stock), self.all_of(Reservation), self.initial)
+        self._pictures[number] = now

@@ -1,0 +1,200 @@
+"""The planted bugs: what is done wrong, how it is put in, and which checkers may be the one that notices.
+
+Handlers, coordinators and reactions with a bug are those of the protocol tests; here they meet the whole
+system. A bug is put in by another worker class, other roles or other gateway rules.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from unittest import mock
+
+from bootstrap.modes import Mode, roles
+from broker.handler import Context, Decide, Documents, Outcome
+from broker.role import Role
+from broker.worker import Worker
+from lab.simulation.history import History
+from lab.simulation.plan import Plan
+from lab.simulation.world import World
+from payment_gateway import rules
+from payment_gateway.rules import Failure, Manner, Payment, Ruling, State
+from services.delivery.domain import Delivery
+from services.delivery.messages import CancelDelivery
+from services.inventory.domain import Reservation, ReservationState, Stock
+from services.inventory.messages import ReleaseStock, ReserveStock, StockReleased, StockReserved
+from services.order.messages import DeadlinePassed, RejectOrder, WithdrawOrder
+from services.payment.domain import Payment as PaymentDocument
+from services.payment.domain import PaymentState
+from services.payment.messages import AuthorizePayment, GatewayAnswered, VoidPayment
+from services.registry import Times
+from tests.support.protocol.bugs import SHORT_CUTS, Change, led_by, no_change, wrapped
+from tests.support.protocol.coordinator_bugs import late_success_believed, silent_step_not_undone
+from tests.support.protocol.handler_bugs import (
+    late_authorization_believed,
+    no_tombstone,
+    reason_of_the_message,
+    tombstone_expires,
+    void_published_before_the_gateway_confirms,
+    withdrawal_before_the_order_forgotten,
+)
+from tests.support.simulation import worker_bugs as workers
+
+BOTH = tuple(Mode)
+LED = (Mode.ORCHESTRATOR,)
+REACTING = (Mode.CHOREOGRAPHY,)
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """One bug. `caught_by`: the checkers of which one must find something."""
+
+    name: str
+    caught_by: tuple[str, ...]
+    worker: type[Worker] = Worker
+    change: Change = no_change
+    rules: Callable[[], "mock._patch[object]"] | None = None
+    modes: tuple[Mode, ...] = BOTH
+
+    def world(self, plan: Plan, history: History) -> World:
+        """For `simulate(plan, make_world=...)`."""
+        return World(plan, history, role_of=self._roles, make_worker=self.worker)
+
+    def _roles(self, mode: Mode, times: Times) -> Mapping[str, Role]:
+        return {role.worker: role for role in self.change(tuple(roles(mode, times).values()))}
+
+
+STATE = ("state G1", "state G2", "state final", "audit", "state G5")
+STUCK = ("everything ends",)
+
+
+# --- handlers ---------------------------------------------------------------------------------------------------------------
+
+
+def releases_nothing(real: Decide) -> Decide:
+    """The compensation answers and does nothing."""
+
+    def release(command: ReleaseStock, found: Documents, context: Context) -> Outcome:
+        return Outcome(messages=(StockReleased.drawn_from(command),))
+
+    return release
+
+
+def releases_again(real: Decide) -> Decide:
+    """Asked again, the shelf gets the units a second time."""
+
+    def release(command: ReleaseStock, found: Documents, context: Context) -> Outcome:
+        outcome = real(command, found, context)
+        reservation = found.get(Reservation, command.order_id)
+        if reservation is None or reservation.state is not ReservationState.RELEASED:
+            return outcome
+        stock = {sku: found.get(Stock, sku) for sku in reservation.quantities}
+        wanted = reservation.quantities
+        again = tuple(article.but(available=article.available + wanted[sku]) for sku, article in stock.items() if article)
+        return replace(outcome, documents=(*outcome.documents, *again))
+
+    return release
+
+
+def decides_anew(real: Decide) -> Decide:
+    """A reservation that was refused or given back is decided again when it is asked for again."""
+
+    def reserve(command: ReserveStock, found: Documents, context: Context) -> Outcome:
+        reservation = found.get(Reservation, command.order_id)
+        if reservation is None or reservation.state is ReservationState.HELD:
+            return real(command, found, context)
+        held = Reservation(order_id=command.order_id, state=ReservationState.HELD, quantities=command.details.quantities())
+        return Outcome((held,), real(command, found, context).messages)
+
+    return reserve
+
+
+def oversells(real: Decide) -> Decide:
+    """Nobody looks what is on the shelf."""
+
+    def reserve(command: ReserveStock, found: Documents, context: Context) -> Outcome:
+        outcome = real(command, found, context)
+        if any(
+            isinstance(document, Reservation) and document.state is ReservationState.REJECTED for document in outcome.documents
+        ):
+            wanted = command.details.quantities()
+            held = Reservation(order_id=command.order_id, state=ReservationState.HELD, quantities=wanted)
+            shelf = {sku: article for sku in wanted if (article := found.get(Stock, sku))}
+            moved = [
+                article.but(available=article.available - wanted[sku], held=article.held + wanted[sku])
+                for sku, article in shelf.items()
+            ]
+            return Outcome((held, *moved), (StockReserved.drawn_from(command),))
+        return outcome
+
+    return reserve
+
+
+def early_deadline(real: Decide) -> Decide:
+    """The deadline is compared with another clock than the one it was set by."""
+
+    def passed(command: DeadlinePassed, found: Documents, context: Context) -> Outcome:
+        return real(command, found, replace(context, now=context.now + 86_400))
+
+    return passed
+
+
+# --- the gateway ------------------------------------------------------------------------------------------------------------
+
+
+def forgets_voids() -> "mock._patch[object]":
+    """A void of a key it has never seen is answered and not kept."""
+    real = rules.void
+
+    def void(known: Payment | None, failure: Failure | None) -> Ruling:
+        return Ruling(Manner.AT_ONCE, State.VOIDED) if known is None else real(known, failure)
+
+    return mock.patch("payment_gateway.books.rules.void", void)
+
+
+PLANTED = (
+    Planted("acknowledge before commit", ("acknowledged is kept",), workers.AcknowledgesFirst),
+    Planted("outbox off", ("no message without its state",), workers.OutboxOff),
+    Planted("inbox off", ("one effect a message",), workers.InboxOff),
+    Planted("publish inside the transaction callback", ("no message without its state",), workers.PublishesInTheTransaction),
+    Planted("no relay", ("no state without its message",), workers.NoRelay),
+    Planted("a swallowed CancelledError", ("stops when told",), workers.SwallowsCancellation),
+    Planted("no mandatory flag", ("no state without its message",), workers.NotMandatory),
+    Planted("unknown outcome taken as failure", ("one effect a message",), workers.UnknownTakenAsFailure),
+    Planted("a timer in memory", STUCK, workers.TimersInMemory),
+    Planted("a publish is believed without its confirm", ("no state without its message",), workers.BelievesItsOutbox),
+    Planted("compensation missing", STATE, change=wrapped(ReleaseStock, releases_nothing)),
+    Planted("compensations in the wrong order", ("state G2",), change=SHORT_CUTS[4].change, modes=REACTING),
+    Planted("a withdrawal that enters below the pivot", STATE, change=SHORT_CUTS[0].change, modes=REACTING),
+    Planted("non-idempotent release", ("stock adds up",), change=wrapped(ReleaseStock, releases_again), modes=REACTING),
+    Planted("a refused step decided anew", ("legal path", *STATE), change=wrapped(ReserveStock, decides_anew)),
+    Planted("oversell", ("stock adds up",), change=wrapped(ReserveStock, oversells)),
+    Planted("no stock tombstone", STATE, change=wrapped(ReleaseStock, no_tombstone(Reservation))),
+    Planted("no delivery tombstone", STATE, change=wrapped(CancelDelivery, no_tombstone(Delivery)), modes=REACTING),
+    Planted(
+        "payment tombstone expires",
+        STATE,
+        change=wrapped(AuthorizePayment, tombstone_expires(PaymentDocument, PaymentState.VOIDED)),
+    ),
+    Planted(
+        "void published before the gateway confirms",
+        STATE,
+        change=wrapped(VoidPayment, void_published_before_the_gateway_confirms),
+    ),
+    Planted(
+        "a late authorization is believed", ("legal path", *STATE), change=wrapped(GatewayAnswered, late_authorization_believed)
+    ),
+    Planted("a gateway without tombstones", STATE, rules=forgets_voids),
+    Planted(
+        "deadline compared with the wrong clock",
+        ("waits are waited",),
+        workers.WatchesAnotherClock,
+        change=wrapped(DeadlinePassed, early_deadline),
+    ),
+    Planted("a late success is believed", STATE, change=led_by(late_success_believed), modes=LED),
+    Planted("the silent step is not undone", STATE, change=led_by(silent_step_not_undone), modes=LED),
+    Planted(
+        "an early withdrawal is forgotten",
+        ("withdrawals count",),
+        change=wrapped(WithdrawOrder, withdrawal_before_the_order_forgotten),
+    ),
+    Planted("the reason of the message counts", ("state G5",), change=wrapped(RejectOrder, reason_of_the_message)),
+)
