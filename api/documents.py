@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from broker.message import Event
 from services.order.messages import OrderCompleted, OrderRejected, OrderWithdrawn, Refusal, WithdrawalRefused
-from services.vocabulary import Attention, Reason, StuckEvent
+from services.vocabulary import NEEDS_ATTENTION, Attention, Reason, StuckEvent
 from store.document import Document
 
 #: Events kept of one order, the newest. Even one that is withdrawn and redriven has a few dozen.
@@ -26,7 +26,7 @@ class State(StrEnum):
 
     ACCEPTED = "ACCEPTED"  # the door has it safely; the order service has not said that it has
     PENDING = "PENDING"  # the order service has it; the saga is at work
-    NEEDS_ATTENTION = "NEEDS_ATTENTION"  # something that must not fail has failed for good, and nothing has moved since
+    NEEDS_ATTENTION = NEEDS_ATTENTION  # something that must not fail has failed for good, and nothing has moved since
     COMPLETED = "COMPLETED"  # the end
     REJECTED = "REJECTED"  # the end, with its reason
 

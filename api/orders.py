@@ -11,12 +11,13 @@ from dataclasses import replace
 from api.documents import PAGE, KnownOrder, State
 from api.handlers import Answered, door_role
 from api.messages import NAME, TakeBack, TakeOrder, origin_of
+from broker.limits import Limits
 from broker.loop.batch import Plan
 from broker.message import Message
 from broker.role import topology_of
 from broker.topology import Topology, queue_of
 from broker.transport import TransportError, furnish
-from broker.worker import Limits, Worker
+from broker.worker import Worker
 from services.vocabulary import OrderDetails
 from store.document import Key, Record
 from store.protocol import Changes, Reader, StoreUnavailable

@@ -17,9 +17,9 @@ import aio_pika
 from aio_pika.abc import AbstractExchange, AbstractIncomingMessage, AbstractQueue
 
 from broker.environment import new_uuid7
+from broker.limits import Limits
 from broker.message import Command, Message
 from broker.topology import commands_exchange, events_exchange, queue_of
-from broker.worker import Limits
 from services.payment.gateway import GatewayCall
 from services.payment.gateway_http import HttpGateway
 from services.payment.messages import Answer, AuthorizePayment, Verb

@@ -6,10 +6,10 @@ from typing import Protocol
 
 from broker.environment import Sources
 from broker.handler import Call
+from broker.limits import Limits
 from broker.loop.external_calls import Caller
 from broker.message import Message
 from broker.transport import Transport
-from broker.worker import Limits
 from services.payment.gateway import GatewayCall, PaymentGateway
 from services.payment.messages import AuthorizePayment, GatewayAnswered
 from services.registry import Times

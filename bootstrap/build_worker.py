@@ -9,11 +9,12 @@ from typing import Any
 from bootstrap.backend import calling
 from bootstrap.modes import Mode, roles
 from broker.environment import Sources
+from broker.limits import Limits
 from broker.loop.fault_injection import die
 from broker.role import Role, topology_of
 from broker.topology import Topology
 from broker.transport import Transport
-from broker.worker import Limits, Worker, no_calls
+from broker.worker import Worker, no_calls
 from services.payment.gateway import PaymentGateway
 from services.registry import Times
 from store.protocol import Store

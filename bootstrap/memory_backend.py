@@ -12,8 +12,8 @@ from bootstrap.backend import Booked, GatewayBooks
 from bootstrap.in_process_gateway import InProcessGateway
 from bootstrap.modes import Mode
 from broker.environment import Sources
+from broker.limits import Limits
 from broker.memory.transport import MemoryBroker, MemoryTransport
-from broker.worker import Limits
 from payment_gateway.books import Books
 from payment_gateway.storage import MemoryStorage
 from services.registry import Times

@@ -15,8 +15,8 @@ from services.registry import Times, all_services
 class Mode(StrEnum):
     """How the four services are coordinated."""
 
-    ORCHESTRATOR = "orchestrator"  # a central saga sends commands and compensations
-    CHOREOGRAPHY = "choreography"  # each service reacts to the others' events
+    ORCHESTRATOR = orchestrator.__name__  # a central saga sends commands and compensations
+    CHOREOGRAPHY = choreography.__name__  # each service reacts to the others' events
 
 
 _WIRINGS = {Mode.ORCHESTRATOR: orchestrator.wiring.roles, Mode.CHOREOGRAPHY: choreography.wiring.roles}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from bootstrap.backend import GatewayBooks
 from bootstrap.modes import database_of
 from broker.environment import Sources
+from broker.limits import Limits
 from broker.rabbitmq.transport import RabbitTransport
-from broker.worker import Limits
 from services.registry import Times
 from store.mongo.store import MongoStore
 

@@ -17,7 +17,6 @@ not published is in the outbox and meets the relay. Steps 3 to 5 are `Decider` i
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import structlog
 
@@ -25,6 +24,7 @@ from broker.backoff import Patience, Stopped
 from broker.codec import DeadReason, Envelope, Origin, Undecodable, decode, misrouted
 from broker.environment import Sources
 from broker.handler import Call
+from broker.limits import Limits
 from broker.loop.batch import Decider, Job, Plan
 from broker.loop.external_calls import Caller, CallPool
 from broker.loop.fault_injection import Injection, die
@@ -40,25 +40,6 @@ from broker.transport import Delivery, Transport
 from store.protocol import Changes, DataRefused, DuplicateInput, OutcomeUnknown, Reader, Store, StoreError
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Every bound of the loop. Times in seconds."""
-
-    #: Inputs in one commit. Never cap it low: the fuller the batch, the cheaper a message.
-    batch_max: int = 256
-    #: Deliveries handed over and not yet settled; at least twice the batch, so that the next one fills while this one commits.
-    prefetch: int = 512
-    #: Calls to the outside at once.
-    calls_max: int = 512
-    #: Between two looks for waits that are over.
-    watch_interval_s: float = 0.25
-    #: Between two looks for messages still owed, and how old one must be before it is sent again.
-    relay_interval_s: float = 1.0
-    relay_after_s: float = 5.0
-    #: How long `slow` takes.
-    slow_s: float = 0.5
 
 
 async def no_calls(call: Call, injected: str | None) -> Message:

@@ -6,21 +6,11 @@ Derived from reactions.py; there is nothing to keep in step by hand.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from broker.message import Command, Message
+from broker.message import Message
 from broker.role import Role, Service, as_it_is
 from choreography.reactions import REACTIONS
-from services.delivery.messages import DeliveryStuck
-from services.inventory.messages import InventoryStuck
-from services.order.messages import MarkForAttention, OrderStuck, PlaceOrder, WithdrawOrder
-from services.payment.messages import PaymentStuck
-from services.vocabulary import StuckEvent
-
-#: What the door may ask the order service: the only commands on the wire.
-DOOR: tuple[type[Command], ...] = (PlaceOrder, WithdrawOrder)
-
-
-#: What a service says when something that must not fail has failed for good: the order is marked, and stays what it is.
-CALLS_FOR_HELP: tuple[type[StuckEvent], ...] = (OrderStuck, InventoryStuck, PaymentStuck, DeliveryStuck)
+from services.message_types import CALLS_FOR_HELP, DOOR
+from services.order.messages import MarkForAttention
 
 
 def roles(services: Mapping[str, Service]) -> tuple[Role, ...]:

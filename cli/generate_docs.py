@@ -22,7 +22,7 @@ from observer.message_flow import PICTURES
 from observer.recorder import NAME as OBSERVER
 from ops.permissions import OPERATOR, accounts, commands_of
 from orchestrator.fulfilment import FULFILMENT
-from services.message_types import CATALOGUE, SERVICES
+from services.message_types import CATALOGUE, DOOR, SERVICES
 
 ROOT = Path(__file__).parent.parent
 #: What has a message's shape and never travels: local inputs, and what a call for help means to the order service.
@@ -63,7 +63,7 @@ def _receivers(name: str, mode: Mode) -> str:
     """Who handles a message in a mode; `-` when it does not travel there, `nobody` when it is a fact that no worker needs."""
     kind = CATALOGUE[name]
     if issubclass(kind, Command):
-        travels = mode is Mode.ORCHESTRATOR or kind.__name__ in ("PlaceOrder", "WithdrawOrder")
+        travels = mode is Mode.ORCHESTRATOR or kind in DOOR
         return kind.service if travels else "-"
     return ", ".join(queue.worker for queue in topology(mode).queues if name in queue.listens_to) or "nobody"
 

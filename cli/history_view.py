@@ -11,7 +11,8 @@ from rich.text import Text
 
 from cli.output import data
 from observer.entry import Entry
-from observer.history import NEEDS_ATTENTION, History
+from observer.history import History
+from services.vocabulary import NEEDS_ATTENTION
 
 #: What a compensation found, by its `had_effect`.
 _FOUND = {True: "", None: ", in doubt: what it undoes was not heard to succeed", False: ", which found nothing to undo"}
@@ -39,7 +40,7 @@ def print_history(history: History, now: float) -> None:
 
 def end_of(history: History) -> Text:
     """State and reason."""
-    style = {"COMPLETED": "green", "REJECTED": "red", "NEEDS_ATTENTION": "bold red"}.get(history.state, "yellow")
+    style = {"COMPLETED": "green", "REJECTED": "red", NEEDS_ATTENTION: "bold red"}.get(history.state, "yellow")
     return Text(" ".join(filter(None, (history.state, history.reason))), style=style)
 
 

@@ -13,8 +13,8 @@ from yarl import URL
 
 from bootstrap.modes import Mode
 from bootstrap.server_backend import ConnectedParts
+from broker.limits import Limits
 from broker.loop.retry import RETRYING_S
-from broker.worker import Limits
 from cli.output import Code, stop
 from services.payment.domain import PaymentTimes
 from services.registry import Times
@@ -22,6 +22,10 @@ from store.mongo.store import DAY_S, INBOX_DAYS
 
 #: Where containers find their secrets. A file there is a setting of its name (`saga_broker_url`); the environment wins.
 SECRETS_DIR = "/run/secrets"
+
+
+#: The business waits unless they are set, as the services' registry has them.
+DEFAULT_TIMES = Times()
 
 
 class Settings(BaseSettings):
@@ -44,12 +48,20 @@ class Settings(BaseSettings):
     faults: bool = Field(default=False, description="honour failures injected with an order (a worker's `saga up` turns it on)")
     ready_file: Path | None = Field(default=None, description="a file to create once a worker consumes (for health checks)")
     log_level: str = Field(default="info", description="debug, info, warning or error; info is one line an event")
-    deadline_s: float = Field(default=30.0, gt=0, description="how long an order may be PENDING before it withdraws itself")
-    look_again_s: float = Field(default=2.0, gt=0, description="until a waiting payment is looked at again")
-    patience_s: float = Field(default=8.0, gt=0, description="until an authorization without a final answer is voided")
+    deadline_s: float = Field(
+        default=DEFAULT_TIMES.deadline_s, gt=0, description="how long an order may be PENDING before it withdraws itself"
+    )
+    look_again_s: float = Field(
+        default=DEFAULT_TIMES.payment.look_again_s, gt=0, description="until a waiting payment is looked at again"
+    )
+    patience_s: float = Field(
+        default=DEFAULT_TIMES.payment.patience_s, gt=0, description="until an authorization without a final answer is voided"
+    )
     gateway_timeout_s: float = Field(default=2.0, gt=0, description="how long one call to the gateway may take")
     settle_after_s: float = Field(default=3.0, gt=0, description="how long the gateway leaves a payment pending")
-    batch_max: int = Field(default=256, ge=1, le=1024, description="messages in one commit; 1 is one transaction a message")
+    batch_max: int = Field(
+        default=Limits().batch_max, ge=1, le=1024, description="messages in one commit; 1 is one transaction a message"
+    )
 
     @model_validator(mode="after")
     def _the_waits_fit_together(self) -> Self:

@@ -11,14 +11,15 @@ from observer.entry import Entry
 from observer.history import History
 from observer.message_flow import Picture
 from orchestrator.coordinator import NAME as COORDINATOR
-from services.message_types import CATALOGUE
-from services.order.messages import PlaceOrder, WithdrawOrder
+from services.message_types import CATALOGUE, SERVICES
+from services.message_types import DOOR as COMMANDS_FROM_OUTSIDE
+from services.order.messages import PlaceOrder
 from services.vocabulary import BackwardCommand, BackwardEvent, StuckEvent
 
 #: Whoever asks for an order or a withdrawal.
 DOOR = "door"
 #: From left to right, so that what begins an order goes from one to the next; a picture shows those that have a part in it.
-PARTIES = (DOOR, "order", COORDINATOR, "inventory", "payment", "delivery")
+PARTIES = (DOOR, PlaceOrder.service, COORDINATOR, *(name for name in SERVICES if name != PlaceOrder.service))
 
 
 def sequence(history: History) -> str:
@@ -84,7 +85,7 @@ def edges(picture: Picture) -> tuple[Edge, ...]:
         if issubclass(kind, StuckEvent):
             continue
         command = issubclass(kind, Command)
-        asker = DOOR if kind in (PlaceOrder, WithdrawOrder) else COORDINATOR
+        asker = DOOR if kind in COMMANDS_FROM_OUTSIDE else COORDINATOR
         for taker in takers:
             deed = picture.deeds.get((taker, name))
             found.append(

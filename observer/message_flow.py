@@ -6,13 +6,14 @@ Derived from orchestrator/fulfilment.py and choreography/reactions.py, the two p
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import choreography.wiring
+import choreography
 import orchestrator.wiring
 from broker.message import Command, Event, Message
 from choreography.reactions import REACTIONS
 from orchestrator.coordinator import NAME as COORDINATOR
 from orchestrator.fulfilment import FULFILMENT
 from orchestrator.saga import Saga
+from services.message_types import CALLS_FOR_HELP, DOOR
 from services.order.messages import (
     MarkForAttention,
     OrderPlaced,
@@ -83,9 +84,9 @@ def _next_commands(saga: Saga) -> dict[str, tuple[str, ...]]:
 
 def _orchestrated() -> Picture:
     commands = orchestrator.wiring.commands()
-    heard: tuple[type[Event], ...] = (*FULFILMENT.events(), *orchestrator.wiring.CALLS_FOR_HELP)
+    heard: tuple[type[Event], ...] = (*FULFILMENT.events(), *CALLS_FOR_HELP)
     return Picture(
-        mode="orchestrator",
+        mode=orchestrator.__name__,
         takers={kind.type_name: (kind.service,) for kind in commands} | {kind.type_name: (COORDINATOR,) for kind in heard},
         deeds={(kind.service, kind.type_name): kind.__name__ for kind in commands},
         follows=_answers(FULFILMENT) | _next_commands(FULFILMENT),
@@ -95,19 +96,19 @@ def _orchestrated() -> Picture:
 
 def _choreographed() -> Picture:
     answers = _answers(FULFILMENT)
-    door = choreography.wiring.DOOR
-    takers: dict[str, tuple[str, ...]] = {kind.type_name: (kind.service,) for kind in door}
-    deeds = {(kind.service, kind.type_name): kind.__name__ for kind in door}
-    follows = {kind.type_name: answers[kind.type_name] for kind in door}
+    takers: dict[str, tuple[str, ...]] = {kind.type_name: (kind.service,) for kind in DOOR}
+    deeds = {(kind.service, kind.type_name): kind.__name__ for kind in DOOR}
+    follows = {kind.type_name: answers[kind.type_name] for kind in DOOR}
     for reaction in REACTIONS:
         name = reaction.when.type_name
+        # What answers a command is read off the saga; a command that only this mode has is not waited for.
         takers[name] = (*takers.get(name, ()), reaction.by)
         deeds[reaction.by, name] = reaction.does.__name__
-        follows[name] = (*follows.get(name, ()), *answers[reaction.does.type_name])
-    for kind in choreography.wiring.CALLS_FOR_HELP:
+        follows[name] = (*follows.get(name, ()), *answers.get(reaction.does.type_name, ()))
+    for kind in CALLS_FOR_HELP:
         takers[kind.type_name] = (MarkForAttention.service,)
         deeds[MarkForAttention.service, kind.type_name] = MarkForAttention.__name__
-    return Picture("choreography", takers, deeds, follows, pivot_first=True)
+    return Picture(choreography.__name__, takers, deeds, follows, pivot_first=True)
 
 
 #: Both modes, by name.

@@ -10,11 +10,8 @@ from ops.snapshot import Snapshot
 from orchestrator.coordinator import NAME as COORDINATOR
 from orchestrator.saga import SagaRun
 from services.order.domain import Order
-from services.vocabulary import Attention
+from services.vocabulary import NEEDS_ATTENTION, Attention
 from store.protocol import Store
-
-#: What an order is called that nothing will move without help, in place of PENDING.
-NEEDS_ATTENTION = "NEEDS_ATTENTION"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,7 @@ from broker.message import Command
 from broker.role import Role, Service, as_it_is
 from orchestrator.coordinator import coordinator
 from orchestrator.fulfilment import FULFILMENT
-from services.delivery.messages import DeliveryStuck
-from services.inventory.messages import InventoryStuck
-from services.order.messages import OrderStuck, PlaceOrder, WithdrawOrder
-from services.payment.messages import PaymentStuck
-from services.vocabulary import StuckEvent
-
-#: What the door may ask the order service.
-DOOR: tuple[type[Command], ...] = (PlaceOrder, WithdrawOrder)
-
-
-#: What a participant says when something that must not fail has failed for good: the run is marked, and stays where it is.
-CALLS_FOR_HELP: tuple[type[StuckEvent], ...] = (OrderStuck, InventoryStuck, PaymentStuck, DeliveryStuck)
+from services.message_types import CALLS_FOR_HELP, DOOR
 
 
 def commands() -> tuple[type[Command], ...]:

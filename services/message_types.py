@@ -5,11 +5,12 @@ Read off the services' messages.py; there is nothing to keep in step by hand.
 
 from collections.abc import Iterable
 
-from broker.message import Message
+from broker.message import Command, Message
 from services.delivery import messages as delivery
 from services.inventory import messages as inventory
 from services.order import messages as order
 from services.payment import messages as payment
+from services.vocabulary import StuckEvent
 
 
 def _messages(module: object) -> Iterable[type[Message]]:
@@ -17,9 +18,15 @@ def _messages(module: object) -> Iterable[type[Message]]:
     return (kind for kind in kinds if kind.__module__ == getattr(module, "__name__", ""))
 
 
+#: The commands that the HTTP API sends to the order service: all that comes from outside.
+DOOR: tuple[type[Command], ...] = (order.PlaceOrder, order.WithdrawOrder)
+
 _MODULES = (order, inventory, payment, delivery)
 
 CATALOGUE: dict[str, type[Message]] = {kind.type_name: kind for module in _MODULES for kind in _messages(module)}
 
 #: The names of the four services. The orchestrated mode has one worker more, its coordinator.
 SERVICES: tuple[str, ...] = tuple(dict.fromkeys(kind.service for kind in CATALOGUE.values()))
+
+#: The events by which a service says that a command which must not fail has failed for good.
+CALLS_FOR_HELP: tuple[type[StuckEvent], ...] = tuple(kind for kind in CATALOGUE.values() if issubclass(kind, StuckEvent))

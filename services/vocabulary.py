@@ -24,6 +24,9 @@ class Reason(StrEnum):
     DEADLINE = "deadline"  # the order's own deadline passed before the pivot
 
 
+#: What an order is called that nothing will move without help, in place of PENDING: wherever people or programs read its state.
+NEEDS_ATTENTION = "NEEDS_ATTENTION"
+
 #: Largest values that are surely safe in JSON, BSON (64 bit) and a sum over a long run.
 MAX_CENTS = 10**12
 MAX_QUANTITY = 10**6

@@ -25,11 +25,11 @@ from cli.output import Code, console, data, print_json, run, stop
 from cli.settings import load
 from cli.typer_app import Program
 from ops.dead_letters import DeadLetter, requeue
-from ops.order_status import NEEDS_ATTENTION, Standing, attention_of_sagas, needing_attention, standing
+from ops.order_status import Standing, attention_of_sagas, needing_attention, standing
 from ops.pending_work import held, remains
 from ops.snapshot import Snapshot, snapshot
 from services.order.domain import Order, OrderState
-from services.vocabulary import Line, OrderDetails
+from services.vocabulary import NEEDS_ATTENTION, Line, OrderDetails
 
 T = TypeVar("T")
 

@@ -12,10 +12,10 @@ from api.broker_client import NotTaken
 from api.sample_orders import SKUS
 from bootstrap.memory_backend import EmbeddedParts
 from bootstrap.modes import Mode, roles
+from broker.limits import Limits
 from broker.memory.queues import Queue
 from broker.memory.transport import MemoryBroker
 from broker.topology import dead_queue, queue_of
-from broker.worker import Limits
 from dashboard.lanes.audit_light import Auditing, Judge, judge_in_a_thread
 from dashboard.lanes.history_feed import Heard
 from dashboard.lanes.lane import Placed, QueueNow, Status, Wanted, WorkerNow, hand_in, status_of

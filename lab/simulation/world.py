@@ -15,15 +15,17 @@ from bootstrap.build_worker import build_worker
 from bootstrap.memory_backend import seeded_sources
 from bootstrap.modes import Mode, roles
 from broker.environment import Sources
+from broker.limits import Limits
 from broker.memory.transport import MemoryBroker, MemoryTransport
 from broker.role import Role, topology_of
-from broker.topology import Topology, queue_of
+from broker.topology import Topology
 from broker.transport import Outgoing, Receipt
-from broker.worker import Limits, Worker
+from broker.worker import Worker
 from lab.simulation import plan as plans
 from lab.simulation.gateway import SimulatedGateway, WatchedStorage
 from lab.simulation.history import History
-from lab.simulation.plan import Fault, Kind, Plan
+from lab.simulation.nemesis import GATEWAY, STOPS_WITHIN_S, Nemesis, Process
+from lab.simulation.plan import Kind, Plan
 from lab.simulation.ports import SimulatedStore, SimulatedTransport
 from lab.simulation.process import Life, Occasions
 from lab.simulation.random_streams import Dice
@@ -44,26 +46,10 @@ from store.memory import MemoryDatabase, MemoryStore
 TIMES = Times(deadline_s=12.0, payment=PaymentTimes(look_again_s=1.0, patience_s=4.0, insist_s=6.0))
 LIMITS = Limits(batch_max=16, prefetch=32, watch_interval_s=0.5, relay_interval_s=1.0, relay_after_s=2.0, slow_s=0.3)
 SETTLE_AFTER_S = 2.0
-#: How long the broker believes in a connection whose process stands still.
-HEARTBEAT_S = 1.5
 #: The pause before a worker that died is started again, in seconds: at least, at most.
 RESTART_S = (0.05, 1.5)
-#: How long a worker that is told to stop may take, in seconds; everything it waits for then heals sooner.
-STOPS_WITHIN_S = 10.0
-#: What the payment gateway is called among the servers that may be down.
-GATEWAY = "gateway"
 #: The longest a message is normally on its way, in seconds.
 TRAVEL_S = 0.03
-
-
-@dataclass(slots=True)
-class Process:
-    """A worker that is up."""
-
-    life: Life
-    worker: Worker
-    transport: SimulatedTransport
-    task: "asyncio.Task[None]"
 
 
 @dataclass(slots=True)
@@ -85,6 +71,7 @@ class World:
     _topology: Topology = field(init=False)
     _roles: Mapping[str, Role] = field(init=False)
     _dice: Dice = field(init=False)
+    _nemesis: Nemesis = field(init=False)
     _sources: Sources = field(init=False)
     #: The servers that do not answer: databases by their worker, and the gateway.
     _down: set[str] = field(default_factory=set)
@@ -108,6 +95,7 @@ class World:
             lambda outgoing: self.history.arrived(outgoing, aside=self._topology.is_aside(outgoing.address))
         )
         self.databases = {name: MemoryDatabase() for name in self._roles}
+        self._nemesis = Nemesis(self.history, self.broker, self._topology, self.processes, self._down, self._withdraw)
 
     # --- the run ------------------------------------------------------------------------------------------------------------
 
@@ -136,7 +124,7 @@ class World:
             self.history.name(order_id, f"order {order.number}")
         moments: list[tuple[float, Callable[[], Any]]] = []
         moments += [(order.at_s, lambda order=order: self._place(order)) for order in self.plan.orders]  # type: ignore[misc]
-        moments += [(fault.at_s, lambda fault=fault: self._strike(fault)) for fault in self.plan.faults if fault.at_s]  # type: ignore[misc]
+        moments += [(fault.at_s, lambda fault=fault: self._nemesis.strike(fault)) for fault in self.plan.faults if fault.at_s]  # type: ignore[misc]
         for at_s, happen in sorted(moments, key=lambda moment: moment[0]):
             await asyncio.sleep(max(0.0, EPOCH_S + at_s - asyncio.get_running_loop().time()))
             self._raise_what_failed()
@@ -263,23 +251,6 @@ class World:
         self.history.note(name, "starts again")
         self._start(process.life.worker, name)
 
-    def _stop(self, process: Process, _: float = 0.0) -> None:
-        """SIGTERM: it has to end by itself, soon."""
-        self.history.note(process.life.name, "is told to stop")
-        process.worker.stop()
-        asyncio.get_running_loop().call_later(STOPS_WITHIN_S, self._has_stopped, process)
-
-    def _has_stopped(self, process: Process) -> None:
-        if not process.task.done():
-            self.history.found("stops when told", f"{process.life.name} runs on {STOPS_WITHIN_S} s after it was told to stop")
-
-    def _kill(self, process: Process, _: float = 0.0) -> None:
-        """Kill a process wherever it stands."""
-        process.life.alive = False
-        process.transport.inner.crash()
-        process.task.cancel()
-        self.history.note(process.life.name, "is killed")
-
     # --- what happens -------------------------------------------------------------------------------------------------------
 
     def _place(self, order: plans.Order) -> None:
@@ -289,6 +260,9 @@ class World:
         command = PlaceOrder(order_id=self.order_ids[order.number], details=order_of(order.lines))
         self._send(self.door.outgoing(command, [fault.where for fault in failures]))
 
+    def _withdraw(self, number: int) -> None:
+        self._send(self.door.outgoing(WithdrawOrder(order_id=self.order_ids[number], reason=Reason.WITHDRAWN), ()))
+
     def _send(self, outgoing: Outgoing) -> None:
         """The door's message reaches the broker, sooner or later: somebody who gets no confirm asks again."""
         self._tasks.append(asyncio.create_task(self._insist(outgoing), name="door"))
@@ -297,52 +271,6 @@ class World:
         while not (self.broker.running and self.broker.publish(outgoing) is Receipt.CONFIRMED):  # noqa: ASYNC110 - the time that a customer takes to try again
             await asyncio.sleep(0.2)
         self.history.note("door", f"has sent {self.history.about(outgoing.wire)}")
-
-    def _strike(self, fault: Fault) -> None:
-        """A fault whose time has come."""
-        self.history.injected(fault)
-        at_a_worker: dict[Kind, Callable[[Process, float], None]] = {
-            Kind.KILL: self._kill,
-            Kind.STOP: self._stop,
-            Kind.CUT: self._cut,
-            Kind.FREEZE: self._freeze,
-        }
-        elsewhere: dict[Kind, Callable[[Fault], None]] = {
-            Kind.WITHDRAWAL: self._withdraw,
-            Kind.BROKER_DOWN: lambda fault: self._for(fault.for_s, self.broker.stop, self.broker.start),
-            Kind.GATEWAY_DOWN: lambda fault: self._take_away(GATEWAY, fault.for_s),
-            Kind.STORE_DOWN: lambda fault: self._take_away(fault.where, fault.for_s),
-            Kind.UNBOUND: self._unbind,
-        }
-        if fault.kind in elsewhere:
-            elsewhere[fault.kind](fault)
-        elif process := self.processes.get(fault.where):  # otherwise it is dead already
-            at_a_worker[fault.kind](process, fault.for_s)
-
-    def _withdraw(self, fault: Fault) -> None:
-        self._send(self.door.outgoing(WithdrawOrder(order_id=self.order_ids[fault.nth], reason=Reason.WITHDRAWN), ()))
-
-    def _take_away(self, server: str, seconds: float) -> None:
-        self._for(seconds, lambda: self._down.add(server), lambda: self._down.discard(server))
-
-    def _unbind(self, fault: Fault) -> None:
-        queue = self.broker.queue(queue_of(self.plan.mode, fault.where))
-        self._for(fault.for_s, lambda: self.broker.unbind(queue), lambda: self.broker.declare(self.door.topology))
-
-    def _cut(self, process: Process, seconds: float) -> None:
-        self._for(seconds, process.transport.inner.cut, process.transport.inner.restore)
-
-    def _for(self, seconds: float, begin: Callable[[], Any], end: Callable[[], Any]) -> None:
-        begin()
-        asyncio.get_running_loop().call_later(seconds, end)
-
-    def _freeze(self, process: Process, seconds: float) -> None:
-        """It stands still; the broker gives it up after missed heartbeats, and it connects again when it wakes."""
-        process.life.freeze(seconds)
-        if seconds > HEARTBEAT_S:
-            loop = asyncio.get_running_loop()
-            loop.call_later(HEARTBEAT_S, process.transport.inner.cut)
-            loop.call_later(seconds, process.transport.inner.restore)
 
     # --- the network --------------------------------------------------------------------------------------------------------
 
