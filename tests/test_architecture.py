@@ -32,19 +32,9 @@ from services.registry import Times, all_services
 from services.vocabulary import ForwardCommand, ForwardEvent
 from store.document import Key
 from store.protocol import Store
-from tests.support.journey_checks import played
+from tests.support.journey_checks import BUSY_JOURNEYS, played, subclasses
 from tests.support.system import MODES, in_memory, published
 
-#: Journeys that between them use every command, every event and every reaction.
-BUSY = (
-    "happy",
-    "out-of-stock",
-    "declined",
-    "undeliverable",
-    "withdraw-inventory-down",
-    "withdraw-payment-pending",
-    "delivery-down",
-)
 ORDER_ID = "019b0000-0000-7000-8000-000000000001"
 
 
@@ -88,7 +78,7 @@ def test_in_choreography_nothing_but_the_order_services_queue_is_bound_to_the_co
     assert bound == [(queue_of(furniture.prefix, "order"), kind.type_name) for kind in (PlaceOrder, WithdrawOrder)]
 
 
-@pytest.mark.parametrize("name", BUSY)
+@pytest.mark.parametrize("name", BUSY_JOURNEYS)
 def test_in_choreography_every_message_is_an_event_except_what_the_door_sends(name: str) -> None:
     exchange = {False: events_exchange(Mode.CHOREOGRAPHY), True: commands_exchange(Mode.CHOREOGRAPHY)}
     messages = messages_of(Mode.CHOREOGRAPHY, name)
@@ -103,11 +93,26 @@ def test_in_choreography_every_message_is_an_event_except_what_the_door_sends(na
     }
 
 
-@pytest.mark.parametrize("name", BUSY)
+@pytest.mark.parametrize("name", BUSY_JOURNEYS)
 def test_in_choreography_a_service_publishes_its_own_events_and_no_others(name: str) -> None:
     for item in messages_of(Mode.CHOREOGRAPHY, name):
         if item.wire.app_id != "door" and not item.delay_s:
             assert str(item.wire.type).split(".")[0] == item.wire.app_id
+
+
+def test_no_test_module_or_conftest_is_imported_by_another() -> None:
+    """What two test modules share belongs in tests/support, or in a conftest as a fixture."""
+    root = Path(__file__).parent
+    modules = {path: ".".join(("tests", *path.relative_to(root).with_suffix("").parts)) for path in root.rglob("*.py")}
+    private = {name for name in modules.values() if name.rpartition(".")[2].startswith(("test_", "conftest"))}
+    found = {path: private & names_imported(path) for path in modules}
+    assert {str(path.relative_to(root)): names for path, names in found.items() if names} == {}
+
+
+def names_imported(path: Path) -> set[str]:
+    """Every module that a file imports, and every name that it imports from one, as dotted names."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom) and node.module]
+    return {*imported(path), *(f"{node.module}.{alias.name}" for node in nodes for alias in node.names)}
 
 
 def test_choreography_imports_nothing_of_the_orchestrator_and_the_reverse() -> None:
@@ -127,10 +132,6 @@ def imported(path: Path) -> list[str]:
     return names
 
 
-def subclasses(kind: type[Any]) -> set[type[Any]]:
-    return {below for child in kind.__subclasses__() for below in {child} | subclasses(child)}
-
-
 # --- orchestration is orchestration ---------------------------------------------------------------------------------------
 
 
@@ -144,7 +145,7 @@ def test_in_the_orchestrated_mode_participants_hear_no_events_and_the_coordinato
         assert {name.split(".")[0] for name in queue.takes_commands} <= {queue.worker}
 
 
-@pytest.mark.parametrize("name", BUSY)
+@pytest.mark.parametrize("name", BUSY_JOURNEYS)
 def test_in_the_orchestrated_mode_only_the_coordinator_and_the_door_send_commands(name: str) -> None:
     commands = {kind.type_name for kind in subclasses(Command)}
     senders = {
@@ -213,7 +214,7 @@ class _Reading:
         return set(await self._reader.seen(inbox_keys))
 
 
-@pytest.mark.parametrize("name", BUSY)
+@pytest.mark.parametrize("name", BUSY_JOURNEYS)
 @pytest.mark.parametrize("mode", MODES)
 def test_no_store_is_opened_by_two_workers_and_none_holds_anothers_documents(mode: Mode, name: str) -> None:
     made: list[WatchingParts] = []

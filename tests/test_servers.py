@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.conftest import offered
 from tests.support import servers
+from tests.support.fixtures import offered
 
 
 @contextmanager

@@ -17,17 +17,8 @@ from services.order.messages import OrderPlaced, OrderWithdrawn
 from services.payment.messages import PaymentStuck, PaymentVoided
 from services.vocabulary import Line, Reason
 from tests.support.api.asgi_client import AN_ORDER, Reply
-from tests.support.api.http_api import Door, a_door, at_a_door
+from tests.support.api.http_api import HAPPY_EVENTS, Door, a_door, at_a_door
 from tests.support.system import MODES, in_memory
-
-#: What is heard of a happy order, in both modes.
-HAPPY = [
-    "order.OrderPlaced",
-    "inventory.StockReserved",
-    "payment.PaymentAuthorized",
-    "delivery.DeliveryScheduled",
-    "order.OrderCompleted",
-]
 
 
 async def place_to_its_end(system: System, door: Door, key: str = "k") -> str:
@@ -47,7 +38,7 @@ def test_the_events_of_an_order_come_as_they_happen(mode: Mode) -> None:
             return seen + [await stream.next() for _ in range(3)]
 
     events = at_a_door(mode, program)
-    assert [event["event"] for event in events] == HAPPY
+    assert [event["event"] for event in events] == HAPPY_EVENTS
     assert [event["id"] for event in events] == [1, 2, 3, 4, 5]
     assert all("details" not in event["data"]["facts"] for event in events)
 
@@ -99,7 +90,7 @@ def test_a_follower_who_comes_again_misses_nothing_even_after_a_restart_of_the_d
             return seen + [await stream.next() for _ in range(4)]
 
     events = in_memory(Mode.CHOREOGRAPHY, program)
-    assert [event["event"] for event in events] == HAPPY
+    assert [event["event"] for event in events] == HAPPY_EVENTS
     assert [event["id"] for event in events] == [1, 2, 3, 4, 5]
 
 
@@ -209,7 +200,7 @@ def test_who_begins_to_follow_an_order_right_after_an_event_is_not_sent_away() -
             await system.start("payment")
             return seen + [(await stream.next())["event"] for _ in range(3)]
 
-    assert at_a_door(Mode.CHOREOGRAPHY, program) == HAPPY
+    assert at_a_door(Mode.CHOREOGRAPHY, program) == HAPPY_EVENTS
 
 
 def test_a_look_that_is_older_than_a_page_does_not_end_a_stream() -> None:

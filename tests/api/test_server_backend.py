@@ -21,10 +21,9 @@ from broker.transport import Outgoing, Receipt
 from lab.journeys.run import Run
 from lab.system import System
 from ops.audit import audit
-from tests.api.test_event_stream import HAPPY
 from tests.support import servers
 from tests.support.api.asgi_client import AN_ORDER, Reply
-from tests.support.api.http_api import Door, a_door
+from tests.support.api.http_api import HAPPY_EVENTS, Door, a_door
 from tests.support.system import Servers, on_real_parts
 
 pytestmark = pytest.mark.real
@@ -62,7 +61,7 @@ def test_an_order_goes_through_the_door_and_is_followed_to_its_end(mode: Mode, p
 
     taken, events, state, health = on_real_parts(mode, parts, program)
     assert taken.status == 202
-    assert sorted(events) == sorted(HAPPY)
+    assert sorted(events) == sorted(HAPPY_EVENTS)
     assert state == "COMPLETED"
     assert health.json == {"status": "ready", "broker": "connected"}
 

@@ -6,10 +6,7 @@ import pytest
 
 from broker.topology import WorkQueue, aside_exchange, commands_exchange, dead_queue, events_exchange
 from broker.transport import FurnitureMissing, Outgoing, Receipt, Transport
-from tests.broker.test_transport_contract import client, hear, world
-from tests.support.broker.transports import QUEUES, Heard, World, message
-
-__all__ = ["client", "world"]  # fixtures of another file
+from tests.support.broker.transports import QUEUES, Heard, World, hear, message
 
 
 async def test_a_command_and_an_event_come_by_their_exchange_and_their_type(world: World, client: Transport) -> None:

@@ -1,39 +1,16 @@
 """What every transport does: one suite, run in memory and on a real RabbitMQ."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
 from broker.topology import DELIVERY_LIMIT, Address, WorkQueue, dead_queue
 from broker.transport import Outgoing, Receipt, Transport, TransportUnavailable, UnsafeTopology, Wire
-from tests.support.broker.transports import QUEUES, Heard, World, memory_world, message, rabbit_world
+from tests.support.broker.transports import QUEUES, Heard, World, hear, message
 from tests.support.wait import until
 
 CONFIRMED, UNROUTABLE, UNKNOWN = Receipt.CONFIRMED, Receipt.UNROUTABLE, Receipt.UNKNOWN
-
-
-@pytest.fixture(params=["memory", pytest.param("rabbit", marks=pytest.mark.real)])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    if request.param == "memory":
-        async with memory_world() as made:
-            yield made
-    else:
-        async with rabbit_world(request.getfixturevalue("rabbit_url")) as made:
-            yield made
-
-
-@pytest.fixture
-async def client(world: World) -> Transport:
-    """The client that declared the topology."""
-    return world.clients[0]
-
-
-async def hear(world: World, client: Transport, worker: str, prefetch: int = 1000) -> Heard:
-    heard = Heard()
-    await client.consume(world.queue(worker), prefetch, heard)
-    return heard
 
 
 # --- routing --------------------------------------------------------------------------------------------------------------

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import expect, opened
-from tests.browser.test_dashboard import MODES, fail, lane, view
+from tests.support.browser import MODES, expect, fail, lane, opened, view
 
 pytestmark = pytest.mark.real
 

@@ -10,26 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import expect, opened, serving
 from tests.support import servers
+from tests.support.browser import CALL, MODES, expect, fail, lane, opened, serving, view
 
 pytestmark = pytest.mark.real
 
-MODES = ("orchestrator", "choreography")
 LAMPS = [{"sku": "lamp", "quantity": 3}]
 ANOTHER_ORDER = {"lines": LAMPS, "customer": "Bo", "failures": [], "modes": None, "count": 1, "seed": 1}
-
-
-def lane(page: Any, mode: str) -> Any:
-    return page.locator(f'#lanes .lane[data-mode="{mode}"]')
-
-
-def fail(page: Any, title: str) -> None:
-    page.get_by_role("button", name=title, exact=True).click()
-
-
-def view(page: Any, name: str) -> None:
-    page.get_by_role("link", name=name, exact=True).click()
 
 
 @contextmanager
@@ -56,10 +43,6 @@ def test_one_click_shows_what_each_style_did_about_a_failure(page: Any) -> None:
     expect(page.locator(".compared")).to_contain_text("undid the same in the same order")
     expect(page.locator(".compared")).to_contain_text("Orchestrator: 14 messages")
     expect(page.locator(".compared")).to_contain_text("Choreography: 8 messages")
-
-
-#: Calls a function of one of the page's modules.
-CALL = "([module, name, ...given]) => import(`/page/${module}`).then(found => found[name](...given))"
 
 
 def ended_in(mode: str, state: str = "REJECTED", reason: str | None = "withdrawn", **undone: bool) -> dict[str, Any]:

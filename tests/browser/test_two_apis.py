@@ -1,4 +1,7 @@
-"""The page at a door beside another door, in a real browser: two lanes from two servers, one of which goes away and comes back."""
+"""The page at a door beside another door, in a real browser: two lanes from two servers.
+
+One of the two servers goes away and comes back.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -7,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import expect, opened, serving
-from tests.browser.test_dashboard import CALL, MODES, fail, lane
 from tests.support import servers
+from tests.support.browser import CALL, MODES, expect, fail, lane, opened, serving
 
 pytestmark = pytest.mark.real
 

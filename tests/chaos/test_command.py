@@ -4,7 +4,6 @@ A run of half a minute a mode; the release run is ten minutes and more (docs/pro
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from typer.testing import CliRunner
 
 from bootstrap.modes import Mode
 from cli.app import app
-from lab.chaos.servers import NotInstalled, rabbitmq_server, secantusd
 
 SAGA = [sys.executable, "-m", "cli"]
 
@@ -36,17 +34,6 @@ class Storm:
     def ended(self) -> "subprocess.CompletedProcess[str]":
         code = self.process.wait(110)
         return subprocess.CompletedProcess(self.process.args, code, self.said.read_text(), self.trouble.read_text())
-
-
-@pytest.fixture(scope="module")
-def installed() -> None:
-    """Both servers can be started here; otherwise the test is skipped, or failed in CI."""
-    try:
-        rabbitmq_server()
-        secantusd()
-    except NotInstalled as reason:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing(str(reason))
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,6 @@ from lab.chaos.nemesis import Kept
 from lab.chaos.run import Chaos, Plan, Report
 from lab.chaos.schedule import BROKER, Fault, Kind
 from lab.chaos.servers import Recipe
-from tests.chaos.test_command import installed
-
-__all__ = ["installed"]  # a fixture of another file
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("installed")]
 

@@ -20,18 +20,18 @@ from ops.audit import Audit
 from services.order.domain import OrderState
 from services.payment.domain import PaymentState
 from services.vocabulary import Attention, Reason
-from tests.ops.test_audit import Sound, every_kind
+from tests.support.snapshots import SoundSnapshot, every_kind
 from tests.support.system import in_memory
 
 UNKNOWN = "019b0000-0000-7000-8000-00000000dead"
 
 
 @pytest.fixture(scope="module", params=list(Mode))
-def sound(request: pytest.FixtureRequest) -> Sound:
+def sound(request: pytest.FixtureRequest) -> SoundSnapshot:
     return in_memory(Mode(request.param), every_kind)
 
 
-def remains_of(sound: Sound, **changes: Any) -> Remains:
+def remains_of(sound: SoundSnapshot, **changes: Any) -> Remains:
     everything = Remains(
         accepted=set(sound.seen.orders),
         seen=sound.seen,
@@ -41,13 +41,13 @@ def remains_of(sound: Sound, **changes: Any) -> Remains:
     return replace(everything, **changes)
 
 
-def test_a_sound_run_has_nothing_lost_doubled_or_stuck(sound: Sound) -> None:
+def test_a_sound_run_has_nothing_lost_doubled_or_stuck(sound: SoundSnapshot) -> None:
     verdict = judge(remains_of(sound))
     assert (verdict.lost, verdict.doubled, verdict.stuck) == ((), (), ())
     assert verdict.ok
 
 
-Spoil = Callable[[Sound], Remains]
+Spoil = Callable[[SoundSnapshot], Remains]
 
 #: Name -> the damage, and under what it is counted.
 DAMAGE: dict[str, tuple[Spoil, str]] = {
@@ -98,14 +98,14 @@ DAMAGE: dict[str, tuple[Spoil, str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_planted_damage_is_found_and_counted_under_its_name(sound: Sound, name: str) -> None:
+def test_planted_damage_is_found_and_counted_under_its_name(sound: SoundSnapshot, name: str) -> None:
     spoil, kind = DAMAGE[name]
     verdict = judge(spoil(sound))
     assert len(getattr(verdict, kind)) == 1
     assert not verdict.ok
 
 
-def test_a_promise_that_does_not_hold_fails_a_run_in_which_nothing_else_is_wrong(sound: Sound) -> None:
+def test_a_promise_that_does_not_hold_fails_a_run_in_which_nothing_else_is_wrong(sound: SoundSnapshot) -> None:
     verdict = judge(remains_of(sound, seen=sound.less("deliveries", sound.completed)))
     assert (verdict.lost, verdict.doubled, verdict.stuck) == ((), (), ())
     assert not verdict.ok

@@ -10,7 +10,7 @@ import pytest
 
 from bootstrap.modes import Mode
 from ops.permissions import accounts
-from tests.cli.test_offline_commands import typed
+from tests.support.cli import typed
 
 ACCOUNTS = sum(len(accounts(mode)) for mode in Mode)
 

@@ -23,12 +23,10 @@ from bootstrap.modes import Mode, database_of
 from broker.rabbitmq.transport import RabbitTransport
 from broker.transport import Outgoing, Receipt, Wire
 from services.vocabulary import OrderDetails
-from tests.cli.test_offline_commands import NOWHERE, typed
-from tests.cli.test_up import BOTH, NOBODY, SAGA, Up, env, eventually, free_port, removed, up
 from tests.support import servers
 from tests.support.api.asgi_client import AN_ORDER
-
-__all__ = ["env", "removed"]  # fixtures of another file
+from tests.support.cli import BOTH, NOBODY, NOWHERE, SAGA, Up, eventually, typed, up
+from tests.support.servers import free_port
 
 PATIENCE_S = 10
 #: How many customers come to a door that is killed, and how often it is started.

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_up import SAGA, eventually, free_port
+from tests.support.cli import SAGA, eventually
+from tests.support.servers import free_port
 
 #: Seconds from the command to an answer, and from a signal to the end.
 USABLE_S, ENDS_S = 10.0, 6.0

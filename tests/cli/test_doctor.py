@@ -1,6 +1,7 @@
-"""`saga doctor` as typed: its exit codes, its JSON, its lines. What each check finds is tested in tests/ops/doctor/test_all_checks.py.
+"""`saga doctor` as typed: its exit codes, its JSON, its lines.
 
-One mode is up on real parts; what is missing is looked for where nothing listens.
+What each check finds is tested in tests/ops/doctor/test_all_checks.py. One mode is up on real parts;
+what is missing is looked for where nothing listens.
 """
 
 import json
@@ -16,10 +17,7 @@ from yarl import URL
 from bootstrap.modes import Mode, topology
 from broker.rabbitmq.transport import RabbitTransport
 from ops.doctor.all_checks import PLAN
-from tests.cli.test_offline_commands import NOWHERE
-from tests.cli.test_up import BOTH, env, removed, up
-
-__all__ = ["env", "removed"]  # fixtures of another file
+from tests.support.cli import BOTH, NOWHERE, up
 
 NO_DOCKER = {"DOCKER_HOST": "unix:///nowhere"}
 MISSING = {"broker", "database", "payment gateway"}
@@ -76,6 +74,7 @@ def test_for_people_each_check_is_a_line_and_beneath_a_failed_one_stand_why_and_
 
 
 @pytest.mark.real
+@pytest.mark.usefixtures("removed")
 @BOTH
 def test_a_mode_that_is_up_is_well_and_one_wrong_setting_is_exit_code_1(mode: Mode, env: dict[str, str], tmp_path: Path) -> None:
     with up(mode, env, tmp_path / "log") as running:
@@ -94,6 +93,7 @@ def test_a_mode_that_is_up_is_well_and_one_wrong_setting_is_exit_code_1(mode: Mo
 
 
 @pytest.mark.real
+@pytest.mark.usefixtures("removed")
 async def test_a_reset_mends_what_another_version_declared_differently(
     env: dict[str, str], rabbit_url: str, gateway_url: str
 ) -> None:

@@ -22,12 +22,11 @@ from broker.topology import queue_of
 from broker.transport import Outgoing
 from services.inventory.messages import ReserveStock
 from services.vocabulary import Line
-from tests.cli.test_up import BOTH, SAGA, Up, alive, env, eventually, removed, up
+from tests.support.cli import BOTH, SAGA, Up, alive, eventually, up
 from tests.support.network.tcp_proxy import Proxy
 from tests.support.wait import until
 
-__all__ = ["env", "removed"]  # fixtures of another file
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("removed")]
 
 #: How long a worker may take to finish what it has in hand, in seconds.
 DRAIN_S = 10.0

@@ -14,8 +14,7 @@ from cli.history_view import print_history
 from cli.output import data
 from observer.history import History, history
 from observer.message_flow import PICTURES
-from tests.cli.test_offline_commands import typed
-from tests.cli.test_up import NOBODY
+from tests.support.cli import NOBODY, typed
 from tests.support.journey_observations import failing, journey, told
 
 

@@ -7,35 +7,20 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from bootstrap.modes import Mode
 from broker.loop.retry import COMPENSATION_ATTEMPTS, RETRYING_S
 from broker.topology import RETRY_LEVELS_S
-from cli.app import app
 from cli.generate_docs import command_lines
 from cli.settings import Settings
 from lab.journeys.catalogue import JOURNEYS, SHOWN
 from store.mongo.store import DAY_S, INBOX_DAYS
+from tests.support.cli import NOWHERE, typed
 
 COMMANDS = [name.split()[1:] for name in command_lines() if name != "saga"]
 LEAVES = [words for words in COMMANDS if words not in (["order"], ["stock"], ["dlq"], ["admin"])]
-
-#: Ports of this machine where nothing listens.
-NOWHERE = {
-    "SAGA_BROKER_URL": "amqp://guest:guest@127.0.0.1:9/",
-    "SAGA_STORE_URL": "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300",
-    "SAGA_GATEWAY_URL": "http://127.0.0.1:9",
-    "PATH": "/usr/bin:/bin",
-}
-
-
-def typed(*words: str, **env: str) -> Any:
-    """A command in this process: starting a Python for each would take most of the time."""
-    return CliRunner().invoke(app, words, env=NOWHERE | {"COLUMNS": "110"} | env)
 
 
 def saga(*words: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,6 @@ Real servers, and a real process. What is missing on the broker and may be made 
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +21,9 @@ from broker.topology import Topology, commands_exchange, queue_of
 from broker.transport import Receipt
 from services.order.messages import WithdrawOrder
 from services.vocabulary import Reason
-from tests.cli.test_up import env, eventually, removed
-from tests.store.mongo.test_store import standalone
-from tests.support.broker.users import lent
+from tests.support.cli import eventually
 
-__all__ = ["env", "removed", "standalone"]  # fixtures of other files
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("removed")]
 
 MODE = Mode.ORCHESTRATOR
 
@@ -80,13 +76,6 @@ async def test_a_queue_that_was_declared_differently_is_refused(env: dict[str, s
 async def furniture(rabbit_url: str) -> None:
     """All that the mode needs on the broker."""
     await declare(rabbit_url, topology(MODE))
-
-
-@pytest.fixture
-def reader_url(rabbit_url: str) -> Iterator[str]:
-    """The broker, as a user who may read queues and declare nothing."""
-    with lent(rabbit_url, read=".*") as url:
-        yield url
 
 
 def test_furniture_that_may_not_be_made_is_refused_and_the_password_kept(env: dict[str, str], reader_url: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_offline_commands import NOWHERE
+from tests.support.cli import NOWHERE
 
 
 def worker(name: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -11,11 +11,9 @@ import pytest
 
 from bootstrap.modes import Mode
 from observer.recorder import NAME
-from tests.cli.test_up import BOTH, NOBODY, SAGA, Up, env, eventually, removed, up
+from tests.support.cli import BOTH, NOBODY, SAGA, Up, eventually, up
 
-__all__ = ["env", "removed"]  # fixtures
-
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("removed"), pytest.mark.timeout(240)]
 
 #: One that is killed in a commit leaves its documents to the server, which keeps them from the next for so long.
 TRANSACTION_S = 60.0

@@ -209,7 +209,7 @@ def test_open_orders_that_do_not_move_cost_nothing(monkeypatch: pytest.MonkeyPat
         computed.append(sightings[0].order_id)
         return real(picture, sightings, *more, **named)
 
-    monkeypatch.setattr(observer.reading, "history", counted)
+    monkeypatch.setattr(observer.queries, "history", counted)
 
     async def program(page: Page) -> tuple[int, int, int]:
         for mode in MODES:

@@ -19,9 +19,8 @@ from dashboard.lanes.lane import Wanted
 from dashboard.lanes.remote_api import ANSWER_MAX_BYTES, LaneBeside
 from dashboard.proxy import EVENTS_BESIDE, Relayed
 from services.vocabulary import Line
-from tests.dashboard.lanes.test_local_api import run
 from tests.support.api.asgi_client import Caller
-from tests.support.dashboard_stack import ORDERS
+from tests.support.dashboard_stack import ORDERS, run_bounded
 
 THERE = Mode.ORCHESTRATOR
 AN_ID = "0190a0a0-0000-7000-8000-000000000001"
@@ -86,7 +85,7 @@ def test_an_order_is_taken_beside_only_if_a_door_says_so(answer: bytes) -> None:
             with pytest.raises(NotTaken):
                 await lane.withdraw(new_uuid7())
 
-    run(program())
+    run_bounded(program())
 
 
 @pytest.mark.parametrize("status", [b"302 Found", b"307 Temporary Redirect"])
@@ -99,7 +98,7 @@ def test_an_order_is_not_carried_to_where_the_door_beside_points(status: bytes) 
                 placed = await lane.place([an_order()])
                 assert (placed.ids, len(pointing.asked), elsewhere.asked) == ((), 1, [])
 
-    run(program())
+    run_bounded(program())
 
 
 def test_a_refusal_without_end_is_read_up_to_a_length() -> None:
@@ -109,7 +108,7 @@ def test_a_refusal_without_end_is_read_up_to_a_length() -> None:
             assert (await lane.place([an_order()])).ids == ()
             assert peer.sent < 2 * ANSWER_MAX_BYTES
 
-    run(program())
+    run_bounded(program())
 
 
 @asynccontextmanager
@@ -133,7 +132,7 @@ def test_what_is_shown_is_not_fetched_from_where_a_peer_points(path: str) -> Non
                 reply = await caller.call("GET", path)
                 assert (reply.status, reply.reason, elsewhere.asked) == (503, "observer_away", [])
 
-    run(program())
+    run_bounded(program())
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"500 Internal Server Error"])
@@ -145,7 +144,7 @@ def test_what_is_shown_is_read_up_to_a_length(status: bytes) -> None:
             assert (reply.status, reply.reason) == (503, "observer_away")
             assert peer.sent < 2 * ANSWER_MAX_BYTES
 
-    run(program())
+    run_bounded(program())
 
 
 def test_nothing_but_an_order_is_asked_for_by_its_path() -> None:
@@ -156,4 +155,4 @@ def test_nothing_but_an_order_is_asked_for_by_its_path() -> None:
                 reply = await caller.call("GET", f"{ORDERS}/{THERE}/{name}")
                 assert (reply.status, reply.reason, peer.asked) == (404, "no_such_order", [])
 
-    run(program())
+    run_bounded(program())

@@ -1,7 +1,8 @@
 """Every message twice, late and in another order: the end is the same as without.
 
-Two kinds of mischief: a transport that publishes everything twice and late (tests/support/broker/chaotic_transport.py), and a broker in memory that hands
-over any waiting message instead of the oldest, both from seeds. Where an order races its own withdrawal, both ends are legal.
+Two kinds of fault, both from seeds: a transport that publishes everything twice and late
+(tests/support/broker/chaotic_transport.py), and a broker in memory that hands over any waiting message instead of the
+oldest. Where an order races its own withdrawal, both ends are legal.
 """
 
 import random

@@ -1,7 +1,7 @@
 """The journeys in both modes on RabbitMQ, a MongoDB-wire server and the gateway's own process.
 
-Times are short (tests/support/system.py). Each mode has one set of queues for all of its journeys, emptied after each: declaring and
-deleting thirty quorum queues costs more than a journey.
+Times are short (tests/support/system.py). Each mode has one set of queues for all of its journeys, emptied after each:
+declaring and deleting thirty quorum queues costs more than a journey.
 """
 
 import pytest

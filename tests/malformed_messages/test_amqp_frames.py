@@ -16,9 +16,8 @@ from broker.rabbitmq import frames as amqp
 from broker.rabbitmq.channels import ConsumeChannel, FrameProtocol
 from broker.topology import Topology, WorkQueue
 from broker.transport import Delivery, Outgoing, Wire
-from tests.broker.rabbitmq.test_channels import Socket, deliver, frame
-from tests.malformed_messages.test_mutations import TYPES
-from tests.support.malformed_messages.mutations import MUTATIONS, ByteMutator, good_wires
+from tests.support.broker.frames import Socket, deliver, frame
+from tests.support.malformed_messages.mutations import MUTATIONS, TYPES, ByteMutator, good_wires
 
 FRAME_MAX = 131_072
 STOCK = Topology("t", (WorkQueue("stock", takes_commands=("stock.Do",), listens_to=()),))

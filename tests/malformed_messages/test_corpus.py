@@ -5,35 +5,20 @@ with orders from the door in between.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
 
 import pytest
 
-from api.sample_orders import order_of
 from bootstrap.modes import Mode, roles
-from broker.codec import DeadReason, Origin, encode
-from broker.message import Message
+from broker.codec import DeadReason
 from broker.rabbitmq.transport import RabbitTransport
-from broker.topology import Address, dead_queue, queue_of
+from broker.topology import Address, queue_of
 from broker.transport import Delivery, Outgoing, Wire
 from lab.journeys.run import Run
-from lab.system import System, set_up_stock
-from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, Line, Reason
-from tests.rabbitmq_behaviour.test_rabbitmq_behaviour import GARBAGE, publish_raw
+from lab.system import System
+from tests.support.broker.raw_messages import GARBAGE, publish_raw
 from tests.support.malformed_messages.corpus import CORPUS, GOOD, Bad, prop
+from tests.support.malformed_messages.sender import CONSUMERS, Sender, alone, backward_kind, forward_kind
 from tests.support.system import MODES, Servers, dead_letters, finish, in_memory, on_real_parts, published
-
-CONSUMERS = [(mode, worker) for mode in MODES for worker in roles(mode)]
-#: Where each worker keeps one document an order.
-KEPT_IN = {
-    "order": "orders",
-    "inventory": "reservations",
-    "payment": "payments",
-    "delivery": "deliveries",
-    "coordinator": "sagas",
-}
 
 
 def test_the_corpus_has_no_name_twice_and_every_reason_of_the_decoder() -> None:
@@ -52,75 +37,6 @@ def test_every_consumer_is_sent_at_least_sixty_of_each_corpus_and_every_way_of_b
     for mode, worker in CONSUMERS:
         assert forward_kind(mode, worker), "what has an order's details"
         assert backward_kind(mode, worker), "what has a reason"
-
-
-def forward_kind(mode: Mode, worker: str) -> type[Message]:
-    """The message with an order's details that this consumer accepts."""
-    return next(kind for kind in roles(mode)[worker].accepts if issubclass(kind, ForwardCommand | ForwardEvent))
-
-
-def backward_kind(mode: Mode, worker: str) -> type[Message]:
-    """The message with a reason that this consumer accepts."""
-    return next(kind for kind in roles(mode)[worker].accepts if issubclass(kind, BackwardCommand | BackwardEvent))
-
-
-class Sender:
-    """Makes good messages for one consumer, and sends good and bad ones to it."""
-
-    def __init__(self, system: System, worker: str) -> None:
-        self._system = system
-        self.kinds = {"forward": forward_kind(system.mode, worker), "backward": backward_kind(system.mode, worker)}
-        self.worker = worker
-        self.sent_bad: list[tuple[Bad, Wire]] = []
-
-    def good(self, of: str = "forward") -> Wire:
-        sources = self._system.parts.sources
-        what = {"details": order_of([Line(sku="book", quantity=1)])} if of == "forward" else {"reason": Reason.WITHDRAWN}
-        message = self.kinds[of](order_id=sources.new_id(), **what)  # type: ignore[arg-type]
-        return encode(message, message_id=sources.new_id(), now=sources.now(), app_id="stranger", origin=Origin())
-
-    async def send(self, *wires: Wire) -> list[str]:
-        """To where this consumer gets its forward messages from, whatever they are. Gives the order ids."""
-        await self._publish((wire, "forward") for wire in wires)
-        return [str(wire.correlation_id) for wire in wires]
-
-    async def _publish(self, letters: Iterable[tuple[Wire, str]]) -> None:
-        """Each to where this consumer gets messages of that kind from."""
-        to = {of: self._system.door.topology.address_of(kind) for of, kind in self.kinds.items()}
-        await self._system.door.transport.publish([Outgoing(to[of], wire) for wire, of in letters])
-
-    async def send_bad(self, corpus: tuple[Bad, ...]) -> None:
-        """Each under its name as `app_id`, which nobody looks at: so its dead letter is known again."""
-        bad = [(each, replace(each.spoil(self.good(each.of)), app_id=each.name)) for each in corpus]
-        self.sent_bad += bad
-        await self._publish((wire, each.of) for each, wire in bad)
-
-    async def all_dead(self) -> bool:
-        queue = dead_queue(queue_of(self._system.door.topology.prefix, self.worker))
-        return await self._system.door.transport.depth(queue) >= len(self.sent_bad)
-
-    async def judge(self) -> None:
-        """Every bad message is one dead letter, with its reason, and otherwise as it came."""
-        letters = await dead_letters(self._system, self.worker)
-        assert Counter(wire.app_id for wire in letters) == Counter(bad.name for bad, _ in self.sent_bad)
-        dead = {wire.app_id: wire for wire in letters}
-        for bad, sent in self.sent_bad:
-            wire = dead[bad.name]
-            assert wire.headers["dead_reason"] == str(bad.reason), f"{bad.name}: {wire.headers['dead_detail']}"
-            assert wire.headers["dead_detail"], bad.name
-            assert wire.headers["attempts"] == 1, bad.name
-            assert (wire.body, wire.type, wire.message_id) == (sent.body, sent.type, sent.message_id), bad.name
-
-    async def handled(self, order_id: str) -> bool:
-        return bool(await self._system.stores[self.worker].find(KEPT_IN[self.worker], {"order_id": order_id}))
-
-
-async def alone(system: System, worker: str) -> None:
-    """Stop every other worker, so that what this one says is heard by nobody."""
-    for other in list(system.running):
-        if other != worker:
-            await system.stop(other)
-    await set_up_stock(system.stores["inventory"], {"book": 10_000})
 
 
 @pytest.mark.parametrize(("mode", "worker"), CONSUMERS)

@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 
 from bootstrap.modes import Mode
-from broker.topology import Topology, aside_exchange, dead_queue, queue_of
-from broker.transport import Delivery, Outgoing, Transport, Wire
+from broker.topology import aside_exchange, queue_of
+from broker.transport import Delivery, Outgoing, Wire
 from lab.system import System
 from ops.dead_letters import dead_letters as letters_of
 from ops.dead_letters import requeue
-from tests.malformed_messages.test_corpus import CONSUMERS, Sender, alone
+from tests.support.broker.transports import exhaust_deliveries
+from tests.support.malformed_messages.sender import CONSUMERS, Sender, alone
 from tests.support.system import dead_letters, in_memory
-from tests.support.wait import until
 
 
 async def dead(system: System, worker: str, count: int) -> list[Wire]:
@@ -98,7 +98,7 @@ def test_what_the_broker_itself_gave_up_is_judged_before_it_is_sent_back_to_work
         await transport.open()
         await sender.send(forged, good)
         await transport.publish([Outgoing(furniture.retry_address(worker, 0), retried)])
-        await given_up(transport, furniture, worker, 3)
+        await exhaust_deliveries(transport, furniture, worker, 3)
         letters = {letter.id: letter for letter in await letters_of(transport, furniture, [worker])}
         assert {message_id: letter.reason for message_id, letter in letters.items()} == {
             forged.message_id: "misrouted",
@@ -117,19 +117,6 @@ def test_what_the_broker_itself_gave_up_is_judged_before_it_is_sent_back_to_work
         assert not await sender.handled(str(forged.correlation_id))
 
     in_memory(mode, play)
-
-
-async def given_up(transport: Transport, furniture: Topology, worker: str, count: int) -> None:
-    """Give what is in a worker's queue back, until the broker has given `count` messages up."""
-    queue = queue_of(furniture.prefix, worker)
-    back: list[asyncio.Task[None]] = []
-    await transport.consume(queue, 10, lambda delivery: back.append(asyncio.create_task(transport.requeue([delivery]))))
-
-    async def are_dead() -> bool:
-        return await transport.depth(dead_queue(queue)) >= count
-
-    await until(are_dead, f"{count} dead letters")
-    await transport.cancel()
 
 
 @pytest.mark.parametrize("reason", ["kills_its_worker", "wrong_version"])

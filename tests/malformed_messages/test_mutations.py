@@ -9,18 +9,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from bootstrap.modes import roles, topology
+from bootstrap.modes import topology
 from broker.amqp_properties import read_wire, write_header
 from broker.codec import DeadReason, Envelope, Undecodable, decode, encode, pack, unpack
 from broker.transport import Outgoing, Wire
 from store.document import Record
 from store.memory import MemoryDatabase, MemoryStore
 from store.protocol import Changes, OutboxRow, Reader
-from tests.support.malformed_messages.mutations import MUTATIONS, Mutator, good_wires
+from tests.support.malformed_messages.mutations import MUTATIONS, TYPES, Mutator, good_wires
 from tests.support.system import MODES
 
-#: Every message type that any worker of any mode accepts.
-TYPES = {kind.type_name: kind for mode in MODES for role in roles(mode).values() for kind in role.accepts}
 #: What the decoder itself can say; the other reasons belong to what comes after it.
 OF_THE_DECODER = set(DeadReason) - {
     *(DeadReason.MISROUTED, DeadReason.PROTOCOL_VIOLATION, DeadReason.KILLS_ITS_WORKER, DeadReason.ATTEMPTS_EXHAUSTED)

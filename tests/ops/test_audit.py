@@ -4,16 +4,13 @@ A sound snapshot comes from a real run with orders of every kind; each case then
 right promise and for the right id.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from bootstrap.backend import Booked
 from bootstrap.modes import Mode
-from lab.journeys.run import Run
-from lab.system import System
 from ops.audit import ALWAYS, AT_REST, IDS_NAMED, audit
 from ops.snapshot import Snapshot
 from services.delivery.domain import Delivery, DeliveryState
@@ -21,52 +18,12 @@ from services.inventory.domain import Reservation, ReservationState
 from services.order.domain import Order, OrderState
 from services.payment.domain import Payment, PaymentState
 from services.vocabulary import Reason
+from tests.support.snapshots import ORPHAN, SoundSnapshot, every_kind
 from tests.support.system import MODES, in_memory
-
-ORPHAN = "019b0000-0000-7000-8000-00000000dead"
-
-
-class Sound:
-    """A sound snapshot and the orders in it by what became of them."""
-
-    def __init__(self, seen: Snapshot, order_ids: list[str]) -> None:
-        self.seen = seen
-        self.completed, self.declined, self.undeliverable, self.withdrawn = order_ids
-
-    def but(self, what: str, key: str, **changes: Any) -> Snapshot:
-        """One document changed."""
-        documents = getattr(self.seen, what)
-        found = documents[key]
-        changed = replace(found, **changes) if isinstance(found, Booked) else found.but(**changes)
-        return self.with_(what, {**documents, key: changed})
-
-    def less(self, what: str, key: str) -> Snapshot:
-        """One document lost."""
-        return self.with_(what, {other: kept for other, kept in getattr(self.seen, what).items() if other != key})
-
-    def more(self, what: str, key: str, document: Any) -> Snapshot:
-        """One document that should not be there."""
-        return self.with_(what, {**getattr(self.seen, what), key: document})
-
-    def with_(self, what: str, documents: Mapping[str, Any]) -> Snapshot:
-        return replace(self.seen, **{what: documents})
-
-
-async def every_kind(system: System) -> Sound:
-    run = Run(system)
-    ids = [await run.place({"book": 2}), await run.place({"book": 1}, "payment:declined")]
-    ids.append(await run.place({"book": 1}, "delivery:undeliverable"))
-    withdrawn = run.new_id()
-    await run.withdraw(withdrawn)
-    await run.order_exists(withdrawn)
-    ids.append(await run.place({"book": 1}, order_id=withdrawn))
-    result = await run.result()
-    assert result.audit.ok
-    return Sound(result.seen, ids)
 
 
 @pytest.fixture(scope="module", params=MODES)
-def sound(request: pytest.FixtureRequest) -> Sound:
+def sound(request: pytest.FixtureRequest) -> SoundSnapshot:
     return in_memory(Mode(request.param), every_kind)
 
 
@@ -78,10 +35,10 @@ HELD = "stock: what is held is what reservations hold"
 MONEY = "money: the gateway holds nothing without an order"
 ORPHANS = "nothing exists without its order"
 
-Spoil = Callable[[Sound], Snapshot]
+Spoil = Callable[[SoundSnapshot], Snapshot]
 
 #: Name -> the damage, the promise under which it must be found, and for which id.
-DAMAGE: dict[str, tuple[Spoil, str, Callable[[Sound], str]]] = {
+DAMAGE: dict[str, tuple[Spoil, str, Callable[[SoundSnapshot], str]]] = {
     "a unit vanished from the shelf": (lambda s: s.but("stock", "book", available=7), STOCK, lambda _: "book"),
     "a unit appeared on the shelf": (lambda s: s.but("stock", "book", available=9), STOCK, lambda _: "book"),
     "less than nothing is available": (lambda s: s.but("stock", "book", available=-2, held=12), STOCK, lambda _: "book"),
@@ -227,13 +184,13 @@ def test_every_promise_has_a_case() -> None:
     assert {promise for _, promise, _ in DAMAGE.values()} == set(ALWAYS | AT_REST)
 
 
-def test_a_sound_snapshot_has_no_findings(sound: Sound) -> None:
+def test_a_sound_snapshot_has_no_findings(sound: SoundSnapshot) -> None:
     assert audit(sound.seen).findings == ()
     assert audit(sound.seen).open == 0
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_planted_damage_is_found_under_its_promise(name: str, sound: Sound) -> None:
+def test_planted_damage_is_found_under_its_promise(name: str, sound: SoundSnapshot) -> None:
     spoil, promise, where = DAMAGE[name]
     verdict = audit(spoil(sound))
     assert not verdict.ok
@@ -242,7 +199,7 @@ def test_planted_damage_is_found_under_its_promise(name: str, sound: Sound) -> N
     assert found[promise] == (where(sound),)
 
 
-def test_an_order_that_is_open_is_counted_and_judged_only_by_what_always_holds(sound: Sound) -> None:
+def test_an_order_that_is_open_is_counted_and_judged_only_by_what_always_holds(sound: SoundSnapshot) -> None:
     """Its books may be ahead of or behind each other; the books of ended orders may not."""
     opened = sound.but("orders", sound.undeliverable, state=OrderState.PENDING, reason=None)
     assert audit(opened).ok
@@ -254,7 +211,7 @@ def test_an_order_that_is_open_is_counted_and_judged_only_by_what_always_holds(s
 
 
 @pytest.mark.parametrize("promise", [*ALWAYS])
-def test_what_holds_at_all_times_is_judged_while_orders_are_open(promise: str, sound: Sound) -> None:
+def test_what_holds_at_all_times_is_judged_while_orders_are_open(promise: str, sound: SoundSnapshot) -> None:
     spoil, _, where = next(case for case in DAMAGE.values() if case[1] == promise)
     pending = Order(order_id=ORPHAN, state=OrderState.PENDING)
     seen = spoil(sound)

@@ -21,9 +21,8 @@ from ops.permissions import DOOR_COMMANDS, OPERATOR, Account, accounts, topologi
 from orchestrator.coordinator import NAME as COORDINATOR
 from services.message_types import SERVICES
 from services.payment.messages import PaymentAuthorized
-from tests.support.journey_checks import played
+from tests.support.journey_checks import BUSY_JOURNEYS, played, subclasses
 from tests.support.system import MODES, in_memory, published
-from tests.test_architecture import BUSY, subclasses
 
 COMMANDS = sorted(kind.type_name for kind in subclasses(Command))
 EVENTS = sorted(kind.type_name for kind in subclasses(Event))
@@ -46,7 +45,7 @@ def workers_of(mode: Mode) -> list[Account]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", BUSY)
+@pytest.mark.parametrize("name", BUSY_JOURNEYS)
 def test_every_message_that_is_sent_may_be_sent_by_its_sender(mode: Mode, name: str) -> None:
     async def play(system: System) -> None:
         seen = published(system)

@@ -11,14 +11,12 @@ from dataclasses import replace
 import pytest
 
 from broker.message import Command, Event
-from choreography.reaction import Reaction
-from choreography.reactions import REACTIONS
 from orchestrator.fulfilment import FULFILMENT
 from orchestrator.saga import Move, Phase, Saga, SagaRun, Step, advance
 from orchestrator.wiring import CALLS_FOR_HELP
 from services.delivery.messages import DeliveryRejected
 from services.inventory.messages import ReleaseStock, ReserveStock, StockReleased, StockReserved
-from services.order.messages import CompleteOrder, OrderCompleted, OrderPlaced, OrderWithdrawn, RejectOrder
+from services.order.messages import CompleteOrder, OrderCompleted
 from services.vocabulary import Attention, BackwardEvent, ForwardEvent, StuckEvent
 from tests.support.protocol.cells import ID, WANTED, R, X
 from tests.support.protocol.tables import LETTERS, Telling
@@ -145,31 +143,11 @@ REFUSED: dict[str, tuple[str, Callable[[], object]]] = {
     ),
     "a retriable pivot": ("nor be the pivot", lambda: Step(CompleteOrder, OrderCompleted, pivot=True, retriable=True)),
     "a command that needs what no saga knows": ("boxes", with_a_command_that_asks_for_boxes),
-    "a reaction with another service's command": ("belongs to", lambda: Reaction(OrderPlaced, "payment", ReserveStock)),
-    "a reaction whose event brings no details": ("details", lambda: Reaction(OrderWithdrawn, "inventory", ReserveStock)),
-    "a reaction whose event brings no reason": ("reason", lambda: Reaction(OrderPlaced, "order", RejectOrder)),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_makes_no_saga_and_no_reaction_is_refused_when_it_is_built(what: str) -> None:
+def test_what_makes_no_saga_is_refused_when_it_is_built(what: str) -> None:
     says, build = REFUSED[what]
     with pytest.raises(ValueError, match=re.escape(says)):
         build()
-
-
-def test_the_reactions_are_the_eleven_rows_of_the_design() -> None:
-    rows = [f"{row.when.__name__} -> {row.by} {row.does.__name__}" for row in REACTIONS]
-    assert rows == [
-        "OrderPlaced -> inventory ReserveStock",
-        "StockReserved -> payment AuthorizePayment",
-        "PaymentAuthorized -> delivery ScheduleDelivery",
-        "DeliveryScheduled -> order CompleteOrder",
-        "StockRejected -> order RejectOrder",
-        "PaymentDeclined -> inventory ReleaseStock",
-        "DeliveryRejected -> payment VoidPayment",
-        "OrderWithdrawn -> delivery CancelDelivery",
-        "DeliveryCancelled -> payment VoidPayment",
-        "PaymentVoided -> inventory ReleaseStock",
-        "StockReleased -> order RejectOrder",
-    ]

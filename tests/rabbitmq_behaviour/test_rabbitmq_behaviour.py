@@ -15,12 +15,12 @@ from yarl import URL
 
 from broker import declarations as furniture
 from broker.amqp_properties import DROPPED, UNREADABLE
-from broker.rabbitmq import frames as amqp
 from broker.rabbitmq.connection import asking
 from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import Address, Topology, WorkQueue, commands_exchange, dead_queue, queue_of
 from broker.transport import Delivery, Outgoing, Receipt, TransportUnavailable, UnsafeTopology, Wire
 from tests.support.broker.alarm import block, unblock
+from tests.support.broker.raw_messages import GARBAGE, publish_raw
 from tests.support.broker.transports import Heard, fresh, message
 from tests.support.broker.users import lent
 from tests.support.network.tcp_proxy import Proxy
@@ -405,45 +405,6 @@ def test_11_aio_pika_has_the_version_that_this_was_tried_with() -> None:
 
 
 # --- not in the list: garbage that breaks a client, and clear words -------------------------------------------------------
-
-
-def raw(properties: bytes, flags: int) -> bytes:
-    """A content header's payload with an empty body."""
-    return (60).to_bytes(2) + bytes(10) + flags.to_bytes(2) + properties
-
-
-def table(fields: bytes) -> bytes:
-    return len(fields).to_bytes(4) + fields
-
-
-def nested(depth: int) -> bytes:
-    fields = b""
-    for _ in range(depth):
-        fields = b"\x01kF" + table(fields)
-    return table(fields)
-
-
-GARBAGE = {
-    "an id that is not text": raw(b"\x02\xff\xfe", 0x0080),
-    "a time after the end of time": raw((2**63).to_bytes(8), 0x0040),
-    "a header name that is not text": raw(table(b"\x01\xffS" + table(b"v")), 0x2000),
-    "a header that is not text": raw(table(b"\x01kS" + table(b"\xff")), 0x2000),
-    "a header with a far time": raw(table(b"\x01kT" + (2**62).to_bytes(8)), 0x2000),
-    "a thousand headers": raw(table(b"".join(b"\x04%04dI\x00\x00\x00\x01" % number for number in range(1000))), 0x2000),
-    "tables nested five thousand deep": raw(nested(5000), 0x2000),
-    "no properties at all": raw(b"", 0),
-    "a queue to answer to": raw(b"\x0dpayment.queue", 0x0200),
-    "an array of small numbers that grow": raw(table(b"\x04junkA" + table(b"b\x01" * 50_000)), 0x2000),
-    "headers that fill a frame": raw(table(b"\x04junkS" + table(b"x" * 131_000)), 0x2000),
-}
-
-
-def publish_raw(client: RabbitTransport, outgoing: Outgoing, header: bytes) -> None:
-    """Publish with a content header of our own making, past every check and past the receipts."""
-    channel = client._publisher
-    method = amqp.publish_frames(channel.number, outgoing, 1000).split(amqp.FRAME_END)[0] + amqp.FRAME_END
-    channel._next += 1
-    channel._send(method + amqp.FRAME_HEAD.pack(amqp.HEADER, channel.number, len(header)) + header + amqp.FRAME_END)
 
 
 @pytest.mark.parametrize("kind", GARBAGE)

@@ -1,6 +1,7 @@
 """A mode in memory and in real time behind its door, with its observer, and the page at that door.
 
-Between door and observer, and between doors, are real sockets. As a process: `python -m tests.support.dashboard_stack MODE PORT [MODE=URL]`.
+Between door and observer, and between doors, are real sockets. As a process:
+`python -m tests.support.dashboard_stack MODE PORT [MODE=URL]`.
 """
 
 import asyncio
@@ -109,6 +110,16 @@ async def served(at: Stack, port: int = 0) -> AsyncIterator[str]:
 
 def url_of(listener: socket.socket) -> str:
     return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def run_bounded(program: Any) -> None:
+    """Run a coroutine to its end, for 30 seconds at most."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(30):
+            await program
+
+    asyncio.run(bounded())
 
 
 async def main(mode: str, port: str, *beside: str) -> None:

@@ -14,6 +14,7 @@ import structlog
 
 from bootstrap.modes import Mode
 from tests.support import servers
+from tests.support.broker.users import lent
 from tests.support.gateway_process import running_gateway
 from tests.support.system import MODES, Servers, a_prefix
 
@@ -75,3 +76,31 @@ def gateway_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real payment gateway with faults enabled. Use a book of your own."""
     with running_gateway(tmp_path_factory.mktemp("gateway") / "books.db") as gateway:
         yield gateway.url
+
+
+@pytest.fixture
+def standalone() -> Iterator[str]:
+    """A MongoDB-wire server without transactions."""
+    yield from secantus_with("--standalone")
+
+
+@pytest.fixture
+def guarded() -> Iterator[str]:
+    """A MongoDB-wire server that requires a login."""
+    yield from secantus_with("--auth")
+
+
+def secantus_with(option: str) -> Iterator[str]:
+    """A SecantusDB with one more option. No other server is configured like this, so without SecantusDB the test is skipped."""
+    try:
+        with servers.secantus(option) as url:
+            yield url
+    except servers.NoServer as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def reader_url(rabbit_url: str) -> Iterator[str]:
+    """The broker, as a user who may read queues and declare nothing."""
+    with lent(rabbit_url, read=".*") as url:
+        yield url

@@ -4,6 +4,7 @@ The same judgement in memory and on real parts.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from bootstrap.modes import Mode
 from lab.journeys.catalogue import JOURNEYS, SHELF, Journey
@@ -12,6 +13,17 @@ from lab.system import System
 from orchestrator.saga import Phase
 from tests.support.journey_outcomes import EXPECTED, stored_of
 from tests.support.system import all_dead_letters
+
+#: Journeys that between them use every command, every event and every reaction.
+BUSY_JOURNEYS = (
+    "happy",
+    "out-of-stock",
+    "declined",
+    "undeliverable",
+    "withdraw-inventory-down",
+    "withdraw-payment-pending",
+    "delivery-down",
+)
 
 
 @dataclass(frozen=True)
@@ -67,3 +79,8 @@ def _judge_money(result: Result) -> None:
     holds = {key: booked.amount_cents for key, booked in result.seen.books.items() if booked.state == "authorized"}
     completed = {order_id: order for order_id, order in result.seen.orders.items() if order.state == "COMPLETED"}
     assert holds == {order_id: order.details.total_cents for order_id, order in completed.items() if order.details}
+
+
+def subclasses(kind: type[Any]) -> set[type[Any]]:
+    """All subclasses of a class, at any depth."""
+    return {below for child in kind.__subclasses__() for below in {child} | subclasses(child)}

@@ -15,10 +15,10 @@ from bootstrap.backend import Parts
 from bootstrap.memory_backend import EmbeddedParts
 from bootstrap.modes import Mode, database_of, roles
 from bootstrap.server_backend import ConnectedParts
+from broker.limits import Limits
 from broker.memory.transport import MemoryBroker
 from broker.topology import dead_queue, queue_of
 from broker.transport import Outgoing, Wire
-from broker.worker import Limits
 from lab.journeys.catalogue import SHELF
 from lab.journeys.run import Run
 from lab.system import Running, System, set_up_stock

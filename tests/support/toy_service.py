@@ -13,12 +13,13 @@ from typing import Any, ClassVar
 from bootstrap.memory_backend import seeded_sources
 from broker.codec import Origin, encode
 from broker.handler import NOTHING, Context, Documents, Handler, Outcome, ProtocolViolation
+from broker.limits import Limits
 from broker.memory.transport import MemoryBroker, MemoryTransport
 from broker.message import Command, Event
 from broker.role import Role, Service, Watch, as_it_is, topology_of
 from broker.topology import dead_queue, queue_of
 from broker.transport import Outgoing, Transport, Wire
-from broker.worker import Limits, Worker
+from broker.worker import Worker
 from lab.system import WorkerCrashed
 from lab.virtual_time import run_virtually
 from store.document import Document, Key

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from broker.limits import Limits
 from broker.loop.outbox_relay import REMOVED_AT_ONCE
 from broker.topology import queue_of
 from broker.transport import Outgoing, Receipt
-from broker.worker import Limits
 from tests.support.broker.chaotic_transport import MischievousTransport
 from tests.support.broker.fault_injection import FailingStore, Fence, fenced_store, fenced_transport
 from tests.support.toy_service import PREFIX, How, Stage, on_stage, type_names

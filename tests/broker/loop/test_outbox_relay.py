@@ -5,10 +5,10 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from broker.codec import Origin, encode, pack
+from broker.limits import Limits
 from broker.loop.outbox_relay import ROWS_AT_ONCE
 from broker.topology import Address, commands_exchange
 from broker.transport import Outgoing, Receipt
-from broker.worker import Limits
 from store.protocol import Changes, OutboxRow, Reader, Store, StoreUnavailable
 from tests.support.toy_service import How, Stage, WasPutIn, on_stage, type_names
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from broker.codec import DeadReason
-from broker.worker import Limits, Worker
+from broker.limits import Limits
+from broker.worker import Worker
 from lab.system import WorkerCrashed
 from tests.support.toy_service import How, Stage, Till, on_stage
 

@@ -7,48 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.amqp_properties import write_header
 from broker.rabbitmq import channels
 from broker.rabbitmq import frames as amqp
 from broker.rabbitmq.channels import Channel, ConsumeChannel, FrameProtocol, PublishChannel
 from broker.topology import Address
 from broker.transport import Delivery, Outgoing, Receipt, Wire
+from tests.support.broker.frames import Socket, confirm, deliver, frame, returned
 
 C, N, U = Receipt.CONFIRMED, Receipt.UNROUTABLE, Receipt.UNKNOWN
-
-
-class Socket:
-    """Remembers what was written; closed when told so."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.closed = False
-
-    def write(self, data: bytes) -> None:
-        if self.closed:
-            raise RuntimeError("Cannot call write() after write_eof()")
-        self.written += data
 
 
 def outgoing(message_id: str | None = None, key: str = "stock", body: bytes = b"") -> Outgoing:
     return Outgoing(Address("x", key, mandatory=True), Wire(body, message_id))
 
 
-def confirm(method: int, tag: int, *, multiple: bool = False) -> tuple[int, bytes]:
-    return amqp.METHOD, method.to_bytes(4) + tag.to_bytes(8) + bytes([multiple])
-
-
-def returned(item: Outgoing) -> list[tuple[int, bytes]]:
-    """The frames of a Basic.Return for `item`."""
-    short = [bytes([len(text)]) + text.encode() for text in ("NO_ROUTE", item.address.exchange, item.address.routing_key)]
-    method = amqp.RETURN.to_bytes(4) + (312).to_bytes(2) + b"".join(short)
-    frames = [(amqp.METHOD, method), (amqp.HEADER, write_header(item.wire, None))]
-    return frames + ([(amqp.BODY, item.wire.body)] if item.wire.body else [])
-
-
 def feed(channel: Channel, *frames: tuple[int, bytes]) -> None:
-    for frame in frames:
-        assert channel.on_frame(*frame)
+    for kind, payload in frames:
+        assert channel.on_frame(kind, payload)
 
 
 def publisher() -> tuple[PublishChannel, list[str]]:
@@ -138,17 +113,6 @@ async def test_a_channel_that_the_broker_closes_tells_why_and_leaves_the_answer_
 
 
 # --- sorting frames -------------------------------------------------------------------------------------------------------
-
-
-def frame(channel: int, kind: int, payload: bytes) -> bytes:
-    return amqp.FRAME_HEAD.pack(kind, channel, len(payload)) + payload + amqp.FRAME_END
-
-
-def deliver(channel: int, tag: int, wire: Wire, *, redelivered: bool = False, part: int = 1000) -> bytes:
-    method = amqp.DELIVER.to_bytes(4) + b"\x03tag" + tag.to_bytes(8) + bytes([redelivered]) + b"\x01x\x05stock"
-    frames = frame(channel, amqp.METHOD, method) + frame(channel, amqp.HEADER, write_header(wire, None))
-    parts = [wire.body[start : start + part] for start in range(0, len(wire.body), part)]
-    return frames + b"".join(frame(channel, amqp.BODY, body) for body in parts)
 
 
 @given(st.data())

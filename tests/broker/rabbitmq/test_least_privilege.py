@@ -35,8 +35,7 @@ from broker.transport import FurnitureDiffers, NotPermitted, Outgoing, Receipt, 
 from broker.worker import Worker
 from ops.dead_letters import dead_letters, requeue
 from store.memory import MemoryDatabase, MemoryStore
-from tests.malformed_messages.test_misrouted_messages import given_up
-from tests.support.broker.transports import Heard
+from tests.support.broker.transports import Heard, exhaust_deliveries
 from tests.support.broker.users import NOTHING, lent
 from tests.support.toy_service import Entry, How, PutIn, WasPutIn, roles
 from tests.support.wait import until
@@ -229,7 +228,7 @@ async def test_a_message_put_aside_is_not_sent_on_by_the_cc_header_that_it_came_
 async def test_what_the_broker_gave_up_is_known_to_be_misrouted_by_its_history(site: Site) -> None:
     to, forged, genuine = site.furniture.address_of(PutIn), was_put_in(), put_in()
     assert await site.admin.publish([Outgoing(to, forged), Outgoing(to, genuine)]) == [Receipt.CONFIRMED] * 2
-    await given_up(site.admin, site.furniture, "till", 2)
+    await exhaust_deliveries(site.admin, site.furniture, "till", 2)
     letters = await dead_letters(site.admin, site.furniture, ["till"])
     assert {letter.id: letter.reason for letter in letters} == {
         forged.message_id: "misrouted",

@@ -5,7 +5,6 @@ A whole mode in memory in real time, and real sockets between door and observer.
 
 import asyncio
 import json
-from typing import Any
 
 import pytest
 
@@ -22,16 +21,8 @@ from observer.recorder import with_observer
 from store.protocol import StoreUnavailable
 from tests.support.api.asgi_client import Caller
 from tests.support.dashboard import AN_ORDER, upto
-from tests.support.dashboard_stack import ORDERS, Counts, a_stack
+from tests.support.dashboard_stack import ORDERS, Counts, a_stack, run_bounded
 from tests.support.system import MODES
-
-
-def run(program: Any) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(30):
-            await program
-
-    asyncio.run(bounded())
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -50,7 +41,7 @@ def test_an_order_from_the_page_is_placed_at_the_desk_and_seen_through_the_obser
             newest = (await at.caller.call("GET", f"{ORDERS}?mode={mode}&limit=1")).json
             assert [one["order_id"] for one in newest["orders"]] == [order_id]
 
-    run(program())
+    run_bounded(program())
 
 
 def test_orders_that_are_drawn_and_withdrawn_go_through_the_desk_too() -> None:
@@ -63,7 +54,7 @@ def test_orders_that_are_drawn_and_withdrawn_go_through_the_desk_too() -> None:
             unknown = await at.post(f"{ORDERS}/choreography/0190a0a0-0000-7000-8000-000000000000/withdraw")
             assert (unknown.status, unknown.reason) == (404, "no_such_order")
 
-    run(program())
+    run_bounded(program())
 
 
 @pytest.mark.parametrize("error", [Busy(), NotKnownYet(), StoreUnavailable("away")])
@@ -81,7 +72,7 @@ def test_what_the_desk_cannot_take_is_said_and_what_it_took_is_not_denied(
             reply = await at.post(ORDERS, AN_ORDER)
             assert (reply.status, reply.reason) == (503, "not_taken")
 
-    run(program())
+    run_bounded(program())
 
 
 def test_when_the_observer_is_away_orders_are_taken_and_the_page_says_why_it_sees_nothing() -> None:
@@ -95,7 +86,7 @@ def test_when_the_observer_is_away_orders_are_taken_and_the_page_says_why_it_see
             assert (await at.caller.call("GET", "/watch/lanes")).status == 200
             await at.ids()
 
-    run(program())
+    run_bounded(program())
 
 
 def test_a_stream_ends_when_the_door_is_told_to_stop_and_when_the_observer_ends() -> None:
@@ -109,7 +100,7 @@ def test_a_stream_ends_when_the_door_is_told_to_stop_and_when_the_observer_ends(
                     await ended
                 assert b"event: ready" in (await stream).body
 
-    run(program())
+    run_bounded(program())
 
 
 def test_workers_are_not_killed_from_a_door_and_its_own_paths_stay_its_own() -> None:
@@ -125,7 +116,7 @@ def test_workers_are_not_killed_from_a_door_and_its_own_paths_stay_its_own() -> 
             page = await at.caller.call("GET", "/")
             assert (page.status, page.headers["content-type"].split(";")[0]) == (200, "text/html")
 
-    run(program())
+    run_bounded(program())
 
 
 def test_a_queue_without_a_consumer_and_dead_letters_are_faults_and_a_broker_that_is_away_is_said() -> None:
@@ -145,7 +136,7 @@ def test_a_queue_without_a_consumer_and_dead_letters_are_faults_and_a_broker_tha
         assert status.faults == ("the broker does not say how its queues are",)
         assert all(worker.up for worker in status.workers)
 
-    run(program())
+    run_bounded(program())
 
 
 @pytest.mark.parametrize("breaks_off", [False, True])
@@ -172,4 +163,4 @@ def test_an_observer_that_hangs_in_the_middle_of_an_answer_or_breaks_off_is_away
             await relayed.close()
             await asyncio.sleep(0.05)  # the other end sees it
 
-    run(program())
+    run_bounded(program())

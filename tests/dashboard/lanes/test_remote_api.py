@@ -11,9 +11,8 @@ from api.sample_orders import AN_ADDRESS, order_of
 from bootstrap.modes import Mode
 from dashboard.proxy import EVENTS_BESIDE
 from services.vocabulary import Line
-from tests.dashboard.lanes.test_local_api import run
 from tests.support.dashboard import AN_ORDER, orders_in, upto
-from tests.support.dashboard_stack import ORDERS, Stack, a_stack, served
+from tests.support.dashboard_stack import ORDERS, Stack, a_stack, run_bounded, served
 from tests.support.system import MODES
 
 AN_ID = "0190a0a0-0000-7000-8000-000000000001"
@@ -53,7 +52,7 @@ def test_the_lanes_stand_in_one_order_whichever_door_is_looked_through(mode: Mod
             assert [lane["mode"] for lane in lanes] == ["orchestrator", "choreography"]
             assert {lane["mode"]: lane["events"] for lane in lanes} == {mode: "/watch/events", other(mode): EVENTS_BESIDE}
 
-    run(program())
+    run_bounded(program())
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -73,7 +72,7 @@ def test_an_order_is_placed_at_both_doors_by_one_id_and_seen_in_both_lanes(mode:
                 newest = (await here.caller.call("GET", f"{ORDERS}?mode={one}")).json["orders"]
                 assert [known["order_id"] for known in newest] == [order_id]
 
-    run(program())
+    run_bounded(program())
 
 
 def test_orders_that_are_drawn_fail_alike_and_one_that_is_taken_back_is_taken_back_in_both() -> None:
@@ -97,7 +96,7 @@ def test_orders_that_are_drawn_fail_alike_and_one_that_is_taken_back_is_taken_ba
                 await at.door.ended(at.system, order_id)
                 assert (await at.caller.show(order_id))["reason"] == "withdrawn"
 
-    run(program())
+    run_bounded(program())
 
 
 def test_an_order_is_taken_back_at_the_door_beside_and_an_unknown_one_is_not() -> None:
@@ -110,7 +109,7 @@ def test_an_order_is_taken_back_at_the_door_beside_and_an_unknown_one_is_not() -
             unknown = await here.post(f"{ORDERS}/{there.system.mode}/{AN_ID}/withdraw")
             assert (unknown.status, unknown.reason) == (404, "no_such_order")
 
-    run(program())
+    run_bounded(program())
 
 
 def test_while_the_door_beside_is_away_orders_are_taken_here_and_the_page_says_who_did_not() -> None:
@@ -129,7 +128,7 @@ def test_while_the_door_beside_is_away_orders_are_taken_here_and_the_page_says_w
             async with here.caller.following("/watch/events") as stream:
                 await upto(stream, lambda event: event["event"] == "ready")
 
-    run(program())
+    run_bounded(program())
 
 
 def test_the_same_id_again_is_no_second_order_and_anothers_is_refused() -> None:
@@ -146,7 +145,7 @@ def test_the_same_id_again_is_no_second_order_and_anothers_is_refused() -> None:
             orders = (await at.caller.call("GET", "/orders")).json["orders"]
             assert {order["order_id"] for order in orders} == {AN_ID, theirs}
 
-    run(program())
+    run_bounded(program())
 
 
 def test_an_id_that_is_the_key_of_another_order_is_refused() -> None:
@@ -158,7 +157,7 @@ def test_an_id_that_is_the_key_of_another_order_is_refused() -> None:
             assert (theirs.status, taken.status, taken.reason) == (202, 503, "not_taken")
             assert (await at.caller.call("GET", f"/orders/{AN_ID}")).status == 404
 
-    run(program())
+    run_bounded(program())
 
 
 @pytest.mark.parametrize("more", [{"order_id": "me"}, {"order_id": AN_ID, "count": 2}, {"order_id": 7}])
@@ -168,7 +167,7 @@ def test_an_id_that_nobody_can_have_is_refused(more: dict[str, Any]) -> None:
             refused = await at.post(ORDERS, {**AN_ORDER, **more})
             assert (refused.status, refused.reason) == (422, "wrong_schema")
 
-    run(program())
+    run_bounded(program())
 
 
 def test_one_order_asked_for_twice_at_once_is_one_order() -> None:
@@ -180,4 +179,4 @@ def test_one_order_asked_for_twice_at_once_is_one_order() -> None:
             assert 202 in {reply.status for reply in replies}
             assert len((await at.caller.call("GET", "/orders")).json["orders"]) == 1
 
-    run(program())
+    run_bounded(program())

@@ -36,14 +36,10 @@ from ops.doctor.targets import DOCKER_HOST, MEMINFO, Patient
 from store.document import Record
 from store.mongo.preflight import check_user
 from store.protocol import Changes, OutboxRow, Reader, StoreUnavailable
-from tests.cli.test_startup_checks import reader_url
-from tests.store.mongo.test_store import TakesAnything, guarded, standalone
 from tests.support import servers
 from tests.support.gateway_process import running_gateway
-from tests.support.network.mongo_stub import greeting
+from tests.support.network.mongo_stub import TakesAnything, greeting
 from tests.support.system import MODES, Servers, a_prefix
-
-__all__ = ["guarded", "reader_url", "standalone"]  # fixtures of other files
 
 real = pytest.mark.real
 MODE = Mode.CHOREOGRAPHY

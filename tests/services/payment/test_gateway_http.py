@@ -15,6 +15,12 @@ from services.payment.messages import Answer, Verb
 AUTHORIZE = GatewayCall(order_id="k", verb=Verb.AUTHORIZE, amount_cents=4200, currency="EUR")
 VOID = GatewayCall(order_id="k", verb=Verb.VOID, amount_cents=4200, currency="EUR")
 
+
+@pytest.fixture
+def quiet_logs() -> None:
+    """Override the shared fixture: a test here looks at a line of level info."""
+
+
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

@@ -20,6 +20,7 @@ from store.document import Record
 from store.mongo.store import INBOX_DAYS, MongoStore
 from store.protocol import Changes, OutboxRow, OutcomeUnknown, Reader, StoreError, StoreUnavailable, UnsafeStore, WriteConflict
 from tests.support import servers
+from tests.support.network.mongo_stub import TakesAnything
 from tests.support.network.tcp_interceptor import Fault, Interceptor, intercepting
 
 pytestmark = pytest.mark.real
@@ -183,25 +184,6 @@ async def test_a_server_that_stalls_before_the_commit_wrote_nothing(line: Interc
 # --- a server that is not safe ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def standalone() -> Iterator[str]:
-    yield from started("--standalone")
-
-
-@pytest.fixture
-def guarded() -> Iterator[str]:
-    yield from started("--auth")
-
-
-def started(option: str) -> Iterator[str]:
-    """A SecantusDB with one more option. There is no other way to have such a server, so without it the test is skipped."""
-    try:
-        with servers.secantus(option) as url:
-            yield url
-    except servers.NoServer as reason:
-        pytest.skip(str(reason))
-
-
 async def test_a_standalone_server_is_refused_with_what_to_do(standalone: str) -> None:
     store = MongoStore(standalone, "unsafe")
     with pytest.raises(UnsafeStore, match=r"standalone.*--replSet"):
@@ -223,19 +205,6 @@ async def test_an_option_that_is_not_durable_is_refused(option: str) -> None:
     with pytest.raises(UnsafeStore, match="out of the URL"):
         await store.open([])
     await store.close()
-
-
-class TakesAnything:
-    """A collection that gives each new row an id of its own, as a cluster sharded by something else does."""
-
-    def __init__(self, rows: Any) -> None:
-        self._rows = rows
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._rows, name)
-
-    async def insert_one(self, row: dict[str, Any]) -> None:
-        await self._rows.insert_one({"key": row.pop("_id"), **row})
 
 
 async def test_an_inbox_that_takes_a_key_twice_is_refused_with_what_to_do(mongo_url: str, database: str) -> None:

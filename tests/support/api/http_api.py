@@ -18,6 +18,15 @@ from lab.system import System
 from tests.support.api.asgi_client import Caller
 from tests.support.system import in_memory
 
+#: What is heard of a happy order, in both modes.
+HAPPY_EVENTS = [
+    "order.OrderPlaced",
+    "inventory.StockReserved",
+    "payment.PaymentAuthorized",
+    "delivery.DeliveryScheduled",
+    "order.OrderCompleted",
+]
+
 T = TypeVar("T")
 
 

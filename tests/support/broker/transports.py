@@ -4,6 +4,7 @@ A test gets a `World` and never knows which it is. Each has a topology of its ow
 the end.
 """
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,7 +15,15 @@ from yarl import URL
 
 from broker.memory.transport import MemoryBroker, MemoryTransport
 from broker.rabbitmq.transport import RabbitTransport
-from broker.topology import Address, Topology, WorkQueue, commands_exchange, events_exchange, queue_of
+from broker.topology import (
+    Address,
+    Topology,
+    WorkQueue,
+    commands_exchange,
+    dead_queue,
+    events_exchange,
+    queue_of,
+)
 from broker.transport import Delivery, Outgoing, Transport, Wire
 from tests.support.network.tcp_proxy import Proxy
 from tests.support.wait import until
@@ -129,3 +138,23 @@ async def _tidy(world: World) -> None:
     await cleaner.open()
     await cleaner.delete(world.topology)
     await cleaner.close()
+
+
+async def exhaust_deliveries(transport: Transport, furniture: Topology, worker: str, count: int) -> None:
+    """Requeue what is in a worker's queue until the broker has made `count` messages dead letters."""
+    queue = queue_of(furniture.prefix, worker)
+    back: list[asyncio.Task[None]] = []
+    await transport.consume(queue, 10, lambda delivery: back.append(asyncio.create_task(transport.requeue([delivery]))))
+
+    async def are_dead() -> bool:
+        return await transport.depth(dead_queue(queue)) >= count
+
+    await until(are_dead, f"{count} dead letters")
+    await transport.cancel()
+
+
+async def hear(world: World, client: Transport, worker: str, prefetch: int = 1000) -> Heard:
+    """Consume a worker's queue, and record its deliveries."""
+    heard = Heard()
+    await client.consume(world.queue(worker), prefetch, heard)
+    return heard

@@ -12,11 +12,16 @@ from dataclasses import replace
 from typing import Any
 
 from api.sample_orders import order_of
+from bootstrap.modes import roles
 from broker.codec import Origin, encode
 from broker.message import Message
 from broker.transport import Wire
 from services.order.messages import WithdrawOrder
 from services.vocabulary import Line, Reason
+from tests.support.system import MODES
+
+#: Every message type that any worker of any mode accepts.
+TYPES = {kind.type_name: kind for mode in MODES for role in roles(mode).values() for kind in role.accepts}
 
 #: How many mutated messages a test tries: 2,000, or what SAGA_MUTATIONS says. In CI and in the proof it is 100,000, some 20 s.
 MUTATIONS = int(os.environ.get("SAGA_MUTATIONS", "2000"))

@@ -59,3 +59,16 @@ def _answer(code: int, request_id: int, document: Mapping[str, Any]) -> bytes:
 
 def _message(code: int, answers: int, rest: bytes) -> bytes:
     return struct.pack("<iiii", 16 + len(rest), 1, answers, code) + rest
+
+
+class TakesAnything:
+    """A collection that gives each new row an id of its own, as a cluster sharded by something else does."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rows, name)
+
+    async def insert_one(self, row: dict[str, Any]) -> None:
+        await self._rows.insert_one({"key": row.pop("_id"), **row})

@@ -1,7 +1,8 @@
 """A TCP proxy that strikes at a chosen word: it cuts or stalls the conversation where the client says it.
 
 It looks for plain bytes in what the client sends (`commitTransaction`, say), so it fits any protocol that shows its
-commands. It runs on the test's own loop. (tests/support/network/tcp_proxy.py strikes when the test says so, whatever is being said.)
+commands. It runs on the test's own loop.
+(tests/support/network/tcp_proxy.py strikes when the test says so, whatever is being said.)
 """
 
 import asyncio

@@ -1,0 +1,18 @@
+"""The fixture that requires the servers which `saga chaos` starts itself."""
+
+import os
+
+import pytest
+
+from lab.chaos.servers import NotInstalled, rabbitmq_server, secantusd
+
+
+@pytest.fixture(scope="module")
+def installed() -> None:
+    """Both servers can be started here; otherwise the test is skipped, or failed in CI."""
+    try:
+        rabbitmq_server()
+        secantusd()
+    except NotInstalled as reason:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing(str(reason))

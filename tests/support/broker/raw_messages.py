@@ -1,0 +1,47 @@
+"""Content headers that no client library would write, and a way to publish them."""
+
+from broker.rabbitmq import frames as amqp
+from broker.rabbitmq.transport import RabbitTransport
+from broker.transport import Outgoing
+
+
+def raw(properties: bytes, flags: int) -> bytes:
+    """A content header's payload with an empty body."""
+    return (60).to_bytes(2) + bytes(10) + flags.to_bytes(2) + properties
+
+
+def table(fields: bytes) -> bytes:
+    """A table of these encoded fields."""
+    return len(fields).to_bytes(4) + fields
+
+
+def nested(depth: int) -> bytes:
+    """Tables within tables."""
+    fields = b""
+    for _ in range(depth):
+        fields = b"\x01kF" + table(fields)
+    return table(fields)
+
+
+#: Name -> a content header that RabbitMQ takes and a client must survive.
+GARBAGE = {
+    "an id that is not text": raw(b"\x02\xff\xfe", 0x0080),
+    "a time after the end of time": raw((2**63).to_bytes(8), 0x0040),
+    "a header name that is not text": raw(table(b"\x01\xffS" + table(b"v")), 0x2000),
+    "a header that is not text": raw(table(b"\x01kS" + table(b"\xff")), 0x2000),
+    "a header with a far time": raw(table(b"\x01kT" + (2**62).to_bytes(8)), 0x2000),
+    "a thousand headers": raw(table(b"".join(b"\x04%04dI\x00\x00\x00\x01" % number for number in range(1000))), 0x2000),
+    "tables nested five thousand deep": raw(nested(5000), 0x2000),
+    "no properties at all": raw(b"", 0),
+    "a queue to answer to": raw(b"\x0dpayment.queue", 0x0200),
+    "an array of small numbers that grow": raw(table(b"\x04junkA" + table(b"b\x01" * 50_000)), 0x2000),
+    "headers that fill a frame": raw(table(b"\x04junkS" + table(b"x" * 131_000)), 0x2000),
+}
+
+
+def publish_raw(client: RabbitTransport, outgoing: Outgoing, header: bytes) -> None:
+    """Publish with a content header of our own making, past every check and past the receipts."""
+    channel = client._publisher
+    method = amqp.publish_frames(channel.number, outgoing, 1000).split(amqp.FRAME_END)[0] + amqp.FRAME_END
+    channel._next += 1
+    channel._send(method + amqp.FRAME_HEAD.pack(amqp.HEADER, channel.number, len(header)) + header + amqp.FRAME_END)
