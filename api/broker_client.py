@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from api.messages import NAME, origin_of
 from broker.codec import encode
-from broker.environment import Sources
+from broker.environment import Environment
 from broker.message import Command
 from broker.topology import Topology
 from broker.transport import Outgoing, Receipt, Transport
@@ -16,17 +16,17 @@ from services.order.messages import PlaceOrder, WithdrawOrder
 from services.vocabulary import OrderDetails, Reason
 
 
-class NotTaken(Exception):  # noqa: N818 - it names what happened
+class OrderNotConfirmed(Exception):  # noqa: N818 - it names what happened
     """The broker did not confirm the order, so nobody may rely on it. It may still be handled: ask for it by its id."""
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class BrokerOrderClient:
     """Sends PlaceOrder and WithdrawOrder to the order service of one mode."""
 
     transport: Transport
     topology: Topology
-    sources: Sources
+    environment: Environment
 
     async def place(self, order_id: str, details: OrderDetails, injected: Sequence[str] = ()) -> None:
         """Hand in an order; `injected` names failures (`payment:declined`) that workers with faults enabled will show for it."""
@@ -39,11 +39,11 @@ class Door:
     def outgoing(self, command: Command, injected: Sequence[str]) -> Outgoing:
         """The command on the wire, as the start of a new trace."""
         origin = origin_of(command.order_id, injected)
-        wire = encode(command, message_id=self.sources.new_id(), now=self.sources.now(), app_id=NAME, origin=origin)
+        wire = encode(command, message_id=self.environment.new_id(), now=self.environment.now(), app_id=NAME, origin=origin)
         return Outgoing(self.topology.address_of(type(command)), wire)
 
     async def _send(self, command: Command, injected: Sequence[str]) -> None:
         (receipt,) = await self.transport.publish([self.outgoing(command, injected)])
         if receipt is not Receipt.CONFIRMED:
             why = "no queue takes it: is the mode's topology declared?" if receipt is Receipt.UNROUTABLE else "no confirm in time"
-            raise NotTaken(f"{type(command).__name__} {command.order_id}: {why}")
+            raise OrderNotConfirmed(f"{type(command).__name__} {command.order_id}: {why}")

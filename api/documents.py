@@ -12,16 +12,16 @@ from pydantic import BaseModel, ConfigDict
 
 from broker.message import Event
 from services.order.messages import OrderCompleted, OrderRejected, OrderWithdrawn, Refusal, WithdrawalRefused
-from services.vocabulary import NEEDS_ATTENTION, Attention, Reason, StuckEvent
+from services.vocabulary import NEEDS_ATTENTION, Attention, Reason, StepFailed
 from store.document import Document
 
 #: Events kept of one order, the newest. Even one that is withdrawn and redriven has a few dozen.
-KEPT_OF_AN_ORDER = 200
+ORDER_EVENTS_MAX = 200
 #: Events on a page of what was heard, and pages that are kept: 16,384 events. A batch must fit on one page.
-PAGE, PAGES = 256, 64
+PAGE_SIZE, PAGES_MAX = 256, 64
 
 
-class State(StrEnum):
+class ApiOrderState(StrEnum):
     """Where an order stands, as far as the door has heard."""
 
     ACCEPTED = "ACCEPTED"  # the door has it safely; the order service has not said that it has
@@ -32,10 +32,10 @@ class State(StrEnum):
 
     @property
     def ended(self) -> bool:
-        return self in (State.COMPLETED, State.REJECTED)
+        return self in (ApiOrderState.COMPLETED, ApiOrderState.REJECTED)
 
 
-class Heard(BaseModel):
+class RecordedEvent(BaseModel):
     """One event as the door heard it. `number` counts all events that it ever heard; `facts` is what the event says besides the
     order's details."""
 
@@ -64,7 +64,7 @@ class Claim(Document):
     fingerprint: str
 
 
-class KnownOrder(Document):
+class ApiOrder(Document):
     """An order as the door knows it. Times are seconds since the epoch, of the door's clock.
 
     A withdrawal is asked for at the door, recorded by the order service (`withdrawn`, by a customer or by the deadline: the pivot
@@ -73,7 +73,7 @@ class KnownOrder(Document):
     collection: ClassVar[str] = "orders"
 
     order_id: str
-    state: State
+    state: ApiOrderState
     accepted_at: float
     reason: Reason | None = None
     withdrawal_asked: bool = False
@@ -83,38 +83,38 @@ class KnownOrder(Document):
     #: The service that called for attention.
     caller: str | None = None
     ended_at: float | None = None
-    events: tuple[Heard, ...] = ()
+    events: tuple[RecordedEvent, ...] = ()
     forgotten: int = 0
 
-    def after(self, event: Event, heard: Heard) -> Self:
+    def with_event(self, event: Event, recorded: RecordedEvent) -> Self:
         """The order after one more event. Events may be heard out of order: an end stays the end."""
-        events = (*self.events, heard)
-        dropped = events[:-KEPT_OF_AN_ORDER]
+        events = (*self.events, recorded)
+        dropped = events[:-ORDER_EVENTS_MAX]
         forgotten = dropped[-1].number if dropped else self.forgotten
-        return self.but(**self._moved_by(event, heard.at), events=events[-KEPT_OF_AN_ORDER:], forgotten=forgotten)
+        return self.copy_with(**self._changes_by(event, recorded.at), events=events[-ORDER_EVENTS_MAX:], forgotten=forgotten)
 
-    def _moved_by(self, event: Event, now: float) -> dict[str, Any]:
+    def _changes_by(self, event: Event, now: float) -> dict[str, Any]:
         if isinstance(event, WithdrawalRefused):
             return {"withdrawal_refused": event.refusal}
         if self.state.ended:
             return {}
         if isinstance(event, OrderCompleted | OrderRejected):
-            end = {"state": State.REJECTED, "reason": event.reason} if isinstance(event, OrderRejected) else _COMPLETED
+            end = {"state": ApiOrderState.REJECTED, "reason": event.reason} if isinstance(event, OrderRejected) else _COMPLETED
             return {**end, "ended_at": now, "attention": None}
-        if isinstance(event, StuckEvent):
+        if isinstance(event, StepFailed):
             attention = Attention(step=event.step, error=event.error)
-            return {"state": State.NEEDS_ATTENTION, "attention": attention, "caller": event.service}
+            return {"state": ApiOrderState.NEEDS_ATTENTION, "attention": attention, "caller": event.service}
         withdrawn = {"withdrawn": self.withdrawn or event.reason} if isinstance(event, OrderWithdrawn) else {}
         # An overdue order says again and again that it is withdrawn, and others answer again: who called says whether it moves.
         if self.attention and (withdrawn or event.service != self.caller):
             return withdrawn
-        return {"state": State.PENDING, "attention": None, "caller": None, **withdrawn}
+        return {"state": ApiOrderState.PENDING, "attention": None, "caller": None, **withdrawn}
 
 
-_COMPLETED = {"state": State.COMPLETED}
+_COMPLETED = {"state": ApiOrderState.COMPLETED}
 
 
-class Feed(Document):
+class EventCounter(Document):
     """How many events were heard so far. One document: its number gives all events one order."""
 
     collection: ClassVar[str] = "feed"
@@ -124,7 +124,7 @@ class Feed(Document):
     number: int = 0
 
 
-class Page(Document):
+class EventPage(Document):
     """Consecutive events, beginning with number `first`. A page is used again for later events once all pages are full."""
 
     collection: ClassVar[str] = "pages"
@@ -132,15 +132,15 @@ class Page(Document):
 
     page_id: str
     first: int
-    events: tuple[Heard, ...] = ()
+    events: tuple[RecordedEvent, ...] = ()
 
 
-def page_of(number: int) -> Page:
+def page_of(number: int) -> EventPage:
     """The page on which the event of this number stands, still empty."""
-    index = (number - 1) // PAGE
-    return Page(page_id=f"{index % PAGES:03d}", first=index * PAGE + 1)
+    index = (number - 1) // PAGE_SIZE
+    return EventPage(page_id=f"{index % PAGES_MAX:03d}", first=index * PAGE_SIZE + 1)
 
 
 def oldest_kept(number: int) -> int:
     """The number of the oldest event on the pages when `number` were heard."""
-    return max(1, page_of(max(number, 1)).first - (PAGES - 1) * PAGE)
+    return max(1, page_of(max(number, 1)).first - (PAGES_MAX - 1) * PAGE_SIZE)

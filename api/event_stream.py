@@ -6,46 +6,46 @@ Followers ask again and again; a look at the store is taken at most every fifth 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from api.documents import Feed, Heard, KnownOrder, Page, oldest_kept, page_of
-from api.handlers import FEED
-from api.orders import Desk
+from api.documents import ApiOrder, EventCounter, EventPage, RecordedEvent, oldest_kept, page_of
+from api.handlers import EVENT_COUNTER
+from api.orders import Orders
 from broker.backoff import pause
 from store.protocol import StoreError
 
 #: Seconds between two looks. A look, because another replica of the door may be the one that hears.
-LOOK_S = 0.2
+REFRESH_S = 0.2
 #: Seconds of silence after which a stream says that it is still there.
-SILENCE_S = 15.0
+KEEP_ALIVE_S = 15.0
 #: Seconds that a stream lasts at most; whoever wants more comes again and goes on where it ended.
-STREAM_S = 600.0
+STREAM_MAX_S = 600.0
 
 
-class Forgotten(Exception):  # noqa: N818 - it names what happened
+class EventExpired(Exception):  # noqa: N818 - it names what happened
     """Some event after this one is no longer kept."""
 
 
-class NeverHeard(Exception):  # noqa: N818 - it names what happened
+class UnknownEvent(Exception):  # noqa: N818 - it names what happened
     """No event has this number yet."""
 
 
-class Following:
+class EventStreams:
     """Everybody who follows. `stop` ends all streams, for a shutdown in time."""
 
-    def __init__(self, desk: Desk, *, stream_s: float = STREAM_S) -> None:
-        self._desk = desk
+    def __init__(self, orders: Orders, *, stream_s: float = STREAM_MAX_S) -> None:
+        self._orders = orders
         self._stream_s = stream_s
         self._stopped = asyncio.Event()
-        self._looking = asyncio.Lock()
-        self._looked_at = float("-inf")
+        self._refreshing = asyncio.Lock()
+        self._refreshed_at = float("-inf")
         self._number = 0
-        self._pages: dict[str, Page] = {}
+        self._pages: dict[str, EventPage] = {}
 
     def stop(self) -> None:
         self._stopped.set()
 
     async def all_events(self, last: int | None) -> AsyncIterator[bytes]:
-        """A stream of every event after number `last`, or from now on. Raises Forgotten, NeverHeard, StoreError, at once."""
-        await self._look()
+        """A stream of every event after number `last`, or from now on. Raises Forgotten, UnknownEvent, StoreError, at once."""
+        await self._refresh()
         last = self._number if last is None else last
         await self._after(last)
         return self._stream([], last, lambda _: True)
@@ -53,74 +53,76 @@ class Following:
     async def events_of(self, order_id: str, last: int | None) -> AsyncIterator[bytes] | None:
         """A stream of the events of one order after number `last`, or from its first; None if there is no such order. Raises as
         `all_events` does."""
-        found = await self._desk.load([KnownOrder.key_of(order_id), FEED.key])
-        if KnownOrder.key_of(order_id) not in found:
+        found = await self._orders.load([ApiOrder.key_of(order_id), EVENT_COUNTER.key])
+        if ApiOrder.key_of(order_id) not in found:
             return None
-        order = KnownOrder.from_body(found[KnownOrder.key_of(order_id)].body)
-        number = Feed.from_body(found[FEED.key].body).number if FEED.key in found else 0
+        order = ApiOrder.from_body(found[ApiOrder.key_of(order_id)].body)
+        number = EventCounter.from_body(found[EVENT_COUNTER.key].body).number if EVENT_COUNTER.key in found else 0
         if last is not None and last > number:
-            raise NeverHeard
+            raise UnknownEvent
         if last is not None and last < order.forgotten:
-            raise Forgotten
+            raise EventExpired
         missed = [event for event in order.events if event.number > (last or 0)]
         return self._stream(missed, number, lambda event: event.order_id == order_id)
 
-    async def _stream(self, missed: list[Heard], last: int, wanted: Callable[[Heard], bool]) -> AsyncIterator[bytes]:
+    async def _stream(
+        self, missed: list[RecordedEvent], last: int, wanted: Callable[[RecordedEvent], bool]
+    ) -> AsyncIterator[bytes]:
         """`missed`, and then whatever is wanted among the events after number `last`."""
         loop = asyncio.get_running_loop()
-        ends_at, said_at = loop.time() + self._stream_s, loop.time()
+        ends_at, sent_at = loop.time() + self._stream_s, loop.time()
         yield b"retry: 1000\n\n"
-        news = missed
+        events = missed
         while not self._stopped.is_set() and loop.time() < ends_at:
-            if shown := b"".join(_shown(event) for event in news if wanted(event)):
-                yield shown
-                said_at = loop.time()
-            elif loop.time() - said_at > SILENCE_S:
+            if chunk := b"".join(_server_sent_event(event) for event in events if wanted(event)):
+                yield chunk
+                sent_at = loop.time()
+            elif loop.time() - sent_at > KEEP_ALIVE_S:
                 yield b": nothing new\n\n"
-                said_at = loop.time()
+                sent_at = loop.time()
             try:
-                news = await self._after(last)
-            except (Forgotten, NeverHeard, StoreError):
+                events = await self._after(last)
+            except (EventExpired, UnknownEvent, StoreError):
                 return  # whoever comes again is told why
-            if news:
-                last = news[-1].number
+            if events:
+                last = events[-1].number
             else:
-                await pause(min(LOOK_S, ends_at - loop.time()), self._stopped)
+                await pause(min(REFRESH_S, ends_at - loop.time()), self._stopped)
 
-    async def _after(self, last: int) -> list[Heard]:
+    async def _after(self, last: int) -> list[RecordedEvent]:
         """The events after number `last`, as many as stand on its page."""
-        if asyncio.get_running_loop().time() - self._looked_at >= LOOK_S or last > self._number:
-            await self._look()
+        if asyncio.get_running_loop().time() - self._refreshed_at >= REFRESH_S or last > self._number:
+            await self._refresh()
         if last > self._number:
-            raise NeverHeard
+            raise UnknownEvent
         if last + 1 < oldest_kept(self._number):
-            raise Forgotten
+            raise EventExpired
         if last == self._number:
             return []
         wanted = page_of(last + 1)
         page = await self._page(wanted.page_id)
         if page is None or page.first != wanted.first:
-            raise Forgotten
+            raise EventExpired
         # The page may be newer than the look: what came since is for the next one.
         return [event for event in page.events if last < event.number <= self._number]
 
-    async def _look(self) -> None:
-        async with self._looking:
-            found = await self._desk.load([FEED.key])
-            self._number = Feed.from_body(found[FEED.key].body).number if found else 0
+    async def _refresh(self) -> None:
+        async with self._refreshing:
+            found = await self._orders.load([EVENT_COUNTER.key])
+            self._number = EventCounter.from_body(found[EVENT_COUNTER.key].body).number if found else 0
             self._pages.clear()
-            self._looked_at = asyncio.get_running_loop().time()
+            self._refreshed_at = asyncio.get_running_loop().time()
 
-    async def _page(self, page_id: str) -> Page | None:
-        async with self._looking:
+    async def _page(self, page_id: str) -> EventPage | None:
+        async with self._refreshing:
             if page_id not in self._pages:
-                found = await self._desk.load([Page.key_of(page_id)])
+                found = await self._orders.load([EventPage.key_of(page_id)])
                 if not found:
                     return None
-                self._pages[page_id] = Page.from_body(found[Page.key_of(page_id)].body)
+                self._pages[page_id] = EventPage.from_body(found[EventPage.key_of(page_id)].body)
             return self._pages[page_id]
 
 
-def _shown(event: Heard) -> bytes:
+def _server_sent_event(event: RecordedEvent) -> bytes:
     """The event as a server-sent one. Its text is JSON, so it has no line break."""
     return f"id: {event.number}\nevent: {event.type}\ndata: {event.model_dump_json()}\n\n".encode()

@@ -10,18 +10,18 @@ from typing import Any, Self
 
 import aiohttp
 
-from broker.environment import Sources
+from broker.environment import Environment
 from services.vocabulary import OrderDetails
 
 #: Seconds that one answer may take, longer than a door waits for its database; and how long one thing is asked for.
-ANSWER_S, PATIENCE_S = 8.0, 30.0
+RESPONSE_TIMEOUT_S, RETRY_FOR_S = 8.0, 30.0
 
 
-class DoorUnreachable(Exception):  # noqa: N818 - it names what happened
+class ApiUnreachable(Exception):  # noqa: N818 - it names what happened
     """Nobody answers at the door, or it asks to wait for longer than anybody does."""
 
 
-class DoorRefused(Exception):  # noqa: N818 - it names what happened
+class ApiRefused(Exception):  # noqa: N818 - it names what happened
     """The door says no, for good. `reason` is its code."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -29,46 +29,48 @@ class DoorRefused(Exception):  # noqa: N818 - it names what happened
         self.reason = reason
 
 
-class Customer:
-    """Use it as a context. `most` connections at once."""
+class HttpOrderClient:
+    """Use it as a context. `max_connections` connections at once."""
 
-    def __init__(self, url: str, *, most: int = 64, patience_s: float = PATIENCE_S, sources: Sources | None = None) -> None:
+    def __init__(
+        self, url: str, *, max_connections: int = 64, retry_for_s: float = RETRY_FOR_S, environment: Environment | None = None
+    ) -> None:
         self._url = url.rstrip("/")
-        self._most = most
-        self._patience_s = patience_s
-        self._sources = sources or Sources()
+        self._max_connections = max_connections
+        self._retry_for_s = retry_for_s
+        self._environment = environment or Environment()
 
     async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=ANSWER_S)
-        self._session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=self._most))
+        timeout = aiohttp.ClientTimeout(total=RESPONSE_TIMEOUT_S)
+        self._session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=self._max_connections))
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._session.close()
 
     async def place(self, details: OrderDetails, injected: Sequence[str] = ()) -> str:
-        """Hand in an order once, however often that has to be tried; gives its id. Raises DoorUnreachable, DoorRefused."""
-        headers = {"Idempotency-Key": self._sources.new_id(), "Content-Type": "application/json"}
+        """Hand in an order once, however often that has to be tried; gives its id. Raises ApiUnreachable, ApiRefused."""
+        headers = {"Idempotency-Key": self._environment.new_id(), "Content-Type": "application/json"}
         if injected:
             headers["X-Injected-Failures"] = ",".join(injected)
-        return str((await self._ask("POST", "/orders", headers=headers, data=details.model_dump_json()))["order_id"])
+        return str((await self._request("POST", "/orders", headers=headers, data=details.model_dump_json()))["order_id"])
 
     async def withdraw(self, order_id: str) -> None:
-        """Ask for an order back. Raises DoorUnreachable, DoorRefused."""
-        await self._ask("DELETE", f"/orders/{order_id}")
+        """Ask for an order back. Raises ApiUnreachable, ApiRefused."""
+        await self._request("DELETE", f"/orders/{order_id}")
 
     async def order(self, order_id: str) -> dict[str, Any]:
-        """Where an order stands. Raises DoorUnreachable, DoorRefused."""
-        return await self._ask("GET", f"/orders/{order_id}")
+        """Where an order stands. Raises ApiUnreachable, ApiRefused."""
+        return await self._request("GET", f"/orders/{order_id}")
 
     async def orders(self, state: str | None, limit: int) -> list[dict[str, Any]]:
-        """The newest orders. Raises DoorUnreachable, DoorRefused."""
+        """The newest orders. Raises ApiUnreachable, ApiRefused."""
         query = {"limit": str(limit)} | ({"state": state} if state else {})
-        return list((await self._ask("GET", "/orders", params=query))["orders"])
+        return list((await self._request("GET", "/orders", params=query))["orders"])
 
-    async def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:  # noqa: ANN401 - what aiohttp takes
+    async def _request(self, method: str, path: str, **request: Any) -> dict[str, Any]:  # noqa: ANN401 - what aiohttp takes
         loop = asyncio.get_running_loop()
-        gives_up_at = loop.time() + self._patience_s
+        deadline = loop.time() + self._retry_for_s
         while True:
             wait_s, why = 0.5, ""
             try:
@@ -78,16 +80,16 @@ class Customer:
                         return document
                     why = f"{document.get('reason')} ({document.get('detail')})"
                     if "Retry-After" not in response.headers:
-                        raise DoorRefused(str(document.get("reason")), str(document.get("detail")))
+                        raise ApiRefused(str(document.get("reason")), str(document.get("detail")))
                     wait_s = float(response.headers["Retry-After"])
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 why = str(error) or type(error).__name__
-            if loop.time() + wait_s > gives_up_at:
-                raise DoorUnreachable(f"the door at {self._url} does not serve this in {self._patience_s:g} s: {why}")
-            await asyncio.sleep(wait_s * self._sources.chance.uniform(0.5, 1.0))
+            if loop.time() + wait_s > deadline:
+                raise ApiUnreachable(f"the door at {self._url} does not serve this in {self._retry_for_s:g} s: {why}")
+            await asyncio.sleep(wait_s * self._environment.rng.uniform(0.5, 1.0))
 
 
-def brief(order: Mapping[str, Any]) -> dict[str, str | None]:
+def order_summary(order: Mapping[str, Any]) -> dict[str, str | None]:
     """Id, state and reason of an order that the door has shown, as the CLI prints them."""
     attention = order["attention"]
     reason = f"{attention['step']}: {attention['error']}" if attention else order["reason"]

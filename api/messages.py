@@ -14,7 +14,7 @@ from services.vocabulary import OrderDetails
 NAME = "door"
 
 
-class TakeOrder(Message, service=NAME):
+class AcceptOrder(Message, service=NAME):
     """A customer hands in an order under a key. `order_id` is its id if the key is new; `fingerprint` stands for all of it."""
 
     request_id: Uuid
@@ -23,7 +23,7 @@ class TakeOrder(Message, service=NAME):
     details: OrderDetails
 
 
-class TakeBack(Message, service=NAME):
+class RequestWithdrawal(Message, service=NAME):
     """A customer wants an order back."""
 
     request_id: Uuid

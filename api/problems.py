@@ -17,7 +17,7 @@ PROBLEM = "application/problem+json"
 RETRY_AFTER_S = 1
 
 #: What is wrong with a header: (when it is missing, when it makes no sense).
-_HEADERS = {
+_HEADER_REASONS = {
     "idempotency-key": ("no_idempotency_key", "bad_idempotency_key"),
     "last-event-id": ("bad_event_id", "bad_event_id"),
     "x-injected-failures": ("bad_injected_failures", "bad_injected_failures"),
@@ -33,14 +33,14 @@ class Problem(BaseModel):
     detail: str
 
 
-class Refused(Exception):  # noqa: N818 - it names what happened
+class RequestRefused(Exception):  # noqa: N818 - it names what happened
     """The request is not served."""
 
     def __init__(self, status: HTTPStatus, reason: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.problem = Problem(title=status.phrase, status=status, reason=reason, detail=detail)
         self.headers = {**(headers or {})}
-        if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.CONFLICT) and reason not in _FOR_GOOD:
+        if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.CONFLICT) and reason not in _FINAL_REASONS:
             self.headers["Retry-After"] = str(RETRY_AFTER_S)
 
     def response(self) -> Response:
@@ -48,41 +48,43 @@ class Refused(Exception):  # noqa: N818 - it names what happened
 
 
 #: Refusals that asking again will not change.
-_FOR_GOOD = ("already_ended",)
+_FINAL_REASONS = ("already_ended",)
 
 
-def answer_with_problems(app: FastAPI) -> None:
+def add_problem_handlers(app: FastAPI) -> None:
     """Every refusal of `app` becomes a problem, those of the framework too."""
-    app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _in_general)
-    app.add_exception_handler(StoreError, _store)
-    app.add_exception_handler(Exception, _failed)
+    app.add_exception_handler(RequestRefused, _request_refused)
+    app.add_exception_handler(RequestValidationError, _validation_failed)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(StoreError, _store_failed)
+    app.add_exception_handler(Exception, _unexpected_error)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)  # noqa: S101 - registered for it
+async def _request_refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestRefused)  # noqa: S101 - registered for it
     return error.response()
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _validation_failed(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
     first = error.errors()[0]
-    place, *path = (str(part) for part in first["loc"])
-    where, message = ".".join(path), str(first["msg"])
-    if place == "header":
-        missing, senseless = _HEADERS[path[0].lower()]
-        reason = missing if first["type"] == "missing" else senseless
-        return Refused(HTTPStatus.BAD_REQUEST, reason, f"{where}: {message}").response()
-    if place == "path":
-        return Refused(HTTPStatus.NOT_FOUND, "no_such_order", "an order's id is a UUID in lower case").response()
+    location, *path = (str(part) for part in first["loc"])
+    field, message = ".".join(path), str(first["msg"])
+    if location == "header":
+        missing, malformed = _HEADER_REASONS[path[0].lower()]
+        reason = missing if first["type"] == "missing" else malformed
+        return RequestRefused(HTTPStatus.BAD_REQUEST, reason, f"{field}: {message}").response()
+    if location == "path":
+        return RequestRefused(HTTPStatus.NOT_FOUND, "no_such_order", "an order's id is a UUID in lower case").response()
     if first["type"] == "json_invalid":
-        return Refused(HTTPStatus.BAD_REQUEST, "not_json", message).response()
-    detail = f"{where}: {message}" if where else message
-    return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_query" if place == "query" else "wrong_schema", detail[:300]).response()
+        return RequestRefused(HTTPStatus.BAD_REQUEST, "not_json", message).response()
+    detail = f"{field}: {message}" if field else message
+    return RequestRefused(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "bad_query" if location == "query" else "wrong_schema", detail[:300]
+    ).response()
 
 
-async def _in_general(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     """What the framework itself refuses: no such path, no such method, a body that cannot be parsed at all."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     status = HTTPStatus(error.status_code)
@@ -90,19 +92,19 @@ async def _in_general(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(sorted(_methods_of(request)))
-    return Refused(status, reason, str(error.detail), headers).response()
+    return RequestRefused(status, reason, str(error.detail), headers).response()
 
 
 def _methods_of(request: Request) -> set[str]:
     """What the path can be asked: of several routes the framework names those of the first only."""
     routes = [route for route in request.app.routes if isinstance(route, Route)]
-    fitting = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
-    return {method for route in fitting for method in route.methods or ()}
+    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in matching for method in route.methods or ()}
 
 
-async def _store(_: Request, error: Exception) -> Response:
-    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "store_unavailable", f"the door's database: {error}"[:300]).response()
+async def _store_failed(_: Request, error: Exception) -> Response:
+    return RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, "store_unavailable", f"the door's database: {error}"[:300]).response()
 
 
-async def _failed(_: Request, __: Exception) -> Response:
-    return Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", "the door failed; its log says why").response()
+async def _unexpected_error(_: Request, __: Exception) -> Response:
+    return RequestRefused(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", "the door failed; its log says why").response()

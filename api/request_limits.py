@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import Refused
+from api.problems import RequestRefused
 from broker.codec import MAX_BODY_BYTES
 
 #: Requests at once, and streams of events at once.
@@ -17,31 +17,31 @@ REQUESTS_MAX, STREAMS_MAX = 512, 64
 BODY_S = 10.0
 
 
-class Guard:
+class RequestLimits:
     """Refuses what is too much: 503 with Retry-After, 413, 408."""
 
     def __init__(self, app: ASGIApp, *, requests_max: int = REQUESTS_MAX, streams_max: int = STREAMS_MAX) -> None:
         self._app = app
-        self._most = {"requests": requests_max, "streams": streams_max}
-        self._now = {"requests": 0, "streams": 0}
+        self._limits = {"requests": requests_max, "streams": streams_max}
+        self._active = {"requests": 0, "streams": 0}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith("/health/"):
             await self._app(scope, receive, send)
             return
         kind = "streams" if scope["path"].endswith("/events") else "requests"
-        if self._now[kind] >= self._most[kind]:
-            busy = Refused(HTTPStatus.SERVICE_UNAVAILABLE, "busy", f"at most {self._most[kind]} {kind} at once")
+        if self._active[kind] >= self._limits[kind]:
+            busy = RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, "busy", f"at most {self._limits[kind]} {kind} at once")
             await busy.response()(scope, receive, send)
             return
-        self._now[kind] += 1
+        self._active[kind] += 1
         try:
             first = await _body(scope, receive)
-            await self._app(scope, _replaying(first, receive), send)
-        except Refused as refused:
+            await self._app(scope, _with_first_message(first, receive), send)
+        except RequestRefused as refused:
             await refused.response()(scope, receive, send)
         finally:
-            self._now[kind] -= 1
+            self._active[kind] -= 1
 
 
 async def _body(scope: Scope, receive: Receive) -> Message:
@@ -62,19 +62,19 @@ async def _body(scope: Scope, receive: Receive) -> Message:
                 if not message.get("more_body", False):
                     return {"type": "http.request", "body": bytes(body), "more_body": False}
     except TimeoutError:
-        raise Refused(
+        raise RequestRefused(
             HTTPStatus.REQUEST_TIMEOUT, "too_slow", f"the body did not arrive within {BODY_S:g} s", {"Connection": "close"}
         ) from None
 
 
-def _too_large() -> Refused:
+def _too_large() -> RequestRefused:
     # The rest of the body is not read, so the connection cannot be used again.
-    return Refused(
+    return RequestRefused(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"a body has at most {MAX_BODY_BYTES} bytes", {"Connection": "close"}
     )
 
 
-def _replaying(first: Message, receive: Receive) -> Receive:
+def _with_first_message(first: Message, receive: Receive) -> Receive:
     """`receive`, with a message that was taken from it put back."""
     waiting = [first]
 

@@ -6,7 +6,7 @@ from fastapi import Header, Path
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from api.documents import Heard, State
+from api.documents import ApiOrderState, RecordedEvent
 from api.problems import PROBLEM, Problem
 from broker.message import UUID_PATTERN
 from services.order.messages import Refusal
@@ -28,53 +28,53 @@ Injected = Annotated[
         description="Failures to inject, such as payment:declined; workers with faults disabled ignore them.",
     ),
 ]
-Number = Annotated[int, Field(ge=0, le=NUMBER_MAX)]
-LastEventId = Annotated[Number | SkipJsonSchema[None], Header(alias="Last-Event-ID", description="Go on after this event.")]
+EventNumber = Annotated[int, Field(ge=0, le=NUMBER_MAX)]
+LastEventId = Annotated[EventNumber | SkipJsonSchema[None], Header(alias="Last-Event-ID", description="Go on after this event.")]
 OrderId = Annotated[str, Path(pattern=f"^{UUID_PATTERN}$")]
 
 
 EVENT_STREAM = "text/event-stream"
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The refusals of a path, for its OpenAPI: these, and those of the guard and the database."""
     refused = {"description": "Refused", "content": {PROBLEM: {"schema": Problem.model_json_schema()}}}
     return dict.fromkeys((*statuses, 503), refused)
 
 
-def accepted() -> dict[int | str, dict[str, Any]]:
+def accepted_responses() -> dict[int | str, dict[str, Any]]:
     """What can be done with an order that was taken, for its OpenAPI."""
     parameters = {"order_id": "$response.body#/order_id"}
     return {202: {"links": {name: {"operationId": name, "parameters": parameters} for name in ("show", "withdraw", "events_of")}}}
 
 
-def stream() -> dict[int | str, dict[str, Any]]:
+def stream_response() -> dict[int | str, dict[str, Any]]:
     """A stream of events, for its OpenAPI: `id` is the event's number, `event` its type, `data` has all of it."""
     text = {"type": "string"}
-    data = {**text, "contentMediaType": "application/json", "contentSchema": Heard.model_json_schema()}
+    data = {**text, "contentMediaType": "application/json", "contentSchema": RecordedEvent.model_json_schema()}
     event = {"type": "object", "properties": {"id": text, "event": text, "data": data}}
     return {200: {"description": "Server-sent events", "content": {EVENT_STREAM: {"itemSchema": event}}}}
 
 
-def _whole(order: Any) -> Any:  # noqa: ANN401 - whatever was sent
+def _integers_restored(order: Any) -> Any:  # noqa: ANN401 - whatever was sent
     """The order with 2 where 2.0 was sent: to JSON Schema both are the same integer, to the messages they are not."""
     if not isinstance(order, dict):
         return order
     lines = order.get("lines")
-    whole = {name: _number(value) for name, value in order.items()}
+    whole = {name: _integer_restored(value) for name, value in order.items()}
     if isinstance(lines, list):
         whole["lines"] = [
-            {name: _number(value) for name, value in line.items()} if isinstance(line, dict) else line for line in lines
+            {name: _integer_restored(value) for name, value in line.items()} if isinstance(line, dict) else line for line in lines
         ]
     return whole
 
 
-def _number(value: Any) -> Any:  # noqa: ANN401 - whatever was sent
+def _integer_restored(value: Any) -> Any:  # noqa: ANN401 - whatever was sent
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 #: The body of POST /orders.
-Order = Annotated[OrderDetails, BeforeValidator(_whole)]
+OrderBody = Annotated[OrderDetails, BeforeValidator(_integers_restored)]
 
 
 class Accepted(BaseModel):
@@ -83,14 +83,14 @@ class Accepted(BaseModel):
     order_id: str
 
 
-class Shown(BaseModel):
+class OrderView(BaseModel):
     """An order, as far as the door has heard. Times are seconds since the epoch.
 
     `withdrawn` is the reason of a withdrawal that the order service has recorded: before the pivot it takes effect. `remains` has
     the commands still to be carried out, if nothing else goes wrong."""
 
     order_id: str
-    state: State
+    state: ApiOrderState
     reason: Reason | None
     withdrawal_asked: bool
     withdrawn: Reason | None
@@ -101,10 +101,10 @@ class Shown(BaseModel):
     remains: list[str]
 
 
-class Orders(BaseModel):
+class OrderList(BaseModel):
     """The newest orders, the newest first."""
 
-    orders: list[Shown]
+    orders: list[OrderView]
 
 
 class Health(BaseModel):

@@ -11,55 +11,55 @@ from collections.abc import Callable
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.app import DoorApp
-from api.event_stream import Following
-from api.orders import Desk
-from api.request_limits import Guard
+from api.app import ApiApp
+from api.event_stream import EventStreams
+from api.orders import Orders
+from api.request_limits import RequestLimits
 
 #: Seconds that requests in progress have to end once a signal came; streams of events are ended at once.
 GRACE_S = 3
 
 
 async def serve(
-    desk: Desk,
+    orders: Orders,
     listener: socket.socket,
     *,
     pivot_first: bool,
-    told_to_stop: Callable[[], None],
+    on_shutdown: Callable[[], None],
     page: ASGIApp | None = None,
 ) -> None:
     """Serve on `listener` until told to stop. Raises what ends the worker, for then orders could no longer be taken.
 
-    `told_to_stop` is called when the shutdown begins. `page` answers what is asked for under `/`, `/page/` and `/watch/`."""
-    following = Following(desk)
+    `on_shutdown` is called when the shutdown begins. `page` answers what is asked for under `/`, `/page/` and `/watch/`."""
+    event_streams = EventStreams(orders)
 
     def shut_down() -> None:
-        told_to_stop()
-        following.stop()
+        on_shutdown()
+        event_streams.stop()
 
-    door = DoorApp(desk, following, pivot_first=pivot_first).application()
-    server = Server(Guard(Beside(page, door) if page else door), shut_down)
+    api = ApiApp(orders, event_streams, pivot_first=pivot_first).application()
+    server = Server(RequestLimits(PathSwitch(page, api) if page else api), shut_down)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # uvicorn handles both, and raises them again once it has shut down
-    working = asyncio.create_task(desk.worker.run(), name="door")
-    working.add_done_callback(lambda _: server.end())
+    worker_task = asyncio.create_task(orders.worker.run(), name="door")
+    worker_task.add_done_callback(lambda _: server.end())
     try:
         await server.serve(sockets=[listener])
     finally:
-        desk.worker.stop()
-        await working
+        orders.worker.stop()
+        await worker_task
 
 
-class Beside:
+class PathSwitch:
     """The page beside the door, under one address. The page's own paths are never the door's."""
 
-    def __init__(self, page: ASGIApp, door: ASGIApp) -> None:
+    def __init__(self, page: ASGIApp, api: ASGIApp) -> None:
         self._page = page
-        self._door = door
+        self._api = api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        app = self._page if path == "/" or path.startswith(("/page/", "/watch/")) else self._door
+        app = self._page if path == "/" or path.startswith(("/page/", "/watch/")) else self._api
         await app(scope, receive, send)
 
 

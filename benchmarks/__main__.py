@@ -23,10 +23,10 @@ from rich.markup import escape
 from benchmarks.per_order import count
 from benchmarks.report import Report
 from benchmarks.rows import ROWS, Scale, bare, measure, observed, ours
-from benchmarks.servers import delete, look, serving
-from benchmarks.sides import Failed
+from benchmarks.servers import delete, inspect_queues, serving
+from benchmarks.sides import RunFailed
 from bootstrap.modes import Mode, topology
-from broker import declarations as furniture
+from broker import declarations
 from cli.output import data, print_json
 
 PER_ORDER = "per-order"
@@ -54,7 +54,7 @@ def main(
     failure = None
     try:
         _measure_all(report, row or NAMES, list(mode or Mode), Scale(report.pairs, quick=quick, strict=not (noisy or quick)))
-    except (Failed, TimeoutError, OSError) as error:
+    except (RunFailed, TimeoutError, OSError) as error:
         failure = str(error)  # what was measured until then is worth showing
     _show(report, as_json=as_json, write=write)
     if failure:
@@ -73,8 +73,8 @@ def _show(report: Report, *, as_json: bool, write: Path | None) -> None:
 
 def _measure_all(report: Report, names: list[str], modes: list[Mode], scale: Scale) -> None:
     """Fill the report, row by row."""
-    with nullcontext() if scale.quick else _alone(), _undisturbed(modes), serving() as servers:
-        report.about = servers.about
+    with nullcontext() if scale.quick else _single_run_lock(), _unused_queues(modes), serving() as servers:
+        report.description = servers.description
         for chosen, mode in itertools.product(ROWS, modes):
             if chosen.name in names:
                 report.results.append(measure(chosen, mode, servers, scale, _say))
@@ -83,7 +83,7 @@ def _measure_all(report: Report, names: list[str], modes: list[Mode], scale: Sca
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _single_run_lock() -> Iterator[None]:
     """Refuse to begin while another benchmark runs on this machine: each would measure the other."""
     with Path(tempfile.gettempdir(), "saga-benchmark.lock").open("w") as lock:
         try:
@@ -94,10 +94,10 @@ def _alone() -> Iterator[None]:
 
 
 @contextmanager
-def _undisturbed(modes: list[Mode]) -> Iterator[None]:
+def _unused_queues(modes: list[Mode]) -> Iterator[None]:
     """Refuse to begin where a mode is running or has messages waiting; at the end remove what was not there before."""
     work = {mode: [*observed(mode).queues, *bare(mode).queues] for mode in modes}
-    before = asyncio.run(look([name for names in work.values() for name in names]))
+    before = asyncio.run(inspect_queues([name for names in work.values() for name in names]))
     busy = sorted(name for name, queue in before.items() if queue.consumers or queue.messages)
     if busy:
         _stop(1, f"{', '.join(busy)} are in use. Stop `saga up`, or empty them with `saga reset`: a benchmark empties them too.")
@@ -113,7 +113,7 @@ def _undisturbed(modes: list[Mode]) -> Iterator[None]:
 
 async def _remove(mode: Mode, prefixes: list[str]) -> None:
     queues = [name for prefix in prefixes for name in topology(mode, prefix).queue_names()]
-    exchanges = [name for prefix in prefixes for name in furniture.exchanges(topology(mode, prefix))]
+    exchanges = [name for prefix in prefixes for name in declarations.exchanges(topology(mode, prefix))]
     await delete(queues, exchanges)
 
 

@@ -30,7 +30,7 @@ GATEWAY_URL = os.environ.get("SAGA_GATEWAY_URL", "http://127.0.0.1:8090")
 
 
 @dataclass(frozen=True)
-class Service:
+class BareService:
     """One service at its broker: the queue it consumes and the two exchanges it publishes to."""
 
     name: str
@@ -60,7 +60,7 @@ class Service:
 
 
 @asynccontextmanager
-async def connected(prefix: str, name: str, hears: Collection[type[Message]]) -> AsyncIterator[Service]:
+async def connect(prefix: str, name: str, consumes: Collection[type[Message]]) -> AsyncIterator[BareService]:
     """Connect, declare exchanges and queue, bind the queue to what this service hears."""
     connection = await aio_pika.connect_robust(BROKER_URL)
     async with connection:
@@ -69,12 +69,12 @@ async def connected(prefix: str, name: str, hears: Collection[type[Message]]) ->
         commands = await channel.declare_exchange(commands_exchange(prefix), "topic", durable=True)
         events = await channel.declare_exchange(events_exchange(prefix), "topic", durable=True)
         queue = await channel.declare_queue(queue_of(prefix, name), durable=True, arguments={"x-queue-type": "quorum"})
-        for kind in hears:
+        for kind in consumes:
             await queue.bind(commands if issubclass(kind, Command) else events, kind.type_name)
-        yield Service(name, queue, commands, events)
+        yield BareService(name, queue, commands, events)
 
 
-async def serve(service: Service, handle: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
+async def serve(service: BareService, handle: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
     """Handle what arrives, several messages at once (aio-pika makes a task of each), until SIGTERM."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,7 +9,7 @@ import sys
 import uvloop
 from aio_pika.abc import AbstractIncomingMessage
 
-from benchmarks.bare import GATEWAY_URL, authorize, connected, serve
+from benchmarks.bare import GATEWAY_URL, authorize, connect, serve
 from broker.message import Event, Message
 from services.delivery.messages import DeliveryScheduled
 from services.inventory.messages import StockReserved
@@ -33,14 +33,14 @@ async def run(name: str) -> None:
     reactions = REACTIONS[name]
     kinds = {kind.type_name: kind for kind in reactions}
     gateway = HttpGateway(GATEWAY_URL, PREFIX)
-    async with connected(PREFIX, name, reactions) as service:
+    async with connect(PREFIX, name, reactions) as service:
 
         async def handle(incoming: AbstractIncomingMessage) -> None:
             async with incoming.process():
-                heard = kinds[str(incoming.type)].model_validate_json(incoming.body)
-                if isinstance(heard, StockReserved):
-                    await authorize(gateway, heard)
-                await service.publish(reactions[type(heard)].drawn_from(heard), incoming)
+                event = kinds[str(incoming.type)].model_validate_json(incoming.body)
+                if isinstance(event, StockReserved):
+                    await authorize(gateway, event)
+                await service.publish(reactions[type(event)].from_source(event), incoming)
 
         await serve(service, handle)
     await gateway.close()

@@ -9,7 +9,7 @@ import sys
 import uvloop
 from aio_pika.abc import AbstractIncomingMessage
 
-from benchmarks.bare import GATEWAY_URL, authorize, connected, serve
+from benchmarks.bare import GATEWAY_URL, authorize, connect, serve
 from broker.message import Command, Event
 from services.delivery.messages import DeliveryScheduled, ScheduleDelivery
 from services.inventory.messages import ReserveStock, StockReserved
@@ -28,7 +28,7 @@ ANSWERS: dict[str, dict[type[Command], type[Event]]] = {
 }
 
 #: What the coordinator sends when it hears an event. After the last one the saga is done.
-NEXT: dict[type[Event], type[Command] | None] = {
+NEXT_COMMAND: dict[type[Event], type[Command] | None] = {
     OrderPlaced: ReserveStock,
     StockReserved: AuthorizePayment,
     PaymentAuthorized: ScheduleDelivery,
@@ -42,14 +42,14 @@ async def run_service(name: str) -> None:
     answers = ANSWERS[name]
     kinds = {kind.type_name: kind for kind in answers}
     gateway = HttpGateway(GATEWAY_URL, PREFIX)
-    async with connected(PREFIX, name, answers) as service:
+    async with connect(PREFIX, name, answers) as service:
 
         async def handle(incoming: AbstractIncomingMessage) -> None:
             async with incoming.process():
                 command = kinds[str(incoming.type)].model_validate_json(incoming.body)
                 if isinstance(command, AuthorizePayment):
                     await authorize(gateway, command)
-                await service.publish(answers[type(command)].drawn_from(command), incoming)
+                await service.publish(answers[type(command)].from_source(command), incoming)
 
         await serve(service, handle)
     await gateway.close()
@@ -57,20 +57,20 @@ async def run_service(name: str) -> None:
 
 async def run_coordinator() -> None:
     """The one mind, until SIGTERM."""
-    kinds = {kind.type_name: kind for kind in NEXT}
+    kinds = {kind.type_name: kind for kind in NEXT_COMMAND}
     sagas: dict[str, OrderPlaced] = {}
-    async with connected(PREFIX, "coordinator", NEXT) as service:
+    async with connect(PREFIX, "coordinator", NEXT_COMMAND) as service:
 
         async def handle(incoming: AbstractIncomingMessage) -> None:
             async with incoming.process():
                 event = kinds[str(incoming.type)].model_validate_json(incoming.body)
                 if isinstance(event, OrderPlaced):
                     sagas[event.order_id] = event
-                following = NEXT[type(event)]
-                if following is None:
+                next_command = NEXT_COMMAND[type(event)]
+                if next_command is None:
                     del sagas[event.order_id]
                 else:
-                    await service.publish(following.drawn_from(sagas[event.order_id]), incoming)
+                    await service.publish(next_command.from_source(sagas[event.order_id]), incoming)
 
         await serve(service, handle)
 

@@ -15,10 +15,10 @@ from pymongo import monitoring
 from cli.app import app
 
 #: Commands that end a transaction: the word for each.
-ENDS = {"commitTransaction": "transactions", "abortTransaction": "aborted"}
+TRANSACTION_ENDS = {"commitTransaction": "transactions", "abortTransaction": "aborted"}
 
 
-class Counts(monitoring.CommandListener):
+class CommandCounter(monitoring.CommandListener):
     """`transactions`, `commands` in them (their commit included), `beside`: commands that belong to none."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Counts(monitoring.CommandListener):
             return
         transaction = (bytes(command["lsid"]["id"]), int(command["txnNumber"]))
         self._open[transaction] += 1
-        ending = ENDS.get(event.command_name)
+        ending = TRANSACTION_ENDS.get(event.command_name)
         if ending:
             self.totals[ending] += 1
             count = self._open.pop(transaction)
@@ -47,7 +47,7 @@ class Counts(monitoring.CommandListener):
 
 
 if __name__ == "__main__":
-    counts = Counts()
+    counts = CommandCounter()
     monitoring.register(counts)
     try:
         sys.exit(app(["worker", *sys.argv[2:]], standalone_mode=False))

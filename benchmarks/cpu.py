@@ -19,7 +19,7 @@ CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class CpuReading:
     """Seconds of CPU since something long ago: of the whole machine, and of our processes. `at` is monotonic."""
 
     at: float
@@ -28,25 +28,25 @@ class Reading:
 
 
 @dataclass(slots=True)
-class Meter:
+class CpuMeter:
     """Reads again and again, in a thread, while `measuring`."""
 
     #: Our processes by id, each with what it is called in a report.
     processes: Callable[[], Mapping[int, str]]
-    readings: list[Reading] = field(default_factory=list)
+    readings: list[CpuReading] = field(default_factory=list)
     _first: dict[int, float] = field(default_factory=dict)
     _last: dict[int, float] = field(default_factory=dict)
     _names: dict[int, str] = field(default_factory=dict)
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        over = threading.Event()
-        thread = threading.Thread(target=self._read_until, args=(over,), daemon=True)
+        stopped = threading.Event()
+        thread = threading.Thread(target=self._read_until, args=(stopped,), daemon=True)
         thread.start()
         try:
             yield
         finally:
-            over.set()
+            stopped.set()
             thread.join()
 
     def foreign_percent(self, window_s: float) -> float:
@@ -67,40 +67,40 @@ class Meter:
             used[name] = used.get(name, 0.0) + self._last[pid] - self._first[pid]
         return used
 
-    def _read_until(self, over: threading.Event) -> None:
+    def _read_until(self, stopped: threading.Event) -> None:
         self._read()
-        while not over.wait(INTERVAL_S):
+        while not stopped.wait(INTERVAL_S):
             self._read()
         self._read()
 
     def _read(self) -> None:
         for pid, name in self.processes().items():
-            used_s = cpu_of(pid)
+            used_s = process_cpu_s(pid)
             if used_s is not None:  # one that has ended keeps the last value it was seen with
                 self._names[pid] = name
                 self._first.setdefault(pid, used_s)
                 self._last[pid] = used_s
-        self.readings.append(Reading(time.monotonic(), cpu_of_the_machine(), sum(self._last.values())))
+        self.readings.append(CpuReading(time.monotonic(), machine_cpu_s(), sum(self._last.values())))
 
 
-def wait_until_quiet(processes: Callable[[], Mapping[int, str]], percent: float, patience_s: float) -> None:
-    """Wait until others take no more than `percent` of the machine for a second; after `patience_s` it has to do as it is."""
-    deadline = time.monotonic() + patience_s
+def wait_until_quiet(processes: Callable[[], Mapping[int, str]], percent: float, timeout_s: float) -> None:
+    """Wait until others take no more than `percent` of the machine for a second; after `timeout_s` it has to do as it is."""
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        meter = Meter(processes)
+        meter = CpuMeter(processes)
         with meter.measuring():
             time.sleep(1)
         if meter.foreign_percent(1) <= percent:
             return
 
 
-def cpu_of_the_machine() -> float:
+def machine_cpu_s() -> float:
     """Seconds that its cores were not idle, together. Time stolen by other virtual machines counts: it was not to be had."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + irq + softirq + steal) * TICK_S
 
 
-def cpu_of(pid: int) -> float | None:
+def process_cpu_s(pid: int) -> float | None:
     """Seconds that a process has used, None when there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -109,7 +109,7 @@ def cpu_of(pid: int) -> float | None:
     return (int(fields[11]) + int(fields[12])) * TICK_S  # utime and stime; the fields before them hold the name
 
 
-def pids_called(*names: str) -> list[int]:
+def pids_by_name(*names: str) -> list[int]:
     """The processes of this machine whose name begins with one of `names`: servers that were there before."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

@@ -8,7 +8,7 @@ import asyncio
 import sys
 import time
 
-from api.sample_orders import Plan
+from api.sample_orders import LoadPlan
 from bootstrap.modes import Mode
 from cli.output import print_json, run
 from cli.settings import Settings
@@ -28,30 +28,30 @@ class BareStorm(Storm):
         """Fire, wait until every order has ended, and say how fast they were. Raises TimeoutError when they do not end."""
         await self._transport.open()
         try:
-            await self._transport.subscribe(self._door.topology, [OrderCompleted.type_name], self._hear)
-            began = time.monotonic()
+            await self._transport.subscribe(self._order_client.topology, [OrderCompleted.type_name], self._on_event)
+            started_at = time.monotonic()
             async with asyncio.timeout(self._plan.timeout_s):
-                await self._fire()
-                await self._all_ended()
-            shots = list(self._shots.values())
-            seconds = max(shot.ended_at for shot in shots) - began
+                await self._send_all()
+                await self._wait_until_all_ended()
+            sent_orders = list(self._sent_orders.values())
+            seconds = max(sent_order.ended_at for sent_order in sent_orders) - started_at
         finally:
             await self._transport.close()
-        percentiles = {f"p{percent}_ms": percentile_ms(shots, percent) for percent in (50, 95, 99)}
-        counts = {"orders": len(shots), "ended": len(shots), "completed": len(shots)}
-        return {**counts, "seconds": round(seconds, 3), "rate_per_s": round(len(shots) / seconds, 1), **percentiles}
+        percentiles = {f"p{percent}_ms": percentile_ms(sent_orders, percent) for percent in (50, 95, 99)}
+        counts = {"orders": len(sent_orders), "ended": len(sent_orders), "completed": len(sent_orders)}
+        return {**counts, "seconds": round(seconds, 3), "rate_per_s": round(len(sent_orders) / seconds, 1), **percentiles}
 
-    async def _ask_the_order_service(self) -> None:
+    async def _poll_order_database(self) -> None:
         """There is no database to ask."""
 
 
-async def fire(mode: Mode, plan: Plan) -> dict[str, object]:
+async def run_storm(mode: Mode, plan: LoadPlan) -> dict[str, object]:
     """One storm at the bare chain of a mode, with the gateway's book emptied first."""
-    parts = Settings().parts(prefix_of(mode))
-    await parts.empty_books()
-    return await BareStorm(mode, parts, plan, prefix=prefix_of(mode)).figures()
+    backend = Settings().backend(prefix_of(mode))
+    await backend.clear_books()
+    return await BareStorm(mode, backend, plan, prefix=prefix_of(mode)).figures()
 
 
 if __name__ == "__main__":
     # By the same runner as `saga storm`, so that both load generators have the same kind of event loop.
-    print_json(run(fire(Mode(sys.argv[1]), Plan(int(sys.argv[2]), int(sys.argv[3])))))
+    print_json(run(run_storm(Mode(sys.argv[1]), LoadPlan(int(sys.argv[2]), int(sys.argv[3])))))

@@ -47,10 +47,10 @@ def count(mode: Mode, servers: Servers, scale: Scale) -> list[PerOrder]:
 def _count(side: Side, load: Load, servers: Servers) -> PerOrder:
     with tempfile.TemporaryDirectory(prefix="saga-bench-") as home:
         files = {worker: Path(home, worker) for worker in side.workers}
-        commands = {worker: _counted(side, worker, file) for worker, file in files.items()}
-        with up(side, servers, None, {} if side.bare else commands) as live, _recording(side) as heard:
+        commands = {worker: _counted_command(side, worker, file) for worker, file in files.items()}
+        with up(side, servers, None, {} if side.bare else commands) as live, _recording(side) as counts:
             live.storm(load)
-        totals: Counter[str] = Counter(heard)
+        totals: Counter[str] = Counter(counts)
         for file in [] if side.bare else files.values():
             totals.update(json.loads(file.read_text()))
 
@@ -69,22 +69,22 @@ def _count(side: Side, load: Load, servers: Servers) -> PerOrder:
     )
 
 
-def _counted(side: Side, worker: str, file: Path) -> list[str]:
+def _counted_command(side: Side, worker: str, file: Path) -> list[str]:
     return [*PYTHON, "benchmarks.counted_worker", str(file), worker, "--mode", side.mode, "--faults"]
 
 
 @contextmanager
 def _recording(side: Side) -> Iterator[dict[str, int]]:
     """What the recorder heard meanwhile; filled at the end of the block."""
-    heard: dict[str, int] = {}
+    counts: dict[str, int] = {}
     command = [*PYTHON, "benchmarks.recorder", side.prefix]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as recorder:  # noqa: S603 - our own command
         assert recorder.stdout is not None
         if recorder.stdout.readline().strip() != "ready":
             sys.stderr.write("the recorder did not start; messages are not counted\n")
         try:
-            yield heard
+            yield counts
         finally:
             recorder.send_signal(signal.SIGTERM)
-            said, _ = recorder.communicate(timeout=PATIENCE_S)
-            heard.update(json.loads(said))
+            output, _ = recorder.communicate(timeout=PATIENCE_S)
+            counts.update(json.loads(output))

@@ -18,24 +18,24 @@ from broker.topology import commands_exchange, events_exchange
 
 async def record(prefix: str) -> dict[str, int]:
     """Hear everything until SIGTERM."""
-    heard = {"messages": 0, "body_bytes": 0, "property_bytes": 0}
-    over = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    counts = {"messages": 0, "body_bytes": 0, "property_bytes": 0}
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
 
-    async def hear(incoming: AbstractIncomingMessage) -> None:
-        heard["messages"] += 1
-        heard["body_bytes"] += incoming.body_size or 0
-        heard["property_bytes"] += len(incoming.properties.marshal())
+    async def count(incoming: AbstractIncomingMessage) -> None:
+        counts["messages"] += 1
+        counts["body_bytes"] += incoming.body_size or 0
+        counts["property_bytes"] += len(incoming.properties.marshal())
 
     async with await aio_pika.connect(BROKER_URL) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(exclusive=True, auto_delete=True)
         for exchange in (events_exchange(prefix), commands_exchange(prefix)):
             await queue.bind(exchange, "#")
-        await queue.consume(hear, no_ack=True)
+        await queue.consume(count, no_ack=True)
         print("ready", flush=True)
-        await over.wait()
-    return heard
+        await stopped.wait()
+    return counts
 
 
 if __name__ == "__main__":

@@ -34,14 +34,14 @@ class Report:
     """All that was measured, and on what. Filled row by row."""
 
     pairs: int
-    about: str = ""
+    description: str = ""
     results: list[Result] = field(default_factory=list)
     costs: list[PerOrder] = field(default_factory=list)
 
     @property
     def title(self) -> str:
         machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-        return f"medians of {self.pairs} alternating pairs; {self.about}; {machine}"
+        return f"medians of {self.pairs} alternating pairs; {self.description}; {machine}"
 
     def as_dict(self) -> dict[str, Any]:
         """The report as `--json` prints it: ratios and figures as the storms gave them, `foreign_percent` of the machine."""

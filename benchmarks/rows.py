@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.cpu import wait_until_quiet
 from benchmarks.servers import Servers
-from benchmarks.sides import Live, Load, Run, Side, up
+from benchmarks.sides import Load, Run, RunningSide, Side, up
 from bootstrap.modes import Mode
 
 #: Percent of all cores that others may take during a pair; one with more is measured again.
@@ -195,7 +195,7 @@ class Scale:
         return 40 if self.quick else WARM_UP_ORDERS
 
 
-def measure(row: Row, mode: Mode, servers: Servers, scale: Scale, say: Callable[[str], None]) -> Result:
+def measure(row: Row, mode: Mode, servers: Servers, scale: Scale, report_progress: Callable[[str], None]) -> Result:
     """Pair after pair, until there are enough that were measured on a quiet machine."""
     result = Result(row, mode)
     attempts = scale.pairs * (ATTEMPTS_FACTOR if scale.strict else 1)
@@ -205,7 +205,9 @@ def measure(row: Row, mode: Mode, servers: Servers, scale: Scale, say: Callable[
             if scale.strict:
                 wait_until_quiet(lambda: servers.processes, FOREIGN_MAX_PERCENT, QUIET_PATIENCE_S)
             pair = one_pair()
-            say(f"{mode}, {row.name}: ratio {pair.ratio:.2f}, others took {pair.foreign_percent:.0f} % of the machine")
+            report_progress(
+                f"{mode}, {row.name}: ratio {pair.ratio:.2f}, others took {pair.foreign_percent:.0f} % of the machine"
+            )
             noisy = pair.foreign_percent > FOREIGN_MAX_PERCENT
             if noisy and scale.strict and left >= scale.pairs - len(result.pairs):
                 result.repeated += 1
@@ -239,7 +241,7 @@ def _run(side: Side, load: Load, servers: Servers, scale: Scale) -> Run:
         return live.storm(load)
 
 
-def _half_rate(live: Live, scale: Scale) -> float:
+def _half_rate(live: RunningSide, scale: Scale) -> float:
     """Half of the orders a second that these workers reach when orders come as fast as others end."""
     run = live.storm(Load(4 * scale.warm_up_orders, 100))
     return round(float(run.figures["rate_per_s"]) / 2, 1)

@@ -19,7 +19,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from yarl import URL
 
 from benchmarks.bare import BROKER_URL
-from benchmarks.cpu import pids_called
+from benchmarks.cpu import pids_by_name
 from tests.support.servers import found, process
 
 #: How long consumers may take to appear or to go.
@@ -32,7 +32,7 @@ class Servers:
 
     env: Mapping[str, str]
     processes: Mapping[int, str]
-    about: str
+    description: str
 
 
 @contextmanager
@@ -40,23 +40,23 @@ def serving() -> Iterator[Servers]:
     """Start what is missing: the database unless SAGA_STORE_URL names one, and always a gateway with books of its own."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saga-bench-")))
-        processes = dict.fromkeys(pids_called("beam.smp"), "broker")
+        processes = dict.fromkeys(pids_by_name("beam.smp"), "broker")
         store_url = os.environ.get("SAGA_STORE_URL")
         if store_url:
-            processes |= dict.fromkeys(pids_called("mongod", "secantusd"), "database")
-            about = f"database {URL(store_url).host}:{URL(store_url).port}"
+            processes |= dict.fromkeys(pids_by_name("mongod", "secantusd"), "database")
+            description = f"database {URL(store_url).host}:{URL(store_url).port}"
         else:
             flags = ("--sync-on-commit", "--log-file-max", "128MB", "--oplog-max-entries", "100000000")
             store = stack.enter_context(process([found("secantusd-rs"), "--storage-path", str(home / "db"), *flags]))
             processes[store.popen.pid] = "database"
             store_url = f"mongodb://127.0.0.1:{store.port}/?directConnection=true"
-            about = f"secantusd-rs {' '.join(flags)}"
+            description = f"secantusd-rs {' '.join(flags)}"
         books = str(home / "books.db")
         gateway = stack.enter_context(process([sys.executable, "-m", "payment_gateway", "--books", books, "--faults"]))
         processes[gateway.popen.pid] = "gateway"
         urls = {"SAGA_STORE_URL": store_url, "SAGA_GATEWAY_URL": f"http://127.0.0.1:{gateway.port}"}
         broker = f"RabbitMQ {asyncio.run(_broker_version())}"
-        yield Servers({**os.environ, **urls, "SAGA_BROKER_URL": BROKER_URL}, processes, f"{broker}, {about}")
+        yield Servers({**os.environ, **urls, "SAGA_BROKER_URL": BROKER_URL}, processes, f"{broker}, {description}")
 
 
 async def _broker_version() -> str:
@@ -77,7 +77,7 @@ class Queue:
     consumers: int
 
 
-async def look(names: list[str]) -> dict[str, Queue]:
+async def inspect_queues(names: list[str]) -> dict[str, Queue]:
     """Those of the queues `names` that exist."""
     seen = {}
     async with await aio_pika.connect(BROKER_URL) as connection:
@@ -98,7 +98,7 @@ async def until_consumed(names: list[str], consumers: int) -> None:
     try:
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                seen = await look(names)
+                seen = await inspect_queues(names)
                 if all(name in seen and seen[name].consumers == consumers for name in names):
                     return
                 await asyncio.sleep(0.1)

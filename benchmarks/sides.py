@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.cpu import Meter
+from benchmarks.cpu import CpuMeter
 from benchmarks.load import prefix_of
 from benchmarks.servers import Servers, delete, until_consumed
 from bootstrap.modes import Mode, roles
@@ -27,7 +27,7 @@ PYTHON = (sys.executable, "-m")
 STORM_TIMEOUT_S, MARGIN_S = 180, 60
 
 
-class Failed(Exception):  # noqa: N818 - it names what happened
+class RunFailed(Exception):  # noqa: N818 - it names what happened
     """A run that measured nothing: something died, or not every order ended as it should."""
 
 
@@ -104,7 +104,7 @@ class Side:
 
 
 @dataclass(slots=True)
-class Live:
+class RunningSide:
     """A side whose workers are up."""
 
     side: Side
@@ -117,20 +117,20 @@ class Live:
         if command:
             done = subprocess.run(command, check=False, env=self._env, capture_output=True, timeout=MARGIN_S)  # noqa: S603 - our own
             if done.returncode:
-                raise Failed(f"`saga reset` ended with {done.returncode}: {done.stderr.decode()[-500:]}")
+                raise RunFailed(f"`saga reset` ended with {done.returncode}: {done.stderr.decode()[-500:]}")
 
     def storm(self, load: Load) -> Run:
         """Empty everything, fire, and check that all of it happened."""
         self.reset()
-        meter = Meter(self._processes)
+        meter = CpuMeter(self._processes)
         with meter.measuring():
             self._storm = subprocess.Popen(self.side.storm_command(load), env=self._env, stdout=subprocess.PIPE)  # noqa: S603 - our own
-            said, _ = self._storm.communicate(timeout=STORM_TIMEOUT_S + MARGIN_S)
+            output, _ = self._storm.communicate(timeout=STORM_TIMEOUT_S + MARGIN_S)
         if self._storm.returncode:
-            raise Failed(
-                f"{self.side.name}, {self.side.mode}: the storm ended with {self._storm.returncode}: {said.decode()[-500:]}"
+            raise RunFailed(
+                f"{self.side.name}, {self.side.mode}: the storm ended with {self._storm.returncode}: {output.decode()[-500:]}"
             )
-        figures = json.loads(said)
+        figures = json.loads(output)
         self._check(load, figures)
         cpu_ms = {name: round(1000 * used_s / load.orders, 3) for name, used_s in meter.used_s().items()}
         return Run(figures, meter.foreign_percent(figures["seconds"]), cpu_ms)
@@ -138,9 +138,9 @@ class Live:
     def _check(self, load: Load, figures: Mapping[str, Any]) -> None:
         dead = [name for name, process in self.processes.items() if process.poll() is not None]
         if dead:
-            raise Failed(f"{self.side.name}, {self.side.mode}: {', '.join(dead)} died")
+            raise RunFailed(f"{self.side.name}, {self.side.mode}: {', '.join(dead)} died")
         if not load.failures and figures["completed"] != load.orders:
-            raise Failed(f"{self.side.name}, {self.side.mode}: {figures['completed']} of {load.orders} orders completed")
+            raise RunFailed(f"{self.side.name}, {self.side.mode}: {figures['completed']} of {load.orders} orders completed")
 
     def _processes(self) -> dict[int, str]:
         storm = {self._storm.pid: "storm"} if self._storm else {}
@@ -153,11 +153,13 @@ class Live:
 
 
 @contextmanager
-def up(side: Side, servers: Servers, warm_up: Load | None, commands: Mapping[str, list[str]] | None = None) -> Iterator[Live]:
+def up(
+    side: Side, servers: Servers, warm_up: Load | None, commands: Mapping[str, list[str]] | None = None
+) -> Iterator[RunningSide]:
     """The side's workers as processes, each consuming its queue, warmed up by a first storm; stopped at the end.
 
     `commands` replaces how each worker is started."""
-    live = Live(side, servers)
+    live = RunningSide(side, servers)
     live.reset()
     with ExitStack() as stack:
         for worker in side.workers:
@@ -175,8 +177,8 @@ def up(side: Side, servers: Servers, warm_up: Load | None, commands: Mapping[str
 @contextmanager
 def _process(command: list[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """One worker. What it says is shown if it, or the run, does not end well."""
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, env=dict(env), stdout=said, stderr=subprocess.STDOUT)  # noqa: S603 - our own
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, env=dict(env), stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 - our own
         ended_well = False
         try:
             yield process
@@ -189,5 +191,5 @@ def _process(command: list[str], env: Mapping[str, str]) -> Iterator[subprocess.
                 process.kill()
                 process.wait()
             if process.returncode or not ended_well:
-                said.seek(0)
-                sys.stderr.write(f"{' '.join(command)} ended with {process.returncode}:\n{said.read().decode()[-2000:]}\n")
+                output.seek(0)
+                sys.stderr.write(f"{' '.join(command)} ended with {process.returncode}:\n{output.read().decode()[-2000:]}\n")

@@ -1,10 +1,10 @@
-"""What a worker stands on: the `Parts` protocol that every back end implements, and the payment worker's calls to its gateway."""
+"""What a worker stands on: the `Backend` protocol that every back end implements, and the payment worker's calls to its gateway."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from broker.environment import Sources
+from broker.environment import Environment
 from broker.handler import Call
 from broker.limits import Limits
 from broker.loop.external_calls import Caller
@@ -12,12 +12,12 @@ from broker.message import Message
 from broker.transport import Transport
 from services.payment.gateway import GatewayCall, PaymentGateway
 from services.payment.messages import AuthorizePayment, GatewayAnswered
-from services.registry import Times
+from services.registry import Timeouts
 from store.protocol import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Booked:
+class BookEntry:
     """What the payment gateway has in its books for one key: its state (`authorized`, `declined`, ...) and the amount."""
 
     state: str
@@ -28,8 +28,8 @@ class Booked:
 class GatewayBooks:
     """The gateway's books for one mode: payments by key, and failure (`declined`) -> the keys on which it acted."""
 
-    payments: Mapping[str, Booked] = field(default_factory=dict)
-    acted: Mapping[str, Collection[str]] = field(default_factory=dict)
+    payments: Mapping[str, BookEntry] = field(default_factory=dict)
+    triggered_faults: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 class GatewayUnreachable(Exception):  # noqa: N818 - it names what happened
@@ -40,11 +40,11 @@ class GatewayUnreachable(Exception):  # noqa: N818 - it names what happened
 PAYMENT = AuthorizePayment.service
 
 
-class Parts(Protocol):
+class Backend(Protocol):
     """What a system stands on. Every call gives a new client; the data behind it outlives its clients."""
 
-    sources: Sources
-    times: Times
+    environment: Environment
+    timeouts: Timeouts
     limits: Limits
 
     def transport(self, worker: str) -> Transport: ...
@@ -57,7 +57,7 @@ class Parts(Protocol):
         """The payment gateway's own books for this mode."""
 
 
-def calling(gateway: PaymentGateway) -> Caller:
+def gateway_caller(gateway: PaymentGateway) -> Caller:
     """The payment worker's caller: asks the gateway, and brings its answer in the form that the loop takes."""
 
     async def call(call: Call, injected: str | None) -> Message:

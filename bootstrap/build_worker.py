@@ -6,21 +6,21 @@ Used by `saga worker`, by the whole mode in one process (lab/system.py), by the 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bootstrap.backend import calling
+from bootstrap.backend import gateway_caller
 from bootstrap.modes import Mode, roles
-from broker.environment import Sources
+from broker.environment import Environment
 from broker.limits import Limits
-from broker.loop.fault_injection import die
+from broker.loop.fault_injection import crash
 from broker.role import Role, topology_of
 from broker.topology import Topology
 from broker.transport import Transport
 from broker.worker import Worker, no_calls
 from services.payment.gateway import PaymentGateway
-from services.registry import Times
+from services.registry import Timeouts
 from store.protocol import Store
 
 #: The mode's workers by name, for given waits.
-RolesOf = Callable[[Mode, Times], Mapping[str, Role]]
+RolesOf = Callable[[Mode, Timeouts], Mapping[str, Role]]
 
 
 def build_worker(
@@ -30,15 +30,15 @@ def build_worker(
     store: Store,
     *,
     prefix: str | None = None,
-    times: Times,
+    timeouts: Timeouts,
     roles_of: RolesOf = roles,
     **options: Any,  # noqa: ANN401 - those of `assemble`
 ) -> Worker:
     """The worker `name` of a mode, not yet started. `prefix` names its queues: the mode, unless a test has its own.
 
     `roles_of` is there for tests that change what a mode's workers do. Raises KeyError if the mode has no such worker."""
-    wired = roles_of(mode, times)
-    return assemble(wired[name], topology_of(prefix or mode, wired.values()), transport, store, **options)
+    mode_roles = roles_of(mode, timeouts)
+    return assemble(mode_roles[name], topology_of(prefix or mode, mode_roles.values()), transport, store, **options)
 
 
 def assemble(
@@ -47,15 +47,17 @@ def assemble(
     transport: Transport,
     store: Store,
     *,
-    environment: Sources,
+    environment: Environment,
     limits: Limits,
     gateway: PaymentGateway | None = None,
     faults: bool = False,
-    die: Callable[[], None] = die,
+    crash: Callable[[], None] = crash,
     make: Callable[..., Worker] = Worker,
 ) -> Worker:
     """A worker for any role. `gateway`: whom it calls after a commit; None for a role that makes no external calls.
 
-    `faults`: honour injected failures. `die`: what an injected crash does. `make`: another class than Worker, for tests."""
-    caller = calling(gateway) if gateway else no_calls
-    return make(role, topology, transport, store, sources=environment, caller=caller, limits=limits, faults=faults, die=die)
+    `faults`: honour injected failures. `crash`: what an injected crash does. `make`: another class than Worker, for tests."""
+    caller = gateway_caller(gateway) if gateway else no_calls
+    return make(
+        role, topology, transport, store, environment=environment, caller=caller, limits=limits, faults=faults, crash=crash
+    )

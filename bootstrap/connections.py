@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from bootstrap.backend import Parts
+from bootstrap.backend import Backend
 from bootstrap.modes import Mode, roles
 from broker.transport import Transport
 from store.protocol import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class OpenStores:
     """The stores of one mode, by worker, open."""
 
     mode: Mode
@@ -19,22 +19,22 @@ class Seen:
 
 
 @asynccontextmanager
-async def looking(mode: Mode, parts: Parts) -> AsyncIterator[Seen]:
+async def open_stores(mode: Mode, backend: Backend) -> AsyncIterator[OpenStores]:
     """Open every database of a mode. Raises StoreUnavailable, UnsafeStore."""
-    stores: dict[str, Store] = {name: parts.store(name) for name in roles(mode)}
+    stores: dict[str, Store] = {name: backend.store(name) for name in roles(mode)}
     try:
         for store in stores.values():
             await store.open([])
-        yield Seen(mode, stores)
+        yield OpenStores(mode, stores)
     finally:
         for store in stores.values():
             await store.close()
 
 
 @asynccontextmanager
-async def talking(parts: Parts, name: str) -> AsyncIterator[Transport]:
+async def open_transport(backend: Backend, name: str) -> AsyncIterator[Transport]:
     """A client of a mode's broker; one that consumes is for that alone. Raises TransportError."""
-    transport = parts.transport(name)
+    transport = backend.transport(name)
     await transport.open()
     try:
         yield transport

@@ -10,17 +10,17 @@ from typing import Any
 
 import aiohttp
 
-from bootstrap.backend import Booked, GatewayBooks, GatewayUnreachable
+from bootstrap.backend import BookEntry, GatewayBooks, GatewayUnreachable
 
 #: How long a payment gateway may take to say that it is well.
-HEALTH_PATIENCE_S = 3.0
+HEALTH_TIMEOUT_S = 3.0
 #: Payments asked for in one page of the gateway's books.
-PAGE = 1_000
+PAGE_SIZE = 1_000
 
 
 async def gateway_health(url: str) -> dict[str, Any] | None:
     """What a payment gateway that runs says of itself; None if there is none."""
-    timeout = aiohttp.ClientTimeout(total=HEALTH_PATIENCE_S)
+    timeout = aiohttp.ClientTimeout(total=HEALTH_TIMEOUT_S)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url}/health") as response:
             return dict(await response.json()) if response.status == 200 else None
@@ -29,7 +29,7 @@ async def gateway_health(url: str) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class BookOf:
+class GatewayBookClient:
     """The book of one mode (`prefix`) at the gateway of `url`. Everything raises GatewayUnreachable."""
 
     prefix: str
@@ -37,33 +37,33 @@ class BookOf:
 
     async def read(self) -> GatewayBooks:
         async with aiohttp.ClientSession() as session:
-            payments = {key: booked async for key, booked in self._pages(session)}
+            payments = {key: book_entry async for key, book_entry in self._pages(session)}
             acted = (await self._get(session, "failures", {"detail": "1"}))["keys"]
             return GatewayBooks(payments, acted)
 
-    async def empty(self) -> None:
+    async def clear(self) -> None:
         async with aiohttp.ClientSession() as session:
-            with self._asking():
+            with self._translate_errors():
                 response = await session.delete(f"{self.url}/{self.prefix}")
                 response.raise_for_status()
 
-    async def _pages(self, session: aiohttp.ClientSession) -> AsyncIterator[tuple[str, Booked]]:
+    async def _pages(self, session: aiohttp.ClientSession) -> AsyncIterator[tuple[str, BookEntry]]:
         after: str | None = ""
         while after is not None:
-            query = {"after": after, "limit": str(PAGE)}
+            query = {"after": after, "limit": str(PAGE_SIZE)}
             page = await self._get(session, "payments", query)
             for row in page["payments"]:
-                yield row["key"], Booked(row["state"], row["amount_cents"] or 0)
+                yield row["key"], BookEntry(row["state"], row["amount_cents"] or 0)
             after = page["next"]
 
-    async def _get(self, session: aiohttp.ClientSession, what: str, query: Mapping[str, str]) -> dict[str, Any]:
-        with self._asking():
-            async with session.get(f"{self.url}/{self.prefix}/{what}", params=query) as response:
+    async def _get(self, session: aiohttp.ClientSession, resource: str, query: Mapping[str, str]) -> dict[str, Any]:
+        with self._translate_errors():
+            async with session.get(f"{self.url}/{self.prefix}/{resource}", params=query) as response:
                 response.raise_for_status()
                 return dict(await response.json())
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except (aiohttp.ClientError, TimeoutError) as error:

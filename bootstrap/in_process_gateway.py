@@ -8,8 +8,8 @@ import asyncio
 
 import structlog
 
-from payment_gateway.books import Books, UnknownFailure
-from payment_gateway.rules import Manner, Ruling
+from payment_gateway.books import Books, UnknownFault
+from payment_gateway.rules import Decision, ResponseMode
 from payment_gateway.storage import StorageFailed
 from services.payment.gateway import GatewayCall
 from services.payment.messages import Answer, Verb
@@ -27,26 +27,28 @@ class InProcessGateway:
 
     async def ask(self, call: GatewayCall, injected: str | None = None) -> Answer:
         try:
-            ruling = await self._ruling(call, injected)
-        except (UnknownFailure, StorageFailed) as error:
+            decision = await self._ruling(call, injected)
+        except (UnknownFault, StorageFailed) as error:
             log.error("gateway_refused", order_id=call.order_id, verb=call.verb.value, answer=str(error))  # noqa: TRY400 - no bug
             return Answer.IN_DOUBT
-        wait_s = {Manner.NEVER: self._timeout_s, Manner.LATE: self._books.slow_s}.get(ruling.manner, 0.0)
+        wait_s = {ResponseMode.NEVER: self._timeout_s, ResponseMode.LATE: self._books.slow_s}.get(decision.response_mode, 0.0)
         if wait_s:
             await asyncio.sleep(min(wait_s, self._timeout_s))
-        return self._answer(call, ruling)
+        return self._answer(call, decision)
 
     async def close(self) -> None:
         """The books belong to whoever made them: they outlive their clients."""
 
-    async def _ruling(self, call: GatewayCall, injected: str | None) -> Ruling:
+    async def _ruling(self, call: GatewayCall, injected: str | None) -> Decision:
         if call.verb is Verb.VOID:
             return await self._books.void(self._book, call.order_id, injected)
         return await self._books.authorize(self._book, call.order_id, call.amount_cents, call.currency, injected)
 
-    def _answer(self, call: GatewayCall, ruling: Ruling) -> Answer:
+    def _answer(self, call: GatewayCall, decision: Decision) -> Answer:
         """What the caller hears: nothing in time, or the ruling's word."""
-        if ruling.manner is Manner.MISMATCH:
+        if decision.response_mode is ResponseMode.MISMATCH:
             log.error("gateway_refused", order_id=call.order_id, verb=call.verb.value, answer="key_reused")
-        heard = ruling.manner is Manner.AT_ONCE or (ruling.manner is Manner.LATE and self._books.slow_s < self._timeout_s)
-        return Answer(ruling.answer.value) if heard and ruling.answer is not None else Answer.IN_DOUBT
+        answered = decision.response_mode is ResponseMode.IMMEDIATE or (
+            decision.response_mode is ResponseMode.LATE and self._books.slow_s < self._timeout_s
+        )
+        return Answer(decision.answer.value) if answered and decision.answer is not None else Answer.IN_DOUBT

@@ -8,50 +8,50 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from bootstrap.backend import Booked, GatewayBooks
+from bootstrap.backend import BookEntry, GatewayBooks
 from bootstrap.in_process_gateway import InProcessGateway
 from bootstrap.modes import Mode
-from broker.environment import Sources
+from broker.environment import Environment
 from broker.limits import Limits
 from broker.memory.transport import MemoryBroker, MemoryTransport
 from payment_gateway.books import Books
 from payment_gateway.storage import MemoryStorage
-from services.registry import Times
+from services.registry import Timeouts
 from store.memory import MemoryDatabase, MemoryStore
 
 #: How long the gateway of the embedded run leaves a payment pending before it settles.
 SETTLE_AFTER_S = 3.0
 
 
-def seeded_sources(seed: int, now: Callable[[], float]) -> Sources:
+def seeded_environment(seed: int, now: Callable[[], float]) -> Environment:
     """Time from a clock, ids and chance from `seed` and that clock: on virtual time, a run that repeats exactly."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
 
     def new_id() -> str:
-        bits = int(now() * 1000) << 80 | 0x7 << 76 | chance.getrandbits(12) << 64 | 0b10 << 62 | chance.getrandbits(62)
+        bits = int(now() * 1000) << 80 | 0x7 << 76 | rng.getrandbits(12) << 64 | 0b10 << 62 | rng.getrandbits(62)
         text = f"{bits:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
-    return Sources(now=now, new_id=new_id, chance=chance)
+    return Environment(now=now, new_id=new_id, rng=rng)
 
 
 @dataclass(slots=True)
-class EmbeddedParts:
-    """`bootstrap.backend.Parts` in memory. Made inside the running loop, whose clock it uses unless it is given another."""
+class MemoryBackend:
+    """`bootstrap.backend.Backend` in memory. Made inside the running loop, whose clock it uses unless it is given another."""
 
     mode: Mode
     seed: int = 1
-    times: Times = field(default_factory=Times)
+    timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
     broker: MemoryBroker = field(default_factory=MemoryBroker)
     clock: Callable[[], float] | None = None
-    sources: Sources = field(init=False)
-    bank: Books = field(init=False)
+    environment: Environment = field(init=False)
+    payment_books: Books = field(init=False)
     _databases: dict[str, MemoryDatabase] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.sources = seeded_sources(self.seed, self.clock or asyncio.get_running_loop().time)
-        self.bank = Books(MemoryStorage(), now=self.sources.now, faults=True, settle_after_s=SETTLE_AFTER_S)
+        self.environment = seeded_environment(self.seed, self.clock or asyncio.get_running_loop().time)
+        self.payment_books = Books(MemoryStorage(), now=self.environment.now, faults=True, settle_after_s=SETTLE_AFTER_S)
 
     def transport(self, worker: str) -> MemoryTransport:  # noqa: ARG002 - a name is for people who look at connections
         return MemoryTransport(self.broker)
@@ -59,19 +59,19 @@ class EmbeddedParts:
     def store(self, worker: str) -> MemoryStore:
         return MemoryStore(self._databases.setdefault(worker, MemoryDatabase()))
 
-    def copy_of(self, worker: str) -> MemoryStore:
+    def store_copy(self, worker: str) -> MemoryStore:
         """What a worker has stored, as it is now."""
         return MemoryStore(self._databases[worker].copy())
 
-    def commits(self, workers: Iterable[str]) -> int:
+    def commit_count(self, workers: Iterable[str]) -> int:
         """How many commits these have made, all together: unless it has grown, nothing has changed."""
         return sum(self._databases[worker].commits for worker in workers)
 
     def gateway(self) -> InProcessGateway:
-        return InProcessGateway(self.bank, self.mode)
+        return InProcessGateway(self.payment_books, self.mode)
 
     async def books(self) -> GatewayBooks:
-        page = await self.bank.page(self.mode, limit=1_000_000)
-        acted = await self.bank.acted(self.mode)
-        payments = {key: Booked(payment.state.value, payment.amount_cents or 0) for key, payment in page}
+        page = await self.payment_books.page(self.mode, limit=1_000_000)
+        acted = await self.payment_books.acted(self.mode)
+        payments = {key: BookEntry(payment.state.value, payment.amount_cents or 0) for key, payment in page}
         return GatewayBooks(payments, {failure.value: keys for failure, keys in acted.items()})

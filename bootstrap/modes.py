@@ -9,7 +9,7 @@ import choreography.wiring
 import orchestrator.wiring
 from broker.role import Role, topology_of
 from broker.topology import Topology
-from services.registry import Times, all_services
+from services.registry import Timeouts, all_services
 
 
 class Mode(StrEnum):
@@ -22,10 +22,10 @@ class Mode(StrEnum):
 _WIRINGS = {Mode.ORCHESTRATOR: orchestrator.wiring.roles, Mode.CHOREOGRAPHY: choreography.wiring.roles}
 
 
-def roles(mode: Mode, times: Times | None = None) -> dict[str, Role]:
+def roles(mode: Mode, timeouts: Timeouts | None = None) -> dict[str, Role]:
     """The mode's workers by name."""
-    wired = _WIRINGS[mode](all_services(times or Times()))
-    return {role.worker: role for role in wired}
+    mode_roles = _WIRINGS[mode](all_services(timeouts or Timeouts()))
+    return {role.worker: role for role in mode_roles}
 
 
 def topology(mode: Mode, prefix: str | None = None) -> Topology:
@@ -33,6 +33,6 @@ def topology(mode: Mode, prefix: str | None = None) -> Topology:
     return topology_of(prefix or mode, roles(mode).values())
 
 
-def database_of(prefix: str, worker: str) -> str:
+def database_name(prefix: str, worker: str) -> str:
     """The name of one worker's database."""
     return f"saga_{prefix}_{worker}"

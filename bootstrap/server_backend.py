@@ -8,38 +8,38 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bootstrap.backend import GatewayBooks
-from bootstrap.modes import database_of
-from broker.environment import Sources
+from bootstrap.modes import database_name
+from broker.environment import Environment
 from broker.limits import Limits
 from broker.rabbitmq.transport import RabbitTransport
-from services.registry import Times
+from services.registry import Timeouts
 from store.mongo.store import MongoStore
 
 if TYPE_CHECKING:
     from services.payment.gateway_http import HttpGateway
 
 #: Seconds to look for a database before saying that it is not there. Workers look again by themselves.
-SELECTION_S = 2.0
+SERVER_SELECTION_TIMEOUT_S = 2.0
 
 
 @dataclass(slots=True)
-class ConnectedParts:
-    """`bootstrap.backend.Parts` by URL. `prefix` names the queues, databases and gateway book: the mode, unless a test has its own."""
+class ServerBackend:
+    """`bootstrap.backend.Backend` by URL. `prefix` names the queues, databases and gateway book: the mode, unless a test has its own."""
 
     prefix: str
     broker_url: str
     store_url: str
     gateway_url: str
-    times: Times = field(default_factory=Times)
+    timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
-    sources: Sources = field(default_factory=Sources)
+    environment: Environment = field(default_factory=Environment)
     gateway_timeout_s: float = 2.0
 
     def transport(self, worker: str) -> RabbitTransport:
         return RabbitTransport(self.broker_url, f"{self.prefix}.{worker}")
 
     def store(self, worker: str) -> MongoStore:
-        return MongoStore(self.store_url, database_of(self.prefix, worker), selection_s=SELECTION_S)
+        return MongoStore(self.store_url, database_name(self.prefix, worker), selection_s=SERVER_SELECTION_TIMEOUT_S)
 
     def gateway(self) -> "HttpGateway":
         from services.payment.gateway_http import HttpGateway  # noqa: PLC0415 - an HTTP client, see above
@@ -48,12 +48,12 @@ class ConnectedParts:
 
     async def books(self) -> GatewayBooks:
         """What the gateway's book for this prefix holds. Raises GatewayUnreachable."""
-        from bootstrap.gateway_books import BookOf  # noqa: PLC0415 - an HTTP client, see above
+        from bootstrap.gateway_books import GatewayBookClient  # noqa: PLC0415 - an HTTP client, see above
 
-        return await BookOf(self.prefix, self.gateway_url).read()
+        return await GatewayBookClient(self.prefix, self.gateway_url).read()
 
-    async def empty_books(self) -> None:
+    async def clear_books(self) -> None:
         """Forget everything in the gateway's book for this prefix. Raises GatewayUnreachable."""
-        from bootstrap.gateway_books import BookOf  # noqa: PLC0415 - an HTTP client, see above
+        from bootstrap.gateway_books import GatewayBookClient  # noqa: PLC0415 - an HTTP client, see above
 
-        await BookOf(self.prefix, self.gateway_url).empty()
+        await GatewayBookClient(self.prefix, self.gateway_url).clear()

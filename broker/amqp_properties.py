@@ -18,22 +18,22 @@ SHORT_MAX: Final = 255
 #: Tables nested deeper than this are not worth a stack overflow.
 DEPTH_MAX: Final = 16
 #: Stands in the headers when they could not be read; the value says why.
-UNREADABLE: Final = "x-unreadable-headers"
+UNREADABLE_HEADER: Final = "x-unreadable-headers"
 #: Headers that belong to the broker and are never sent to it: it takes them for the message's own history, and drops a message
 #: that seems to go round in a circle. A dead letter of the delivery limit that was redriven was lost at its first retry. By CC
 #: and BCC it sends a message on to more queues: a copy put aside would come back to them, and be put aside again, for ever.
-BROKERS_OWN: Final = frozenset(
+BROKER_HEADERS: Final = frozenset(
     ["CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"]
     + [f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason")]
 )
 #: Headers that are written here. Where a stranger's leave no room in a frame, only these go on.
-OUR_OWN: Final = frozenset(
+OWN_HEADERS: Final = frozenset(
     ["version", "causation_id", "traceparent", "injected", "attempt", "dead_reason", "dead_detail", "attempts", "died_at"]
 )
 #: One of them that is larger than this, in bytes, is not ours.
-OUR_OWN_MAX: Final = 2048
+OWN_HEADER_MAX_BYTES: Final = 2048
 #: Stands in the headers when a stranger's were left out; the value is how many.
-DROPPED: Final = "x-dropped-headers"
+DROPPED_HEADER: Final = "x-dropped-headers"
 
 #: Class, weight, body size, property flags.
 _HEAD: Final = struct.Struct(">HHQH")
@@ -71,7 +71,7 @@ def write_header(wire: Wire, delay_s: float | None) -> bytes:
         parts.append(write_short(wire.content_encoding))
     if wire.headers:
         flags |= _HEADERS
-        parts.append(_write_table({key: value for key, value in wire.headers.items() if key not in BROKERS_OWN}))
+        parts.append(_write_table({key: value for key, value in wire.headers.items() if key not in BROKER_HEADERS}))
     parts.append(b"\x02")  # delivery mode: persistent
     if wire.correlation_id is not None:
         flags |= _CORRELATION_ID
@@ -96,8 +96,12 @@ def write_header(wire: Wire, delay_s: float | None) -> bytes:
 
 def without_foreign_headers(wire: Wire) -> Wire:
     """The message with our own headers only, and with how many others there were."""
-    kept = {key: value for key, value in wire.headers.items() if key in OUR_OWN and len(_write_field(value)) <= OUR_OWN_MAX}
-    return replace(wire, headers={**kept, DROPPED: len(wire.headers) - len(kept)})
+    kept = {
+        key: value
+        for key, value in wire.headers.items()
+        if key in OWN_HEADERS and len(_write_field(value)) <= OWN_HEADER_MAX_BYTES
+    }
+    return replace(wire, headers={**kept, DROPPED_HEADER: len(wire.headers) - len(kept)})
 
 
 def write_short(text: object) -> bytes:
@@ -174,7 +178,7 @@ def read_short(data: bytes, pos: int) -> tuple[str, int]:
     return data[pos + 1 : end].decode("utf-8", "replace"), end
 
 
-def as_read(text: str | None) -> str | None:
+def as_received(text: str | None) -> str | None:
     """A short string as it will come back from the wire, if it comes back: what does not fit was cut on the way out."""
     return None if text is None else read_short(write_short(text), 0)[0]
 
@@ -225,7 +229,7 @@ def _read_headers(data: bytes, pos: int) -> tuple[dict[str, Any], int]:
 
 
 def _unreadable(error: Exception) -> dict[str, Any]:
-    return {UNREADABLE: str(error) or type(error).__name__}
+    return {UNREADABLE_HEADER: str(error) or type(error).__name__}
 
 
 def _span(data: bytes, pos: int, limit: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import structlog
 
-from broker.environment import Sources
+from broker.environment import Environment
 from broker.transport import TransportUnavailable
 from store.protocol import DataRefused, StoreError, UnsafeStore
 
@@ -20,10 +20,10 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 #: What waiting does not mend.
-FOR_GOOD = (UnsafeStore, DataRefused)
+PERMANENT_ERRORS = (UnsafeStore, DataRefused)
 
 
-class Stopped(Exception):  # noqa: N818 - it names what happened
+class ShutdownRequested(Exception):  # noqa: N818 - it names what happened
     """Told to stop while a server is away: what is in hand stays unacknowledged and comes again."""
 
 
@@ -34,20 +34,22 @@ async def pause(seconds: float, until: asyncio.Event) -> None:
             await until.wait()
 
 
-class Patience:
-    """That of one worker, `who`, with its servers. It ends when `stopping` is set."""
+class Backoff:
+    """That of one worker, `worker`, with its servers. It ends when `stopping` is set."""
 
-    def __init__(self, who: str, sources: Sources, stopping: asyncio.Event) -> None:
-        self._who = who
-        self._sources = sources
+    def __init__(self, worker: str, environment: Environment, stopping: asyncio.Event) -> None:
+        self._worker = worker
+        self._environment = environment
         self._stopping = stopping
 
-    async def insist(self, step: Callable[[], Awaitable[T]], *, but: tuple[type[StoreError], ...] = FOR_GOOD) -> T:
-        """Do something at a server until it succeeds; once at least. Raises `but`, which is not waited out, and Stopped."""
+    async def retry_until(
+        self, step: Callable[[], Awaitable[T]], *, permanent: tuple[type[StoreError], ...] = PERMANENT_ERRORS
+    ) -> T:
+        """Do something at a server until it succeeds; once at least. Raises `permanent`, which is not waited out, and Stopped."""
         for attempt in itertools.count(1):
             try:
                 return await step()
-            except but:
+            except permanent:
                 raise
             except (StoreError, TransportUnavailable) as error:
                 await self.wait(attempt, error)
@@ -55,7 +57,7 @@ class Patience:
 
     async def wait(self, attempt: int, error: Exception) -> None:
         """Wait after an attempt that failed; told to stop meanwhile, let one more be made at once. Raises Stopped after that."""
-        log.warning("waiting_for_server", service=self._who, attempt=attempt, error=f"{type(error).__name__}: {error}")
+        log.warning("waiting_for_server", service=self._worker, attempt=attempt, error=f"{type(error).__name__}: {error}")
         if self._stopping.is_set():
-            raise Stopped from error
-        await pause(self._sources.backoff_s(attempt), self._stopping)
+            raise ShutdownRequested from error
+        await pause(self._environment.backoff_s(attempt), self._stopping)

@@ -41,7 +41,7 @@ class DeadReason(StrEnum):
     WRONG_CORRELATION = "wrong_correlation"  # the envelope names another order than the body
     MISROUTED = "misrouted"  # it came by another way than its type's, so its sender may have had no right to that type
     PROTOCOL_VIOLATION = "protocol_violation"  # well-formed, but impossible in the state it met
-    KILLS_ITS_WORKER = "kills_its_worker"  # alone in hand when its worker died, after two deaths among others
+    POISON_MESSAGE = "poison_message"  # alone in hand when its worker died, after two deaths among others
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"  # its handler raised at every attempt of its budget
 
 
@@ -118,8 +118,8 @@ def decode(wire: Wire, accepted: Mapping[str, type[Message]]) -> Envelope:
 
 def misrouted(wire: Wire, exchange: str, routing_key: str) -> Undecodable:
     """Why a message is refused that did not come by its type. Permissions hold a sender to its routing keys, and only to them."""
-    way = f"exchange {exchange!r} with routing key {routing_key!r}"
-    return Undecodable(DeadReason.MISROUTED, f"it says that it is {wire.type!r}, and came by {way}"[:300])
+    route = f"exchange {exchange!r} with routing key {routing_key!r}"
+    return Undecodable(DeadReason.MISROUTED, f"it says that it is {wire.type!r}, and came by {route}"[:300])
 
 
 def death_of(wire: Wire) -> Mapping[str, Any] | None:

@@ -12,18 +12,18 @@ from broker.topology import (
     RETRY_LEVELS_S,
     Topology,
     WorkQueue,
-    aside_exchange,
     commands_exchange,
     dead_queue,
+    delay_queue,
     dropped_queue,
     events_exchange,
-    later_queue,
     queue_of,
+    retry_exchange,
 )
 
 #: A dead letter may be looked at that often (each look is a delivery that comes back) before the broker gives it up.
 #: Explicit, because 4.x would drop it at the 20th look.
-LOOKS_LIMIT = 1_000_000
+DEAD_LETTER_DELIVERY_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,32 +38,32 @@ class QueueSpec:
 def exchanges(topology: Topology) -> dict[str, str]:
     """Exchange name -> exchange type. Each is durable, and bound to by exact keys, but for the delay queues, which take all."""
     prefix = topology.prefix
-    names = [commands_exchange(prefix), events_exchange(prefix), aside_exchange(prefix)]
-    names += [later_queue(prefix, level) for level in range(len(RETRY_LEVELS_S))]
+    names = [commands_exchange(prefix), events_exchange(prefix), retry_exchange(prefix)]
+    names += [delay_queue(prefix, level) for level in range(len(RETRY_LEVELS_S))]
     return dict.fromkeys(names, "topic")
 
 
 def queues(topology: Topology) -> Iterator[QueueSpec]:
     """Each work queue and its dead letters, then the delay queues that all of them share, then the listeners' queues."""
-    aside = aside_exchange(topology.prefix)
+    retry = retry_exchange(topology.prefix)
     for work in topology.queues:
         name = queue_of(topology.prefix, work.worker)
         yield QueueSpec(name, _work_arguments(topology, work), tuple(_work_bindings(topology.prefix, work)))
         dead = dead_queue(name)
-        yield QueueSpec(dead, {"x-queue-type": "quorum", "x-delivery-limit": LOOKS_LIMIT}, ((aside, dead),))
+        yield QueueSpec(dead, {"x-queue-type": "quorum", "x-delivery-limit": DEAD_LETTER_DELIVERY_LIMIT}, ((retry, dead),))
     for level, level_s in enumerate(RETRY_LEVELS_S):
-        later = later_queue(topology.prefix, level)
-        yield QueueSpec(later, _later_arguments(aside, level_s), ((later, "#"),))
+        delay = delay_queue(topology.prefix, level)
+        yield QueueSpec(delay, _delay_arguments(retry, level_s), ((delay, "#"),))
     for listener in topology.listeners:
         name = queue_of(topology.prefix, listener.worker)
         dropped = dropped_queue(name)
-        arguments = {**_dropping(listener.most), "x-dead-letter-exchange": aside, "x-dead-letter-routing-key": dropped}
+        arguments = {**_dropping(listener.max_length), "x-dead-letter-exchange": retry, "x-dead-letter-routing-key": dropped}
         yield QueueSpec(name, arguments, tuple(_listener_bindings(topology)))
-        yield QueueSpec(dropped, _dropping(1), ((aside, dropped),))
+        yield QueueSpec(dropped, _dropping(1), ((retry, dropped),))
 
 
 def _work_bindings(prefix: str, work: WorkQueue) -> Iterator[tuple[str, str]]:
-    yield aside_exchange(prefix), queue_of(prefix, work.worker)  # back from a delay queue
+    yield retry_exchange(prefix), queue_of(prefix, work.worker)  # back from a delay queue
     for command in work.takes_commands:
         yield commands_exchange(prefix), command
     for event in work.listens_to:
@@ -76,24 +76,29 @@ def _listener_bindings(topology: Topology) -> Iterator[tuple[str, str]]:
     yield events, "#"
     for work in topology.queues:
         yield from (binding for binding in _work_bindings(topology.prefix, work) if binding[0] != events)
-        yield aside_exchange(topology.prefix), dead_queue(queue_of(topology.prefix, work.worker))
+        yield retry_exchange(topology.prefix), dead_queue(queue_of(topology.prefix, work.worker))
 
 
-def _dropping(most: int) -> dict[str, Any]:
-    """A queue that never refuses: beyond `most` messages its oldest go."""
-    return {"x-queue-type": "quorum", "x-max-length": most, "x-overflow": "drop-head", "x-delivery-limit": LOOKS_LIMIT}
+def _dropping(max_length: int) -> dict[str, Any]:
+    """A queue that never refuses: beyond `max_length` messages its oldest go."""
+    return {
+        "x-queue-type": "quorum",
+        "x-max-length": max_length,
+        "x-overflow": "drop-head",
+        "x-delivery-limit": DEAD_LETTER_DELIVERY_LIMIT,
+    }
 
 
 def _work_arguments(topology: Topology, work: WorkQueue) -> dict[str, Any]:
     dead = dead_queue(queue_of(topology.prefix, work.worker))
-    arguments = _dead_lettering(aside_exchange(topology.prefix)) | {"x-dead-letter-routing-key": dead}
+    arguments = _dead_lettering(retry_exchange(topology.prefix)) | {"x-dead-letter-routing-key": dead}
     arguments |= {"x-delivery-limit": topology.delivery_limit}
     return arguments | ({"x-single-active-consumer": True} if work.single_active else {})
 
 
-def _later_arguments(aside: str, level_s: float) -> dict[str, Any]:
+def _delay_arguments(retry: str, level_s: float) -> dict[str, Any]:
     """A delay queue: nobody consumes it, its messages expire into the work queue that their own routing key names."""
-    return _dead_lettering(aside) | {"x-message-ttl": round(level_s * 1000)}
+    return _dead_lettering(retry) | {"x-message-ttl": round(level_s * 1000)}
 
 
 def _dead_lettering(exchange: str) -> dict[str, Any]:

@@ -17,13 +17,13 @@ def new_uuid7() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """The real world by default. `now` gives seconds since the epoch; `chance` is used for jitter only."""
+class Environment:
+    """The real world by default. `now` gives seconds since the epoch; `rng` is used for jitter only."""
 
     now: Callable[[], float] = time.time
     new_id: Callable[[], str] = new_uuid7
-    chance: random.Random = field(default_factory=random.Random)
+    rng: random.Random = field(default_factory=random.Random)
 
     def backoff_s(self, attempt: int, *, first_s: float = 0.05, most_s: float = 2.0) -> float:
         """Exponential backoff with full jitter: somewhere up to `first_s` doubled `attempt` times, at most `most_s`."""
-        return self.chance.uniform(0.5, 1.0) * min(most_s, first_s * 2.0 ** min(attempt, 20))
+        return self.rng.uniform(0.5, 1.0) * min(most_s, first_s * 2.0 ** min(attempt, 20))

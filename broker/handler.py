@@ -21,7 +21,7 @@ class ProtocolViolation(Exception):  # noqa: N818 - it names what happened
 class Documents:
     """The documents a batch has read and changed so far, one object for each key (an identity map).
 
-    Asking for a document that was never declared in `reads` is a bug of the handler and says so; a declared one that does not
+    Asking for a document that was never declared in `required_keys` is a bug of the handler and says so; a declared one that does not
     exist is None."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Documents:
         self._documents: dict[Key, Document] = {}
         self._versions: dict[Key, int] = {}
 
-    def unread(self, keys: Iterable[Key]) -> set[Key]:
+    def not_loaded(self, keys: Iterable[Key]) -> set[Key]:
         return {key for key in keys if key not in self._records}
 
     def add(self, keys: Iterable[Key], found: Mapping[Key, Record]) -> None:
@@ -38,7 +38,7 @@ class Documents:
             self._records[key] = found.get(key)
 
     def get(self, kind: type[D], document_id: str) -> D | None:
-        """The document as it stands now, None if there is none. Raises LookupError if the handler's `reads` did not name it."""
+        """The document as it stands now, None if there is none. Raises LookupError if the handler's `required_keys` did not name it."""
         key = kind.key_of(document_id)
         document = self._documents.get(key)
         if document is None:
@@ -52,14 +52,14 @@ class Documents:
         assert isinstance(document, kind)  # noqa: S101 - one collection holds one kind of document
         return document
 
-    def peek(self, kind: type[D], document_id: str) -> D | None:
-        """Like `get`, for use in `reads`: None also while the document has not been read yet."""
+    def get_if_loaded(self, kind: type[D], document_id: str) -> D | None:
+        """Like `get`, for use in `required_keys`: None also while the document has not been read yet."""
         return self.get(kind, document_id) if kind.key_of(document_id) in self._records else None
 
     def put(self, document: Document) -> None:
         self._documents[document.key] = document
 
-    def version_read(self, key: Key) -> int:
+    def loaded_version(self, key: Key) -> int:
         """The stored version that this batch read; 0 for a document that did not exist."""
         record = self._records.get(key)
         return record.version if record else 0
@@ -96,18 +96,18 @@ class Call:
 
 NOTHING = Outcome()
 
-Reads = Callable[[Any, Documents], Iterable[Key]]
-Decide = Callable[[Any, Documents, Context], Outcome]
+RequiredKeys = Callable[[Any, Documents], Iterable[Key]]
+Handle = Callable[[Any, Documents, Context], Outcome]
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
     """How one message type is handled.
 
-    `reads` names the documents needed. It is asked again after they were read, because one document may name others (a
+    `required_keys` names the documents needed. It is asked again after they were read, because one document may name others (a
     reservation its stock lines), until it names nothing new. `compensates` says that giving up is worse than waiting: such a
     message has the longer retry budget."""
 
-    reads: Reads
-    decide: Decide
+    required_keys: RequiredKeys
+    handle: Handle
     compensates: bool = False

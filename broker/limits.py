@@ -14,7 +14,7 @@ class Limits:
     #: Calls to the outside at once.
     calls_max: int = 512
     #: Between two looks for waits that are over.
-    watch_interval_s: float = 0.25
+    timer_interval_s: float = 0.25
     #: Between two looks for messages still owed, and how old one must be before it is sent again.
     relay_interval_s: float = 1.0
     relay_after_s: float = 5.0

@@ -31,15 +31,15 @@ class Message(BaseModel):
         cls.type_name = f"{cls.service}.{cls.__name__}"
 
     @classmethod
-    def drawn_from(cls, source: BaseModel) -> Self:
+    def from_source(cls, source: BaseModel) -> Self:
         """The message filled by field name from something that knows them all: an event, or a saga.
 
         This is how an event becomes a reaction's command and a saga's state becomes its next command."""
         return cls(**{name: getattr(source, name) for name in cls.model_fields})
 
     @classmethod
-    def lacks_from(cls, source: type[BaseModel]) -> set[str]:
-        """The required fields of this message that `source` cannot fill: empty when `drawn_from` will always work."""
+    def missing_fields(cls, source: type[BaseModel]) -> set[str]:
+        """The required fields of this message that `source` cannot fill: empty when `from_source` will always work."""
         return {name for name, field in cls.model_fields.items() if field.is_required()} - set(source.model_fields)
 
 

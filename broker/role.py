@@ -14,29 +14,29 @@ from store.document import Document
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """A wait: documents of `kind` whose `due_at` has passed get `wakes(order_id)` as a local input, never on the wire."""
+class Timer:
+    """A wait: documents of `kind` whose `due_at` has passed get `fires(order_id)` as a local input, never on the wire."""
 
     kind: type[Document]
-    wakes: type[Message]
+    fires: type[Message]
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """What one service can do, whatever the mode. `single_active`: its replicas take turns (they share hot documents).
 
-    `gives_up`: what the service tells the others when a command that must not fail (a compensation, a step after the pivot) has
+    `on_exhausted`: what the service tells the others when a command that must not fail (a compensation, a step after the pivot) has
     failed for good, from the command and the last error; None when there is nobody to tell."""
 
     name: str
     handlers: Mapping[type[Message], Handler]
-    watches: tuple[Watch, ...] = ()
+    timers: tuple[Timer, ...] = ()
     single_active: bool = False
     #: The business faults that can be injected with an order, besides `broker.faults.MessageFault`.
     faults: frozenset[str] = frozenset()
     #: Whether `faults` act in the external system that the service calls, which then counts them itself.
     external_faults: bool = False
-    gives_up: Callable[[Message, str], Event | None] | None = None
+    on_exhausted: Callable[[Message, str], Event | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Role:
         return self.service.name
 
 
-def as_it_is(message: Message) -> Message:
+def identity(message: Message) -> Message:
     """What a command means to the service it was sent to."""
     return message
 

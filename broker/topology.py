@@ -29,7 +29,7 @@ def events_exchange(prefix: str) -> str:
     return f"{prefix}.events"
 
 
-def aside_exchange(prefix: str) -> str:
+def retry_exchange(prefix: str) -> str:
     """Leads to dead letters, and from the delay queues back to work: the routing key is the queue's name."""
     return f"{prefix}.aside"
 
@@ -38,7 +38,7 @@ def queue_of(prefix: str, worker: str) -> str:
     return f"{prefix}.{worker}"
 
 
-def later_queue(prefix: str, level: int) -> str:
+def delay_queue(prefix: str, level: int) -> str:
     """A delay queue, and the exchange before it: the routing key says where a message goes when its time has come."""
     return f"{prefix}.later.{level}"
 
@@ -74,11 +74,11 @@ class WorkQueue:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One that hears everything the work queues are sent, and every event, and holds nobody up: when `most` messages wait for it,
+    """One that hears everything the work queues are sent, and every event, and holds nobody up: when `max_length` messages wait for it,
     the oldest of them are dropped."""
 
     worker: str
-    most: int
+    max_length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,24 +96,24 @@ class Topology:
         """A command must arrive; an event must arrive if some worker listens to it."""
         if issubclass(message_type, Command):
             return Address(commands_exchange(self.prefix), message_type.type_name, mandatory=True)
-        heard = any(message_type.type_name in queue.listens_to for queue in self.queues)
-        return Address(events_exchange(self.prefix), message_type.type_name, mandatory=heard)
+        has_listener = any(message_type.type_name in queue.listens_to for queue in self.queues)
+        return Address(events_exchange(self.prefix), message_type.type_name, mandatory=has_listener)
 
     def retry_address(self, worker: str, level: int) -> Address:
         """Into the delay queue of `level`, and from there back to the worker."""
-        return Address(later_queue(self.prefix, level), queue_of(self.prefix, worker), mandatory=True)
+        return Address(delay_queue(self.prefix, level), queue_of(self.prefix, worker), mandatory=True)
 
-    def ways(self, type_name: str, worker: str) -> frozenset[tuple[str, str]]:
+    def allowed_routes(self, type_name: str, worker: str) -> frozenset[tuple[str, str]]:
         """What a message of that type may come to a worker by, as (exchange, routing key): its type, or back from aside by the
         name of its queue."""
         taken = any(type_name in queue.takes_commands for queue in self.queues if queue.worker == worker)
         exchange = commands_exchange(self.prefix) if taken else events_exchange(self.prefix)
-        return frozenset({(exchange, type_name), (aside_exchange(self.prefix), queue_of(self.prefix, worker))})
+        return frozenset({(exchange, type_name), (retry_exchange(self.prefix), queue_of(self.prefix, worker))})
 
     def dead_address(self, worker: str) -> Address:
-        return Address(aside_exchange(self.prefix), dead_queue(queue_of(self.prefix, worker)), mandatory=True)
+        return Address(retry_exchange(self.prefix), dead_queue(queue_of(self.prefix, worker)), mandatory=True)
 
-    def is_aside(self, address: Address) -> bool:
+    def is_retry_or_dead_letter(self, address: Address) -> bool:
         """Whether it leads to a delay queue or the dead letters."""
         return address.exchange not in (commands_exchange(self.prefix), events_exchange(self.prefix))
 
@@ -128,4 +128,4 @@ class Topology:
     def live_queues(self) -> Iterable[str]:
         """Every queue whose messages somebody still has to handle: work queues and delay queues."""
         yield from (queue_of(self.prefix, queue.worker) for queue in self.queues)
-        yield from (later_queue(self.prefix, level) for level in range(len(RETRY_LEVELS_S)))
+        yield from (delay_queue(self.prefix, level) for level in range(len(RETRY_LEVELS_S)))

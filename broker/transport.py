@@ -81,11 +81,11 @@ class UnsafeTopology(TransportError):  # noqa: N818
     """A queue or exchange is missing or was declared differently. Its message says what to do."""
 
 
-class FurnitureMissing(UnsafeTopology):
+class QueueMissing(UnsafeTopology):
     """A queue or exchange is not there."""
 
 
-class FurnitureDiffers(UnsafeTopology):
+class DeclarationDiffers(UnsafeTopology):
     """A queue or exchange is there and was declared differently."""
 
 
@@ -111,7 +111,7 @@ class Transport(Protocol):
     async def check(self, topology: Topology) -> None:
         """Whether every exchange and queue is there, for a client that may not declare; needs no permission, changes nothing.
 
-        Raises FurnitureMissing. Sees neither bindings nor what was declared differently: only a declaration compares."""
+        Raises QueueMissing. Sees neither bindings nor what was declared differently: only a declaration compares."""
 
     async def consume(self, queue: str, prefetch: int, sink: Sink) -> None:
         """Start handing deliveries of `queue` to `sink`, in order, at most `prefetch` unsettled at once.
@@ -152,7 +152,7 @@ class Transport(Protocol):
         """Look at up to `limit` messages of `queue` (dead letters, say) and leave them there."""
 
 
-async def furnish(transport: Transport, topology: Topology) -> None:
+async def declare_or_check(transport: Transport, topology: Topology) -> None:
     """Declare `topology`, or, if this user may not, see that everything is there already; that the bindings are, too, is then up
     to whoever declared it. Raises NotPermitted when something has to be declared, and what `declare` raises."""
     try:
@@ -160,5 +160,5 @@ async def furnish(transport: Transport, topology: Topology) -> None:
     except NotPermitted as refused:
         try:
             await transport.check(topology)
-        except FurnitureMissing as missing:
+        except QueueMissing as missing:
             raise refused from missing

@@ -11,7 +11,7 @@ Everything that is here now is handled as one batch and committed as one transac
     7. publish   all outcomes at once, confirms awaited together; what is not confirmed stays for the relay
 
 A crash between any two of these loses and doubles nothing: what was not acknowledged comes again and meets the inbox, what was
-not published is in the outbox and meets the relay. Steps 3 to 5 are `Decider` inside `Store.transact`.
+not published is in the outbox and meets the relay. Steps 3 to 5 are `BatchHandler` inside `Store.transact`.
 """
 
 import asyncio
@@ -20,19 +20,19 @@ from contextlib import suppress
 
 import structlog
 
-from broker.backoff import Patience, Stopped
+from broker.backoff import Backoff, ShutdownRequested
 from broker.codec import DeadReason, Envelope, Origin, Undecodable, decode, misrouted
-from broker.environment import Sources
+from broker.environment import Environment
 from broker.handler import Call
 from broker.limits import Limits
-from broker.loop.batch import Decider, Job, Plan
+from broker.loop.batch import BatchHandler, BatchPlan, Job
 from broker.loop.external_calls import Caller, CallPool
-from broker.loop.fault_injection import Injection, die
-from broker.loop.inputs import Input, Intake, Local
-from broker.loop.outbox_relay import REMOVED_AT_ONCE, Relay
-from broker.loop.poison import Suspects, id_of
-from broker.loop.retry import Aside, Parcel
-from broker.loop.timers import watch
+from broker.loop.fault_injection import FaultInjector, crash
+from broker.loop.inputs import Input, InputQueue, LocalInput
+from broker.loop.outbox_relay import DELETE_BATCH_ROWS, OutboxRelay
+from broker.loop.poison import PoisonDetector, id_of
+from broker.loop.retry import Republished, Republisher
+from broker.loop.timers import run_timers
 from broker.message import Message
 from broker.role import Role
 from broker.topology import Topology, queue_of
@@ -57,225 +57,233 @@ class Worker:
         transport: Transport,
         store: Store,
         *,
-        sources: Sources | None = None,
+        environment: Environment | None = None,
         caller: Caller = no_calls,
         limits: Limits | None = None,
         faults: bool = False,
-        die: Callable[[], None] = die,
-        committed: Callable[[Plan], None] = lambda _: None,
+        crash: Callable[[], None] = crash,
+        on_commit: Callable[[BatchPlan], None] = lambda _: None,
     ) -> None:
         self.role = role
         self.transport = transport
         self.store = store
-        self.sources = sources or Sources()
+        self.environment = environment or Environment()
         self.limits = limits or Limits()
         #: Set once it consumes.
         self.ready = asyncio.Event()
         self._queue = queue_of(topology.prefix, role.worker)
-        self._ways = {name: topology.ways(name, role.worker) for name in role.types}
-        self._intake = Intake()
-        self._decider = Decider(role, topology, self.sources)
-        self._aside = Aside(transport, topology, role.worker, self.sources)
-        self._injection = Injection(role.service, store, self._aside, slow_s=self.limits.slow_s, die=die) if faults else None
-        self._suspects = Suspects(store, self._decider.inbox_key)
-        self._calls = CallPool(caller, self._intake, most=self.limits.calls_max)
-        self._relay = Relay(
+        self._allowed_routes = {name: topology.allowed_routes(name, role.worker) for name in role.types}
+        self._inputs = InputQueue()
+        self._batch_handler = BatchHandler(role, topology, self.environment)
+        self._republisher = Republisher(transport, topology, role.worker, self.environment)
+        self._fault_injector = (
+            FaultInjector(role.service, store, self._republisher, slow_s=self.limits.slow_s, crash=crash) if faults else None
+        )
+        self._poison_detector = PoisonDetector(store, self._batch_handler.inbox_key)
+        self._call_pool = CallPool(caller, self._inputs, limit=self.limits.calls_max)
+        self._relay = OutboxRelay(
             role.worker,
             transport,
             store,
-            self.sources,
+            self.environment,
             interval_s=self.limits.relay_interval_s,
             after_s=self.limits.relay_after_s,
         )
         #: Called with the plan of each batch after its commit. To be set before `run`.
-        self.committed = committed
+        self.on_commit = on_commit
         self._stopping = asyncio.Event()
-        self._patience = Patience(role.worker, self.sources, self._stopping)
-        self._handling = False
+        self._backoff = Backoff(role.worker, self.environment, self._stopping)
+        self._busy = False
 
     async def run(self) -> None:
         """Open both ends, then loop until `stop`. Raises what cannot be waited out (an unsafe store, a missing queue)."""
         try:
-            await self._patience.insist(lambda: self.store.open([wait.kind.collection for wait in self.role.service.watches]))
-            await self._patience.insist(self.transport.open)
-            await self._patience.insist(lambda: self.transport.consume(self._queue, self.limits.prefetch, self._intake.put))
-        except Stopped:
+            await self._backoff.retry_until(
+                lambda: self.store.open([timer.kind.collection for timer in self.role.service.timers])
+            )
+            await self._backoff.retry_until(self.transport.open)
+            await self._backoff.retry_until(lambda: self.transport.consume(self._queue, self.limits.prefetch, self._inputs.put))
+        except ShutdownRequested:
             return
-        log.info("started", service=self.role.worker, queue=self._queue, faults=self._injection is not None)
+        log.info("started", service=self.role.worker, queue=self._queue, faults=self._fault_injector is not None)
         self.ready.set()
         background = [
             asyncio.create_task(self._relay.run(), name=f"{self.role.worker}.relay"),
             asyncio.create_task(
-                watch(self.role, self.store, self._intake, self.sources, self.limits.watch_interval_s),
+                run_timers(self.role, self.store, self._inputs, self.environment, self.limits.timer_interval_s),
                 name=f"{self.role.worker}.watch",
             ),
         ]
         for task in background:
-            task.add_done_callback(lambda _: self._intake.wake())
+            task.add_done_callback(lambda _: self._inputs.wake())
         try:
             await self._loop(background)
         finally:
-            await self._wind_down(background)
+            await self._shut_down(background)
 
-    def ask(self, message: Message, origin: Origin) -> None:
-        """An input from inside this process, as a request at the door is; `committed` is told what came of it."""
-        self._intake.put(Local(message, origin))
+    def submit(self, message: Message, origin: Origin) -> None:
+        """An input from inside this process, as a request at the door is; `on_commit` is told what came of it."""
+        self._inputs.put(LocalInput(message, origin))
 
     @property
     def idle(self) -> bool:
         """Nothing in hand, nothing waiting here, no call under way."""
-        return not (self._handling or len(self._intake) or len(self._calls))
+        return not (self._busy or len(self._inputs) or len(self._call_pool))
 
-    async def owes(self) -> bool:
+    async def has_unpublished(self) -> bool:
         """Whether a message of an earlier commit still has to be published."""
-        return await self._relay.owes()
+        return await self._relay.has_unpublished()
 
     def stop(self) -> None:
         """Finish the batch in hand, then return from `run`. What was not begun goes back to its queue."""
         self._stopping.set()
-        self._intake.wake()
+        self._inputs.wake()
 
     async def _loop(self, background: Sequence[asyncio.Task[None]]) -> None:
         while not self._stopping.is_set():
             for task in background:
-                _raise_if_dead(task)
-            batch = await self._intake.take(self.limits.batch_max)
+                _raise_if_ended(task)
+            batch = await self._inputs.take(self.limits.batch_max)
             if batch:
-                self._handling = True
-                with suppress(Stopped):
-                    await self._handle_with_care(batch)
-                self._handling = False
+                self._busy = True
+                with suppress(ShutdownRequested):
+                    await self._handle_isolating_suspects(batch)
+                self._busy = False
 
-    async def _wind_down(self, background: Sequence[asyncio.Task[None]]) -> None:
+    async def _shut_down(self, background: Sequence[asyncio.Task[None]]) -> None:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await self._calls.close()
+        await self._call_pool.close()
         try:
             await self._relay.flush()
         except StoreError as error:
             log.warning("rows_left_for_relay", service=self.role.worker, error=str(error))
 
-    async def _handle_with_care(self, inputs: Sequence[Input]) -> None:
+    async def _handle_isolating_suspects(self, inputs: Sequence[Input]) -> None:
         """One batch; one by one, if something in it is suspected of having killed a worker."""
-        verdict = await self._patience.insist(lambda: self._suspects.judge(inputs), but=())
-        if not (verdict.suspects or verdict.killers):
+        report = await self._backoff.retry_until(lambda: self._poison_detector.classify(inputs), permanent=())
+        if not (report.suspected_ids or report.poison_ids):
             await self.handle(inputs)
             return
-        log.warning("one_by_one", service=self.role.worker, suspects=len(verdict.suspects), killers=len(verdict.killers))
+        log.warning(
+            "one_by_one", service=self.role.worker, suspected_ids=len(report.suspected_ids), poison_ids=len(report.poison_ids)
+        )
         for item in inputs:
             suspect = id_of(item)
-            if suspect in verdict.suspects:
-                await self._patience.insist(lambda: self._suspects.mark_alone(suspect), but=())  # noqa: B023 - awaited at once
-            await self.handle([item], killers=verdict.killers)
+            if suspect in report.suspected_ids:
+                await self._backoff.retry_until(lambda: self._poison_detector.mark_isolated(suspect), permanent=())  # noqa: B023 - awaited at once
+            await self.handle([item], poison_ids=report.poison_ids)
 
-    async def handle(self, inputs: Sequence[Input], *, killers: Collection[str] = ()) -> None:
-        """Steps 2 to 7 for one batch. `killers`: ids of messages that must not be touched any more."""
-        jobs, parcels = self._decode(inputs, killers)
-        if self._injection:
-            jobs, late = await self._injection.suffer(jobs)
-            parcels += late
+    async def handle(self, inputs: Sequence[Input], *, poison_ids: Collection[str] = ()) -> None:
+        """Steps 2 to 7 for one batch. `poison_ids`: ids of messages that must not be touched any more."""
+        jobs, republished = self._decode(inputs, poison_ids)
+        if self._fault_injector:
+            jobs, delayed = await self._fault_injector.apply(jobs)
+            republished += delayed
         plan = await self._commit(jobs)
-        self.committed(plan)
+        self.on_commit(plan)
         for call, origin in plan.calls:
-            injected = self._injection.of_the_business(origin.injected) if self._injection else None
-            self._calls.start(call, origin, injected)
-        parcels += self._put_aside(plan)
+            injected = self._fault_injector.business_fault(origin.injected) if self._fault_injector else None
+            self._call_pool.start(call, origin, injected)
+        republished += self._copies_of_failed(plan)
         deliveries = [item for item in inputs if isinstance(item, Delivery)]
-        self._suspects.outlived([delivery for delivery, _ in parcels if id_of(delivery) not in killers])
-        back = await self._aside.put(parcels, deliveries)
-        await self.transport.ack([delivery for delivery in deliveries if delivery not in back])
-        doubled = self._injection.doubled(plan) if self._injection else []
-        await self._relay.publish(plan.outgoing + doubled)
-        self._tell(plan)
+        self._poison_detector.mark_survived([delivery for delivery, _ in republished if id_of(delivery) not in poison_ids])
+        requeued = await self._republisher.republish(republished, deliveries)
+        await self.transport.ack([delivery for delivery in deliveries if delivery not in requeued])
+        duplicates = self._fault_injector.duplicates(plan) if self._fault_injector else []
+        await self._relay.publish(plan.outgoing + duplicates)
+        self._log_handled(plan)
 
-    def _put_aside(self, plan: Plan) -> list[Parcel]:
+    def _copies_of_failed(self, plan: BatchPlan) -> list[Republished]:
         """What becomes of messages whose handler raised. A local input has no copy to put aside: its wait brings it again.
 
         What must not fail and is now a dead letter is told to whoever leads the order, before it is acknowledged."""
-        tell = self.role.service.gives_up
-        dead = self._aside.topology.dead_address(self.role.worker)
-        parcels: list[Parcel] = []
+        on_exhausted = self.role.service.on_exhausted
+        dead = self._republisher.topology.dead_address(self.role.worker)
+        republished: list[Republished] = []
         for job, error in plan.failed:
             text = f"{type(error).__name__}: {error}"
             if not job.delivery:
                 about = {"order_id": job.command.order_id, "type": job.command.type_name}
                 log.warning("local_input_failed", service=self.role.worker, error=text, **about)
                 continue
-            copy = self._aside.failed(job, error)
-            parcels.append((job.delivery, copy))
-            if tell and copy.address == dead and not job.is_forward and (event := tell(job.command, text)):
-                parcels.append((job.delivery, self._decider.addressed(event, job.envelope)))
-        return parcels
+            copy = self._republisher.failure_copy(job, error)
+            republished.append((job.delivery, copy))
+            if on_exhausted and copy.address == dead and not job.is_forward and (event := on_exhausted(job.command, text)):
+                republished.append((job.delivery, self._batch_handler.outgoing_for(event, job.envelope)))
+        return republished
 
-    def _decode(self, inputs: Sequence[Input], killers: Collection[str]) -> tuple[list[Job], list[Parcel]]:
+    def _decode(self, inputs: Sequence[Input], poison_ids: Collection[str]) -> tuple[list[Job], list[Republished]]:
         """Step 2: what can be handled, and what goes to the dead letters."""
         jobs: list[Job] = []
-        dead: list[Parcel] = []
+        dead: list[Republished] = []
         for item in inputs:
-            if isinstance(item, Local):
+            if isinstance(item, LocalInput):
                 envelope = Envelope(item.message, item.origin.causation_id or "", item.origin)
-                jobs.append(self._decider.job_of(None, envelope, item.message, faults=self._injection is not None))
+                jobs.append(self._batch_handler.job_of(None, envelope, item.message, faults=self._fault_injector is not None))
                 continue
             try:
-                envelope = self._read(item, killers)
+                envelope = self._read(item, poison_ids)
             except Undecodable as error:
-                attempts = 3 if error.reason is DeadReason.KILLS_ITS_WORKER else 1
-                dead.append((item, self._aside.dead(item, error.reason, str(error), attempts)))
+                attempts = 3 if error.reason is DeadReason.POISON_MESSAGE else 1
+                dead.append((item, self._republisher.dead_letter_copy(item, error.reason, str(error), attempts)))
                 continue
             command = self.role.accepts[type(envelope.message)](envelope.message)
-            jobs.append(self._decider.job_of(item, envelope, command, faults=self._injection is not None))
+            jobs.append(self._batch_handler.job_of(item, envelope, command, faults=self._fault_injector is not None))
         return jobs, dead
 
-    def _read(self, delivery: Delivery, killers: Collection[str]) -> Envelope:
+    def _read(self, delivery: Delivery, poison_ids: Collection[str]) -> Envelope:
         """The way it came by is looked at first: what is refused for another reason may be sent back to work one day. Raises
         Undecodable."""
-        ways = self._ways.get(delivery.wire.type or "")
-        if ways and (delivery.exchange, delivery.routing_key) not in ways:
+        allowed_routes = self._allowed_routes.get(delivery.wire.type or "")
+        if allowed_routes and (delivery.exchange, delivery.routing_key) not in allowed_routes:
             raise misrouted(delivery.wire, delivery.exchange, delivery.routing_key)
-        if killers and id_of(delivery) in killers:
-            raise Undecodable(DeadReason.KILLS_ITS_WORKER, "alone in hand when its worker died")
+        if poison_ids and id_of(delivery) in poison_ids:
+            raise Undecodable(DeadReason.POISON_MESSAGE, "alone in hand when its worker died")
         return decode(delivery.wire, self.role.types)
 
-    async def _commit(self, jobs: Sequence[Job]) -> Plan:
+    async def _commit(self, jobs: Sequence[Job]) -> BatchPlan:
         """Steps 3 to 5, until the outcome is known. Gives what follows the commit. Raises Stopped if that may take for ever."""
         look_up = any(job.delivery and job.delivery.redelivered for job in jobs)
         in_doubt = False
         attempt = 0
         while jobs:
-            sent = self._relay.take_sent(REMOVED_AT_ONCE)
+            published = self._relay.take_published(DELETE_BATCH_ROWS)
             try:
-                plan = await self.store.transact(lambda reader: self._decide(jobs, reader, sent, look_up=look_up))  # noqa: B023
+                plan = await self.store.transact(lambda reader: self._changes_of(jobs, reader, published, look_up=look_up))  # noqa: B023
             except DuplicateInput:
-                self._relay.put_back(sent)
+                self._relay.put_back(published)
                 look_up = True
             except DataRefused as error:
-                self._relay.put_back(sent)
-                return await self._take_apart(jobs, error)
+                self._relay.put_back(published)
+                return await self._bisect(jobs, error)
             except StoreError as error:
                 in_doubt = in_doubt or isinstance(error, OutcomeUnknown)
                 look_up = look_up or in_doubt  # it may have been written: ask the inbox
                 attempt += 1
-                self._relay.put_back(sent)
-                await self._patience.wait(attempt, error)
+                self._relay.put_back(published)
+                await self._backoff.wait(attempt, error)
             else:
                 if in_doubt:  # if it had been written, its outcomes are in the outbox and nobody else will publish them soon
-                    self._relay.hurry()
+                    self._relay.trigger()
                 return plan
-        return Plan()
+        return BatchPlan()
 
-    async def _decide(self, jobs: Sequence[Job], reader: Reader, sent: Sequence[str], *, look_up: bool) -> tuple[Changes, Plan]:
-        changes, plan = await self._decider.decide(jobs, reader, look_up=look_up)
-        return Changes(changes.records, changes.inbox, changes.outbox, sent), plan
+    async def _changes_of(
+        self, jobs: Sequence[Job], reader: Reader, published: Sequence[str], *, look_up: bool
+    ) -> tuple[Changes, BatchPlan]:
+        changes, plan = await self._batch_handler.handle(jobs, reader, look_up=look_up)
+        return Changes(changes.records, changes.inbox, changes.outbox, published), plan
 
-    async def _take_apart(self, jobs: Sequence[Job], error: DataRefused) -> Plan:
+    async def _bisect(self, jobs: Sequence[Job], error: DataRefused) -> BatchPlan:
         """The database refuses something in this batch: halve it until the poison stands alone and costs only itself."""
         if len(jobs) == 1:
-            return Plan(failed=[(jobs[0], error)])
+            return BatchPlan(failed=[(jobs[0], error)])
         middle = len(jobs) // 2
         return (await self._commit(jobs[:middle])).join(await self._commit(jobs[middle:]))
 
-    def _tell(self, plan: Plan) -> None:
+    def _log_handled(self, plan: BatchPlan) -> None:
         for job, outcome in plan.handled:
             log.info(
                 "handled",
@@ -289,7 +297,7 @@ class Worker:
             log.info("duplicates_dropped", service=self.role.worker, count=plan.dropped)
 
 
-def _raise_if_dead(task: asyncio.Task[None]) -> None:
+def _raise_if_ended(task: asyncio.Task[None]) -> None:
     """A long-lived task must never die in silence: the relay and the watch take their worker down with them.
 
     One that was cancelled and not by us (a client's library did that when its connection was lost) is dead too."""

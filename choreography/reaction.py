@@ -18,5 +18,5 @@ class Reaction:
     def __post_init__(self) -> None:
         if self.does.service != self.by:
             raise ValueError(f"{self.does.__name__} belongs to {self.does.service}: {self.by} cannot react with it")
-        if missing := self.does.lacks_from(self.when):
+        if missing := self.does.missing_fields(self.when):
             raise ValueError(f"{self.when.__name__} does not bring {missing}, which {self.does.__name__} needs")

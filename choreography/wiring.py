@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from broker.message import Message
-from broker.role import Role, Service, as_it_is
+from broker.role import Role, Service, identity
 from choreography.reactions import REACTIONS
-from services.message_types import CALLS_FOR_HELP, DOOR
+from services.message_types import API_COMMANDS, ESCALATIONS
 from services.order.messages import MarkForAttention
 
 
@@ -19,7 +19,7 @@ def roles(services: Mapping[str, Service]) -> tuple[Role, ...]:
 
 
 def _accepted_by(name: str) -> Mapping[type[Message], Callable[[Any], Message]]:
-    asked: dict[type[Message], Callable[[Any], Message]] = {kind: as_it_is for kind in DOOR if kind.service == name}
+    accepted: dict[type[Message], Callable[[Any], Message]] = {kind: identity for kind in API_COMMANDS if kind.service == name}
     if name == MarkForAttention.service:
-        asked |= dict.fromkeys(CALLS_FOR_HELP, MarkForAttention.drawn_from)
-    return asked | {reaction.when: reaction.does.drawn_from for reaction in REACTIONS if reaction.by == name}
+        accepted |= dict.fromkeys(ESCALATIONS, MarkForAttention.from_source)
+    return accepted | {reaction.when: reaction.does.from_source for reaction in REACTIONS if reaction.by == name}

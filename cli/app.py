@@ -13,7 +13,7 @@ import typer
 from typer.main import get_group
 
 from cli.output import data
-from cli.typer_app import Group, Program
+from cli.typer_app import Group, TyperApp
 
 #: In the order of the help. Each is a module of this room with a function `register`.
 COMMANDS = (
@@ -24,18 +24,18 @@ COMMANDS = (
 SUBCOMMANDS = {"order": ("explain",)}
 
 
-class Commands(Mapping[str, Any]):
+class LazyCommands(Mapping[str, Any]):
     """Name -> command or group of commands, loaded when it is looked up."""
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - whichever class of click's typer builds on
         if name not in COMMANDS:
             raise KeyError(name)
-        alone = Program()
+        container = TyperApp()
         module = import_module(f"cli.commands.{name}")
         for subcommand in SUBCOMMANDS.get(name, ()):
             import_module(f"cli.commands.{subcommand}").register(module.group)
-        module.register(alone)
-        return get_group(alone).commands[name]
+        module.register(container)
+        return get_group(container).commands[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(COMMANDS)
@@ -44,17 +44,17 @@ class Commands(Mapping[str, Any]):
         return len(COMMANDS)
 
 
-class Saga(Group):
+class SagaGroup(Group):
     """The group of all commands."""
 
     def __init__(self, **attrs: Any) -> None:  # noqa: ANN401 - what typer gives a group
         super().__init__(**attrs)
-        self.commands = Commands()  # type: ignore[assignment] # nobody adds to it
+        self.commands = LazyCommands()  # type: ignore[assignment] # nobody adds to it
 
 
-app = Program(
+app = TyperApp(
     name="saga",
-    cls=Saga,
+    cls=SagaGroup,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -63,8 +63,8 @@ app = Program(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(is_requested: bool) -> None:
+    if is_requested:
         data.print(f"saga {version('saga-orchestration-vs-choreography')}", highlight=False)
         raise typer.Exit
 

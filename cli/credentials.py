@@ -5,11 +5,11 @@ from pathlib import Path
 from yarl import URL
 
 from cli.settings import load
-from ops.credentials import Keyring
+from ops.credentials import Credentials
 
 
-def keyring_in(folder: Path) -> Keyring:
+def credentials_in(folder: Path) -> Credentials:
     """The secrets in a folder, for the servers that the settings name."""
     settings = load()
     broker_url, store_url = URL(settings.broker_url), URL(settings.store_url)
-    return Keyring(folder, broker_url.with_user(None), store_url.with_user(None))
+    return Credentials(folder, broker_url.with_user(None), store_url.with_user(None))

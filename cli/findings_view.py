@@ -6,8 +6,8 @@ from ops.audit import IDS_NAMED, Audit
 
 def show_findings(verdict: Audit) -> None:
     """The verdict for people."""
-    if verdict.open:
-        data.print(f"{verdict.open} orders are open: only what must hold at all times was judged.", highlight=False)
+    if verdict.open_orders:
+        data.print(f"{verdict.open_orders} orders are open: only what must hold at all times was judged.", highlight=False)
     if verdict.ok:
         data.print("[green]audit: every promise judged holds[/]")
     for finding in verdict.findings:

@@ -17,45 +17,45 @@ from broker.message import Command
 from choreography.reactions import REACTIONS
 from cli.app import app
 from cli.settings import Settings
-from observer.mermaid import static
-from observer.message_flow import PICTURES
+from observer.mermaid import flowchart
+from observer.message_flow import MESSAGE_FLOWS
 from observer.recorder import NAME as OBSERVER
-from ops.permissions import OPERATOR, accounts, commands_of
+from ops.permissions import OPERATOR, accounts, commands_sent_by
 from orchestrator.fulfilment import FULFILMENT
-from services.message_types import CATALOGUE, DOOR, SERVICES
+from services.message_types import API_COMMANDS, CATALOGUE, SERVICES
 
 ROOT = Path(__file__).parent.parent
 #: What has a message's shape and never travels: local inputs, and what a call for help means to the order service.
-LOCAL = ("order.DeadlinePassed", "order.MarkForAttention", "payment.GatewayAnswered", "payment.LookAgain")
+LOCAL_INPUTS = ("order.DeadlinePassed", "order.MarkForAttention", "payment.GatewayAnswered", "payment.PollGateway")
 
 
-def rooms() -> str:
+def both_sequences() -> str:
     """The two rooms, word for word as they stand in the code."""
-    saga = _after(ROOT / "orchestrator/fulfilment.py", "# fmt: off\n")
-    reactions = _after(ROOT / "choreography/reactions.py", "# fmt: off\n")
+    saga = _text_after(ROOT / "orchestrator/fulfilment.py", "# fmt: off\n")
+    reactions = _text_after(ROOT / "choreography/reactions.py", "# fmt: off\n")
     return (
         f"**`orchestrator/fulfilment.py`**: one mind knows the sequence.\n\n```python\n{saga}```\n\n"
         f"**`choreography/reactions.py`**: each service knows its own reactions.\n\n```python\n{reactions}```"
     )
 
 
-def _after(path: Path, marker: str) -> str:
+def _text_after(path: Path, marker: str) -> str:
     return path.read_text().partition(marker)[2]
 
 
-def pictures() -> str:
+def diagrams() -> str:
     """Both modes as `saga diagram` draws them."""
-    return "\n\n".join(f"{mode}:\n\n```mermaid\n{static(PICTURES[mode])}\n```" for mode in Mode)
+    return "\n\n".join(f"{mode}:\n\n```mermaid\n{flowchart(MESSAGE_FLOWS[mode])}\n```" for mode in Mode)
 
 
 def messages() -> str:
     """Every message that travels: what it is, what it carries, and who gets it in each mode."""
     rows = ["| message | kind | carries | orchestrator | choreography |", "| --- | --- | --- | --- | --- |"]
     for name, kind in sorted(CATALOGUE.items()):
-        if name not in LOCAL:
+        if name not in LOCAL_INPUTS:
             what = "command" if issubclass(kind, Command) else "event"
-            heard = " | ".join(_receivers(name, mode) for mode in Mode)
-            rows.append(f"| `{name}` | {what} | {', '.join(kind.model_fields)} | {heard} |")
+            recipients = " | ".join(_receivers(name, mode) for mode in Mode)
+            rows.append(f"| `{name}` | {what} | {', '.join(kind.model_fields)} | {recipients} |")
     return "\n".join(rows)
 
 
@@ -63,7 +63,7 @@ def _receivers(name: str, mode: Mode) -> str:
     """Who handles a message in a mode; `-` when it does not travel there, `nobody` when it is a fact that no worker needs."""
     kind = CATALOGUE[name]
     if issubclass(kind, Command):
-        travels = mode is Mode.ORCHESTRATOR or kind in DOOR
+        travels = mode is Mode.ORCHESTRATOR or kind in API_COMMANDS
         return kind.service if travels else "-"
     return ", ".join(queue.worker for queue in topology(mode).queues if name in queue.listens_to) or "nobody"
 
@@ -117,7 +117,7 @@ def settings() -> str:
     return "\n".join(rows)
 
 
-def rights() -> str:
+def permissions() -> str:
     """Every account of the container stack, and what it may do."""
     rows = [
         "| account | consumes | sends the commands | publishes the events | reads and writes |",
@@ -125,29 +125,29 @@ def rights() -> str:
     ]
     for account in (account for mode in Mode for account in accounts(mode)):
         if account.worker == OPERATOR:
-            may = "every queue", "all", "all"
+            allowed = "every queue", "all", "all"
         else:
-            commands = ", ".join(f"`{name}`" for name in commands_of(account.mode, account.worker)) or "none"
+            commands = ", ".join(f"`{name}`" for name in commands_sent_by(account.mode, account.worker)) or "none"
             queue = "its own queue, which is sent everything" if account.worker == OBSERVER else "its own queue"
-            may = queue, commands, f"`{account.worker}.*`" if account.worker in SERVICES else "none"
+            allowed = queue, commands, f"`{account.worker}.*`" if account.worker in SERVICES else "none"
         databases = "every database of the mode" if account.worker == OPERATOR else f"`{account.databases[0]}`"
-        rows.append(f"| `{account.name}` | " + " | ".join(may) + f" | {databases} |")
+        rows.append(f"| `{account.name}` | " + " | ".join(allowed) + f" | {databases} |")
     return "\n".join(rows)
 
 
 #: File -> marker -> what stands there.
-PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"rooms": rooms, "pictures": pictures},
+GENERATED_PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"rooms": both_sequences, "pictures": diagrams},
     "docs/reference/messages.md": {"messages": messages, "steps": steps, "reactions": reactions},
-    "docs/security.md": {"rights": rights},
+    "docs/security.md": {"rights": permissions},
     "docs/reference/cli.md": {"commands": commands, "settings": settings},
 }
 
 
-def fresh(path: str) -> str:
+def regenerated(path: str) -> str:
     """The file as it should be."""
     text = (ROOT / path).read_text()
-    for marker, write in PARTS[path].items():
+    for marker, write in GENERATED_PARTS[path].items():
         pattern = re.compile(f"(<!-- generated: {marker} -->\n).*?(\n<!-- end -->)", re.DOTALL)
         if not pattern.search(text):
             raise LookupError(f"{path} has no place for {marker}")
@@ -157,8 +157,8 @@ def fresh(path: str) -> str:
 
 def main() -> None:
     """Bring every generated part up to date."""
-    for path in PARTS:
-        (ROOT / path).write_text(fresh(path))
+    for path in GENERATED_PARTS:
+        (ROOT / path).write_text(regenerated(path))
         sys.stderr.write(f"{path} is up to date\n")
 
 

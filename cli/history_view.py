@@ -15,10 +15,10 @@ from observer.history import History
 from services.vocabulary import NEEDS_ATTENTION
 
 #: What a compensation found, by its `had_effect`.
-_FOUND = {True: "", None: ", in doubt: what it undoes was not heard to succeed", False: ", which found nothing to undo"}
+_EFFECT_NOTES = {True: "", None: ", in doubt: what it undoes was not heard to succeed", False: ", which found nothing to undo"}
 
 
-def told_as_json(history: History, now: float) -> dict[str, object]:
+def history_as_json(history: History, now: float) -> dict[str, object]:
     """The history as `--json` prints it; `waited_s` is how long nothing has moved an order that has not ended."""
     return {**history.as_dict(), "waited_s": None if history.ended else round(now - history.moved_at, 3)}
 
@@ -38,14 +38,14 @@ def print_history(history: History, now: float) -> None:
             data.print(Text(f"{what + ':' if number == 0 else '':>10} {line}", overflow="fold"), highlight=False, soft_wrap=True)
 
 
-def end_of(history: History) -> Text:
+def state_text(history: History) -> Text:
     """State and reason."""
     style = {"COMPLETED": "green", "REJECTED": "red", NEEDS_ATTENTION: "bold red"}.get(history.state, "yellow")
     return Text(" ".join(filter(None, (history.state, history.reason))), style=style)
 
 
 def _print_head(history: History) -> None:
-    head = Text(f"{history.order_id}  ").append_text(end_of(history))
+    head = Text(f"{history.order_id}  ").append_text(state_text(history))
     head.append(f"  {history.mode}", style="dim")
     head.append(f", {history.took_s:.3f} s" if history.took_s is not None else "", style="dim")
     why = Text("why: ", style="bold")
@@ -64,7 +64,7 @@ def _path(history: History) -> Table:
     for entry in history.entries:
         number = Text(str(entry.number), style="bold red" if entry.number == history.root else "")
         path = arrow(entry.sender, entry.takers, entry.name, command=entry.command, rollback=entry.rollback)
-        table.add_row(number, f"{entry.since_start_s:.3f}", path, because(entry, history))
+        table.add_row(number, f"{entry.since_start_s:.3f}", path, cause_text(entry, history))
     return table
 
 
@@ -75,35 +75,35 @@ def arrow(sender: str, takers: Sequence[str], name: str, *, command: bool, rollb
     return line.append(("↩ " if rollback else "  ") + name, style=style)
 
 
-def because(entry: Entry, history: History) -> Text:
+def cause_text(entry: Entry, history: History) -> Text:
     """Who did what after which message; then what is remarkable about it."""
-    says = Text(overflow="fold")
+    text = Text(overflow="fold")
     inherited: Mapping[str, str] = {}
     if entry.cause:
         trigger = history.entries[entry.cause - 1]
         inherited = trigger.facts
-        says.append(f"{entry.sender} {_did(entry, trigger)} (#{entry.cause})")
+        text.append(f"{entry.sender} {_action(entry, trigger)} (#{entry.cause})")
     elif entry.missing_cause:
-        says.append("after something that was not heard", style="yellow")
+        text.append("after something that was not heard", style="yellow")
     else:
-        says.append("asked from outside")
+        text.append("asked from outside")
     facts = [f"{name}: {value}" for name, value in entry.facts.items() if inherited.get(name) != value]
     attempts = [f"{entry.attempts} attempts"] if entry.attempts > 1 else []
     dead = [f"DEAD LETTER: {entry.dead}"] if entry.dead else []
     waited = [f"waited {entry.wait}"] if entry.wait else []
     for note in (*facts, *waited, *attempts, *dead):
-        says.append(f"\n{note}", style="bold red" if note in dead else "yellow" if note in waited or note in attempts else "dim")
-    return says
+        text.append(f"\n{note}", style="bold red" if note in dead else "yellow" if note in waited or note in attempts else "dim")
+    return text
 
 
-def _did(entry: Entry, trigger: Entry) -> str:
+def _action(entry: Entry, trigger: Entry) -> str:
     if entry.deed is None:
         return f"decided after {trigger.name}"
     return f"answered {trigger.name}" if entry.deed == trigger.name else f"did {entry.deed} after {trigger.name}"
 
 
 def _undone(history: History) -> list[str]:
-    return [f"{undone.command} (#{undone.entry}){_FOUND[undone.had_effect]}" for undone in history.undone]
+    return [f"{undone.command} (#{undone.entry}){_EFFECT_NOTES[undone.had_effect]}" for undone in history.undone]
 
 
 def _waiting(history: History, now: float) -> list[str]:

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 from yarl import URL
 
-from bootstrap.connections import Seen
+from bootstrap.connections import OpenStores
 from bootstrap.modes import Mode
 from broker.message import UUID_PATTERN
 from cli.output import Code, stop
-from services.faults import NoSuchFailure, check_failures
+from services.faults import InvalidFault, check_faults
 
 
 def check_order_id(text: str) -> str:
@@ -39,13 +39,13 @@ ViaFlag = Annotated[
 def parse_failures(texts: list[str]) -> list[str]:
     """`service:failure` for each. Ends with a sentence when there is no such failure."""
     try:
-        check_failures(texts)
-    except NoSuchFailure as error:
+        check_faults(texts)
+    except InvalidFault as error:
         stop(Code.USAGE, str(error))
     return texts
 
 
-async def refuse_unless_faults(seen: Seen, failures: list[str]) -> None:
+async def refuse_unless_faults(seen: OpenStores, failures: list[str]) -> None:
     """End with a sentence when a worker that should fail has faults disabled: the failure would silently not happen."""
     for service in sorted({failure.partition(":")[0] for failure in failures}):
         announced = await seen.stores[service].find("workers")

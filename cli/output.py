@@ -1,6 +1,6 @@
 """What the CLI says and how it ends: data on stdout, everything else on stderr, one exit code for each kind of end.
 
-Every command runs inside `ending`, which turns what can go wrong into one sentence and an exit code, no traceback.
+Every command runs inside `exit_on_error`, which turns what can go wrong into one sentence and an exit code, no traceback.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from api.broker_client import NotTaken
+from api.broker_client import OrderNotConfirmed
 from bootstrap.backend import GatewayUnreachable
 from broker.transport import BrokerRefused, TransportError, TransportUnavailable
 from store.protocol import NoPrimary, StoreError, StoreUnavailable
@@ -42,14 +42,14 @@ class Code(IntEnum):
     INTERRUPTED = 130  # Ctrl-C
 
 
-def stop(code: Code, what: str) -> NoReturn:
+def stop(code: Code, message: str) -> NoReturn:
     """End with one sentence that says what, why and what to do. `what` is text: what a user typed in it is no markup."""
-    console.print(f"[bold red]saga:[/] {escape(what)}", highlight=False, soft_wrap=True)
+    console.print(f"[bold red]saga:[/] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(code)
 
 
 @contextmanager
-def ending() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """Turn what can go wrong into a sentence and an exit code."""
     try:
         yield
@@ -61,25 +61,25 @@ def ending() -> Iterator[None]:
         stop(
             Code.SERVER_MISSING, f"{error}. Start it (`make up` starts what is installed), or point SAGA_…_URL to where it runs."
         )
-    except (TransportError, StoreError, NotTaken) as error:
+    except (TransportError, StoreError, OrderNotConfirmed) as error:
         stop(Code.FAILED, f"{error}.")
     except KeyboardInterrupt:
         stop(Code.INTERRUPTED, "interrupted.")
 
 
-def run(program: Coroutine[Any, Any, T]) -> T:
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine to its end, or to a sentence and an exit code."""
-    with ending():
-        return asyncio.run(program)
+    with exit_on_error():
+        return asyncio.run(coroutine)
 
 
-def listen(host: str, port: int, *, backlog: int, failing: str, instead: str) -> socket.socket:
+def listen(host: str, port: int, *, backlog: int, problem: str, remedy: str) -> socket.socket:
     """A port to serve on, or the end with a sentence: `failing` on this port, why, and what to do `instead`."""
     try:
         return socket.create_server((host, port), backlog=backlog)
     except OSError as error:
         why = str(error.strerror).partition(" (while")[0]  # Python adds the address, which is said already
-        stop(Code.FAILED, f"{failing} on {host}:{port}: {why}. {instead}")
+        stop(Code.FAILED, f"{problem} on {host}:{port}: {why}. {remedy}")
 
 
 def print_json(value: object) -> None:

@@ -28,7 +28,7 @@ GC_THRESHOLD = 20_000
 log = structlog.get_logger()
 
 
-def run_fast(program: Coroutine[Any, Any, None]) -> None:
+def run_on_uvloop(coroutine: Coroutine[Any, Any, None]) -> None:
     """On uvloop, which is 5 to 8 % faster, where it can be had: there is none for Windows."""
     # What is loaded by now stays: the collector need not look at it again, nor as often at what a batch allocates.
     gc.collect()
@@ -37,59 +37,59 @@ def run_fast(program: Coroutine[Any, Any, None]) -> None:
     try:
         import uvloop  # noqa: PLC0415 - optional
     except ImportError:
-        asyncio.run(program)
+        asyncio.run(coroutine)
     else:
-        uvloop.run(program)
+        uvloop.run(coroutine)
 
 
 @asynccontextmanager
-async def marked(ready: asyncio.Event, file: Path | None) -> AsyncIterator[None]:
+async def maintain_ready_file(ready: asyncio.Event, file: Path | None) -> AsyncIterator[None]:
     """The ready file is there while the block runs, once it is ready."""
-    marking = asyncio.create_task(_mark(ready, file))
+    creation = asyncio.create_task(_create_ready_file(ready, file))
     try:
         yield
     finally:
-        marking.cancel()
-        unmark(file)
+        creation.cancel()
+        remove_ready_file(file)
 
 
-async def _mark(ready: asyncio.Event, file: Path | None) -> None:
+async def _create_ready_file(ready: asyncio.Event, file: Path | None) -> None:
     await ready.wait()
     if file:
         await asyncio.to_thread(file.touch)
 
 
-def unmark(file: Path | None) -> None:
+def remove_ready_file(file: Path | None) -> None:
     if file:
         file.unlink(missing_ok=True)
 
 
-def stop_on_signal(finish: Callable[[], None], *, tied: bool) -> None:
-    def told() -> None:
+def stop_on_signal(finish: Callable[[], None], *, tied_to_parent: bool) -> None:
+    def on_signal() -> None:
         finish()
-        end_within_patience()
+        exit_after_drain_timeout()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told)
-    if tied:
-        stop_when_orphaned()
+        loop.add_signal_handler(number, on_signal)
+    if tied_to_parent:
+        stop_with_parent()
 
 
-def end_within_patience() -> None:
+def exit_after_drain_timeout() -> None:
     """End this process as if it were killed, if it has not ended by itself before."""
     # A thread, because at the end of a process Python waits for the driver's threads, and they for the server.
-    patience = threading.Timer(DRAIN_S, _give_up)
-    patience.daemon = True
-    patience.start()
+    timer = threading.Timer(DRAIN_S, _exit_now)
+    timer.daemon = True
+    timer.start()
 
 
-def _give_up() -> None:
+def _exit_now() -> None:
     log.warning("ended_with_work_in_hand", after_s=DRAIN_S)
     os._exit(Code.FAILED)
 
 
-def stop_when_orphaned() -> None:
+def stop_with_parent() -> None:
     """Whoever started this holds the other end of stdin and never writes: when it ends, they were killed."""
 
     def watch() -> None:

@@ -12,12 +12,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from yarl import URL
 
 from bootstrap.modes import Mode
-from bootstrap.server_backend import ConnectedParts
+from bootstrap.server_backend import ServerBackend
 from broker.limits import Limits
-from broker.loop.retry import RETRYING_S
+from broker.loop.retry import RETRY_TOTAL_S
 from cli.output import Code, stop
-from services.payment.domain import PaymentTimes
-from services.registry import Times
+from services.payment.domain import PaymentTimeouts
+from services.registry import Timeouts
 from store.mongo.store import DAY_S, INBOX_DAYS
 
 #: Where containers find their secrets. A file there is a setting of its name (`saga_broker_url`); the environment wins.
@@ -25,7 +25,7 @@ SECRETS_DIR = "/run/secrets"
 
 
 #: The business waits unless they are set, as the services' registry has them.
-DEFAULT_TIMES = Times()
+DEFAULT_TIMES = Timeouts()
 
 
 class Settings(BaseSettings):
@@ -51,11 +51,13 @@ class Settings(BaseSettings):
     deadline_s: float = Field(
         default=DEFAULT_TIMES.deadline_s, gt=0, description="how long an order may be PENDING before it withdraws itself"
     )
-    look_again_s: float = Field(
-        default=DEFAULT_TIMES.payment.look_again_s, gt=0, description="until a waiting payment is looked at again"
+    poll_interval_s: float = Field(
+        default=DEFAULT_TIMES.payment.poll_interval_s, gt=0, description="until a waiting payment is looked at again"
     )
-    patience_s: float = Field(
-        default=DEFAULT_TIMES.payment.patience_s, gt=0, description="until an authorization without a final answer is voided"
+    authorize_timeout_s: float = Field(
+        default=DEFAULT_TIMES.payment.authorize_timeout_s,
+        gt=0,
+        description="until an authorization without a final answer is voided",
     )
     gateway_timeout_s: float = Field(default=2.0, gt=0, description="how long one call to the gateway may take")
     settle_after_s: float = Field(default=3.0, gt=0, description="how long the gateway leaves a payment pending")
@@ -64,9 +66,9 @@ class Settings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _the_waits_fit_together(self) -> Self:
-        self.times()
-        waits_s = self.deadline_s + self.patience_s + RETRYING_S
+    def _check_waits(self) -> Self:
+        self.timeouts()
+        waits_s = self.deadline_s + self.authorize_timeout_s + RETRY_TOTAL_S
         if waits_s > INBOX_DAYS * DAY_S / 2:
             msg = (
                 f"deadline, patience and retries add up to {waits_s:.0f} s. The inbox forgets after {INBOX_DAYS:g} days and must "
@@ -75,11 +77,11 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return self
 
-    def times(self) -> Times:
+    def timeouts(self) -> Timeouts:
         """The business waits. Raises ValueError when they contradict each other."""
-        return Times(self.deadline_s, PaymentTimes(self.look_again_s, self.patience_s))
+        return Timeouts(self.deadline_s, PaymentTimeouts(self.poll_interval_s, self.authorize_timeout_s))
 
-    def beside_of(self, mode: Mode) -> dict[Mode, str]:
+    def remote_apis_of(self, mode: Mode) -> dict[Mode, str]:
         """The door beside that of `mode`. Raises ValueError when it is of the same mode, or nowhere."""
         other, _, url = self.beside.partition("=")
         try:
@@ -98,14 +100,14 @@ class Settings(BaseSettings):
     def limits(self) -> Limits:
         return Limits(batch_max=self.batch_max, prefetch=max(2 * self.batch_max, 2))
 
-    def parts(self, prefix: str) -> ConnectedParts:
+    def backend(self, prefix: str) -> ServerBackend:
         """Clients of the servers that these settings name, for the mode (or namespace) `prefix`."""
-        return ConnectedParts(
+        return ServerBackend(
             prefix,
             self.broker_url,
             self.store_url,
             self.gateway_url,
-            times=self.times(),
+            timeouts=self.timeouts(),
             limits=self.limits(),
             gateway_timeout_s=self.gateway_timeout_s,
         )

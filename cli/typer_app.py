@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _FlagsTakeNothing:
+class _BareFlags:
     """For a command or a group, before typer's class."""
 
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - typer's own click, which has no public types
@@ -23,15 +23,15 @@ class _FlagsTakeNothing:
         return params
 
 
-class _Command(_FlagsTakeNothing, TyperCommand):
+class _Command(_BareFlags, TyperCommand):
     pass
 
 
-class Group(_FlagsTakeNothing, TyperGroup):
+class Group(_BareFlags, TyperGroup):
     """A group of commands."""
 
 
-class Program(typer.Typer):
+class TyperApp(typer.Typer):
     """`typer.Typer` with that."""
 
     def __init__(self, cls: type[Group] = Group, **options: Any) -> None:  # noqa: ANN401 - whatever typer takes

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp
 
-from api.orders import Desk
+from api.orders import Orders
 from api.sample_orders import SKUS
 from bootstrap.modes import Mode
 from broker.environment import new_uuid7
-from dashboard.app import PageApp
-from dashboard.lanes.lane import Asked
-from dashboard.lanes.local_api import LaneAtDoor
-from dashboard.lanes.remote_api import LaneBeside
-from dashboard.proxy import Relayed
-from dashboard.security_headers import Shield
+from dashboard.app import DashboardApp
+from dashboard.lanes.lane import LaneControl
+from dashboard.lanes.local_api import LocalApiLane
+from dashboard.lanes.remote_api import RemoteApiLane
+from dashboard.proxy import ProxiedQueries
+from dashboard.security_headers import SecurityHeaders
 
 
 @dataclass(frozen=True, slots=True)
-class AtDoor:
+class MountedDashboard:
     """The page beside a door; no `app` where nobody says where the observer is. `stop` ends its streams."""
 
     app: ASGIApp | None
@@ -30,16 +30,18 @@ class AtDoor:
 
 
 @asynccontextmanager
-async def page_at_door(mode: Mode, desk: Desk, observer_url: str, beside: Mapping[Mode, str]) -> AsyncIterator[AtDoor]:
+async def mount_dashboard(
+    mode: Mode, orders: Orders, observer_url: str, remote_apis: Mapping[Mode, str]
+) -> AsyncIterator[MountedDashboard]:
     """The page of one running mode, for `api.server.serve`, and of those whose doors are `beside` it."""
     if not observer_url:
-        yield AtDoor(None, lambda: None)
+        yield MountedDashboard(None, lambda: None)
         return
     async with AsyncExitStack() as stack:
-        lanes: list[Asked] = [LaneAtDoor(mode, desk)]
-        lanes += [await stack.enter_async_context(LaneBeside(other, door)) for other, door in beside.items()]
+        lanes: list[LaneControl] = [LocalApiLane(mode, orders)]
+        lanes += [await stack.enter_async_context(RemoteApiLane(other, url)) for other, url in remote_apis.items()]
         lanes.sort(key=lambda lane: list(Mode).index(lane.mode))
-        looking = Relayed(mode, observer_url, beside)
-        stack.push_async_callback(looking.close)
-        app = PageApp(lanes, looking, seed=1, new_id=new_uuid7, shelf=SKUS).application()
-        yield AtDoor(Shield(app), looking.stop)
+        queries = ProxiedQueries(mode, observer_url, remote_apis)
+        stack.push_async_callback(queries.close)
+        app = DashboardApp(lanes, queries, seed=1, new_id=new_uuid7, articles=SKUS).application()
+        yield MountedDashboard(SecurityHeaders(app), queries.stop)

@@ -13,120 +13,124 @@ from http import HTTPStatus
 
 from fastapi import FastAPI, Response
 
-from api.broker_client import NotTaken
-from api.problems import Refused, answer_with_problems
+from api.broker_client import OrderNotConfirmed
+from api.problems import RequestRefused, add_problem_handlers
 from api.schemas import OrderId
 from bootstrap.modes import roles
-from dashboard.fault_menu import FAILURES
-from dashboard.lanes.lane import Asked, Switches
-from dashboard.queries import Looks, no_such_lane, no_such_order, said
-from dashboard.schemas import Order, drawing_of
-from dashboard.static_files import Files
-from services.faults import NoSuchFailure
+from dashboard.fault_menu import FAULT_MENU
+from dashboard.lanes.lane import LaneControl, WorkerControl
+from dashboard.queries import Queries, json_response, no_such_lane, no_such_order
+from dashboard.schemas import OrderRequest, lane_description
+from dashboard.static_files import StaticRoutes
+from services.faults import InvalidFault
 
 
-class PageApp:
+class DashboardApp:
     """Makes the ASGI application. `seed` is for orders that are drawn and name none; `shelf` has the articles to offer."""
 
     def __init__(
-        self, lanes: Sequence[Asked], looking: Looks, *, seed: int, new_id: Callable[[], str], shelf: Collection[str]
+        self, lanes: Sequence[LaneControl], queries: Queries, *, seed: int, new_id: Callable[[], str], articles: Collection[str]
     ) -> None:
         self._lanes = {str(lane.mode): lane for lane in lanes}
-        self._looking = looking
+        self._queries = queries
         self._seed = seed
         self._new_id = new_id
-        self._shelf = list(shelf)
+        self._articles = list(articles)
 
     def application(self) -> FastAPI:
         """Without guard and shield, which go around it."""
         app = FastAPI(title="The page", openapi_url=None)
-        Files().add_to(app)
-        self._looking.add_to(app)
+        StaticRoutes().add_routes(app)
+        self._queries.add_routes(app)
         app.get("/watch/lanes")(self.lanes)
         app.post("/watch/orders")(self.place)
         app.post("/watch/orders/{mode}/{order_id}/withdraw")(self.withdraw)
         app.post("/watch/workers/{mode}/{worker}/kill")(self.kill)
         app.post("/watch/workers/{mode}/{worker}/revive")(self.revive)
-        answer_with_problems(app)
+        add_problem_handlers(app)
         return app
 
     async def lanes(self) -> Response:
-        drawings = [
-            drawing_of(lane.mode, events=self._looking.events_of(lane.mode), can_kill=lane.switches is not None)
+        descriptions = [
+            lane_description(lane.mode, events=self._queries.events_of(lane.mode), can_kill=lane.worker_control is not None)
             for lane in self._lanes.values()
         ]
-        failures = [asdict(failure) for failure in FAILURES]
-        return said({"lanes": drawings, "failures": failures, "shelf": self._shelf, "seed": self._seed})
+        failures = [asdict(failure) for failure in FAULT_MENU]
+        return json_response({"lanes": descriptions, "failures": failures, "shelf": self._articles, "seed": self._seed})
 
-    async def place(self, asked: Order) -> Response:
+    async def place(self, request: OrderRequest) -> Response:
         """The same orders in every lane, by the same ids."""
-        lanes = [self._asked_for(mode) for mode in dict.fromkeys(asked.modes or self._lanes)]
-        if asked.count == 1 and not asked.lines:
-            raise _senseless("wrong_schema", "lines: an order has at least one line")
-        if asked.count > 1 and asked.order_id:
-            raise _senseless("wrong_schema", "order_id: one order can have it, and more than one are asked for")
+        lanes = [self._requested_lane(mode) for mode in dict.fromkeys(request.modes or self._lanes)]
+        if request.count == 1 and not request.lines:
+            raise _unprocessable("wrong_schema", "lines: an order has at least one line")
+        if request.count > 1 and request.order_id:
+            raise _unprocessable("wrong_schema", "order_id: one order can have it, and more than one are asked for")
         try:
-            wanted = asked.drawn(self._seed, self._new_id)
-        except NoSuchFailure as error:
-            raise _senseless("no_such_failure", str(error)[:300]) from None
-        room = min(lane.room for lane in lanes)
-        if room < len(wanted):
-            raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, "full", f"this run has room for {room} more orders. Start it anew.")
-        placed = dict(zip(lanes, await asyncio.gather(*(lane.place(wanted) for lane in lanes)), strict=True))
-        if not any(there.ids for there in placed.values()):
-            each = [f"{lane.mode}: {there.why_not}" for lane, there in placed.items()]
-            raise _not_taken("; ".join(each) if len(placed) > 1 else str(placed[lanes[0]].why_not))
-        taken = {lane.mode: set(there.ids) for lane, there in placed.items()}
+            to_place = request.generate(self._seed, self._new_id)
+        except InvalidFault as error:
+            raise _unprocessable("no_such_failure", str(error)[:300]) from None
+        remaining_capacity = min(lane.remaining_capacity for lane in lanes)
+        if remaining_capacity < len(to_place):
+            raise RequestRefused(
+                HTTPStatus.INSUFFICIENT_STORAGE, "full", f"this run has room for {remaining_capacity} more orders. Start it anew."
+            )
+        results = dict(zip(lanes, await asyncio.gather(*(lane.place(to_place) for lane in lanes)), strict=True))
+        if not any(result.ids for result in results.values()):
+            each = [f"{lane.mode}: {result.refusal}" for lane, result in results.items()]
+            raise _not_confirmed("; ".join(each) if len(results) > 1 else str(results[lanes[0]].refusal))
+        confirmed = {lane.mode: set(result.ids) for lane, result in results.items()}
         orders = [
-            {"mode": mode, "order_id": one.order_id} for one in wanted for mode, ids in taken.items() if one.order_id in ids
+            {"mode": mode, "order_id": one.order_id} for one in to_place for mode, ids in confirmed.items() if one.order_id in ids
         ]
         not_taken = [
-            {"mode": lane.mode, "count": len(wanted) - len(there.ids), "why": there.why_not}
-            for lane, there in placed.items()
-            if there.why_not is not None
+            {"mode": lane.mode, "count": len(to_place) - len(result.ids), "why": result.refusal}
+            for lane, result in results.items()
+            if result.refusal is not None
         ]
-        return said({"orders": orders, "not_taken": not_taken}, HTTPStatus.ACCEPTED)
+        return json_response({"orders": orders, "not_taken": not_taken}, HTTPStatus.ACCEPTED)
 
     async def withdraw(self, mode: str, order_id: OrderId) -> Response:
         try:
             if not await self._lane(mode).withdraw(order_id):
                 raise no_such_order()
-        except NotTaken as error:
-            raise _not_taken(str(error)) from None
-        return said({"mode": mode, "order_id": order_id}, HTTPStatus.ACCEPTED)
+        except OrderNotConfirmed as error:
+            raise _not_confirmed(str(error)) from None
+        return json_response({"mode": mode, "order_id": order_id}, HTTPStatus.ACCEPTED)
 
     async def kill(self, mode: str, worker: str) -> Response:
-        await self._switches(mode, worker).kill(worker)
-        await self._looking.look_again()
+        await self._worker_control(mode, worker).kill(worker)
+        await self._queries.refresh()
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def revive(self, mode: str, worker: str) -> Response:
-        await self._switches(mode, worker).revive(worker)
-        await self._looking.look_again()
+        await self._worker_control(mode, worker).revive(worker)
+        await self._queries.refresh()
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
-    def _lane(self, mode: str) -> Asked:
+    def _lane(self, mode: str) -> LaneControl:
         if mode not in self._lanes:
             raise no_such_lane(self._lanes)
         return self._lanes[mode]
 
-    def _asked_for(self, mode: str) -> Asked:
+    def _requested_lane(self, mode: str) -> LaneControl:
         if mode not in self._lanes:
-            raise _senseless("wrong_schema", f"modes: there is no such lane. There are: {', '.join(self._lanes)}.")
+            raise _unprocessable("wrong_schema", f"modes: there is no such lane. There are: {', '.join(self._lanes)}.")
         return self._lanes[mode]
 
-    def _switches(self, mode: str, worker: str) -> Switches:
+    def _worker_control(self, mode: str, worker: str) -> WorkerControl:
         lane = self._lane(mode)
-        if lane.switches is None:
-            raise Refused(HTTPStatus.NOT_FOUND, "cannot_kill", "the workers of this lane cannot be killed from here")
+        if lane.worker_control is None:
+            raise RequestRefused(HTTPStatus.NOT_FOUND, "cannot_kill", "the workers of this lane cannot be killed from here")
         if worker not in roles(lane.mode):
-            raise Refused(HTTPStatus.NOT_FOUND, "no_such_worker", f"no such worker. There are: {', '.join(roles(lane.mode))}.")
-        return lane.switches
+            raise RequestRefused(
+                HTTPStatus.NOT_FOUND, "no_such_worker", f"no such worker. There are: {', '.join(roles(lane.mode))}."
+            )
+        return lane.worker_control
 
 
-def _senseless(reason: str, detail: str) -> Refused:
-    return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, reason, detail)
+def _unprocessable(reason: str, detail: str) -> RequestRefused:
+    return RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, reason, detail)
 
 
-def _not_taken(why: str) -> Refused:
-    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "not_taken", why[:300])
+def _not_confirmed(why: str) -> RequestRefused:
+    return RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, "not_taken", why[:300])

@@ -13,39 +13,39 @@ from typing import Annotated, Any, Protocol
 from fastapi import FastAPI, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
-from api.problems import Refused
+from api.problems import RequestRefused
 from api.schemas import EVENT_STREAM, OrderId
 from bootstrap.modes import Mode
-from dashboard.event_stream import Watching
-from dashboard.lanes.lane import Shown
+from dashboard.event_stream import HistoryStream
+from dashboard.lanes.lane import LaneView
 from dashboard.schemas import SHOWN_MAX
 from observer.history import History
-from observer.raw_message import Original
+from observer.raw_message import RawMessage
 
 #: The path of the events.
 EVENTS = "/watch/events"
 
 
-class Looks(Protocol):
-    """Where the page looks: in this process (`Looking`), or in another (`dashboard.proxy.Relayed`)."""
+class Queries(Protocol):
+    """Where the page looks: in this process (`LocalQueries`), or in another (`dashboard.proxy.Relayed`)."""
 
-    def add_to(self, app: FastAPI) -> None: ...
+    def add_routes(self, app: FastAPI) -> None: ...
 
     def events_of(self, mode: Mode) -> str:
         """The path of a lane's events; lanes that have the same are told of together."""
 
-    async def look_again(self) -> None:
+    async def refresh(self) -> None:
         """Something was just done to a lane."""
 
 
-class Looking:
+class LocalQueries:
     """The paths for lanes of this process."""
 
-    def __init__(self, lanes: Sequence[Shown], watching: Watching) -> None:
+    def __init__(self, lanes: Sequence[LaneView], history_stream: HistoryStream) -> None:
         self._lanes = {str(lane.mode): lane for lane in lanes}
-        self._watching = watching
+        self._history_stream = history_stream
 
-    def add_to(self, app: FastAPI) -> None:
+    def add_routes(self, app: FastAPI) -> None:
         app.get("/watch/orders")(self.orders)
         app.get("/watch/orders/{mode}/{order_id}")(self.order)
         app.get(EVENTS, response_class=StreamingResponse)(self.events)
@@ -53,47 +53,47 @@ class Looking:
     def events_of(self, mode: Mode) -> str:  # noqa: ARG002 - one stream tells of all
         return EVENTS
 
-    async def look_again(self) -> None:
-        await self._watching.look_at_status()
+    async def refresh(self) -> None:
+        await self._history_stream.refresh_status()
 
     async def orders(self, mode: str, limit: Annotated[int, Query(ge=1, le=SHOWN_MAX)] = 50) -> Response:
-        return said({"orders": [self._told(history) for history in await self._lane(mode).newest(limit)]})
+        return json_response({"orders": [self._history_json(history) for history in await self._lane(mode).newest(limit)]})
 
     async def order(self, mode: str, order_id: OrderId) -> Response:
         found = await self._lane(mode).order(order_id)
         if found is None:
             raise no_such_order()
-        history, originals = found
-        return said({**self._told(history), "messages": list(_messages(history, originals))})
+        history, raw_messages = found
+        return json_response({**self._history_json(history), "messages": list(_messages(history, raw_messages))})
 
     async def events(self, last_event_id: Annotated[str | None, Header()] = None) -> Response:
-        stream = self._watching.stream(last_event_id)
+        stream = self._history_stream.stream(last_event_id)
         return StreamingResponse(stream, headers={"Cache-Control": "no-store"}, media_type=EVENT_STREAM)
 
-    def _lane(self, mode: str) -> Shown:
+    def _lane(self, mode: str) -> LaneView:
         if mode not in self._lanes:
             raise no_such_lane(self._lanes)
         return self._lanes[mode]
 
-    def _told(self, history: History) -> dict[str, Any]:
-        return {**history.as_dict(), "stuck": self._watching.is_stuck(history)}
+    def _history_json(self, history: History) -> dict[str, Any]:
+        return {**history.as_dict(), "stuck": self._history_stream.is_stuck(history)}
 
 
-def _messages(history: History, originals: Sequence[Original]) -> Iterable[dict[str, Any]]:
+def _messages(history: History, raw_messages: Sequence[RawMessage]) -> Iterable[dict[str, Any]]:
     return (
-        {"number": entry.number, "type": entry.type, **asdict(original)}
-        for entry, original in zip(history.entries, originals, strict=True)
+        {"number": entry.number, "type": entry.type, **asdict(raw_message)}
+        for entry, raw_message in zip(history.entries, raw_messages, strict=True)
     )
 
 
-def said(value: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def json_response(value: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
     """As JSON in ASCII, which no text of a stranger can break out of."""
     return Response(json.dumps(value), status, {"Cache-Control": "no-store"}, media_type="application/json")
 
 
-def no_such_lane(lanes: Iterable[str]) -> Refused:
-    return Refused(HTTPStatus.NOT_FOUND, "no_such_lane", f"there is no such lane. There are: {', '.join(lanes)}.")
+def no_such_lane(lanes: Iterable[str]) -> RequestRefused:
+    return RequestRefused(HTTPStatus.NOT_FOUND, "no_such_lane", f"there is no such lane. There are: {', '.join(lanes)}.")
 
 
-def no_such_order() -> Refused:
-    return Refused(HTTPStatus.NOT_FOUND, "no_such_order", "nothing was heard of such an order")
+def no_such_order() -> RequestRefused:
+    return RequestRefused(HTTPStatus.NOT_FOUND, "no_such_order", "nothing was heard of such an order")

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from api.sample_orders import AN_ADDRESS, Plan, order_of
+from api.sample_orders import SAMPLE_ADDRESS, LoadPlan, sample_order
 from bootstrap.modes import Mode, roles
 from broker.message import Uuid
 from choreography.reactions import REACTIONS
-from dashboard.fault_menu import WITHDRAWS, shares_of
-from dashboard.lanes.lane import Wanted, columns_of
+from dashboard.fault_menu import CUSTOMER_WITHDRAWS, fault_shares
+from dashboard.lanes.lane import OrderToPlace, columns_of
 from orchestrator.fulfilment import FULFILMENT
 from services.vocabulary import MAX_LINES, BackwardCommand, Line, Text
 
@@ -19,12 +19,12 @@ COUNT_MAX, SHOWN_MAX, FAILURES_MAX = 500, 200, 8
 #: JSON numbers beyond it are not exact for everybody.
 SEED_MAX = 2**53
 
-Failing = Annotated[
+FaultText = Annotated[
     str, StringConstraints(pattern=r"^[a-z_]{1,32}:[a-z_]{1,32}(,[a-z_]{1,32}:[a-z_]{1,32}){0,3}(=[0-9.]{1,8}%)?$")
 ]
 
 
-class Order(BaseModel):
+class OrderRequest(BaseModel):
     """The body of POST /watch/orders. `failures` may carry a share (`payment:declined=30%`).
 
     More than one order are drawn from `seed` as a storm draws them, lines and failures; `lines` is then not looked at. One order
@@ -33,27 +33,29 @@ class Order(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     lines: Annotated[tuple[Line, ...], Field(max_length=MAX_LINES, strict=False)] = ()
-    customer: Text = AN_ADDRESS.name
-    failures: Annotated[tuple[Failing, ...], Field(max_length=FAILURES_MAX, strict=False)] = ()
+    customer: Text = SAMPLE_ADDRESS.name
+    failures: Annotated[tuple[FaultText, ...], Field(max_length=FAILURES_MAX, strict=False)] = ()
     modes: Annotated[tuple[str, ...], Field(min_length=1, max_length=len(Mode), strict=False)] | None = None
     count: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 1
     seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
     order_id: Uuid | None = None
 
-    def drawn(self, seed: int, new_id: Callable[[], str]) -> list[Wanted]:
-        """The orders; which of them fail is the same for the same seed. Raises services.faults.NoSuchFailure."""
-        plan = Plan(self.count, self.count, failures=shares_of(self.failures), seed=seed if self.seed is None else self.seed)
-        address = AN_ADDRESS.model_copy(update={"name": self.customer})
-        wanted = []
+    def generate(self, seed: int, new_id: Callable[[], str]) -> list[OrderToPlace]:
+        """The orders; which of them fail is the same for the same seed. Raises services.faults.InvalidFault."""
+        plan = LoadPlan(
+            self.count, self.count, failures=fault_shares(self.failures), seed=seed if self.seed is None else self.seed
+        )
+        address = SAMPLE_ADDRESS.model_copy(update={"name": self.customer})
+        to_place = []
         for number in range(self.count):
-            failures = [part for name in plan.injected_into(number) for part in name.split(",")]
-            details = order_of(self.lines if self.count == 1 else plan.details_of(number).lines, address)
-            injected = tuple(failure for failure in failures if failure != WITHDRAWS)
-            wanted.append(Wanted(self.order_id or new_id(), details, injected, withdrawn=WITHDRAWS in failures))
-        return wanted
+            failures = [part for name in plan.faults_of(number) for part in name.split(",")]
+            details = sample_order(self.lines if self.count == 1 else plan.details_of(number).lines, address)
+            injected = tuple(failure for failure in failures if failure != CUSTOMER_WITHDRAWS)
+            to_place.append(OrderToPlace(self.order_id or new_id(), details, injected, withdrawn=CUSTOMER_WITHDRAWS in failures))
+        return to_place
 
 
-def drawing_of(mode: Mode, *, events: str, can_kill: bool) -> dict[str, Any]:
+def lane_description(mode: Mode, *, events: str, can_kill: bool) -> dict[str, Any]:
     """A lane as it is written down: who takes part, and the sequence where it stands (the steps or the reactions).
 
     `events`: the path of its events."""

@@ -6,18 +6,18 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
-from api.problems import Refused
+from api.problems import RequestRefused
 
 STATIC = Path(__file__).parent / "static"
 
 
-class Files:
+class StaticRoutes:
     """The paths `/` and `/page/...`, to be added to an application."""
 
     def __init__(self) -> None:
         self._static = StaticFiles(directory=STATIC)
 
-    def add_to(self, app: FastAPI) -> None:
+    def add_routes(self, app: FastAPI) -> None:
         app.get("/")(self.page)
         app.get("/page/{path:path}")(self.file)
 
@@ -26,7 +26,7 @@ class Files:
 
     async def file(self, path: str, request: Request) -> Response:
         if "\0" in path:
-            raise Refused(HTTPStatus.NOT_FOUND, "not_found", "there is no such file")
+            raise RequestRefused(HTTPStatus.NOT_FOUND, "not_found", "there is no such file")
         response = await self._static.get_response(path, request.scope)
         response.headers["Cache-Control"] = "no-cache"
         return response

@@ -1,6 +1,6 @@
 """What must hold: the guarantees G1, G2, G3 and G5 of protocol.md section 4, as checks on a picture of one order.
 
-The protocol tests and the simulator hold every step of a run against it. A check raises `Broken` with the name of the
+The protocol tests and the simulator hold every step of a run against it. A check raises `InvariantViolated` with the name of the
 guarantee; tests/protocol/test_planted_bugs.py checks the checks.
 """
 
@@ -8,19 +8,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.saga import Phase, SagaRun
-from services.delivery.domain import Delivery, DeliveryState
+from services.delivery.domain import DeliveryState, OrderDelivery
 from services.inventory.domain import Reservation, ReservationState, Stock
 from services.order.domain import Order, OrderState
 from services.payment.domain import Payment, PaymentState
 from services.payment.messages import Answer
 from services.vocabulary import Reason
 
-HOLDS_MONEY = (Answer.AUTHORIZED, Answer.PENDING)
+FUNDS_HELD = (Answer.AUTHORIZED, Answer.PENDING)
 
-Final = Order | Reservation | Payment | Delivery
+BusinessDocument = Order | Reservation | Payment | OrderDelivery
 
 #: States that nothing may leave.
-FINAL = frozenset(
+FINAL_STATES = frozenset(
     {
         OrderState.COMPLETED,
         OrderState.REJECTED,
@@ -33,7 +33,7 @@ FINAL = frozenset(
 )
 
 
-class Broken(AssertionError):  # noqa: N818 - it names what happened
+class InvariantViolated(AssertionError):  # noqa: N818 - it names what happened
     """A guarantee does not hold. `guarantee` is its name on the page: G1, G2, G3, G5, `never`, `final` or `conservation`."""
 
     def __init__(self, guarantee: str, what: str) -> None:
@@ -42,13 +42,13 @@ class Broken(AssertionError):  # noqa: N818 - it names what happened
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class OrderSnapshot:
     """Everything that exists of one order at one moment, in all services and at the gateway."""
 
     order: Order | None = None
     reservation: Reservation | None = None
     payment: Payment | None = None
-    delivery: Delivery | None = None
+    delivery: OrderDelivery | None = None
     gateway: Answer | None = None
     run: SagaRun | None = None
 
@@ -59,59 +59,64 @@ class Picture:
         return states | {"gateway": self.gateway.value if self.gateway else "none"}
 
 
-def _demand(guarantee: str, holds: bool, what: str, picture: Picture) -> None:
+def _require(guarantee: str, holds: bool, what: str, current: OrderSnapshot) -> None:
     if not holds:
-        raise Broken(guarantee, f"{what}: {picture.states()}")
+        raise InvariantViolated(guarantee, f"{what}: {current.states()}")
 
 
-def check_step(before: Picture, after: Picture, mode: str) -> None:
+def check_step(before: OrderSnapshot, after: OrderSnapshot, mode: str) -> None:
     """What must hold after every single step, with `before` as it was one step earlier."""
     _check_g1(after, mode)
     _check_g2(after, mode)
-    pairs: tuple[tuple[Final | None, Final | None], ...] = (
+    pairs: tuple[tuple[BusinessDocument | None, BusinessDocument | None], ...] = (
         (before.order, after.order),
         (before.reservation, after.reservation),
         (before.payment, after.payment),
         (before.delivery, after.delivery),
     )
     for old, new in pairs:
-        if old is not None and old.state in FINAL:
+        if old is not None and old.state in FINAL_STATES:
             same = new is not None and (new.state, new.reason) == (old.state, old.reason)
-            _demand("final", same, f"{type(old).__name__} was {old.state} for good", after)
+            _require("final", same, f"{type(old).__name__} was {old.state} for good", after)
 
 
-def _check_g1(now: Picture, mode: str) -> None:
+def _check_g1(current: OrderSnapshot, mode: str) -> None:
     """A rejected order holds nothing; a completed one everything."""
-    held = now.reservation is not None and now.reservation.state is ReservationState.HELD
-    scheduled = now.delivery is not None and now.delivery.state is DeliveryState.SCHEDULED
-    paid = now.payment.state if now.payment else None
-    if now.order is None:
+    held = current.reservation is not None and current.reservation.state is ReservationState.HELD
+    scheduled = current.delivery is not None and current.delivery.state is DeliveryState.SCHEDULED
+    payment_state = current.payment.state if current.payment else None
+    if current.order is None:
         return
-    if now.order.state is OrderState.REJECTED:
-        _demand("G1", not held, "rejected, and stock is held", now)
-        _demand("G1", now.gateway not in HOLDS_MONEY, "rejected, and the gateway holds money", now)
+    if current.order.state is OrderState.REJECTED:
+        _require("G1", not held, "rejected, and stock is held", current)
+        _require("G1", current.gateway not in FUNDS_HELD, "rejected, and the gateway holds money", current)
         # In choreography alone a payment may still be VOIDING (nothing): StockRejected does not wait for a withdrawal's chain.
-        at_work = {PaymentState.PENDING, PaymentState.AUTHORIZED, *([PaymentState.VOIDING] if mode == "orchestrator" else [])}
-        _demand("G1", paid not in at_work, "rejected, and the payment is at work", now)
-        _demand("G1", not scheduled, "rejected, and delivered", now)
-    if now.order.state is OrderState.COMPLETED:
-        everything = held and scheduled and paid is PaymentState.AUTHORIZED and now.gateway is Answer.AUTHORIZED
-        _demand("G1", everything, "completed, and something is missing", now)
+        in_progress = {PaymentState.PENDING, PaymentState.AUTHORIZED, *([PaymentState.VOIDING] if mode == "orchestrator" else [])}
+        _require("G1", payment_state not in in_progress, "rejected, and the payment is at work", current)
+        _require("G1", not scheduled, "rejected, and delivered", current)
+    if current.order.state is OrderState.COMPLETED:
+        everything = held and scheduled and payment_state is PaymentState.AUTHORIZED and current.gateway is Answer.AUTHORIZED
+        _require("G1", everything, "completed, and something is missing", current)
 
 
-def _check_g2(now: Picture, mode: str) -> None:
+def _check_g2(current: OrderSnapshot, mode: str) -> None:
     """Things are given back in the legal order: money before stock, the delivery barred before money."""
-    delivery = now.delivery.state if now.delivery else None
-    paid = now.payment.state if now.payment else None
-    if now.reservation and now.reservation.state is ReservationState.RELEASED:
-        _demand("G2", paid in (None, PaymentState.DECLINED, PaymentState.VOIDED), "stock released before the payment was", now)
-        _demand("G2", now.gateway not in HOLDS_MONEY, "stock released, and the gateway holds money", now)
-        _demand("G2", delivery is not DeliveryState.SCHEDULED, "stock released, and delivered", now)
-    if paid is PaymentState.VOIDED:
-        barred = (DeliveryState.CANCELLED, DeliveryState.REJECTED)
+    delivery = current.delivery.state if current.delivery else None
+    payment_state = current.payment.state if current.payment else None
+    if current.reservation and current.reservation.state is ReservationState.RELEASED:
+        _require(
+            "G2",
+            payment_state in (None, PaymentState.DECLINED, PaymentState.VOIDED),
+            "stock released before the payment was",
+            current,
+        )
+        _require("G2", current.gateway not in FUNDS_HELD, "stock released, and the gateway holds money", current)
+        _require("G2", delivery is not DeliveryState.SCHEDULED, "stock released, and delivered", current)
+    if payment_state is PaymentState.VOIDED:
+        ruled_out_states = (DeliveryState.CANCELLED, DeliveryState.REJECTED)
         # The orchestrator knows that delivery was never asked; in choreography only a barred delivery says so.
-        fine = delivery in barred or (mode == "orchestrator" and delivery is None)
-        _demand("G2", fine, "payment voided before the delivery was barred", now)
+        allowed = delivery in ruled_out_states or (mode == "orchestrator" and delivery is None)
+        _require("G2", allowed, "payment voided before the delivery was barred", current)
 
 
 def check_stock(stock: Iterable[Stock], reservations: Iterable[Reservation], initial: dict[str, int]) -> None:
@@ -124,7 +129,9 @@ def check_stock(stock: Iterable[Stock], reservations: Iterable[Reservation], ini
     for article in stock:
         adds_up = article.received == initial[article.sku] == article.available + article.held and article.available >= 0
         if not adds_up or article.held != held.get(article.sku, 0):
-            raise Broken("conservation", f"{article!r}, reservations hold {held.get(article.sku, 0)} of {initial[article.sku]}")
+            raise InvariantViolated(
+                "conservation", f"{article!r}, reservations hold {held.get(article.sku, 0)} of {initial[article.sku]}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,30 +142,30 @@ class Decisions:
     gateway_refuses: bool
     delivery_refuses: bool
     withdrawn: Reason | None
-    patience_over: bool
+    payment_timed_out: bool
 
     @property
-    def refusals(self) -> list[Reason]:
+    def rejection_reasons(self) -> list[Reason]:
         """The refusals in the order of the steps; patience turns payment's into a timeout."""
-        payment = Reason.PAYMENT_TIMEOUT if self.patience_over else Reason.PAYMENT_DECLINED if self.gateway_refuses else None
+        payment = Reason.PAYMENT_TIMEOUT if self.payment_timed_out else Reason.PAYMENT_DECLINED if self.gateway_refuses else None
         delivery = Reason.UNDELIVERABLE if self.delivery_refuses else None
         return [reason for reason in (self.stock, payment, delivery) if reason]
 
 
-def check_end(now: Picture, given: Decisions) -> None:
+def check_end(current: OrderSnapshot, decisions: Decisions) -> None:
     """What must hold when everything has come to rest: the order ended (G3), and as its decisions say (G5)."""
-    ended = now.order is not None and now.order.ended
-    _demand("G3", ended, "the order never ends", now)
-    _demand("G3", now.run is None or now.run.phase is Phase.DONE, "the saga never ends", now)
-    _demand("G3", now.payment is None or now.payment.due_at is None, "the payment never comes to rest", now)
-    assert now.order is not None  # noqa: S101 - demanded above
-    end = (now.order.state, now.order.reason)
-    scheduled = now.delivery is not None and now.delivery.state is DeliveryState.SCHEDULED
-    _demand("G5", (now.order.state is OrderState.COMPLETED) == scheduled, "completed if and only if scheduled", now)
-    if given.withdrawn is None:
-        refusals = given.refusals
-        expected = (OrderState.REJECTED, refusals[0]) if refusals else (OrderState.COMPLETED, None)
-        _demand("G5", end == expected, f"ended as {end}, its decisions say {expected}", now)
-    elif given.refusals or now.order.state is OrderState.REJECTED:
-        expected = (OrderState.REJECTED, given.withdrawn)
-        _demand("G5", end == expected, f"ended as {end}, its withdrawal says {expected}", now)
+    ended = current.order is not None and current.order.ended
+    _require("G3", ended, "the order never ends", current)
+    _require("G3", current.run is None or current.run.phase is Phase.DONE, "the saga never ends", current)
+    _require("G3", current.payment is None or current.payment.due_at is None, "the payment never comes to rest", current)
+    assert current.order is not None  # noqa: S101 - demanded above
+    end = (current.order.state, current.order.reason)
+    scheduled = current.delivery is not None and current.delivery.state is DeliveryState.SCHEDULED
+    _require("G5", (current.order.state is OrderState.COMPLETED) == scheduled, "completed if and only if scheduled", current)
+    if decisions.withdrawn is None:
+        rejection_reasons = decisions.rejection_reasons
+        expected = (OrderState.REJECTED, rejection_reasons[0]) if rejection_reasons else (OrderState.COMPLETED, None)
+        _require("G5", end == expected, f"ended as {end}, its decisions say {expected}", current)
+    elif decisions.rejection_reasons or current.order.state is OrderState.REJECTED:
+        expected = (OrderState.REJECTED, decisions.withdrawn)
+        _require("G5", end == expected, f"ended as {end}, its withdrawal says {expected}", current)

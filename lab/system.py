@@ -10,15 +10,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
-from api.broker_client import Door
-from bootstrap.backend import PAYMENT, Parts
+from api.broker_client import BrokerOrderClient
+from bootstrap.backend import PAYMENT, Backend
 from bootstrap.build_worker import build_worker
 from bootstrap.modes import Mode, roles, topology
 from broker.topology import queue_of
 from broker.transport import Transport, Wire
 from broker.worker import Worker
 from observer.recorder import NAME, Observer
-from ops.snapshot import Snapshot, snapshot
+from ops.snapshot import Snapshot, take_snapshot
 from services.inventory.domain import Stock
 from services.payment.gateway import PaymentGateway
 from store.document import Record
@@ -36,7 +36,7 @@ async def set_up_stock(store: Store, quantities: Mapping[str, int]) -> None:
 
 
 @dataclass(slots=True)
-class Running:
+class RunningWorker:
     """One worker at work: its clients and its task."""
 
     worker: Worker
@@ -47,29 +47,29 @@ class Running:
 
 @dataclass(slots=True)
 class System:
-    """Open it, use it, close it (or `async with`). `heard` holds every event of the mode, in the order of its arrival."""
+    """Open it, use it, close it (or `async with`). `events` holds every event of the mode, in the order of its arrival."""
 
     mode: Mode
-    parts: Parts
+    backend: Backend
     prefix: str | None = None
     #: Seconds that a worker which crashed is away, before another takes its place.
-    away_s: float = 0.0
-    heard: list[Wire] = field(default_factory=list)
-    door: Door = field(init=False)
+    restart_delay_s: float = 0.0
+    events: list[Wire] = field(default_factory=list)
+    client: BrokerOrderClient = field(init=False)
     stores: dict[str, Store] = field(default_factory=dict)
-    running: dict[str, Running] = field(default_factory=dict)
-    _door_transport: Transport = field(init=False)
+    running: dict[str, RunningWorker] = field(default_factory=dict)
+    _client_transport: Transport = field(init=False)
     _crashed: set[str] = field(default_factory=set)
 
     async def __aenter__(self) -> Self:
-        furniture = topology(self.mode, self.prefix)
-        self._door_transport = self.parts.transport("door")
-        self.door = Door(self._door_transport, furniture, self.parts.sources)
-        await self._door_transport.open()
-        await self._door_transport.declare(furniture)
-        await self._door_transport.subscribe(furniture, ["#"], self.heard.append)
+        declared_topology = topology(self.mode, self.prefix)
+        self._client_transport = self.backend.transport("door")
+        self.client = BrokerOrderClient(self._client_transport, declared_topology, self.backend.environment)
+        await self._client_transport.open()
+        await self._client_transport.declare(declared_topology)
+        await self._client_transport.subscribe(declared_topology, ["#"], self.events.append)
         for name in roles(self.mode):
-            self.stores[name] = self.parts.store(name)
+            self.stores[name] = self.backend.store(name)
             await self.stores[name].open([])
             await self.start(name)
         return self
@@ -79,23 +79,23 @@ class System:
             await self.stop(next(iter(self.running)))
         for store in self.stores.values():
             await store.close()
-        await self._door_transport.close()
+        await self._client_transport.close()
 
     async def start(self, name: str) -> None:
         """Start a worker that is not running."""
-        transport, gateway = self.parts.transport(name), self.parts.gateway()
+        transport, gateway = self.backend.transport(name), self.backend.gateway()
         worker = build_worker(
             *(self.mode, name, transport, self.stores[name]),
             prefix=self.prefix,
-            times=self.parts.times,
-            environment=self.parts.sources,
-            limits=self.parts.limits,
+            timeouts=self.backend.timeouts,
+            environment=self.backend.environment,
+            limits=self.backend.limits,
             gateway=gateway if name == PAYMENT else None,
             faults=True,
-            die=_die,
+            crash=_crash,
         )
         task = asyncio.create_task(self._supervise(name, worker, gateway), name=name)
-        self.running[name] = Running(worker, transport, gateway, task)
+        self.running[name] = RunningWorker(worker, transport, gateway, task)
         self._crashed.discard(name)
 
     async def stop(self, name: str) -> None:
@@ -128,11 +128,11 @@ class System:
             self._crashed.add(name)
             await worker.transport.close()
             await gateway.close()
-            if self.away_s:
-                await asyncio.sleep(self.away_s)
+            if self.restart_delay_s:
+                await asyncio.sleep(self.restart_delay_s)
             await self.start(name)
 
-    async def until(self, condition: Callable[[], bool | Awaitable[bool]], what: str, *, timeout_s: float = 60.0) -> None:
+    async def wait_until(self, condition: Callable[[], bool | Awaitable[bool]], what: str, *, timeout_s: float = 60.0) -> None:
         """Wait for a condition. Raises TimeoutError that says what was waited for."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -140,58 +140,60 @@ class System:
             holds = condition()
             if holds if isinstance(holds, bool) else await holds:
                 return
-            self._raise_what_failed()
+            self._raise_worker_error()
             if loop.time() > deadline:
                 raise TimeoutError(f"{self.mode}: waited {timeout_s} s for {what}")
             await asyncio.sleep(0.02)
 
-    async def at_rest(self, *, timeout_s: float = 60.0) -> None:
+    async def wait_until_idle(self, *, timeout_s: float = 60.0) -> None:
         """Wait until nothing moves: no message waits or is owed, nobody has anything in hand, no order or payment is open."""
-        await self.until(self._is_quiet, "all to come to rest", timeout_s=timeout_s)
+        await self.wait_until(self._is_idle, "all to come to rest", timeout_s=timeout_s)
 
-    async def waiting(self, worker: str) -> bool:
+    async def has_waiting_messages(self, worker: str) -> bool:
         """Whether messages wait in a worker's queue."""
-        return await self._door_transport.depth(queue_of(self.door.topology.prefix, worker)) > 0
+        return await self._client_transport.depth(queue_of(self.client.topology.prefix, worker)) > 0
 
-    async def look(self) -> Snapshot:
+    async def snapshot(self) -> Snapshot:
         """Everything that is stored now."""
-        return await snapshot(self.stores, await self.parts.books())
+        return await take_snapshot(self.stores, await self.backend.books())
 
-    async def _is_quiet(self) -> bool:
+    async def _is_idle(self) -> bool:
         for _ in range(2):  # twice, because a message may be between the broker and its worker
             if not all(running.worker.idle for running in self.running.values()):
                 return False
-            for queue in self.door.topology.live_queues():
-                if await self._door_transport.depth(queue):
+            for queue in self.client.topology.live_queues():
+                if await self._client_transport.depth(queue):
                     return False
             await asyncio.sleep(0.02)
         for running in list(self.running.values()):
-            if await running.worker.owes():
+            if await running.worker.has_unpublished():
                 return False
-        seen = await self.look()
-        return not any(order.is_open for order in seen.orders.values()) and not any(p.due_at for p in seen.payments.values())
+        snapshot = await self.snapshot()
+        return not any(order.is_open for order in snapshot.orders.values()) and not any(
+            p.due_at for p in snapshot.payments.values()
+        )
 
-    def _raise_what_failed(self) -> None:
+    def _raise_worker_error(self) -> None:
         for running in self.running.values():
             if running.task.done() and not running.task.cancelled() and (error := running.task.exception()):
                 raise error
 
 
-def _die() -> None:
+def _crash() -> None:
     raise WorkerCrashed
 
 
 @asynccontextmanager
-async def observed(system: System) -> AsyncIterator[Observer]:
+async def run_observer(system: System) -> AsyncIterator[Observer]:
     """It hears while the block runs, and has written down all that it heard when the block is left."""
-    transport = system.parts.transport(NAME)
-    observer = Observer(system.door.topology, transport, system.parts.store(NAME), system.parts.sources)
-    hearing = asyncio.create_task(observer.run(), name=NAME)
+    transport = system.backend.transport(NAME)
+    observer = Observer(system.client.topology, transport, system.backend.store(NAME), system.backend.environment)
+    observer_task = asyncio.create_task(observer.run(), name=NAME)
     try:
-        await system.until(observer.ready.is_set, "the observer to hear")
+        await system.wait_until(observer.ready.is_set, "the observer to hear")
         yield observer
-        await system.until(observer.caught_up, "the observer to have written all down")
+        await system.wait_until(observer.has_caught_up, "the observer to have written all down")
     finally:
         observer.stop()
-        await hearing
+        await observer_task
         await transport.close()

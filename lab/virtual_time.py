@@ -16,7 +16,7 @@ T = TypeVar("T")
 EPOCH_S = 1_767_225_600.0
 
 
-class NothingLeftToHappenError(RuntimeError):
+class DeadlockError(RuntimeError):
     """Everything waits and no timer is set, so nothing can ever happen again: a deadlock, found at once."""
 
 
@@ -35,7 +35,7 @@ class _OrderedTask(asyncio.Task[Any]):
     __eq__ = object.__eq__
 
 
-class _NoSelector:
+class _ClockSelector:
     """Stands where the selector is: instead of waiting for sockets it moves the clock."""
 
     def __init__(self, loop: "VirtualTimeLoop") -> None:
@@ -43,7 +43,7 @@ class _NoSelector:
 
     def select(self, timeout: float | None) -> list[Any]:
         if timeout is None:
-            raise NothingLeftToHappenError("everything waits for something that can no longer happen")
+            raise DeadlockError("everything waits for something that can no longer happen")
         self._loop.now += max(timeout, 0.0)
         return []
 
@@ -57,7 +57,7 @@ class VirtualTimeLoop(BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self.now = EPOCH_S
-        self._selector = _NoSelector(self)
+        self._selector = _ClockSelector(self)
         self._clock_resolution = (
             1e-6  # a float of seconds since 1970 resolves no finer: without it, a timer could stay just ahead
         )
@@ -81,7 +81,7 @@ class VirtualTimeLoop(BaseEventLoop):
     create_connection = create_server = create_datagram_endpoint = _no_socket
 
 
-def run_virtually(program: Coroutine[Any, Any, T]) -> T:
+def run_on_virtual_time(program: Coroutine[Any, Any, T]) -> T:
     """Run `program` to its end on virtual time."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(program)

@@ -10,15 +10,15 @@ from typing import Any
 
 from observer import root_cause as reasons
 from observer.entry import Entry
-from observer.message_flow import Picture
-from observer.observation import Sighting, merged
+from observer.message_flow import MessageFlow
+from observer.observation import Observation, merge
 from observer.timeline import timeline
 from orchestrator.fulfilment import FULFILMENT
-from orchestrator.remaining_steps import remains
+from orchestrator.remaining_steps import remaining_steps
 from orchestrator.saga import Step
 from services.message_types import CATALOGUE
 from services.order.messages import DeadlinePassed, OrderCompleted, OrderRejected, OrderWithdrawn, PlaceOrder, WithdrawOrder
-from services.vocabulary import NEEDS_ATTENTION, BackwardEvent, StuckEvent
+from services.vocabulary import NEEDS_ATTENTION, BackwardEvent, StepFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class LossPeriod:
     """A time in which the observer lost messages, in seconds since the epoch. Of which orders, nobody knows."""
 
     since: float
@@ -77,57 +77,59 @@ class History:
 
     @property
     def ended(self) -> bool:
-        return self.state in ENDED
+        return self.state in FINAL_STATES
 
-    def stuck(self, now: float, patience_s: float) -> bool:
-        """Whether nothing will move it without help, or nothing has moved it for `patience_s`."""
-        return not self.ended and (self.state == NEEDS_ATTENTION or now - self.moved_at > patience_s)
+    def stuck(self, now: float, stuck_after_s: float) -> bool:
+        """Whether nothing will move it without help, or nothing has moved it for `stuck_after_s`."""
+        return not self.ended and (self.state == NEEDS_ATTENTION or now - self.moved_at > stuck_after_s)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON-like values."""
         return asdict(self)
 
 
-ENDED = ("COMPLETED", "REJECTED")
+FINAL_STATES = ("COMPLETED", "REJECTED")
 #: The commands that OrderWithdrawn answers: of every other step it says nothing, however often the order says it.
-_WITHDRAWS = (WithdrawOrder.__name__, DeadlinePassed.__name__)
+_WITHDRAWAL_COMMANDS = (WithdrawOrder.__name__, DeadlinePassed.__name__)
 #: The events that end an order, by name on the wire.
-ENDS = (OrderCompleted.type_name, OrderRejected.type_name)
+FINAL_EVENTS = (OrderCompleted.type_name, OrderRejected.type_name)
 
 
-def history(picture: Picture, sightings: Sequence[Sighting], losses: Collection[Loss] = (), *, cut: bool = False) -> History:
+def build_history(
+    flow: MessageFlow, observations: Sequence[Observation], losses: Collection[LossPeriod] = (), *, cut: bool = False
+) -> History:
     """The history of the one order that all of `sightings` (at least one) are about.
 
     `losses`: times in which the observer lost messages. `cut`: there were more messages than it keeps of one order."""
-    seen: dict[str, Sighting] = {}
-    for sighting in sightings:
-        twin = seen.get(sighting.message_id)
-        seen[sighting.message_id] = merged(twin, sighting) if twin else sighting
-    entries = timeline(picture, seen)
+    by_id: dict[str, Observation] = {}
+    for observation in observations:
+        known = by_id.get(observation.message_id)
+        by_id[observation.message_id] = merge(known, observation) if known else observation
+    entries = timeline(flow, by_id)
     repeated = _repeated(entries)
     state, reason = _state(entries)
-    waiting = () if state in ENDED else tuple(_waiting(picture, entries, repeated))
-    gaps = tuple(_gaps(picture, entries, losses, ended=state in ENDED, cut=cut))
-    injected = min(filter(None, (sighting.injected for sighting in seen.values())), default=None)
-    why, root = reasons.root_cause(picture, entries, state, reason, injected)
-    left, note = _remains(picture, entries, state, gaps)
+    waiting = () if state in FINAL_STATES else tuple(_waiting(flow, entries, repeated))
+    gaps = tuple(_gaps(flow, entries, losses, ended=state in FINAL_STATES, cut=cut))
+    injected = min(filter(None, (observation.injected for observation in by_id.values())), default=None)
+    why, root = reasons.root_cause(flow, entries, state, reason, injected)
+    remaining, note = _remains(flow, entries, state, gaps)
     began_at, moved_at = entries[0].at, max(entry.at for entry in entries if entry.number not in repeated)
     return History(
-        order_id=sightings[0].order_id,
-        mode=picture.mode,
+        order_id=observations[0].order_id,
+        mode=flow.mode,
         state=state,
         reason=reason,
-        wanted=min(filter(None, (sighting.wanted for sighting in seen.values())), default=None),
+        wanted=min(filter(None, (observation.wanted for observation in by_id.values())), default=None),
         injected=injected,
         began_at=began_at,
         moved_at=moved_at,
-        took_s=round(_end(entries).at - began_at, 3) if state in ENDED else None,
+        took_s=round(_final_entry(entries).at - began_at, 3) if state in FINAL_STATES else None,
         why=why,
         root=root,
         entries=entries,
-        undone=tuple(_undone(picture, entries)),
+        undone=tuple(_undone(flow, entries)),
         waiting=waiting,
-        remains=left,
+        remains=remaining,
         remains_note=note,
         gaps=gaps,
     )
@@ -136,13 +138,13 @@ def history(picture: Picture, sightings: Sequence[Sighting], losses: Collection[
 # --- where it stands ------------------------------------------------------------------------------------------------------
 
 
-def _end(entries: Sequence[Entry]) -> Entry:
-    return next(entry for entry in entries if entry.type in ENDS)
+def _final_entry(entries: Sequence[Entry]) -> Entry:
+    return next(entry for entry in entries if entry.type in FINAL_EVENTS)
 
 
 def _state(entries: Sequence[Entry]) -> tuple[str, str | None]:
     """State and reason. A call for help counts until the service that called is heard to have done it after all."""
-    state, calls = "ACCEPTED", dict[str, Entry]()
+    state, escalations = "ACCEPTED", dict[str, Entry]()
     for entry in entries:
         if entry.type == OrderCompleted.type_name:
             return "COMPLETED", None
@@ -151,13 +153,13 @@ def _state(entries: Sequence[Entry]) -> tuple[str, str | None]:
         if entry.command:
             continue
         state = "PENDING"
-        call = calls.pop(entry.sender, None)
-        if issubclass(CATALOGUE[entry.type], StuckEvent):
-            calls[entry.sender] = entry
-        elif call and entry.type == OrderWithdrawn.type_name and call.facts.get("step") not in _WITHDRAWS:
-            calls[entry.sender] = call
-    if calls:
-        facts = [*calls.values()][-1].facts
+        escalation = escalations.pop(entry.sender, None)
+        if issubclass(CATALOGUE[entry.type], StepFailed):
+            escalations[entry.sender] = entry
+        elif escalation and entry.type == OrderWithdrawn.type_name and escalation.facts.get("step") not in _WITHDRAWAL_COMMANDS:
+            escalations[entry.sender] = escalation
+    if escalations:
+        facts = [*escalations.values()][-1].facts
         return NEEDS_ATTENTION, f"{facts.get('step')}: {facts.get('error')}"
     return state, None
 
@@ -165,36 +167,36 @@ def _state(entries: Sequence[Entry]) -> tuple[str, str | None]:
 def _repeated(entries: Sequence[Entry]) -> set[int]:
     """The numbers of what shows no movement: an order that is overdue says again and again that it is withdrawn, also when it is
     on its way back already, and those who hear it say again what they said before."""
-    heard: set[str] = set()
-    back = False
+    types_seen: set[str] = set()
+    rolling_back = False
     found: set[int] = set()
     for entry in entries:
-        said_again = entry.type == OrderWithdrawn.type_name and back
-        if said_again or (entry.cause in found and entry.type in heard):
+        repeated_withdrawal = entry.type == OrderWithdrawn.type_name and rolling_back
+        if repeated_withdrawal or (entry.cause in found and entry.type in types_seen):
             found.add(entry.number)
-        heard.add(entry.type)
-        back = back or issubclass(CATALOGUE[entry.type], BackwardEvent)
+        types_seen.add(entry.type)
+        rolling_back = rolling_back or issubclass(CATALOGUE[entry.type], BackwardEvent)
     return found
 
 
-def _waiting(picture: Picture, entries: Sequence[Entry], repeated: set[int]) -> list[Waiting]:
+def _waiting(flow: MessageFlow, entries: Sequence[Entry], repeated: set[int]) -> list[Waiting]:
     """Who was told and has not been heard to react: the newest only where one mind leads (it drops what comes late), elsewhere
     each worker and deed once, since it was first told."""
-    dropped = {entry.cause for entry in entries} | (repeated if picture.somebody_knows else set())
+    answered_entries = {entry.cause for entry in entries} | (repeated if flow.has_coordinator else set())
     done = {(entry.sender, entry.deed): entry.number for entry in entries if entry.deed}
-    still = [
+    waiting_entries = [
         Waiting(worker, deed, entry.number, entry.at)
         for entry in entries
-        if entry.number not in dropped and picture.follows.get(entry.type)
+        if entry.number not in answered_entries and flow.possible_effects.get(entry.type)
         for worker in entry.takers
-        if done.get((worker, deed := picture.deeds.get((worker, entry.type), "next command")), 0) < entry.number
+        if done.get((worker, deed := flow.handled_commands.get((worker, entry.type), "next command")), 0) < entry.number
     ]
-    if picture.somebody_knows:
-        return still[-1:]
-    return [*{(one.worker, one.deed): one for one in reversed(still)}.values()][::-1]
+    if flow.has_coordinator:
+        return waiting_entries[-1:]
+    return [*{(one.worker, one.deed): one for one in reversed(waiting_entries)}.values()][::-1]
 
 
-def _undone(picture: Picture, entries: Sequence[Entry]) -> list[Undone]:
+def _undone(flow: MessageFlow, entries: Sequence[Entry]) -> list[Undone]:
     """The compensations that were answered, each once, in the order of their answers."""
     found: list[Undone] = []
     for step in FULFILMENT.steps:
@@ -202,27 +204,29 @@ def _undone(picture: Picture, entries: Sequence[Entry]) -> list[Undone]:
             answers = [entry.number for entry in entries if entry.type == step.undone.type_name]
             if answers:
                 # Whichever stands first in the timeline: what was undone before it came is refused when it comes (a tombstone).
-                found.append(Undone(step.undo.__name__, answers[0], _had_effect(picture, entries, step)))
+                found.append(Undone(step.undo.__name__, answers[0], _had_effect(flow, entries, step)))
     return sorted(found, key=lambda undone: undone.entry)
 
 
-def _had_effect(picture: Picture, entries: Sequence[Entry], step: Step) -> bool | None:
-    heard = {entry.type for entry in entries}
-    if step.success.type_name in heard:
+def _had_effect(flow: MessageFlow, entries: Sequence[Entry], step: Step) -> bool | None:
+    types_seen = {entry.type for entry in entries}
+    if step.success.type_name in types_seen:
         return True
-    asked = any(picture.deeds.get((step.command.service, kind)) == step.command.__name__ for kind in heard)
-    refused = step.refused is not None and step.refused.type_name in heard
+    asked = any(flow.handled_commands.get((step.command.service, kind)) == step.command.__name__ for kind in types_seen)
+    refused = step.refused is not None and step.refused.type_name in types_seen
     return None if asked and not refused else False
 
 
-def _remains(picture: Picture, entries: Sequence[Entry], state: str, gaps: Collection[str]) -> tuple[tuple[str, ...], str | None]:
-    if state in ENDED:
+def _remains(
+    flow: MessageFlow, entries: Sequence[Entry], state: str, gaps: Collection[str]
+) -> tuple[tuple[str, ...], str | None]:
+    if state in FINAL_STATES:
         return (), None
-    heard = {entry.type for entry in entries if not entry.command}
-    withdrawn = OrderWithdrawn.type_name in heard
+    types_seen = {entry.type for entry in entries if not entry.command}
+    withdrawn = OrderWithdrawn.type_name in types_seen
     if gaps:
         note = "messages are missing: some of this may have been done"
-    elif picture.somebody_knows:
+    elif flow.has_coordinator:
         note = None
     elif withdrawn:
         note = (
@@ -230,20 +234,20 @@ def _remains(picture: Picture, entries: Sequence[Entry], state: str, gaps: Colle
         )
     else:
         note = "inferred: nobody knows the sequence in choreography"
-    left = remains(heard, withdrawn=withdrawn, pivot_first=picture.pivot_first)
-    return (*(() if heard else (PlaceOrder.__name__,)), *left), note
+    remaining = remaining_steps(types_seen, withdrawn=withdrawn, pivot_first=flow.pivot_first)
+    return (*(() if types_seen else (PlaceOrder.__name__,)), *remaining), note
 
 
 # --- what is not known ----------------------------------------------------------------------------------------------------
 
 
-def _gaps(picture: Picture, entries: Sequence[Entry], losses: Collection[Loss], *, ended: bool, cut: bool) -> list[str]:
+def _gaps(flow: MessageFlow, entries: Sequence[Entry], losses: Collection[LossPeriod], *, ended: bool, cut: bool) -> list[str]:
     """What must be missing, and when something may be."""
     missing: dict[str, list[Entry]] = {}
     for entry in entries:
         if entry.missing_cause:
             missing.setdefault(entry.missing_cause, []).append(entry)
-    gaps = [_unheard(picture, effects) for effects in missing.values()]
+    gaps = [_missing_message(flow, effects) for effects in missing.values()]
     until = entries[-1].at if ended else float("inf")
     if any(loss.since < until and loss.until >= entries[0].at for loss in losses):
         gaps.append("the observer lost messages while this order was under way: something may be missing without a trace")
@@ -252,8 +256,8 @@ def _gaps(picture: Picture, entries: Sequence[Entry], losses: Collection[Loss], 
     return gaps
 
 
-def _unheard(picture: Picture, effects: Sequence[Entry]) -> str:
-    possible: set[str] = set.intersection(*({*picture.causes_of(entry.type)} for entry in effects))
+def _missing_message(flow: MessageFlow, effects: Sequence[Entry]) -> str:
+    possible: set[str] = set.intersection(*({*flow.possible_causes(entry.type)} for entry in effects))
     names = " or ".join(sorted(CATALOGUE[name].__name__ for name in possible)) or "a message"
-    told = ", ".join(f"{entry.name} (#{entry.number})" for entry in effects)
-    return f"{names} was not heard, which caused {told}"
+    effect_names = ", ".join(f"{entry.name} (#{entry.number})" for entry in effects)
+    return f"{names} was not heard, which caused {effect_names}"

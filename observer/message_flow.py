@@ -13,7 +13,7 @@ from choreography.reactions import REACTIONS
 from orchestrator.coordinator import NAME as COORDINATOR
 from orchestrator.fulfilment import FULFILMENT
 from orchestrator.saga import Saga
-from services.message_types import CALLS_FOR_HELP, DOOR
+from services.message_types import API_COMMANDS, ESCALATIONS
 from services.order.messages import (
     MarkForAttention,
     OrderPlaced,
@@ -26,27 +26,27 @@ from services.order.messages import (
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class MessageFlow:
     """One mode. Messages go by their names on the wire.
 
-    `takers`: message -> the workers that act on it (a message that is not named is a fact that nobody needs). `deeds`: (worker,
+    `takers`: message -> the workers that act on it (a message that is not named is a fact that nobody needs). `handled_commands`: (worker,
     message) -> the command that the worker handles because of it. `follows`: message -> what may be published because of it.
     `pivot_first`: a withdrawal is undone from the pivot on, not from the step that is under way."""
 
     mode: str
     takers: Mapping[str, tuple[str, ...]]
-    deeds: Mapping[tuple[str, str], str]
-    follows: Mapping[str, tuple[str, ...]]
+    handled_commands: Mapping[tuple[str, str], str]
+    possible_effects: Mapping[str, tuple[str, ...]]
     pivot_first: bool
 
     @property
-    def somebody_knows(self) -> bool:
+    def has_coordinator(self) -> bool:
         """Whether one party of the mode knows the sequence, and so what remains of it."""
         return not self.pivot_first
 
-    def causes_of(self, type_name: str) -> tuple[str, ...]:
+    def possible_causes(self, type_name: str) -> tuple[str, ...]:
         """What may have caused such a message."""
-        return tuple(cause for cause, effects in self.follows.items() if type_name in effects)
+        return tuple(cause for cause, effects in self.possible_effects.items() if type_name in effects)
 
 
 def _names(kinds: Iterable[type[Message] | None]) -> tuple[str, ...]:
@@ -70,46 +70,46 @@ def _answers(saga: Saga) -> dict[str, tuple[str, ...]]:
 
 def _next_commands(saga: Saga) -> dict[str, tuple[str, ...]]:
     """Event -> the commands that the coordinator may send after it. `saga.advance` decides which."""
-    back: list[type[Command] | None] = [saga.rejects, *(step.undo for step in saga.steps)]
-    following = {saga.begins.type_name: _names((saga.steps[0].command,))}
-    following[saga.withdrawn.type_name] = _names(back)
+    backward_commands: list[type[Command] | None] = [saga.rejects, *(step.undo for step in saga.steps)]
+    commands_after = {saga.begins.type_name: _names((saga.steps[0].command,))}
+    commands_after[saga.withdrawn.type_name] = _names(backward_commands)
     for number, step in enumerate(saga.steps):
-        ahead = saga.steps[number + 1].command if number + 1 < len(saga.steps) else None
-        following[step.success.type_name] = _names((ahead,))
+        next_command = saga.steps[number + 1].command if number + 1 < len(saga.steps) else None
+        commands_after[step.success.type_name] = _names((next_command,))
         for kind in (step.refused, step.undone):
             if kind:
-                following[kind.type_name] = _names((back[number],))
-    return following
+                commands_after[kind.type_name] = _names((backward_commands[number],))
+    return commands_after
 
 
-def _orchestrated() -> Picture:
+def _orchestrator_flow() -> MessageFlow:
     commands = orchestrator.wiring.commands()
-    heard: tuple[type[Event], ...] = (*FULFILMENT.events(), *CALLS_FOR_HELP)
-    return Picture(
+    received: tuple[type[Event], ...] = (*FULFILMENT.events(), *ESCALATIONS)
+    return MessageFlow(
         mode=orchestrator.__name__,
-        takers={kind.type_name: (kind.service,) for kind in commands} | {kind.type_name: (COORDINATOR,) for kind in heard},
-        deeds={(kind.service, kind.type_name): kind.__name__ for kind in commands},
-        follows=_answers(FULFILMENT) | _next_commands(FULFILMENT),
+        takers={kind.type_name: (kind.service,) for kind in commands} | {kind.type_name: (COORDINATOR,) for kind in received},
+        handled_commands={(kind.service, kind.type_name): kind.__name__ for kind in commands},
+        possible_effects=_answers(FULFILMENT) | _next_commands(FULFILMENT),
         pivot_first=False,
     )
 
 
-def _choreographed() -> Picture:
+def _choreography_flow() -> MessageFlow:
     answers = _answers(FULFILMENT)
-    takers: dict[str, tuple[str, ...]] = {kind.type_name: (kind.service,) for kind in DOOR}
-    deeds = {(kind.service, kind.type_name): kind.__name__ for kind in DOOR}
-    follows = {kind.type_name: answers[kind.type_name] for kind in DOOR}
+    takers: dict[str, tuple[str, ...]] = {kind.type_name: (kind.service,) for kind in API_COMMANDS}
+    handled_commands = {(kind.service, kind.type_name): kind.__name__ for kind in API_COMMANDS}
+    possible_effects = {kind.type_name: answers[kind.type_name] for kind in API_COMMANDS}
     for reaction in REACTIONS:
         name = reaction.when.type_name
         # What answers a command is read off the saga; a command that only this mode has is not waited for.
         takers[name] = (*takers.get(name, ()), reaction.by)
-        deeds[reaction.by, name] = reaction.does.__name__
-        follows[name] = (*follows.get(name, ()), *answers.get(reaction.does.type_name, ()))
-    for kind in CALLS_FOR_HELP:
+        handled_commands[reaction.by, name] = reaction.does.__name__
+        possible_effects[name] = (*possible_effects.get(name, ()), *answers.get(reaction.does.type_name, ()))
+    for kind in ESCALATIONS:
         takers[kind.type_name] = (MarkForAttention.service,)
-        deeds[MarkForAttention.service, kind.type_name] = MarkForAttention.__name__
-    return Picture(choreography.__name__, takers, deeds, follows, pivot_first=True)
+        handled_commands[MarkForAttention.service, kind.type_name] = MarkForAttention.__name__
+    return MessageFlow(choreography.__name__, takers, handled_commands, possible_effects, pivot_first=True)
 
 
 #: Both modes, by name.
-PICTURES: Mapping[str, Picture] = {picture.mode: picture for picture in (_orchestrated(), _choreographed())}
+MESSAGE_FLOWS: Mapping[str, MessageFlow] = {flow.mode: flow for flow in (_orchestrator_flow(), _choreography_flow())}

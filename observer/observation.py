@@ -9,7 +9,7 @@ from typing import Any
 
 from broker.codec import Envelope, Undecodable, death_of, decode
 from broker.transport import Wire
-from observer.raw_message import Original, first_of
+from observer.raw_message import RawMessage, earliest_copy
 from services.message_types import CATALOGUE
 from services.vocabulary import printable
 
@@ -18,7 +18,7 @@ FACTS = ("reason", "refusal", "step", "error")
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class Observation:
     """`sent_at` is in seconds since the epoch, by the sender's clock; `facts` as in FACTS. `attempt` is the highest that was
     heard of; `dead` is the reason if it became a dead letter. `wanted` is what was ordered, in the messages that tell.
     `original` is the text of an Original, that of the first copy."""
@@ -42,11 +42,11 @@ class Sighting:
         return {name: value for name, value in values.items() if value} | {"sent_at": self.sent_at, "facts": dict(self.facts)}
 
     @classmethod
-    def from_body(cls, body: Mapping[str, Any]) -> "Sighting":
+    def from_body(cls, body: Mapping[str, Any]) -> "Observation":
         return cls(**body)
 
 
-def sighting_of(wire: Wire) -> Sighting | None:
+def observation_of(wire: Wire) -> Observation | None:
     """What was heard; None for what is no message of ours."""
     try:
         envelope = decode(wire, CATALOGUE)
@@ -54,7 +54,7 @@ def sighting_of(wire: Wire) -> Sighting | None:
         return None
     message = envelope.message
     details = getattr(message, "details", None)
-    return Sighting(
+    return Observation(
         message_id=envelope.message_id,
         order_id=message.order_id,
         type=message.type_name,
@@ -66,15 +66,15 @@ def sighting_of(wire: Wire) -> Sighting | None:
         dead=_dead(wire),
         facts={name: str(value) for name in FACTS if (value := getattr(message, name, None)) is not None},
         wanted=", ".join(f"{sku} x{number}" for sku, number in details.quantities().items())[:200] if details else None,
-        original=Original.of(wire).to_text(),
+        original=RawMessage.of(wire).to_text(),
     )
 
 
-def merged(one: Sighting, other: Sighting) -> Sighting:
+def merge(one: Observation, other: Observation) -> Observation:
     """Two sightings of one message as one, whichever came first."""
     first, second = sorted((one, other), key=lambda seen: (seen.attempt, seen.dead or "", repr(seen)))
     dead = min(filter(None, (first.dead, second.dead)), default=None)
-    return replace(first, attempt=second.attempt, dead=dead, original=first_of(one.original, other.original))
+    return replace(first, attempt=second.attempt, dead=dead, original=earliest_copy(one.original, other.original))
 
 
 def _sent_at(envelope: Envelope, wire: Wire) -> float:

@@ -20,7 +20,7 @@ PROPERTIES = ("message_id", "correlation_id", "app_id", "type", "timestamp", "co
 
 
 @dataclass(frozen=True, slots=True)
-class Original:
+class RawMessage:
     """`body` is a JSON value; the beginning of its text if it is longer than BODY_MAX, which `cut` says."""
 
     headers: Mapping[str, Any] = field(default_factory=dict)
@@ -33,8 +33,8 @@ class Original:
         """What is kept of a message whose body is JSON in UTF-8."""
         cut = len(wire.body) > BODY_MAX
         return cls(
-            headers={str(name)[:VALUE_MAX]: _plain(value) for name, value in sorted(wire.headers.items())[:HEADERS_MAX]},
-            properties={name: _plain(value) for name in PROPERTIES if (value := getattr(wire, name)) is not None},
+            headers={str(name)[:VALUE_MAX]: _json_value(value) for name, value in sorted(wire.headers.items())[:HEADERS_MAX]},
+            properties={name: _json_value(value) for name in PROPERTIES if (value := getattr(wire, name)) is not None},
             body=wire.body[:BODY_MAX].decode(errors="ignore") if cut else json.loads(wire.body),
             cut=cut,
         )
@@ -52,18 +52,18 @@ class Original:
         return cls(*json.loads(text)) if text else cls()
 
 
-def first_of(one: str, other: str) -> str:
+def earliest_copy(one: str, other: str) -> str:
     """Of two copies the one that was sent first, as texts: attempts count up. What differs otherwise is a stranger's; it makes no
     difference in which order copies are heard."""
     return min((one, other), key=lambda text: (not text, _attempt(text), text))
 
 
 def _attempt(text: str) -> int:
-    attempt = Original.from_text(text).headers.get("attempt", 1)
+    attempt = RawMessage.from_text(text).headers.get("attempt", 1)
     return attempt if isinstance(attempt, int) else 1
 
 
-def _plain(value: object) -> object:
+def _json_value(value: object) -> object:
     """A value that JSON has, too."""
     if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value

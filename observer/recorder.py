@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import structlog
 
-from broker.backoff import Patience, Stopped, pause
-from broker.environment import Sources
-from broker.loop.inputs import Intake
-from broker.topology import Listener, Topology, aside_exchange, dropped_queue, queue_of
-from broker.transport import Delivery, Transport, UnsafeTopology, furnish
-from observer.documents import HeardOrder, Losses
-from observer.observation import Sighting, sighting_of
+from broker.backoff import Backoff, ShutdownRequested, pause
+from broker.environment import Environment
+from broker.loop.inputs import InputQueue
+from broker.topology import Listener, Topology, dropped_queue, queue_of, retry_exchange
+from broker.transport import Delivery, Transport, UnsafeTopology, declare_or_check
+from observer.documents import LossPeriods, ObservedOrder
+from observer.observation import Observation, observation_of
 from store.document import Document, Record
 from store.protocol import Changes, DataRefused, Reader, Store
 
@@ -31,7 +31,7 @@ BATCH_MAX = 1024
 #: Seconds that it waits for a fuller commit: nobody else waits for it, and the fuller it is, the less it costs the others.
 LINGER_S = 0.5
 #: Seconds between two looks for what was dropped.
-LOOK_S = 1.0
+LOSS_CHECK_S = 1.0
 
 
 def with_observer(topology: Topology) -> Topology:
@@ -42,69 +42,69 @@ def with_observer(topology: Topology) -> Topology:
 class Observer:
     """The observer of one mode. `run` until `stop`; it opens transport and store, and leaves them open.
 
-    `written` is told of which orders something was written down."""
+    `on_recorded` is told of which orders something was written down."""
 
     def __init__(
         self,
         topology: Topology,
         transport: Transport,
         store: Store,
-        sources: Sources | None = None,
+        environment: Environment | None = None,
         *,
         linger_s: float = LINGER_S,
-        written: Callable[[Collection[str]], None] = lambda _: None,
+        on_recorded: Callable[[Collection[str]], None] = lambda _: None,
     ) -> None:
         #: Set once it hears.
         self.ready = asyncio.Event()
         self._topology = with_observer(topology)
         self._queue = queue_of(topology.prefix, NAME)
-        self._aside = aside_exchange(topology.prefix)
+        self._retry_exchange = retry_exchange(topology.prefix)
         self._transport = transport
         self._store = store
-        self._sources = sources or Sources()
+        self._environment = environment or Environment()
         self._linger_s = linger_s
-        self._written = written
-        self._intake = Intake()
-        self._marks: list[Delivery] = []
+        self._on_recorded = on_recorded
+        self._inputs = InputQueue()
+        self._drop_marks: list[Delivery] = []
         #: The newest that was heard, and what that was at the last look, in seconds since the epoch.
-        self._heard_at = self._looked_at = 0.0
-        self._writing = False
+        self._newest_at = self._checked_at = 0.0
+        self._recording = False
         self._stopping = asyncio.Event()
-        self._patience = Patience(NAME, self._sources, self._stopping)
+        self._backoff = Backoff(NAME, self._environment, self._stopping)
 
     async def run(self) -> None:
         """Hear until `stop`. Raises what cannot be waited out: an unsafe store, a queue that was declared differently or taken
         away (whoever begins anew makes another, and says that something was lost)."""
         try:
-            await self._patience.insist(lambda: self._store.open([HeardOrder.collection]))
-            await self._patience.insist(self._transport.open)
-            await self._patience.insist(self._begin)
-        except Stopped:
+            await self._backoff.retry_until(lambda: self._store.open([ObservedOrder.collection]))
+            await self._backoff.retry_until(self._transport.open)
+            await self._backoff.retry_until(self._start_consuming)
+        except ShutdownRequested:
             return
         log.info("started", service=NAME, queue=self._queue)
         self.ready.set()
-        looking = asyncio.create_task(self._keep_looking(), name=f"{NAME}.looking")
-        looking.add_done_callback(lambda _: self._intake.wake())
+        loss_checks = asyncio.create_task(self._check_losses_periodically(), name=f"{NAME}.looking")
+        loss_checks.add_done_callback(lambda _: self._inputs.wake())
         try:
-            while not self._stopping.is_set() and not looking.done():
-                await self._hear()
-        except Stopped:
+            while not self._stopping.is_set() and not loss_checks.done():
+                await self._record_batch()
+        except ShutdownRequested:
             return
         finally:
-            looking.cancel()
-            await asyncio.wait([looking])
-        if not looking.cancelled():
-            looking.result()
+            loss_checks.cancel()
+            await asyncio.wait([loss_checks])
+        if not loss_checks.cancelled():
+            loss_checks.result()
 
     def stop(self) -> None:
         self._stopping.set()
-        self._intake.wake()
+        self._inputs.wake()
 
-    async def caught_up(self) -> bool:
+    async def has_caught_up(self) -> bool:
         """Whether it has written down all that has reached its queue."""
-        return not (self._writing or len(self._intake) or await self._transport.depth(self._queue))
+        return not (self._recording or len(self._inputs) or await self._transport.depth(self._queue))
 
-    async def _begin(self) -> None:
+    async def _start_consuming(self) -> None:
         """Make the queue and consume it. If it was there before and is gone, so is what was in it; that is written down first,
         because once the queue is there again nobody can tell."""
         try:
@@ -112,79 +112,81 @@ class Observer:
             gone = False
         except UnsafeTopology:
             gone = True
-        now = self._sources.now()
-        known = await self._losses(lambda losses: losses.lost(now) if gone and losses.sure_until < now else losses)
-        await furnish(self._transport, self._topology)
-        self._heard_at = self._looked_at = known.sure_until
-        await self._transport.consume(dropped_queue(self._queue), 10, self._marks.append)
-        await self._transport.consume(self._queue, 2 * BATCH_MAX, self._intake.put)
+        now = self._environment.now()
+        known = await self._update_losses(lambda losses: losses.with_loss(now) if gone and losses.sure_until < now else losses)
+        await declare_or_check(self._transport, self._topology)
+        self._newest_at = self._checked_at = known.sure_until
+        await self._transport.consume(dropped_queue(self._queue), 10, self._drop_marks.append)
+        await self._transport.consume(self._queue, 2 * BATCH_MAX, self._inputs.put)
 
-    async def _hear(self) -> None:
-        batch = [item for item in await self._intake.take(BATCH_MAX) if isinstance(item, Delivery)]
+    async def _record_batch(self) -> None:
+        batch = [item for item in await self._inputs.take(BATCH_MAX) if isinstance(item, Delivery)]
         if not batch:
             return
-        self._writing = True
-        heard = [sighting for delivery in batch if self._is_genuine(delivery) and (sighting := sighting_of(delivery.wire))]
+        self._recording = True
+        observed = [
+            observation for delivery in batch if self._is_genuine(delivery) and (observation := observation_of(delivery.wire))
+        ]
         try:
-            await self._patience.insist(lambda: self._write_down(heard))
+            await self._backoff.retry_until(lambda: self._record(observed))
         except DataRefused as error:  # what decides nothing must not stand still either: it says that it has lost something
-            log.warning("not_written_down", service=NAME, count=len(heard), error=str(error))
-            await self._patience.insist(lambda: self._losses(lambda losses: losses.lost(self._newest(heard))))
-        self._heard_at = self._newest(heard)
+            log.warning("not_written_down", service=NAME, count=len(observed), error=str(error))
+            await self._backoff.retry_until(lambda: self._update_losses(lambda losses: losses.with_loss(self._newest(observed))))
+        self._newest_at = self._newest(observed)
         await self._transport.ack(batch)
-        self._writing = False
-        if len(self._intake) < BATCH_MAX:
+        self._recording = False
+        if len(self._inputs) < BATCH_MAX:
             await pause(self._linger_s, self._stopping)
 
-    async def _write_down(self, heard: Sequence[Sighting]) -> None:
-        by_order: dict[str, list[Sighting]] = {}
-        for sighting in heard:
-            by_order.setdefault(sighting.order_id, []).append(sighting)
-        keys = [HeardOrder.key_of(order_id) for order_id in by_order]
+    async def _record(self, observed: Sequence[Observation]) -> None:
+        by_order: dict[str, list[Observation]] = {}
+        for observation in observed:
+            by_order.setdefault(observation.order_id, []).append(observation)
+        keys = [ObservedOrder.key_of(order_id) for order_id in by_order]
 
         async def work(reader: Reader) -> tuple[Changes, None]:
             found = await reader.load(keys)
             records = []
-            for order_id, sightings in by_order.items():
-                record = found.get(HeardOrder.key_of(order_id))
-                known = HeardOrder.from_body(record.body) if record else HeardOrder(order_id=order_id)
-                records.append(_next(record, known.plus(sightings)))
+            for order_id, observations in by_order.items():
+                record = found.get(ObservedOrder.key_of(order_id))
+                known = ObservedOrder.from_body(record.body) if record else ObservedOrder(order_id=order_id)
+                records.append(_next(record, known.with_observations(observations)))
             return Changes(records), None
 
         if keys:
             await self._store.transact(work)
-            self._written(by_order.keys())
+            self._on_recorded(by_order.keys())
 
     # --- what was lost ----------------------------------------------------------------------------------------------------
 
-    async def _keep_looking(self) -> None:
+    async def _check_losses_periodically(self) -> None:
         while True:
-            await pause(LOOK_S, self._stopping)
-            await self._patience.insist(self._look)
+            await pause(LOSS_CHECK_S, self._stopping)
+            await self._backoff.retry_until(self._check_losses)
 
-    async def _look(self) -> None:
+    async def _check_losses(self) -> None:
         """A mark in the queue of the dropped: something was lost since we were last sure. Without one we are sure of what was
         heard by the look before, for a mark may have been on its way at that one."""
         await self._transport.depth(self._queue)  # raises if somebody has taken it away
-        marks = list(self._marks)
+        marks = list(self._drop_marks)
         if marks:
-            dropped = [sighting.sent_at for mark in marks if (sighting := sighting_of(mark.wire))]
-            until = max(dropped, default=self._heard_at)
+            dropped = [observation.sent_at for mark in marks if (observation := observation_of(mark.wire))]
+            until = max(dropped, default=self._newest_at)
             log.warning("messages_lost", service=NAME, queue_max=QUEUE_MAX)
-            await self._losses(lambda losses: losses.lost(until))
+            await self._update_losses(lambda losses: losses.with_loss(until))
             await self._transport.ack(marks)
-            del self._marks[: len(marks)]
+            del self._drop_marks[: len(marks)]
         else:
-            await self._losses(lambda losses: losses.but(sure_until=max(losses.sure_until, self._looked_at)))
-        self._looked_at = self._heard_at
+            await self._update_losses(lambda losses: losses.copy_with(sure_until=max(losses.sure_until, self._checked_at)))
+        self._checked_at = self._newest_at
 
-    async def _losses(self, change: Callable[[Losses], Losses]) -> Losses:
+    async def _update_losses(self, change: Callable[[LossPeriods], LossPeriods]) -> LossPeriods:
         """Change what is known of losses; before the first message nothing was lost."""
 
-        async def work(reader: Reader) -> tuple[Changes, Losses]:
-            key = Losses.key_of(Losses.name_of_all)
+        async def work(reader: Reader) -> tuple[Changes, LossPeriods]:
+            key = LossPeriods.key_of(LossPeriods.name_of_all)
             record = (await reader.load([key])).get(key)
-            known = Losses.from_body(record.body) if record else Losses(sure_until=self._sources.now())
+            known = LossPeriods.from_body(record.body) if record else LossPeriods(sure_until=self._environment.now())
             changed = change(known)
             return Changes([_next(record, changed)] if record is None or changed != known else []), changed
 
@@ -192,10 +194,10 @@ class Observer:
 
     def _is_genuine(self, delivery: Delivery) -> bool:
         """Whether it came by its own type, to which the broker holds senders. What is put aside comes by the name of a queue."""
-        return delivery.exchange == self._aside or delivery.routing_key == delivery.wire.type
+        return delivery.exchange == self._retry_exchange or delivery.routing_key == delivery.wire.type
 
-    def _newest(self, heard: Sequence[Sighting]) -> float:
-        return max([self._heard_at, *(sighting.sent_at for sighting in heard)])
+    def _newest(self, observed: Sequence[Observation]) -> float:
+        return max([self._newest_at, *(observation.sent_at for observation in observed)])
 
 
 def _next(record: Record | None, document: Document) -> Record:

@@ -29,9 +29,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The verdict. `open`: orders that have not ended, for which only what holds at all times was judged."""
+    """The verdict. `open_orders`: orders that have not ended, for which only what holds at all times was judged."""
 
-    open: int
+    open_orders: int
     findings: tuple[Finding, ...]
 
     @property
@@ -39,41 +39,41 @@ class Audit:
         return not self.findings
 
 
-def audit(seen: Snapshot) -> Audit:
+def audit(snapshot: Snapshot) -> Audit:
     """Judge every promise that can be judged now."""
-    still_open = sum(order.is_open for order in seen.orders.values())
-    judged = ALWAYS if still_open else ALWAYS | AT_REST
-    findings = [Finding(promise, tuple(sorted(ids))) for promise, check in judged.items() if (ids := set(check(seen)))]
-    return Audit(still_open, tuple(findings))
+    open_orders = sum(order.is_open for order in snapshot.orders.values())
+    applicable = INVARIANTS if open_orders else INVARIANTS | INVARIANTS_AT_REST
+    findings = [Finding(promise, tuple(sorted(ids))) for promise, check in applicable.items() if (ids := set(check(snapshot)))]
+    return Audit(open_orders, tuple(findings))
 
 
-def _orders(seen: Snapshot, state: OrderState) -> Iterator[tuple[str, Order]]:
-    return ((order_id, order) for order_id, order in seen.orders.items() if order.state is state)
+def _orders(snapshot: Snapshot, state: OrderState) -> Iterator[tuple[str, Order]]:
+    return ((order_id, order) for order_id, order in snapshot.orders.items() if order.state is state)
 
 
-def _stock_adds_up(seen: Snapshot) -> Iterator[str]:
+def _stock_adds_up(snapshot: Snapshot) -> Iterator[str]:
     return (
         sku
-        for sku, stock in seen.stock.items()
+        for sku, stock in snapshot.stock.items()
         if stock.available < 0 or stock.held < 0 or stock.available + stock.held != stock.received
     )
 
 
-def _held_is_reserved(seen: Snapshot) -> Iterator[str]:
+def _held_is_reserved(snapshot: Snapshot) -> Iterator[str]:
     held: Counter[str] = Counter()
-    for reservation in seen.reservations.values():
+    for reservation in snapshot.reservations.values():
         if reservation.state is ReservationState.HELD:
             held.update(reservation.quantities)
-    shelf = {sku: stock.held for sku, stock in seen.stock.items()}
-    return (sku for sku in shelf.keys() | held.keys() if shelf.get(sku, 0) != held[sku])
+    held_units = {sku: stock.held for sku, stock in snapshot.stock.items()}
+    return (sku for sku in held_units.keys() | held.keys() if held_units.get(sku, 0) != held[sku])
 
 
-def _completed_holds_everything(seen: Snapshot) -> Iterator[str]:
-    for order_id, order in _orders(seen, OrderState.COMPLETED):
-        reservation, payment = seen.reservations.get(order_id), seen.payments.get(order_id)
-        delivery, booked = seen.deliveries.get(order_id), seen.books.get(order_id)
+def _completed_holds_everything(snapshot: Snapshot) -> Iterator[str]:
+    for order_id, order in _orders(snapshot, OrderState.COMPLETED):
+        reservation, payment = snapshot.reservations.get(order_id), snapshot.payments.get(order_id)
+        delivery, book_entry = snapshot.deliveries.get(order_id), snapshot.books.get(order_id)
         total = order.details.total_cents if order.details else None
-        whole = (
+        complete = (
             reservation is not None
             and reservation.state is ReservationState.HELD
             and order.details is not None
@@ -82,48 +82,52 @@ def _completed_holds_everything(seen: Snapshot) -> Iterator[str]:
             and payment.state is PaymentState.AUTHORIZED
             and delivery is not None
             and delivery.state is DeliveryState.SCHEDULED
-            and booked is not None
-            and (booked.state, booked.amount_cents) == ("authorized", total)
+            and book_entry is not None
+            and (book_entry.state, book_entry.amount_cents) == ("authorized", total)
         )
-        if not whole:
+        if not complete:
             yield order_id
 
 
-def _rejected_holds_nothing(seen: Snapshot) -> Iterator[str]:
+def _rejected_holds_nothing(snapshot: Snapshot) -> Iterator[str]:
     """Nor does an order that was withdrawn and never placed: nobody was ever asked for it."""
-    for order_id, _ in chain(_orders(seen, OrderState.REJECTED), _orders(seen, OrderState.TOMBSTONE)):
-        reservation, payment = seen.reservations.get(order_id), seen.payments.get(order_id)
-        delivery, booked = seen.deliveries.get(order_id), seen.books.get(order_id)
+    for order_id, _ in chain(_orders(snapshot, OrderState.REJECTED), _orders(snapshot, OrderState.TOMBSTONE)):
+        reservation, payment = snapshot.reservations.get(order_id), snapshot.payments.get(order_id)
+        delivery, book_entry = snapshot.deliveries.get(order_id), snapshot.books.get(order_id)
         if (
             (reservation and reservation.state is ReservationState.HELD)
             or (payment and payment.state in (PaymentState.PENDING, PaymentState.AUTHORIZED))
             or (delivery and delivery.state is DeliveryState.SCHEDULED)
-            or (booked and booked.state in ("authorized", "pending"))
+            or (book_entry and book_entry.state in ("authorized", "pending"))
         ):
             yield order_id
 
 
-def _rejected_says_why(seen: Snapshot) -> Iterator[str]:
+def _rejected_says_why(snapshot: Snapshot) -> Iterator[str]:
     return (
         order_id
-        for order_id, order in _orders(seen, OrderState.REJECTED)
+        for order_id, order in _orders(snapshot, OrderState.REJECTED)
         if order.reason is None or (order.withdrawn and order.reason is not order.withdrawn)
     )
 
 
-def _money_belongs_to_an_order(seen: Snapshot) -> Iterator[str]:
-    return (key for key, booked in seen.books.items() if booked.state in ("authorized", "pending") and key not in seen.orders)
+def _money_belongs_to_an_order(snapshot: Snapshot) -> Iterator[str]:
+    return (
+        key
+        for key, book_entry in snapshot.books.items()
+        if book_entry.state in ("authorized", "pending") and key not in snapshot.orders
+    )
 
 
-def _nothing_without_an_order(seen: Snapshot) -> Iterator[str]:
-    for kept in (seen.reservations, seen.payments, seen.deliveries, seen.sagas):
-        yield from (order_id for order_id in kept if order_id not in seen.orders)
+def _nothing_without_an_order(snapshot: Snapshot) -> Iterator[str]:
+    for documents in (snapshot.reservations, snapshot.payments, snapshot.deliveries, snapshot.sagas):
+        yield from (order_id for order_id in documents if order_id not in snapshot.orders)
 
 
-Check = Callable[[Snapshot], Iterator[str]]
+AuditCheck = Callable[[Snapshot], Iterator[str]]
 
 #: Promise -> the ids for which it does not hold. These concern one document, or orders that have ended.
-ALWAYS: dict[str, Check] = {
+INVARIANTS: dict[str, AuditCheck] = {
     "stock: received = available + held, never negative": _stock_adds_up,
     "completed: stock held, money authorized here and at the gateway, delivery scheduled": _completed_holds_everything,
     "rejected: no stock, no money here or at the gateway, no delivery": _rejected_holds_nothing,
@@ -131,7 +135,7 @@ ALWAYS: dict[str, Check] = {
 }
 
 #: These compare whole collections, which are read one after the other: judged when no order is open.
-AT_REST: dict[str, Check] = {
+INVARIANTS_AT_REST: dict[str, AuditCheck] = {
     "stock: what is held is what reservations hold": _held_is_reserved,
     "money: the gateway holds nothing without an order": _money_belongs_to_an_order,
     "nothing exists without its order": _nothing_without_an_order,

@@ -15,18 +15,18 @@ from store.protocol import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class OrderStatus:
     """An order and what keeps it from ending, if anything does."""
 
     order: Order
     attention: Attention | None
 
     @property
-    def moves(self) -> bool:
+    def is_progressing(self) -> bool:
         """Whether waiting for it makes sense."""
         return not self.order.ended and self.attention is None
 
-    def brief(self) -> dict[str, str | None]:
+    def summary(self) -> dict[str, str | None]:
         """Id, state and reason, as the CLI prints them."""
         order_id, order = self.order.order_id, self.order
         if self.attention and not order.ended:
@@ -34,7 +34,7 @@ class Standing:
         return {"order_id": order_id, "state": str(order.state), "reason": str(order.reason) if order.reason else None}
 
 
-async def standing(stores: Mapping[str, Store], order_id: str) -> Standing | None:
+async def order_status(stores: Mapping[str, Store], order_id: str) -> OrderStatus | None:
     """Where one order stands now; None when there is no such order. Raises StoreError."""
     found = await stores["order"].find(Order.collection, {"order_id": order_id})
     if not found:
@@ -44,10 +44,10 @@ async def standing(stores: Mapping[str, Store], order_id: str) -> Standing | Non
     if COORDINATOR in stores and not order.ended:
         runs = await stores[COORDINATOR].find(SagaRun.collection, {"order_id": order_id})
         attention = SagaRun.from_body(runs[0].body).attention if runs else None
-    return Standing(order, attention)
+    return OrderStatus(order, attention)
 
 
-async def attention_of_sagas(stores: Mapping[str, Store]) -> dict[str, Attention]:
+async def saga_attention(stores: Mapping[str, Store]) -> dict[str, Attention]:
     """Order id -> what failed, for every run of the orchestrated mode that says so; empty in choreography."""
     if COORDINATOR not in stores:
         return {}
@@ -55,12 +55,12 @@ async def attention_of_sagas(stores: Mapping[str, Store]) -> dict[str, Attention
     return {run.order_id: run.attention for run in runs if run.attention}
 
 
-def needing_attention(seen: Snapshot) -> dict[str, Attention]:
+def orders_needing_attention(snapshot: Snapshot) -> dict[str, Attention]:
     """Order id -> what failed, for every order that has not ended and says so."""
-    needing = {}
-    for order_id, order in seen.orders.items():
-        run = seen.sagas.get(order_id)
+    result = {}
+    for order_id, order in snapshot.orders.items():
+        run = snapshot.sagas.get(order_id)
         attention = order.attention or (run.attention if run else None)
         if attention and not order.ended:
-            needing[order_id] = attention
-    return needing
+            result[order_id] = attention
+    return result

@@ -10,28 +10,28 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bootstrap.modes import Mode
-from broker import declarations as furniture
+from broker import declarations
 from ops.permissions import Account, accounts, topologies
 
 VHOST = "/"
 SALT_BYTES = 4
 
 
-def definitions(passwords: Mapping[str, str], *, hashed: Callable[[str], str] | None = None) -> dict[str, Any]:
+def definitions(passwords: Mapping[str, str], *, hash_password: Callable[[str], str] | None = None) -> dict[str, Any]:
     """Everything that a broker of both modes needs. `passwords`: of each account, by its name. Only their hashes are written."""
-    hashed = hashed or hash_of
-    everybody = [account for mode in Mode for account in accounts(mode)]
-    furnished = [topology for mode in Mode for topology in topologies(mode)]
-    kinds = {name: kind for topology in furnished for name, kind in furniture.exchanges(topology).items()}
-    specs = {spec.name: spec for topology in furnished for spec in furniture.queues(topology)}
+    hash_password = hash_password or salted_hash
+    all_accounts = [account for mode in Mode for account in accounts(mode)]
+    all_topologies = [topology for mode in Mode for topology in topologies(mode)]
+    kinds = {name: kind for topology in all_topologies for name, kind in declarations.exchanges(topology).items()}
+    specs = {spec.name: spec for topology in all_topologies for spec in declarations.queues(topology)}
     return {
         "vhosts": [{"name": VHOST}],
-        "users": [_user(account, hashed(passwords[account.name])) for account in everybody],
-        "permissions": [_permission(account) for account in everybody],
+        "users": [_user(account, hash_password(passwords[account.name])) for account in all_accounts],
+        "permissions": [_permission(account) for account in all_accounts],
         "topic_permissions": [
             {"user": account.name, "vhost": VHOST, "exchange": exchange, "write": keys, "read": "^$"}
-            for account in everybody
-            for exchange, keys in account.keys.items()
+            for account in all_accounts
+            for exchange, keys in account.routing_keys.items()
         ],
         "exchanges": [{"name": name, "type": kind, "internal": False, **_durable({})} for name, kind in kinds.items()],
         "queues": [{"name": spec.name, **_durable(spec.arguments)} for spec in specs.values()],
@@ -50,7 +50,7 @@ def definitions(passwords: Mapping[str, str], *, hashed: Callable[[str], str] | 
     }
 
 
-def hash_of(password: str) -> str:
+def salted_hash(password: str) -> str:
     """RabbitMQ's hash of a password: base64 of a random salt and SHA-256 of salt and password."""
     salt = secrets.token_bytes(SALT_BYTES)
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()

@@ -10,34 +10,34 @@ from store.document import Record
 from store.protocol import Changes, Reader, Store
 
 #: How many units to book in, given the article as it is and the number that was asked for.
-Move = Callable[[Stock, int], int]
+StockChange = Callable[[Stock, int], int]
 
 
-async def shelf(store: Store) -> dict[str, Stock]:
+async def read_stock(store: Store) -> dict[str, Stock]:
     """Every article by SKU."""
     return {record.document_id: Stock.from_body(record.body) for record in await store.find(Stock.collection)}
 
 
-async def set_available(store: Store, wanted: Mapping[str, int]) -> dict[str, Stock]:
-    """Book units in (or out) until each SKU has `wanted` available; booked as received, so the audit still adds up."""
-    return await _book(store, wanted, lambda article, units: units - article.available)
+async def set_available(store: Store, quantities: Mapping[str, int]) -> dict[str, Stock]:
+    """Book units in (or out) until each SKU has `quantities` available; booked as received, so the audit still adds up."""
+    return await _change_stock(store, quantities, lambda article, units: units - article.available)
 
 
-async def top_up(store: Store, at_least: Mapping[str, int]) -> dict[str, Stock]:
-    """Book units in where fewer than `at_least` are available."""
-    return await _book(store, at_least, lambda article, units: max(0, units - article.available))
+async def top_up(store: Store, minimum: Mapping[str, int]) -> dict[str, Stock]:
+    """Book units in where fewer than `minimum` are available."""
+    return await _change_stock(store, minimum, lambda article, units: max(0, units - article.available))
 
 
-async def _book(store: Store, wanted: Mapping[str, int], move: Move) -> dict[str, Stock]:
-    keys = {Stock.key_of(sku) for sku in wanted}
+async def _change_stock(store: Store, quantities: Mapping[str, int], change: StockChange) -> dict[str, Stock]:
+    keys = {Stock.key_of(sku) for sku in quantities}
 
     async def work(reader: Reader) -> tuple[Changes, dict[str, Stock]]:
         found = await reader.load(keys)
         articles, records = {}, []
-        for sku, units in wanted.items():
+        for sku, units in quantities.items():
             record = found.get(Stock.key_of(sku))
             article = Stock.from_body(record.body) if record else Stock(sku=sku)
-            articles[sku] = article.receive(move(article, units))
+            articles[sku] = article.receive(change(article, units))
             records.append(Record(Stock.collection, sku, (record.version if record else 0) + 1, articles[sku].to_body()))
         return Changes(records), articles
 

@@ -10,25 +10,25 @@ from broker.handler import NOTHING, Context, Documents, Handler, Outcome
 from broker.message import Event
 from broker.role import Service
 from orchestrator.saga import Saga, SagaRun, advance
-from services.vocabulary import StuckEvent
+from services.vocabulary import StepFailed
 from store.document import Key
 
 NAME = "coordinator"
 
 
-def the_run(event: Event, _: Documents) -> Iterable[Key]:
+def run_keys(event: Event, _: Documents) -> Iterable[Key]:
     """Every event concerns the one run of its order."""
     return (SagaRun.key_of(event.order_id),)
 
 
-def coordinator(saga: Saga, calls_for_help: Sequence[type[StuckEvent]]) -> Service:
+def coordinator(saga: Saga, escalations: Sequence[type[StepFailed]]) -> Service:
     """The coordinator of `saga`, as a service whose handlers take events: those of its sequence, and calls for help."""
 
-    def follow(event: Event, found: Documents, _: Context) -> Outcome:
-        move = advance(saga, found.get(SagaRun, event.order_id), event)
-        if move is None:
+    def handle_event(event: Event, documents: Documents, _: Context) -> Outcome:
+        transition = advance(saga, documents.get(SagaRun, event.order_id), event)
+        if transition is None:
             return NOTHING
-        run, command = move
+        run, command = transition
         return Outcome((run,), (command,) if command else ())
 
-    return Service(NAME, {kind: Handler(the_run, follow, compensates=True) for kind in (*saga.events(), *calls_for_help)})
+    return Service(NAME, {kind: Handler(run_keys, handle_event, compensates=True) for kind in (*saga.events(), *escalations)})

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 from broker.message import Command, Event, Message
-from services.vocabulary import Attention, BackwardCommand, BackwardEvent, OrderDetails, Reason, StuckEvent
+from services.vocabulary import Attention, BackwardCommand, BackwardEvent, OrderDetails, Reason, StepFailed
 from store.document import Document
 
 
@@ -56,7 +56,7 @@ class Saga:
             raise ValueError("after the pivot every step is retriable")
         for step in self.steps:
             for command in filter(None, (step.command, step.undo)):
-                if missing := command.lacks_from(SagaRun):
+                if missing := command.missing_fields(SagaRun):
                     raise ValueError(f"{command.__name__} needs {missing}, which a saga does not know")
 
     @property
@@ -94,76 +94,76 @@ class SagaRun(Document):
 
 
 #: The run as it is now, and the command to send, if any.
-Move = tuple[SagaRun, Message | None]
+Transition = tuple[SagaRun, Message | None]
 
 
-def advance(saga: Saga, run: SagaRun | None, event: Event) -> Move | None:
+def advance(saga: Saga, run: SagaRun | None, event: Event) -> Transition | None:
     """The next state and command, or None when the event is late and changes nothing."""
     if run is None:
         return _begin(saga, event)
-    if isinstance(event, StuckEvent):
+    if isinstance(event, StepFailed):
         return _mark(run, event)
-    move = _go_on(saga, run, event)
-    return (move[0].but(attention=None), move[1]) if move and run.attention else move
+    transition = _advance_run(saga, run, event)
+    return (transition[0].copy_with(attention=None), transition[1]) if transition and run.attention else transition
 
 
-def _go_on(saga: Saga, run: SagaRun, event: Event) -> Move | None:
+def _advance_run(saga: Saga, run: SagaRun, event: Event) -> Transition | None:
     if run.phase is Phase.AT:
-        return _at(saga, run, event)
+        return _on_step_event(saga, run, event)
     if run.phase is Phase.UNDO:
-        return _undoing(saga, run, event)
+        return _on_undo_event(saga, run, event)
     if run.phase is Phase.ENDING and isinstance(event, saga.rejected):
-        return run.but(phase=Phase.DONE), None
+        return run.copy_with(phase=Phase.DONE), None
     return None
 
 
-def _begin(saga: Saga, event: Event) -> Move | None:
+def _begin(saga: Saga, event: Event) -> Transition | None:
     if isinstance(event, saga.begins):
         details: Any = getattr(event, "details", None)
-        return _ask(saga, SagaRun(order_id=event.order_id, phase=Phase.AT, step=0, details=details))
+        return _send_step(saga, SagaRun(order_id=event.order_id, phase=Phase.AT, step=0, details=details))
     if isinstance(event, saga.withdrawn):  # it overtook the beginning: nothing was asked yet, so only the end is left
-        return _undo_before(saga, SagaRun(order_id=event.order_id, phase=Phase.AT, step=0, reason=event.reason), 0)
+        return _undo_previous(saga, SagaRun(order_id=event.order_id, phase=Phase.AT, step=0, reason=event.reason), 0)
     return None
 
 
-def _mark(run: SagaRun, event: StuckEvent) -> Move | None:
+def _mark(run: SagaRun, event: StepFailed) -> Transition | None:
     """It stays where it is: what failed is taken up again when somebody has seen to it."""
     if run.phase is Phase.DONE:
         return None
-    return run.but(attention=Attention(step=event.step, error=event.error)), None
+    return run.copy_with(attention=Attention(step=event.step, error=event.error)), None
 
 
-def _at(saga: Saga, run: SagaRun, event: Event) -> Move | None:
+def _on_step_event(saga: Saga, run: SagaRun, event: Event) -> Transition | None:
     step = saga.steps[run.step]
     if isinstance(event, step.success):
-        return _ask(saga, run.but(step=run.step + 1))
+        return _send_step(saga, run.copy_with(step=run.step + 1))
     if step.refused and isinstance(event, step.refused):  # it holds nothing itself: undo the ones before it
-        return _undo_before(saga, run.but(reason=event.reason), run.step)
+        return _undo_previous(saga, run.copy_with(reason=event.reason), run.step)
     if isinstance(event, saga.withdrawn) and run.step <= saga.pivot:  # in doubt: undo this one too
-        return _undo_before(saga, run.but(reason=event.reason), run.step + 1)
+        return _undo_previous(saga, run.copy_with(reason=event.reason), run.step + 1)
     return None
 
 
-def _undoing(saga: Saga, run: SagaRun, event: Event) -> Move | None:
+def _on_undo_event(saga: Saga, run: SagaRun, event: Event) -> Transition | None:
     step = saga.steps[run.step]
     if step.undone and isinstance(event, step.undone):
-        return _undo_before(saga, run, run.step)
+        return _undo_previous(saga, run, run.step)
     if step.pivot and isinstance(event, step.success):  # the pivot was passed before it could be barred: forward
-        return _ask(saga, run.but(phase=Phase.AT, step=run.step + 1, reason=None))
+        return _send_step(saga, run.copy_with(phase=Phase.AT, step=run.step + 1, reason=None))
     return None
 
 
-def _ask(saga: Saga, run: SagaRun) -> Move:
+def _send_step(saga: Saga, run: SagaRun) -> Transition:
     """Send the command of the step that the run is at; after the last step it is done."""
     if run.step == len(saga.steps):
-        return run.but(phase=Phase.DONE), None
-    return run, saga.steps[run.step].command.drawn_from(run)
+        return run.copy_with(phase=Phase.DONE), None
+    return run, saga.steps[run.step].command.from_source(run)
 
 
-def _undo_before(saga: Saga, run: SagaRun, index: int) -> Move:
+def _undo_previous(saga: Saga, run: SagaRun, index: int) -> Transition:
     """Undo the step before `index`; when there is none left, reject the order."""
     if index == 0:
-        return run.but(phase=Phase.ENDING, step=0), saga.rejects.drawn_from(run)
+        return run.copy_with(phase=Phase.ENDING, step=0), saga.rejects.from_source(run)
     undo = saga.steps[index - 1].undo
     assert undo is not None  # noqa: S101 - the saga's constructor saw to it: no retriable step stands before the pivot
-    return run.but(phase=Phase.UNDO, step=index - 1), undo.drawn_from(run)
+    return run.copy_with(phase=Phase.UNDO, step=index - 1), undo.from_source(run)

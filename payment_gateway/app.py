@@ -22,9 +22,9 @@ from starlette.types import Receive, Scope, Send
 
 from payment_gateway.books import Books
 from payment_gateway.calls import AUTHORIZATIONS, VOIDS, Calls
-from payment_gateway.rules import Payment
+from payment_gateway.rules import PaymentRecord
 from payment_gateway.storage import StorageFailed
-from payment_gateway.wire import BOOK, MAX_PAGE, PROBLEM, Refused
+from payment_gateway.wire import BOOK, MAX_PAGE, PROBLEM, HttpRefusal
 
 
 class Gateway:
@@ -33,7 +33,7 @@ class Gateway:
     def __init__(self, books: Books) -> None:
         self._books = books
         self.calls = Calls(books)
-        self._reading = Starlette(
+        self._routes = Starlette(
             routes=[
                 Route("/health", self._health),
                 Route("/{book}", self._empty, methods=["DELETE"]),
@@ -43,12 +43,12 @@ class Gateway:
                 # Never reached by POST (see __call__): here so that other methods are told "405, use POST".
                 *(Route(f"/{{book}}/{name}", self.calls, methods=["POST"]) for name in (AUTHORIZATIONS, VOIDS)),
             ],
-            exception_handlers={Refused: _refuse, StorageFailed: _unavailable, HTTPException: _refuse_in_general},
+            exception_handlers={HttpRefusal: _problem, StorageFailed: _unavailable, HTTPException: _http_error},
             lifespan=self._lifespan,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        serve = self.calls if Calls.are_meant_by(scope) else self._reading
+        serve = self.calls if Calls.matches(scope) else self._routes
         await serve(scope, receive, send)
 
     @asynccontextmanager
@@ -66,54 +66,54 @@ class Gateway:
     async def _payments(self, request: Request) -> Response:
         limit = _limit_of(request)
         page = await self._books.page(_book_of(request), request.query_params.get("after", ""), limit)
-        following = page[-1][0] if len(page) == limit else None
-        return JSONResponse({"payments": [_shown(key, payment) for key, payment in page], "next": following})
+        next_key = page[-1][0] if len(page) == limit else None
+        return JSONResponse({"payments": [_shown(key, payment) for key, payment in page], "next": next_key})
 
     async def _payment(self, request: Request) -> Response:
         key = request.path_params["key"]
         payment = await self._books.find(_book_of(request), key)
         if payment is None:
-            raise Refused(HTTPStatus.NOT_FOUND, "no_such_payment", "this book knows no such key")
+            raise HttpRefusal(HTTPStatus.NOT_FOUND, "no_such_payment", "this book knows no such key")
         return JSONResponse(_shown(key, payment))
 
     async def _failures(self, request: Request) -> Response:
         acted = await self._books.acted(_book_of(request))
-        answer: dict[str, Any] = {"acted": {failure: len(keys) for failure, keys in sorted(acted.items())}}
+        answer: dict[str, Any] = {"acted": {fault: len(keys) for fault, keys in sorted(acted.items())}}
         if request.query_params.get("detail") == "1":
-            answer["keys"] = {failure: sorted(keys) for failure, keys in sorted(acted.items())}
+            answer["keys"] = {fault: sorted(keys) for fault, keys in sorted(acted.items())}
         return JSONResponse(answer)
 
 
 def _book_of(request: Request) -> str:
     book: str = request.path_params["book"]
     if not BOOK.fullmatch(book):
-        raise Refused(HTTPStatus.NOT_FOUND, "no_such_book", f"a book's name is {BOOK.pattern}")
+        raise HttpRefusal(HTTPStatus.NOT_FOUND, "no_such_book", f"a book's name is {BOOK.pattern}")
     return book
 
 
 def _limit_of(request: Request) -> int:
     text = request.query_params.get("limit", "1000")
     if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MAX_PAGE):
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_limit", f"limit is a number from 1 to {MAX_PAGE}")
+        raise HttpRefusal(HTTPStatus.UNPROCESSABLE_ENTITY, "bad_limit", f"limit is a number from 1 to {MAX_PAGE}")
     return int(text)
 
 
-def _shown(key: str, payment: Payment) -> dict[str, Any]:
+def _shown(key: str, payment: PaymentRecord) -> dict[str, Any]:
     return {"key": key, "state": payment.state, "amount_cents": payment.amount_cents, "currency": payment.currency}
 
 
-async def _refuse(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)  # noqa: S101 - registered for it
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HttpRefusal)  # noqa: S101 - registered for it
     return Response(error.problem(), error.status, media_type=PROBLEM)
 
 
-async def _refuse_in_general(_: Request, error: Exception) -> Response:
+async def _http_error(_: Request, error: Exception) -> Response:
     """What Starlette itself refuses: no such path, no such method."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     status = HTTPStatus(error.status_code)
-    refused = Refused(status, status.name.lower(), error.detail)
+    refused = HttpRefusal(status, status.name.lower(), error.detail)
     return Response(refused.problem(), status, error.headers, media_type=PROBLEM)
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    return await _refuse(request, Refused(HTTPStatus.SERVICE_UNAVAILABLE, "books_unavailable", str(error)))
+    return await _problem(request, HttpRefusal(HTTPStatus.SERVICE_UNAVAILABLE, "books_unavailable", str(error)))

@@ -7,11 +7,11 @@ Storage must belong to the event loop that calls.
 from collections.abc import Callable
 
 from payment_gateway import rules
-from payment_gateway.rules import Failure, Payment, Ruling
+from payment_gateway.rules import Decision, GatewayFault, PaymentRecord
 from payment_gateway.storage import Storage
 
 
-class UnknownFailure(ValueError):  # noqa: N818 - says what happened
+class UnknownFault(ValueError):  # noqa: N818 - says what happened
     """No such failure can be injected here. A run that injects nothing would prove nothing, so this is said aloud."""
 
 
@@ -30,31 +30,31 @@ class Books:
         self._settle_after_s = settle_after_s
         self.slow_s = slow_s
 
-    async def authorize(self, book: str, key: str, amount_cents: int, currency: str, injected: str | None = None) -> Ruling:
-        """A new key's decision, or a known key's present answer. Raises UnknownFailure, StorageFailed."""
-        failure = self._honoured(injected)
+    async def authorize(self, book: str, key: str, amount_cents: int, currency: str, injected: str | None = None) -> Decision:
+        """A new key's decision, or a known key's present answer. Raises UnknownFault, StorageFailed."""
+        fault = self._requested_fault(injected)
 
-        def decide(known: Payment | None) -> Ruling:
-            return rules.authorize(known, amount_cents, currency, failure, now=self._now(), settle_after_s=self._settle_after_s)
+        def decide(known: PaymentRecord | None) -> Decision:
+            return rules.authorize(known, amount_cents, currency, fault, now=self._now(), settle_after_s=self._settle_after_s)
 
-        return await self._storage.rule(book, key, decide)
+        return await self._storage.apply(book, key, decide)
 
-    async def void(self, book: str, key: str, injected: str | None = None) -> Ruling:
-        """Voided for ever, known or not. Raises UnknownFailure, StorageFailed."""
-        failure = self._honoured(injected)
-        return await self._storage.rule(book, key, lambda known: rules.void(known, failure))
+    async def void(self, book: str, key: str, injected: str | None = None) -> Decision:
+        """Voided for ever, known or not. Raises UnknownFault, StorageFailed."""
+        fault = self._requested_fault(injected)
+        return await self._storage.apply(book, key, lambda known: rules.void(known, fault))
 
-    async def find(self, book: str, key: str) -> Payment | None:
+    async def find(self, book: str, key: str) -> PaymentRecord | None:
         """The payment as it stands now."""
         payment = await self._storage.find(book, key)
-        return None if payment is None else rules.present(payment, self._now())
+        return None if payment is None else rules.current(payment, self._now())
 
-    async def page(self, book: str, after: str = "", limit: int = 1000) -> list[tuple[str, Payment]]:
+    async def page(self, book: str, after: str = "", limit: int = 1000) -> list[tuple[str, PaymentRecord]]:
         """Up to `limit` payments as they stand now, in the order of their keys, beginning after `after`."""
         now = self._now()
-        return [(key, rules.present(payment, now)) for key, payment in await self._storage.page(book, after, limit)]
+        return [(key, rules.current(payment, now)) for key, payment in await self._storage.page(book, after, limit)]
 
-    async def acted(self, book: str) -> dict[Failure, list[str]]:
+    async def acted(self, book: str) -> dict[GatewayFault, list[str]]:
         """The keys on which each failure has acted, once each."""
         return await self._storage.acted(book)
 
@@ -65,11 +65,11 @@ class Books:
     async def close(self) -> None:
         await self._storage.close()
 
-    def _honoured(self, injected: str | None) -> Failure | None:
+    def _requested_fault(self, injected: str | None) -> GatewayFault | None:
         if injected is None or not self.faults:
             return None
         try:
-            return Failure(injected)
+            return GatewayFault(injected)
         except ValueError:
-            names = ", ".join(Failure)
-            raise UnknownFailure(f"no failure {injected!r} can be injected at the payment gateway; there are {names}") from None
+            names = ", ".join(GatewayFault)
+            raise UnknownFault(f"no failure {injected!r} can be injected at the payment gateway; there are {names}") from None

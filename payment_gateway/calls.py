@@ -10,10 +10,10 @@ from typing import Protocol, cast
 
 from starlette.types import Receive, Scope, Send
 
-from payment_gateway.books import Books, UnknownFailure
-from payment_gateway.rules import Manner, Ruling, State
+from payment_gateway.books import Books, UnknownFault
+from payment_gateway.rules import AuthorizationState, Decision, ResponseMode
 from payment_gateway.storage import StorageFailed
-from payment_gateway.wire import BOOK, MAX_BODY_BYTES, PROBLEM, Refused, authorization_of, key_of
+from payment_gateway.wire import BOOK, MAX_BODY_BYTES, PROBLEM, HttpRefusal, authorization_of, key_of
 
 #: Seconds after which a hung call is dropped, should its caller wait for ever.
 HANG_MAX_S = 600.0
@@ -21,26 +21,26 @@ HANG_MAX_S = 600.0
 AUTHORIZATIONS = "authorizations"
 VOIDS = "voids"
 
-_ANSWERS = {state: f'{{"state":"{state}"}}'.encode() for state in State}
+_ANSWERS = {state: f'{{"state":"{state}"}}'.encode() for state in AuthorizationState}
 
 
 class _Transport(Protocol):
     def abort(self) -> None: ...
 
 
-class CallerGone(Exception):  # noqa: N818 - says what happened
+class ClientDisconnected(Exception):  # noqa: N818 - says what happened
     """The connection was lost: nobody hears an answer."""
 
 
 class Calls:
-    """Serves the two calls. `hang_up` drops every caller that is being kept waiting: for a shutdown in time."""
+    """Serves the two calls. `abort_hung_calls` drops every caller that is being kept waiting: for a shutdown in time."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
-        self._kept_waiting: set[_Transport] = set()
+        self._hung_connections: set[_Transport] = set()
 
     @staticmethod
-    def are_meant_by(scope: Scope) -> bool:
+    def matches(scope: Scope) -> bool:
         if scope["type"] != "http" or scope["method"] != "POST":
             return False
         path: str = scope["path"]
@@ -48,22 +48,22 @@ class Calls:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            ruling = await self._rule(scope, receive)
-            await self._give(ruling, receive, send)
-        except CallerGone:
+            decision = await self._decide(scope, receive)
+            await self._respond_to(decision, receive, send)
+        except ClientDisconnected:
             return
-        except Refused as refused:
+        except HttpRefusal as refused:
             await _respond(send, refused.status, refused.problem(), PROBLEM)
 
-    def hang_up(self) -> None:
-        for transport in list(self._kept_waiting):
+    def abort_hung_calls(self) -> None:
+        for transport in list(self._hung_connections):
             transport.abort()
 
-    async def _rule(self, scope: Scope, receive: Receive) -> Ruling:
+    async def _decide(self, scope: Scope, receive: Receive) -> Decision:
         """Check the call and ask the books."""
         _, book, *verb = scope["path"].split("/")
         if len(verb) != 1 or not BOOK.fullmatch(book):
-            raise Refused(HTTPStatus.NOT_FOUND, "no_such_book", f"a book's name is {BOOK.pattern}")
+            raise HttpRefusal(HTTPStatus.NOT_FOUND, "no_such_book", f"a book's name is {BOOK.pattern}")
         headers = dict(scope["headers"])
         key = key_of(headers)
         injected = headers.get(b"x-injected-failure", b"").decode("latin-1") or None
@@ -71,42 +71,42 @@ class Calls:
         try:
             if verb[0] == VOIDS:
                 return await self._books.void(book, key, injected)
-            asked = authorization_of(body)
-            return await self._books.authorize(book, key, asked.amount_cents, asked.currency, injected)
-        except UnknownFailure as error:
-            raise Refused(HTTPStatus.BAD_REQUEST, "unknown_failure", str(error)) from error
+            request = authorization_of(body)
+            return await self._books.authorize(book, key, request.amount_cents, request.currency, injected)
+        except UnknownFault as error:
+            raise HttpRefusal(HTTPStatus.BAD_REQUEST, "unknown_failure", str(error)) from error
         except StorageFailed as error:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "books_unavailable", str(error)) from error
+            raise HttpRefusal(HTTPStatus.SERVICE_UNAVAILABLE, "books_unavailable", str(error)) from error
 
-    async def _give(self, ruling: Ruling, receive: Receive, send: Send) -> None:
+    async def _respond_to(self, decision: Decision, receive: Receive, send: Send) -> None:
         """Give the answer in the manner that the ruling says."""
-        if ruling.manner is Manner.FAILED:
-            raise Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "injected", "this failure was asked for")
-        if ruling.manner is Manner.MISMATCH:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "key_reused", "this key belongs to another amount or currency")
-        if ruling.manner is Manner.DROPPED:
+        if decision.response_mode is ResponseMode.FAILED:
+            raise HttpRefusal(HTTPStatus.INTERNAL_SERVER_ERROR, "injected", "this failure was asked for")
+        if decision.response_mode is ResponseMode.MISMATCH:
+            raise HttpRefusal(HTTPStatus.UNPROCESSABLE_ENTITY, "key_reused", "this key belongs to another amount or currency")
+        if decision.response_mode is ResponseMode.DROPPED:
             await _drop(receive, send)
             return
-        if ruling.manner is Manner.NEVER:
-            if not await self._caller_left_within(HANG_MAX_S, receive, send):
+        if decision.response_mode is ResponseMode.NEVER:
+            if not await self._disconnected_within(HANG_MAX_S, receive, send):
                 await _drop(receive, send)
             return
-        if ruling.manner is Manner.LATE and await self._caller_left_within(self._books.slow_s, receive, send):
+        if decision.response_mode is ResponseMode.LATE and await self._disconnected_within(self._books.slow_s, receive, send):
             return
-        assert ruling.answer is not None  # noqa: S101 - the other manners were dealt with
-        await _respond(send, HTTPStatus.OK, _ANSWERS[ruling.answer], "application/json")
+        assert decision.answer is not None  # noqa: S101 - the other manners were dealt with
+        await _respond(send, HTTPStatus.OK, _ANSWERS[decision.answer], "application/json")
 
-    async def _caller_left_within(self, longest_s: float, receive: Receive, send: Send) -> bool:
-        """Keep the caller waiting; True as soon as the connection is gone (by the caller, or by `hang_up`)."""
+    async def _disconnected_within(self, longest_s: float, receive: Receive, send: Send) -> bool:
+        """Keep the caller waiting; True as soon as the connection is gone (by the caller, or by `abort_hung_calls`)."""
         transport = _transport_of(send)
-        self._kept_waiting.add(transport)
+        self._hung_connections.add(transport)
         try:
             async with asyncio.timeout(longest_s):
-                await _disconnection(receive)
+                await _wait_for_disconnect(receive)
         except TimeoutError:
             return False
         finally:
-            self._kept_waiting.discard(transport)
+            self._hung_connections.discard(transport)
         return True
 
 
@@ -121,24 +121,24 @@ def _transport_of(send: Send) -> _Transport:
 async def _drop(receive: Receive, send: Send) -> None:
     """Close the connection without a word. Returns once the server knows of it, else it would answer 500 for us."""
     _transport_of(send).abort()
-    await _disconnection(receive)
+    await _wait_for_disconnect(receive)
 
 
-async def _disconnection(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def _body(receive: Receive) -> bytes:
-    """The whole body. Raises Refused when it is too large, CallerGone when the caller leaves before its end."""
+    """The whole body. Raises Refused when it is too large, ClientDisconnected when the caller leaves before its end."""
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise CallerGone
+            raise ClientDisconnected
         body += message.get("body", b"")
         if len(body) > MAX_BODY_BYTES:
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"a body has at most {MAX_BODY_BYTES} bytes")
+            raise HttpRefusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"a body has at most {MAX_BODY_BYTES} bytes")
         if not message.get("more_body", False):
             return bytes(body)
 

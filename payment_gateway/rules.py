@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 
 
-class State(StrEnum):
+class AuthorizationState(StrEnum):
     """Where a payment stands. Amounts count as held while AUTHORIZED, and may become so while PENDING."""
 
     AUTHORIZED = "authorized"
@@ -17,7 +17,7 @@ class State(StrEnum):
     VOIDED = "voided"  # final
 
 
-class Failure(StrEnum):
+class GatewayFault(StrEnum):
     """What a caller may ask to go wrong. The first six act on authorizations only, the last on voids only."""
 
     DECLINED = "declined"  # the first authorization of a key is declined
@@ -29,10 +29,10 @@ class Failure(StrEnum):
     VOID_ERROR = "void_error"  # every void fails (5xx), nothing is recorded
 
 
-class Manner(Enum):
+class ResponseMode(Enum):
     """How the answer is to be given."""
 
-    AT_ONCE = "at once"
+    IMMEDIATE = "at once"
     LATE = "late"
     NEVER = "never"  # keep the caller waiting
     DROPPED = "dropped"  # close the connection without a word
@@ -41,75 +41,85 @@ class Manner(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Payment:
+class PaymentRecord:
     """What is recorded under one key. `settles_at`: when a PENDING one becomes AUTHORIZED, in seconds of the caller's clock.
 
     A void of a key never seen has no amount."""
 
-    state: State
+    state: AuthorizationState
     amount_cents: int | None = None
     currency: str | None = None
     settles_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
+class Decision:
     """The outcome of one call: an answer and its manner, what to record first (None: nothing), which failure acted."""
 
-    manner: Manner
-    answer: State | None = None
-    record: Payment | None = None
-    acted: Failure | None = None
+    response_mode: ResponseMode
+    answer: AuthorizationState | None = None
+    record: PaymentRecord | None = None
+    acted: GatewayFault | None = None
 
 
-def present(payment: Payment, now: float) -> Payment:
+def current(payment: PaymentRecord, now: float) -> PaymentRecord:
     """The payment as it stands at `now`: a pending one may have settled meanwhile."""
     if payment.settles_at is not None and payment.settles_at <= now:
-        return replace(payment, state=State.AUTHORIZED, settles_at=None)
+        return replace(payment, state=AuthorizationState.AUTHORIZED, settles_at=None)
     return payment
 
 
 def authorize(
-    known: Payment | None, amount_cents: int, currency: str, failure: Failure | None, *, now: float, settle_after_s: float
-) -> Ruling:
+    known: PaymentRecord | None,
+    amount_cents: int,
+    currency: str,
+    fault: GatewayFault | None,
+    *,
+    now: float,
+    settle_after_s: float,
+) -> Decision:
     """Rule on an authorization: a new key gets its decision, a known one its present answer."""
-    if failure is Failure.ERROR:
-        return Ruling(Manner.FAILED, acted=failure)
+    if fault is GatewayFault.ERROR:
+        return Decision(ResponseMode.FAILED, acted=fault)
     if known is None:
-        decided = _decision(amount_cents, currency, failure, now + settle_after_s)
-        return Ruling(_manner(failure), decided.state, record=decided, acted=None if failure is Failure.VOID_ERROR else failure)
+        record = _decision(amount_cents, currency, fault, now + settle_after_s)
+        return Decision(
+            _response_mode(fault), record.state, record=record, acted=None if fault is GatewayFault.VOID_ERROR else fault
+        )
     if known.amount_cents is not None and (known.amount_cents, known.currency) != (amount_cents, currency):
-        return Ruling(Manner.MISMATCH)
-    manner = _manner(failure)
-    return Ruling(manner, present(known, now).state, acted=None if manner is Manner.AT_ONCE else failure)
+        return Decision(ResponseMode.MISMATCH)
+    response_mode = _response_mode(fault)
+    return Decision(response_mode, current(known, now).state, acted=None if response_mode is ResponseMode.IMMEDIATE else fault)
 
 
-def void(known: Payment | None, failure: Failure | None) -> Ruling:
+def void(known: PaymentRecord | None, fault: GatewayFault | None) -> Decision:
     """Rule on a void: whatever was there, and if nothing was, it is voided for ever."""
-    if failure is Failure.VOID_ERROR:
-        return Ruling(Manner.FAILED, acted=failure)
+    if fault is GatewayFault.VOID_ERROR:
+        return Decision(ResponseMode.FAILED, acted=fault)
     if known is None:
-        return Ruling(Manner.AT_ONCE, State.VOIDED, record=Payment(State.VOIDED))
-    if known.state is State.VOIDED:
-        return Ruling(Manner.AT_ONCE, State.VOIDED)
-    return Ruling(Manner.AT_ONCE, State.VOIDED, record=replace(known, state=State.VOIDED, settles_at=None))
+        return Decision(ResponseMode.IMMEDIATE, AuthorizationState.VOIDED, record=PaymentRecord(AuthorizationState.VOIDED))
+    if known.state is AuthorizationState.VOIDED:
+        return Decision(ResponseMode.IMMEDIATE, AuthorizationState.VOIDED)
+    return Decision(
+        ResponseMode.IMMEDIATE, AuthorizationState.VOIDED, record=replace(known, state=AuthorizationState.VOIDED, settles_at=None)
+    )
 
 
-def _decision(amount_cents: int, currency: str, failure: Failure | None, settles_at: float) -> Payment:
+def _decision(amount_cents: int, currency: str, fault: GatewayFault | None, settles_at: float) -> PaymentRecord:
     """What a key's first authorization becomes: authorized, unless an injected failure says otherwise."""
-    if failure is Failure.DECLINED:
-        return Payment(State.DECLINED, amount_cents, currency)
-    if failure is Failure.PENDING:
-        return Payment(State.PENDING, amount_cents, currency, settles_at)
-    return Payment(State.AUTHORIZED, amount_cents, currency)
+    if fault is GatewayFault.DECLINED:
+        return PaymentRecord(AuthorizationState.DECLINED, amount_cents, currency)
+    if fault is GatewayFault.PENDING:
+        return PaymentRecord(AuthorizationState.PENDING, amount_cents, currency, settles_at)
+    return PaymentRecord(AuthorizationState.AUTHORIZED, amount_cents, currency)
 
 
-def _manner(failure: Failure | None) -> Manner:
+def _response_mode(fault: GatewayFault | None) -> ResponseMode:
     """What a failure does to the answer of every authorization, the first and the repeated."""
-    if failure is Failure.HANG:
-        return Manner.NEVER
-    if failure is Failure.DROP:
-        return Manner.DROPPED
-    if failure is Failure.SLOW:
-        return Manner.LATE
-    return Manner.AT_ONCE
+    if fault is GatewayFault.HANG:
+        return ResponseMode.NEVER
+    if fault is GatewayFault.DROP:
+        return ResponseMode.DROPPED
+    if fault is GatewayFault.SLOW:
+        return ResponseMode.LATE
+    return ResponseMode.IMMEDIATE

@@ -43,7 +43,7 @@ def serve(
     # Wall-clock time: what a pending payment waits for must survive a restart.
     books = Books(storage, now=time.time, faults=faults, settle_after_s=settle_after_s, slow_s=slow_s)
     server = _Server(Gateway(books))
-    _stay_alive_after_shutdown()
+    _ignore_reraised_signals()
     if announce is not None:
         announce(f"http://{host}:{listener.getsockname()[1]}")
     server.run(sockets=[listener])
@@ -68,11 +68,11 @@ class _Server(uvicorn.Server):
         self._gateway = gateway
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._gateway.calls.hang_up()
+        self._gateway.calls.abort_hung_calls()
         await super().shutdown(sockets)
 
 
-def _stay_alive_after_shutdown() -> None:
+def _ignore_reraised_signals() -> None:
     """Ignore the signal that uvicorn raises again after its shutdown (until then it handles both): exit code 0, no traceback."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from payment_gateway.rules import Failure, Payment, Ruling, State
+from payment_gateway.rules import AuthorizationState, Decision, GatewayFault, PaymentRecord
 from payment_gateway.storage import Decide, StorageFailed
 
 #: Calls that one transaction may carry; what is over waits for the next.
@@ -56,21 +56,21 @@ class SqliteStorage:
         self._waiting: list[_Job] = []
         self._drain: asyncio.Task[None] | None = None
 
-    async def rule(self, book: str, key: str, decide: Decide) -> Ruling:
-        ruling: Ruling = await self._submit(lambda: self._rule(book, key, decide))
-        return ruling
+    async def apply(self, book: str, key: str, decide: Decide) -> Decision:
+        decision: Decision = await self._submit(lambda: self._apply(book, key, decide))
+        return decision
 
-    async def find(self, book: str, key: str) -> Payment | None:
+    async def find(self, book: str, key: str) -> PaymentRecord | None:
         rows = self._read(_FIND, (book, key))
         return _payment(rows[0]) if rows else None
 
-    async def page(self, book: str, after: str, limit: int) -> list[tuple[str, Payment]]:
+    async def page(self, book: str, after: str, limit: int) -> list[tuple[str, PaymentRecord]]:
         return [(row[0], _payment(row[1:])) for row in self._read(_PAGE, (book, after, limit))]
 
-    async def acted(self, book: str) -> dict[Failure, list[str]]:
-        found: dict[Failure, list[str]] = {}
-        for failure, key in self._read("SELECT failure, key FROM acted WHERE book = ?", (book,)):
-            found.setdefault(Failure(failure), []).append(key)
+    async def acted(self, book: str) -> dict[GatewayFault, list[str]]:
+        found: dict[GatewayFault, list[str]] = {}
+        for fault, key in self._read("SELECT failure, key FROM acted WHERE book = ?", (book,)):
+            found.setdefault(GatewayFault(fault), []).append(key)
         return found
 
     async def empty(self, book: str) -> None:
@@ -87,15 +87,15 @@ class SqliteStorage:
         self._reader.close()
         self._writer.close()
 
-    def _rule(self, book: str, key: str, decide: Decide) -> Ruling:
+    def _apply(self, book: str, key: str, decide: Decide) -> Decision:
         row = self._writer.execute(_FIND, (book, key)).fetchone()
-        ruling = decide(_payment(row) if row else None)
-        if (record := ruling.record) is not None:
+        decision = decide(_payment(row) if row else None)
+        if (record := decision.record) is not None:
             values = (book, key, record.state.value, record.amount_cents, record.currency, record.settles_at)
             self._writer.execute(_RECORD, values)
-        if ruling.acted is not None:
-            self._writer.execute(_ACTED, (book, ruling.acted.value, key))
-        return ruling
+        if decision.acted is not None:
+            self._writer.execute(_ACTED, (book, decision.acted.value, key))
+        return decision
 
     def _read(self, query: str, values: tuple[object, ...]) -> list[Any]:
         try:
@@ -107,22 +107,22 @@ class SqliteStorage:
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(_Job(write, done))
         if self._drain is None or self._drain.done():
-            self._drain = asyncio.create_task(self._commit_what_waits())
+            self._drain = asyncio.create_task(self._commit_pending())
         return await done
 
-    async def _commit_what_waits(self) -> None:
+    async def _commit_pending(self) -> None:
         """One transaction after the other until nobody waits. Never raises: a failed batch is told to each that waits."""
         while self._waiting:
             batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
             try:
                 results = await self._commit(batch)
             except Exception as error:  # noqa: BLE001 - each that waits is told, and its own caller decides
-                told = StorageFailed(str(error)) if isinstance(error, sqlite3.Error) else error
+                storage_error = StorageFailed(str(error)) if isinstance(error, sqlite3.Error) else error
                 for job in batch:
-                    _tell(job.done, error=told)
+                    _resolve(job.done, error=storage_error)
             else:
                 for job, result in zip(batch, results, strict=True):
-                    _tell(job.done, result=result)
+                    _resolve(job.done, result=result)
 
     async def _commit(self, batch: list[_Job]) -> list[Any]:
         try:
@@ -144,12 +144,12 @@ def _connect(file: Path) -> sqlite3.Connection:
     return connection
 
 
-def _payment(row: tuple[str, int | None, str | None, float | None]) -> Payment:
+def _payment(row: tuple[str, int | None, str | None, float | None]) -> PaymentRecord:
     state, amount_cents, currency, settles_at = row
-    return Payment(State(state), amount_cents, currency, settles_at)
+    return PaymentRecord(AuthorizationState(state), amount_cents, currency, settles_at)
 
 
-def _tell(done: asyncio.Future[Any], *, result: object = None, error: Exception | None = None) -> None:
+def _resolve(done: asyncio.Future[Any], *, result: object = None, error: Exception | None = None) -> None:
     """Nothing, if the caller has gone meanwhile (what it asked for is recorded all the same)."""
     if done.done():
         return

@@ -35,7 +35,7 @@ class AuthorizationRequest(BaseModel):
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 
 
-class Refused(Exception):  # noqa: N818 - says what happened
+class HttpRefusal(Exception):  # noqa: N818 - says what happened
     """The call is not served. `status` and `reason` go to the caller as a JSON problem; `reason` is for programs."""
 
     def __init__(self, status: HTTPStatus, reason: str, detail: str) -> None:
@@ -54,9 +54,9 @@ def key_of(headers: Mapping[bytes, bytes]) -> str:
     """The idempotency key. Raises Refused."""
     key = headers.get(b"idempotency-key")
     if key is None:
-        raise Refused(HTTPStatus.BAD_REQUEST, "no_idempotency_key", "send an Idempotency-Key header")
+        raise HttpRefusal(HTTPStatus.BAD_REQUEST, "no_idempotency_key", "send an Idempotency-Key header")
     if not KEY.fullmatch(key):
-        raise Refused(
+        raise HttpRefusal(
             HTTPStatus.BAD_REQUEST, "bad_idempotency_key", "a key is 1 to 128 printable ASCII characters without spaces"
         )
     return key.decode()
@@ -69,8 +69,8 @@ def authorization_of(body: bytes) -> AuthorizationRequest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         if first["type"] == "json_invalid":
-            raise Refused(HTTPStatus.BAD_REQUEST, "not_json", first["msg"]) from error
+            raise HttpRefusal(HTTPStatus.BAD_REQUEST, "not_json", first["msg"]) from error
         where = ".".join(str(part) for part in first["loc"])
-        raise Refused(
+        raise HttpRefusal(
             HTTPStatus.UNPROCESSABLE_ENTITY, "bad_body", f"{where}: {first['msg']}" if where else first["msg"]
         ) from error

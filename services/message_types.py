@@ -10,7 +10,7 @@ from services.delivery import messages as delivery
 from services.inventory import messages as inventory
 from services.order import messages as order
 from services.payment import messages as payment
-from services.vocabulary import StuckEvent
+from services.vocabulary import StepFailed
 
 
 def _messages(module: object) -> Iterable[type[Message]]:
@@ -19,7 +19,7 @@ def _messages(module: object) -> Iterable[type[Message]]:
 
 
 #: The commands that the HTTP API sends to the order service: all that comes from outside.
-DOOR: tuple[type[Command], ...] = (order.PlaceOrder, order.WithdrawOrder)
+API_COMMANDS: tuple[type[Command], ...] = (order.PlaceOrder, order.WithdrawOrder)
 
 _MODULES = (order, inventory, payment, delivery)
 
@@ -29,4 +29,4 @@ CATALOGUE: dict[str, type[Message]] = {kind.type_name: kind for module in _MODUL
 SERVICES: tuple[str, ...] = tuple(dict.fromkeys(kind.service for kind in CATALOGUE.values()))
 
 #: The events by which a service says that a command which must not fail has failed for good.
-CALLS_FOR_HELP: tuple[type[StuckEvent], ...] = tuple(kind for kind in CATALOGUE.values() if issubclass(kind, StuckEvent))
+ESCALATIONS: tuple[type[StepFailed], ...] = tuple(kind for kind in CATALOGUE.values() if issubclass(kind, StepFailed))

@@ -36,20 +36,20 @@ Sku = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 
 
-class Part(BaseModel):
+class ValueObject(BaseModel):
     """Base of the values inside a message or a document."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Line(Part):
+class Line(ValueObject):
     """One article of an order and how many of it."""
 
     sku: Sku
     quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
 
 
-class Address(Part):
+class DeliveryAddress(ValueObject):
     """Where to deliver."""
 
     name: Text
@@ -58,13 +58,13 @@ class Address(Part):
     country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 
 
-class OrderDetails(Part):
+class OrderDetails(ValueObject):
     """What every step needs to know of an order. It rides on every forward message, in both modes: stamp coupling, measured."""
 
     lines: Annotated[tuple[Line, ...], Field(min_length=1, max_length=MAX_LINES, strict=False)]
     total_cents: Annotated[int, Field(ge=0, le=MAX_CENTS)]
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
-    address: Address
+    address: DeliveryAddress
 
     def quantities(self) -> dict[str, int]:
         """How many of each SKU, several lines of one SKU added up."""
@@ -98,7 +98,7 @@ class BackwardEvent(Event):
     reason: Reason
 
 
-class StuckEvent(Event):
+class StepFailed(Event):
     """A compensation, or a step after the pivot, has used up its budget: this order cannot end without help.
 
     `step` names the command that failed, `error` says how, for people."""
@@ -107,7 +107,7 @@ class StuckEvent(Event):
     error: Text
 
     @classmethod
-    def about(cls, command: Message, error: str) -> Self:
+    def from_command(cls, command: Message, error: str) -> Self:
         """What is said when `command` has failed for good."""
         return cls(order_id=command.order_id, step=type(command).__name__, error=printable(error))
 

@@ -54,7 +54,7 @@ class Document(BaseModel):
     def key(self) -> Key:
         return (self.collection, getattr(self, self.id_field))
 
-    def but(self, **changes: Any) -> Self:  # noqa: ANN401 - any field may change; pydantic knows their types
+    def copy_with(self, **changes: Any) -> Self:  # noqa: ANN401 - any field may change; pydantic knows their types
         """A copy with some fields changed. The new values are trusted: they come from our own code, not from the wire."""
         return self.model_copy(update=changes)
 

@@ -11,7 +11,7 @@ from store.document import Record
 from store.protocol import DataRefused
 
 #: How often `work` is run again after a write conflict before the store gives up with WriteConflict.
-RERUNS_MAX = 5
+CONFLICT_RETRIES_MAX = 5
 
 #: The fields that the store keeps beside a body's own.
 RESERVED_FIELDS = frozenset({"_id", "version"})

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from store.document import Key, Record
-from store.limits import BODY_MAX_BYTES, RERUNS_MAX, check_records
+from store.limits import BODY_MAX_BYTES, CONFLICT_RETRIES_MAX, check_records
 from store.protocol import Changes, DataRefused, DuplicateInput, OutboxRow, T, Work, WriteConflict
 
 #: What fits into the 64-bit integers of a database.
@@ -23,25 +23,25 @@ DEPTH_MAX = 100
 
 
 @dataclass(slots=True)
-class _Stored:
+class _RecordVersion:
     """One version of one record: its packed body, the commit that wrote it, and the version before while a reader needs it."""
 
     version: int
     packed: bytes
     commit: int
-    before: "_Stored | None"
+    previous: "_RecordVersion | None"
 
 
 @dataclass
 class MemoryDatabase:
     """One service's data. Several stores may share it; nothing in it belongs to any of them."""
 
-    collections: dict[str, dict[str, _Stored]] = field(default_factory=dict)
+    collections: dict[str, dict[str, _RecordVersion]] = field(default_factory=dict)
     #: Inbox key -> the commit that wrote it. Kept for ever: a run in memory is shorter than any inbox's memory.
     inbox: dict[str, int] = field(default_factory=dict)
     outbox: dict[str, OutboxRow] = field(default_factory=dict)
     #: Collection -> document id -> `due_at`, for the documents that wait: the index that `due` reads.
-    waiting: dict[str, dict[str, float]] = field(default_factory=dict)
+    due_index: dict[str, dict[str, float]] = field(default_factory=dict)
     #: How many commits there were.
     commits: int = 0
     #: Open snapshots, oldest first: a token for each reader -> the commit that it sees.
@@ -55,7 +55,7 @@ class MemoryDatabase:
         """The record as the commit `snapshot` left it."""
         stored = self.collections.get(key[0], {}).get(key[1])
         while stored is not None and stored.commit > snapshot:
-            stored = stored.before
+            stored = stored.previous
         return None if stored is None else Record(*key, stored.version, marshal.loads(stored.packed))  # noqa: S302 - our bytes
 
     def version(self, key: Key) -> int:
@@ -66,18 +66,18 @@ class MemoryDatabase:
     def write(self, record: Record, packed: bytes) -> None:
         """Put one record in place as part of the commit numbered `commits`."""
         documents = self.collections.setdefault(record.collection, {})
-        before = documents.get(record.document_id)
+        previous = documents.get(record.document_id)
         oldest = next(iter(self.snapshots.values()), self.commits)
-        if before is not None and before.commit <= oldest:
-            before.before = None  # every open snapshot sees this version or a later one
-        keep = before if self.snapshots else None
-        documents[record.document_id] = _Stored(record.version, packed, self.commits, keep)
-        waiting = self.waiting.setdefault(record.collection, {})
+        if previous is not None and previous.commit <= oldest:
+            previous.previous = None  # every open snapshot sees this version or a later one
+        keep = previous if self.snapshots else None
+        documents[record.document_id] = _RecordVersion(record.version, packed, self.commits, keep)
+        due_index = self.due_index.setdefault(record.collection, {})
         due_at = record.body.get("due_at")
         if due_at is None:
-            waiting.pop(record.document_id, None)
+            due_index.pop(record.document_id, None)
         else:
-            waiting[record.document_id] = due_at
+            due_index[record.document_id] = due_at
 
 
 class _Snapshot:
@@ -91,9 +91,9 @@ class _Snapshot:
         found = {key: self._database.read(key, self._commit) for key in keys}
         return {key: record for key, record in found.items() if record is not None}
 
-    async def seen(self, inbox_keys: Collection[str]) -> set[str]:
-        never = self._commit + 1
-        return {key for key in inbox_keys if self._database.inbox.get(key, never) <= self._commit}
+    async def known_inbox_keys(self, inbox_keys: Collection[str]) -> set[str]:
+        not_committed = self._commit + 1
+        return {key for key in inbox_keys if self._database.inbox.get(key, not_committed) <= self._commit}
 
 
 class MemoryStore:
@@ -102,7 +102,7 @@ class MemoryStore:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    async def open(self, due_in: Collection[str]) -> None:
+    async def open(self, timer_collections: Collection[str]) -> None:
         """Nothing to connect: `due` finds waiting documents in any collection."""
 
     async def close(self) -> None:
@@ -111,7 +111,7 @@ class MemoryStore:
     async def transact(self, work: Work[T]) -> T:
         """As the protocol says. Between read and write others may commit; the first to commit wins, the other runs again."""
         conflict: Key | None = None
-        for _ in range(1 + RERUNS_MAX):
+        for _ in range(1 + CONFLICT_RETRIES_MAX):
             token = object()
             self._database.snapshots[token] = self._database.commits
             try:
@@ -122,7 +122,7 @@ class MemoryStore:
             conflict = self._commit(changes)
             if conflict is None:
                 return result
-        msg = f"{conflict} was written by others each time, after {RERUNS_MAX} more tries"
+        msg = f"{conflict} was written by others each time, after {CONFLICT_RETRIES_MAX} more tries"
         raise WriteConflict(msg)
 
     def _commit(self, changes: Changes) -> Key | None:
@@ -145,21 +145,21 @@ class MemoryStore:
             database.write(record, body)
         database.inbox.update(dict.fromkeys(changes.inbox, database.commits))
         database.outbox.update((row.message_id, row) for row in changes.outbox)
-        for message_id in changes.sent:
+        for message_id in changes.published:
             database.outbox.pop(message_id, None)
         return None
 
     async def due(self, collection: str, now: float, limit: int) -> list[Record]:
-        waiting = self._database.waiting.get(collection, {})
-        overdue = ((due_at, document_id) for document_id, due_at in waiting.items() if due_at <= now)
+        due_index = self._database.due_index.get(collection, {})
+        overdue = ((due_at, document_id) for document_id, due_at in due_index.items() if due_at <= now)
         return self._records((collection, document_id) for _, document_id in heapq.nsmallest(limit, overdue))
 
-    async def owed(self, written_before: float, limit: int) -> list[OutboxRow]:
+    async def pending_outbox(self, written_before: float, limit: int) -> list[OutboxRow]:
         rows = (row for row in self._database.outbox.values() if row.written_at < written_before)
         return heapq.nsmallest(limit, rows, key=lambda row: row.written_at)
 
-    async def forget(self, sent: Collection[str]) -> None:
-        for message_id in sent:
+    async def delete_published(self, published: Collection[str]) -> None:
+        for message_id in published:
             self._database.outbox.pop(message_id, None)
 
     async def find(self, collection: str, where: Mapping[str, Any] | None = None, limit: int = 0) -> list[Record]:
@@ -178,8 +178,8 @@ class MemoryStore:
 
     async def wipe(self) -> None:
         database = self._database
-        for everything in (database.collections, database.inbox, database.outbox, database.waiting):
-            everything.clear()
+        for table in (database.collections, database.inbox, database.outbox, database.due_index):
+            table.clear()
 
     def _records(self, keys: Iterable[Key]) -> list[Record]:
         """The records of `keys` as they are now."""

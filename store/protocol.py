@@ -68,12 +68,12 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Everything one commit writes. `sent` names outbox rows of earlier commits that the broker has confirmed: removed here."""
+    """Everything one commit writes. `published` names outbox rows of earlier commits that the broker has confirmed: removed here."""
 
     records: Sequence[Record] = ()
     inbox: Sequence[str] = ()
     outbox: Sequence[OutboxRow] = ()
-    sent: Sequence[str] = ()
+    published: Sequence[str] = ()
 
 
 class Reader(Protocol):
@@ -82,7 +82,7 @@ class Reader(Protocol):
     async def load(self, keys: Collection[Key]) -> dict[Key, Record]:
         """The records that exist among `keys`, in one query for each collection."""
 
-    async def seen(self, inbox_keys: Collection[str]) -> set[str]:
+    async def known_inbox_keys(self, inbox_keys: Collection[str]) -> set[str]:
         """Those of `inbox_keys` that an earlier commit wrote."""
 
 
@@ -92,8 +92,8 @@ Work = Callable[[Reader], Awaitable[tuple[Changes, T]]]
 class Store(Protocol):
     """One service's database. Every call raises a `StoreError` and nothing of the driver's own."""
 
-    async def open(self, due_in: Collection[str]) -> None:
-        """Connect, create indexes (`due_at` in the collections `due_in`) and check that commits are atomic and durable.
+    async def open(self, timer_collections: Collection[str]) -> None:
+        """Connect, create indexes (`due_at` in the collections `timer_collections`) and check that commits are atomic and durable.
 
         Raises UnsafeStore or StoreUnavailable. May be called again."""
 
@@ -107,10 +107,10 @@ class Store(Protocol):
     async def due(self, collection: str, now: float, limit: int) -> list[Record]:
         """Up to `limit` records with `due_at` <= now, oldest first."""
 
-    async def owed(self, written_before: float, limit: int) -> list[OutboxRow]:
+    async def pending_outbox(self, written_before: float, limit: int) -> list[OutboxRow]:
         """Up to `limit` outbox rows written before that time, oldest first."""
 
-    async def forget(self, sent: Collection[str]) -> None:
+    async def delete_published(self, published: Collection[str]) -> None:
         """Remove outbox rows that the broker has confirmed (a later commit does it in passing; this is for idle times)."""
 
     async def find(self, collection: str, where: Mapping[str, Any] | None = None, limit: int = 0) -> list[Record]:

@@ -15,20 +15,20 @@ import pytest
 
 import choreography
 import orchestrator
-from bootstrap.memory_backend import EmbeddedParts
-from bootstrap.modes import Mode, database_of, roles, topology
+from bootstrap.memory_backend import MemoryBackend
+from bootstrap.modes import Mode, database_name, roles, topology
 from broker.declarations import queues
 from broker.loop.retry import COMPENSATION_ATTEMPTS, FORWARD_ATTEMPTS
 from broker.message import Command, Event
 from broker.topology import commands_exchange, events_exchange, queue_of
 from broker.transport import Outgoing
 from lab.journeys.catalogue import JOURNEYS
-from lab.journeys.run import Run
+from lab.journeys.run import JourneyRun
 from lab.system import System
 from orchestrator.coordinator import NAME as COORDINATOR
 from services.message_types import SERVICES
 from services.order.messages import PlaceOrder, WithdrawOrder
-from services.registry import Times, all_services
+from services.registry import Timeouts, all_services
 from services.vocabulary import ForwardCommand, ForwardEvent
 from store.document import Key
 from store.protocol import Store
@@ -68,14 +68,14 @@ def test_in_choreography_the_door_is_the_only_one_whose_commands_are_taken() -> 
 
 def test_in_choreography_nothing_but_the_order_services_queue_is_bound_to_the_commands() -> None:
     """In the furniture that both brokers declare from."""
-    furniture = topology(Mode.CHOREOGRAPHY)
+    declared_topology = topology(Mode.CHOREOGRAPHY)
     bound = [
         (spec.name, key)
-        for spec in queues(furniture)
+        for spec in queues(declared_topology)
         for exchange, key in spec.bindings
-        if exchange == commands_exchange(furniture.prefix)
+        if exchange == commands_exchange(declared_topology.prefix)
     ]
-    assert bound == [(queue_of(furniture.prefix, "order"), kind.type_name) for kind in (PlaceOrder, WithdrawOrder)]
+    assert bound == [(queue_of(declared_topology.prefix, "order"), kind.type_name) for kind in (PlaceOrder, WithdrawOrder)]
 
 
 @pytest.mark.parametrize("name", BUSY_JOURNEYS)
@@ -167,18 +167,18 @@ COLLECTIONS = {
 
 
 class WatchingParts:
-    """`bootstrap.backend.Parts` in memory that notes who opens which database and reads which collections."""
+    """`bootstrap.backend.Backend` in memory that notes who opens which database and reads which collections."""
 
     def __init__(self, mode: Mode) -> None:
-        self._parts = EmbeddedParts(mode)
+        self._backend = MemoryBackend(mode)
         self.databases: dict[str, int] = {}
         self.touched: defaultdict[str, set[str]] = defaultdict(set)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._parts, name)
+        return getattr(self._backend, name)
 
     def store(self, worker: str) -> Store:
-        store = self._parts.store(worker)
+        store = self._backend.store(worker)
         assert worker not in self.databases, f"{worker}'s database is opened twice"
         self.databases[worker] = id(store._database)
         return _Watched(store, self.touched[worker])  # type: ignore[return-value]
@@ -210,8 +210,8 @@ class _Reading:
         self._touched |= {collection for collection, _ in keys}
         return await self._reader.load(keys)
 
-    async def seen(self, inbox_keys: Collection[str]) -> set[str]:
-        return set(await self._reader.seen(inbox_keys))
+    async def known_inbox_keys(self, inbox_keys: Collection[str]) -> set[str]:
+        return set(await self._reader.known_inbox_keys(inbox_keys))
 
 
 @pytest.mark.parametrize("name", BUSY_JOURNEYS)
@@ -219,11 +219,11 @@ class _Reading:
 def test_no_store_is_opened_by_two_workers_and_none_holds_anothers_documents(mode: Mode, name: str) -> None:
     made: list[WatchingParts] = []
 
-    def parts(mode: Mode) -> WatchingParts:
+    def backend(mode: Mode) -> WatchingParts:
         made.append(WatchingParts(mode))
         return made[-1]
 
-    in_memory(mode, lambda system: played(JOURNEYS[name], system), parts)
+    in_memory(mode, lambda system: played(JOURNEYS[name], system), backend)
     assert len(set(made[0].databases.values())) == len(roles(mode))
     for worker, touched in made[0].touched.items():
         assert touched <= COLLECTIONS[worker], worker
@@ -232,26 +232,26 @@ def test_no_store_is_opened_by_two_workers_and_none_holds_anothers_documents(mod
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_worker_has_a_database_of_its_own_name_on_real_parts(mode: Mode) -> None:
-    names = [database_of(mode, worker) for worker in roles(mode)]
+    names = [database_name(mode, worker) for worker in roles(mode)]
     assert len(set(names)) == len(names)
     other = Mode.CHOREOGRAPHY if mode is Mode.ORCHESTRATOR else Mode.ORCHESTRATOR
-    assert not set(names) & {database_of(other, worker) for worker in roles(other)}
+    assert not set(names) & {database_name(other, worker) for worker in roles(other)}
 
 
 # --- everything else is equal ---------------------------------------------------------------------------------------------
 
 
 def test_both_modes_run_the_same_four_services_with_the_same_handlers_and_waits() -> None:
-    services = all_services(Times())
+    services = all_services(Timeouts())
     assert tuple(services) == SERVICES
-    by_mode = [{worker: role.service for worker, role in roles(mode, Times()).items()} for mode in MODES]
+    by_mode = [{worker: role.service for worker, role in roles(mode, Timeouts()).items()} for mode in MODES]
     for name, service in services.items():
         for mine in (by_mode[0][name], by_mode[1][name]):
             assert set(mine.handlers) == set(service.handlers)
-            assert mine.watches == service.watches
+            assert mine.timers == service.timers
             assert mine.single_active == service.single_active
             for kind, handler in service.handlers.items():
-                assert code_of(mine.handlers[kind].decide) == code_of(handler.decide)
+                assert code_of(mine.handlers[kind].handle) == code_of(handler.handle)
                 assert mine.handlers[kind].compensates == handler.compensates, "another retry budget"
 
 
@@ -262,7 +262,7 @@ def code_of(function: Any) -> Any:
 
 def test_a_step_forward_has_the_small_retry_budget_and_a_step_back_the_large_one_in_both_modes() -> None:
     assert FORWARD_ATTEMPTS < COMPENSATION_ATTEMPTS
-    for service in all_services(Times()).values():
+    for service in all_services(Timeouts()).values():
         for kind, handler in service.handlers.items():
             assert handler.compensates != issubclass(kind, ForwardCommand), kind
 
@@ -286,7 +286,7 @@ def bodies(mode: Mode) -> dict[str, bytes]:
 
     async def play(system: System) -> dict[str, bytes]:
         seen = published(system)
-        run = Run(system)
+        run = JourneyRun(system)
         await run.place({"book": 2, "lamp": 1}, order_id=ORDER_ID)
         await run.result()
         return {str(item.wire.type): item.wire.body for item in seen}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from broker.codec import Envelope, Origin, encode, pack
-from broker.environment import Sources
+from broker.environment import Environment
 from broker.faults import InjectedError, MessageFault, injected_at
 from broker.handler import Call, Context, Documents, Handler, Outcome
 from broker.message import Message
@@ -37,13 +37,13 @@ class Job:
         """A forward step, as opposed to a compensation or an answer: the only kind that message faults other than crash hit."""
         return not self.handler.compensates
 
-    def suffers(self, fault: MessageFault, service: Service) -> bool:
+    def has_fault(self, fault: MessageFault, service: Service) -> bool:
         """Whether this failure was asked for here as one of the message itself, not of the service's business."""
         return self.injected == fault and fault not in service.faults
 
 
 @dataclass(slots=True)
-class Plan:
+class BatchPlan:
     """What follows the commit: messages to publish, calls to make, jobs whose handler raised, failures that acted."""
 
     outgoing: list[Outgoing] = field(default_factory=list)
@@ -52,9 +52,9 @@ class Plan:
     handled: list[tuple[Job, Outcome]] = field(default_factory=list)
     dropped: int = 0
 
-    def join(self, other: "Plan") -> "Plan":
+    def join(self, other: "BatchPlan") -> "BatchPlan":
         """Both plans, for a batch that was taken apart."""
-        return Plan(
+        return BatchPlan(
             self.outgoing + other.outgoing,
             self.calls + other.calls,
             self.failed + other.failed,
@@ -63,23 +63,23 @@ class Plan:
         )
 
 
-class Decider:
+class BatchHandler:
     """Runs the handlers of one role over a batch."""
 
-    def __init__(self, role: Role, topology: Topology, sources: Sources) -> None:
+    def __init__(self, role: Role, topology: Topology, environment: Environment) -> None:
         self._role = role
         self._topology = topology
-        self._sources = sources
+        self._environment = environment
 
     def inbox_key(self, message_id: str) -> str:
         """The consumer is part of the key: an event has several consumers, each of which handles it once."""
         return f"{self._role.worker}:{message_id}"
 
-    async def decide(self, jobs: Sequence[Job], reader: Reader, *, look_up: bool) -> tuple[Changes, Plan]:
+    async def handle(self, jobs: Sequence[Job], reader: Reader, *, look_up: bool) -> tuple[Changes, BatchPlan]:
         """Load what the batch needs, run every handler, gather one commit. `look_up`: ask the inbox first, for jobs that may have
         been handled before."""
         fresh = await self._fresh(jobs, reader, look_up=look_up)
-        plan = Plan(dropped=len(jobs) - len(fresh))
+        plan = BatchPlan(dropped=len(jobs) - len(fresh))
         documents = Documents()
         ready, plan.failed = await _load(fresh, documents, reader)
         touched: dict[Key, tuple[Document, Origin]] = {}
@@ -87,7 +87,7 @@ class Decider:
         for job in ready:
             try:
                 outcome = self._run(job, documents)
-                outgoing = [self.addressed(message, job.envelope) for message in outcome.messages]
+                outgoing = [self.outgoing_for(message, job.envelope) for message in outcome.messages]
             except Exception as error:  # noqa: BLE001 - whatever a handler raises costs only its own message: retry or dead letter
                 plan.failed.append((job, error))
                 continue
@@ -106,7 +106,7 @@ class Decider:
     async def _fresh(self, jobs: Sequence[Job], reader: Reader, *, look_up: bool) -> list[Job]:
         """The jobs not handled before, each message once even if the batch holds its twin."""
         keys = {self.inbox_key(job.envelope.message_id) for job in jobs if job.delivery}
-        seen = await reader.seen(keys) if look_up and keys else set()
+        seen = await reader.known_inbox_keys(keys) if look_up and keys else set()
         fresh = []
         for job in jobs:
             if job.delivery:
@@ -118,26 +118,26 @@ class Decider:
         return fresh
 
     def _run(self, job: Job, documents: Documents) -> Outcome:
-        if job.is_forward and job.suffers(MessageFault.ERROR, self._role.service):
+        if job.is_forward and job.has_fault(MessageFault.ERROR, self._role.service):
             raise InjectedError("an error was asked for with this order")
-        if not job.is_forward and job.delivery and job.suffers(MessageFault.UNDO_ERROR, self._role.service):
+        if not job.is_forward and job.delivery and job.has_fault(MessageFault.UNDO_ERROR, self._role.service):
             raise InjectedError("an error of its compensation was asked for with this order")
-        context = Context(self._sources.now(), job.injected if job.is_forward else None)
-        return job.handler.decide(job.command, documents, context)
+        context = Context(self._environment.now(), job.injected if job.is_forward else None)
+        return job.handler.handle(job.command, documents, context)
 
-    def addressed(self, message: Message, cause: Envelope) -> Outgoing:
+    def outgoing_for(self, message: Message, cause: Envelope) -> Outgoing:
         """A message of this worker on the wire, caused by `cause`."""
         wire = encode(
             message,
-            message_id=self._sources.new_id(),
-            now=self._sources.now(),
+            message_id=self._environment.new_id(),
+            now=self._environment.now(),
             app_id=self._role.worker,
             origin=_origin_of(cause),
         )
         return Outgoing(self._topology.address_of(type(message)), wire)
 
     def _rows(self, outgoing: Iterable[Outgoing]) -> list[OutboxRow]:
-        now = self._sources.now()
+        now = self._environment.now()
         return [OutboxRow(str(item.wire.message_id), now, pack(item)) for item in outgoing]
 
     def job_of(self, delivery: Delivery | None, envelope: Envelope, command: Message, *, faults: bool) -> Job:
@@ -156,7 +156,7 @@ async def _load(jobs: Sequence[Job], documents: Documents, reader: Reader) -> tu
         named: dict[int, set[Key]] = {}
         for index, job in waiting:
             try:
-                named[index] = documents.unread(job.handler.reads(job.command, documents))
+                named[index] = documents.not_loaded(job.handler.required_keys(job.command, documents))
             except Exception as error:  # noqa: BLE001 - as around `_run`
                 failed[index] = error
         missing = set().union(*named.values())
@@ -181,4 +181,4 @@ def _record(document: Document, origin: Origin, documents: Documents) -> Record:
     if "due_at" in body and (context := origin.to_context()):
         body["context"] = context
     collection, document_id = document.key
-    return Record(collection, document_id, documents.version_read(document.key) + 1, body)
+    return Record(collection, document_id, documents.loaded_version(document.key) + 1, body)

@@ -11,7 +11,7 @@ import structlog
 
 from broker.codec import Origin
 from broker.handler import Call
-from broker.loop.inputs import Intake, Local
+from broker.loop.inputs import InputQueue, LocalInput
 from broker.message import Message
 
 log = structlog.get_logger()
@@ -21,12 +21,12 @@ Caller = Callable[[Call, str | None], Awaitable[Message]]
 
 
 class CallPool:
-    """At most `most` calls at once; each answer goes to the intake as a local input."""
+    """At most `limit` calls at once; each answer goes to the intake as a local input."""
 
-    def __init__(self, caller: Caller, intake: Intake, *, most: int) -> None:
+    def __init__(self, caller: Caller, inputs: InputQueue, *, limit: int) -> None:
         self._caller = caller
-        self._intake = intake
-        self._most = most
+        self._inputs = inputs
+        self._limit = limit
         self._running: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -34,8 +34,8 @@ class CallPool:
 
     def start(self, call: Call, origin: Origin, injected: str | None) -> None:
         """Make the call in the background, or leave it to its document's `due_at` when the pool is full."""
-        if len(self._running) >= self._most:
-            log.warning("call_pool_full", order_id=call.order_id, most=self._most)
+        if len(self._running) >= self._limit:
+            log.warning("call_pool_full", order_id=call.order_id, limit=self._limit)
             return
         task = asyncio.get_running_loop().create_task(self._make(call, origin, injected))
         self._running.add(task)
@@ -47,7 +47,7 @@ class CallPool:
         except Exception:  # a client that breaks its promise not to raise: in doubt, so the wait decides
             log.exception("call_failed", order_id=call.order_id)
             return
-        self._intake.put(Local(answer, origin))
+        self._inputs.put(LocalInput(answer, origin))
 
     async def close(self) -> None:
         """Abandon what is under way: it is in doubt, like after a crash."""

@@ -22,65 +22,65 @@ from broker.transport import Delivery
 from store.protocol import Changes, Reader, Store
 
 #: What is appended to a message's inbox key: it came again; it was alone in hand.
-CAME_AGAIN, WAS_ALONE = ":came-again", ":was-alone"
+REDELIVERED_MARK, ISOLATED_MARK = ":came-again", ":was-alone"
 #: How many messages a worker remembers to have outlived. One that is forgotten may be marked, no more.
-REMEMBERED = 1024
+SURVIVED_MAX = 1024
 
 _UUID = re.compile(UUID_PATTERN)
 
 
 @dataclass(slots=True)
-class Verdict:
+class PoisonReport:
     """What is known about a batch. Both hold message ids."""
 
-    suspects: set[str] = field(default_factory=set)
-    killers: set[str] = field(default_factory=set)
+    suspected_ids: set[str] = field(default_factory=set)
+    poison_ids: set[str] = field(default_factory=set)
 
 
-class Suspects:
+class PoisonDetector:
     """The record of one worker. `inbox_key` gives the key of a message id."""
 
     def __init__(self, store: Store, inbox_key: Callable[[str], str]) -> None:
         self._store = store
         self._key = inbox_key
-        self._outlived: deque[str] = deque(maxlen=REMEMBERED)
+        self._survived: deque[str] = deque(maxlen=SURVIVED_MAX)
 
-    def outlived(self, deliveries: Sequence[Delivery]) -> None:
+    def mark_survived(self, deliveries: Sequence[Delivery]) -> None:
         """These were in hand without being handled, and this worker lives."""
-        self._outlived.extend(map(id_of, deliveries))
+        self._survived.extend(map(id_of, deliveries))
 
-    async def judge(self, inputs: Sequence[Input]) -> Verdict:
+    async def classify(self, inputs: Sequence[Input]) -> PoisonReport:
         """Look up what came again, and mark what did so for the first time. Raises StoreError."""
-        back = [item for item in inputs if isinstance(item, Delivery) and item.redelivered]
+        redelivered = [item for item in inputs if isinstance(item, Delivery) and item.redelivered]
         # What is no id of ours cannot be decoded, kills nobody, and is a stranger's text: not for a database.
-        again = {message_id for message_id in map(id_of, back) if _UUID.fullmatch(message_id)}
-        if not again or not (again := again.difference(self._outlived)):
-            return Verdict()
-        return await self._store.transact(lambda reader: self._judge(again, reader))
+        redelivered_ids = {message_id for message_id in map(id_of, redelivered) if _UUID.fullmatch(message_id)}
+        if not redelivered_ids or not (redelivered_ids := redelivered_ids.difference(self._survived)):
+            return PoisonReport()
+        return await self._store.transact(lambda reader: self._classify(redelivered_ids, reader))
 
-    async def mark_alone(self, message_id: str) -> None:
+    async def mark_isolated(self, message_id: str) -> None:
         """The next thing this worker does is handle this suspect and nothing else. Raises StoreError."""
-        await self._store.transact(lambda reader: self._alone(message_id, reader))
+        await self._store.transact(lambda reader: self._mark_isolated(message_id, reader))
 
-    async def _judge(self, again: set[str], reader: Reader) -> tuple[Changes, Verdict]:
-        keys = {self._key(message_id) + mark for message_id in again for mark in ("", CAME_AGAIN, WAS_ALONE)}
-        seen = await reader.seen(keys)
-        verdict, marks = Verdict(), []
-        for message_id in sorted(again):
+    async def _classify(self, redelivered_ids: set[str], reader: Reader) -> tuple[Changes, PoisonReport]:
+        keys = {self._key(message_id) + mark for message_id in redelivered_ids for mark in ("", REDELIVERED_MARK, ISOLATED_MARK)}
+        seen = await reader.known_inbox_keys(keys)
+        report, marks = PoisonReport(), []
+        for message_id in sorted(redelivered_ids):
             key = self._key(message_id)
             if key in seen:
                 continue  # handled: its acknowledgement was lost
-            if key + WAS_ALONE in seen:
-                verdict.killers.add(message_id)
-            elif key + CAME_AGAIN in seen:
-                verdict.suspects.add(message_id)
+            if key + ISOLATED_MARK in seen:
+                report.poison_ids.add(message_id)
+            elif key + REDELIVERED_MARK in seen:
+                report.suspected_ids.add(message_id)
             else:
-                marks.append(key + CAME_AGAIN)
-        return Changes(inbox=marks), verdict
+                marks.append(key + REDELIVERED_MARK)
+        return Changes(inbox=marks), report
 
-    async def _alone(self, message_id: str, reader: Reader) -> tuple[Changes, None]:
-        key = self._key(message_id) + WAS_ALONE
-        return Changes(inbox=() if await reader.seen([key]) else (key,)), None
+    async def _mark_isolated(self, message_id: str, reader: Reader) -> tuple[Changes, None]:
+        key = self._key(message_id) + ISOLATED_MARK
+        return Changes(inbox=() if await reader.known_inbox_keys([key]) else (key,)), None
 
 
 def id_of(item: Input) -> str:

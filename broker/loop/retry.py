@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from broker.codec import DeadReason
-from broker.environment import Sources
+from broker.environment import Environment
 from broker.handler import ProtocolViolation
 from broker.loop.batch import Job
 from broker.topology import RETRY_LEVELS_S, Topology
@@ -25,66 +25,71 @@ FORWARD_ATTEMPTS = 5
 #: Attempts of a compensation or of a step after the pivot: giving up is worse than waiting.
 COMPENSATION_ATTEMPTS = 12
 #: How long the retries of one message go on at most, in seconds: the waits between the attempts of the larger budget.
-RETRYING_S = sum(RETRY_LEVELS_S[min(attempt, len(RETRY_LEVELS_S) - 1)] for attempt in range(COMPENSATION_ATTEMPTS - 1))
+RETRY_TOTAL_S = sum(RETRY_LEVELS_S[min(attempt, len(RETRY_LEVELS_S) - 1)] for attempt in range(COMPENSATION_ATTEMPTS - 1))
 #: The delay level that `late` uses.
-LATE_LEVEL = 2
+LATE_FAULT_LEVEL = 2
 
 #: A delivery, and what must be with the broker before it may be acknowledged. A delivery may have several.
-Parcel = tuple[Delivery, Outgoing]
+Republished = tuple[Delivery, Outgoing]
 
 
 @dataclass(frozen=True, slots=True)
-class Aside:
+class Republisher:
     """Puts deliveries of one worker aside."""
 
     transport: Transport
     topology: Topology
     worker: str
-    sources: Sources
+    environment: Environment
 
-    async def put(self, parcels: Sequence[Parcel], batch: Sequence[Delivery]) -> list[Delivery]:
+    async def republish(self, republished: Sequence[Republished], batch: Sequence[Delivery]) -> list[Delivery]:
         """Publish the copies and wait for their confirms; a delivery whose copy is not confirmed goes back to its queue. So does
         its twin in the `batch`, which was dropped as a duplicate: it may be the only one that the broker still knows of.
 
         Gives those that went back: they are settled, and a broker takes it amiss when they are acknowledged as well."""
-        if not parcels:
+        if not republished:
             return []
-        receipts = await self.transport.publish([copy for _, copy in parcels])
-        doubtful = [
-            delivery for (delivery, _), receipt in zip(parcels, receipts, strict=True) if receipt is not Receipt.CONFIRMED
+        receipts = await self.transport.publish([copy for _, copy in republished])
+        unconfirmed = [
+            delivery for (delivery, _), receipt in zip(republished, receipts, strict=True) if receipt is not Receipt.CONFIRMED
         ]
-        message_ids = {delivery.wire.message_id for delivery in doubtful if delivery.wire.message_id}
-        back = [delivery for delivery in batch if delivery in doubtful or delivery.wire.message_id in message_ids]
-        if back:
-            log.warning("not_put_aside", service=self.worker, count=len(back))
-            await self.transport.requeue(back)
-        return back
+        message_ids = {delivery.wire.message_id for delivery in unconfirmed if delivery.wire.message_id}
+        requeued = [delivery for delivery in batch if delivery in unconfirmed or delivery.wire.message_id in message_ids]
+        if requeued:
+            log.warning("not_put_aside", service=self.worker, count=len(requeued))
+            await self.transport.requeue(requeued)
+        return requeued
 
-    def failed(self, job: Job, error: Exception) -> Outgoing:
+    def failure_copy(self, job: Job, error: Exception) -> Outgoing:
         """Where a message goes whose handler raised: to its next attempt, or to the dead letters when its budget is used up."""
         assert job.delivery is not None  # noqa: S101 - a local input has nothing to put aside
         attempt = job.envelope.attempt
         text = f"{type(error).__name__}: {error}"[:500]
         if isinstance(error, ProtocolViolation):
-            return self.dead(job.delivery, DeadReason.PROTOCOL_VIOLATION, text, attempt)
+            return self.dead_letter_copy(job.delivery, DeadReason.PROTOCOL_VIOLATION, text, attempt)
         if attempt >= (FORWARD_ATTEMPTS if job.is_forward else COMPENSATION_ATTEMPTS):
-            return self.dead(job.delivery, DeadReason.ATTEMPTS_EXHAUSTED, text, attempt)
+            return self.dead_letter_copy(job.delivery, DeadReason.ATTEMPTS_EXHAUSTED, text, attempt)
         level = min(attempt - 1, len(RETRY_LEVELS_S) - 1)
-        return self.later(job.delivery, level, attempt + 1, jitter=True)
+        return self.delayed_copy(job.delivery, level, attempt + 1, jitter=True)
 
-    def later(self, delivery: Delivery, level: int, attempt: int, *, jitter: bool) -> Outgoing:
+    def delayed_copy(self, delivery: Delivery, level: int, attempt: int, *, jitter: bool) -> Outgoing:
         """A copy for the delay queue of `level`, marked as attempt number `attempt`."""
-        delay_s = RETRY_LEVELS_S[level] * (self.sources.chance.uniform(0.5, 1.0) if jitter else 1.0)
+        delay_s = RETRY_LEVELS_S[level] * (self.environment.rng.uniform(0.5, 1.0) if jitter else 1.0)
         order_id = delivery.wire.correlation_id
         log.info("put_aside", service=self.worker, order_id=order_id, delay_s=round(delay_s, 3), attempt=attempt)
         return Outgoing(self.topology.retry_address(self.worker, level), _with(delivery, {"attempt": attempt}), delay_s)
 
-    def dead(self, delivery: Delivery, reason: DeadReason, detail: str, attempts: int = 1) -> Outgoing:
+    def dead_letter_copy(self, delivery: Delivery, reason: DeadReason, detail: str, attempts: int = 1) -> Outgoing:
         """A copy for the dead letters, with the reason, the last error and the attempts made."""
         wire = delivery.wire
         about = {"order_id": wire.correlation_id, "message_id": wire.message_id, "type": wire.type}
         log.warning("dead_letter", service=self.worker, reason=str(reason), detail=detail, **about)
-        headers = {"dead_reason": str(reason), "dead_detail": detail, "attempts": attempts, "died_at": int(self.sources.now())}
+        headers = {
+            "dead_reason": str(reason),
+            "dead_detail": detail,
+            "attempts": attempts,
+            "died_at": int(self.environment.now()),
+        }
         return Outgoing(self.topology.dead_address(self.worker), _with(delivery, headers))
 
 

@@ -9,31 +9,31 @@ import asyncio
 import structlog
 
 from broker.codec import Origin
-from broker.environment import Sources
-from broker.loop.inputs import Intake, Local
+from broker.environment import Environment
+from broker.loop.inputs import InputQueue, LocalInput
 from broker.role import Role
 from store.protocol import Store, StoreError
 
 log = structlog.get_logger()
 
 #: Waits taken up in one look.
-DUE_AT_ONCE = 500
+TIMER_BATCH_MAX = 500
 
 
-async def watch(role: Role, store: Store, intake: Intake, sources: Sources, interval_s: float) -> None:
+async def run_timers(role: Role, store: Store, inputs: InputQueue, environment: Environment, interval_s: float) -> None:
     """For ever: every `interval_s`, put what is due into the intake. A worker that is behind is not given more."""
-    while role.service.watches:
+    while role.service.timers:
         await asyncio.sleep(interval_s)
-        if len(intake) >= DUE_AT_ONCE:
+        if len(inputs) >= TIMER_BATCH_MAX:
             continue
         try:
-            await _look(role, store, intake, sources)
+            await _fire_due(role, store, inputs, environment)
         except StoreError as error:
             log.warning("watch_paused", service=role.worker, error=str(error))
 
 
-async def _look(role: Role, store: Store, intake: Intake, sources: Sources) -> None:
-    for wait in role.service.watches:
-        for record in await store.due(wait.kind.collection, sources.now(), DUE_AT_ONCE):
-            message = wait.wakes(order_id=record.document_id)
-            intake.put(Local(message, Origin.from_context(record.body.get("context"))))
+async def _fire_due(role: Role, store: Store, inputs: InputQueue, environment: Environment) -> None:
+    for timer in role.service.timers:
+        for record in await store.due(timer.kind.collection, environment.now(), TIMER_BATCH_MAX):
+            message = timer.fires(order_id=record.document_id)
+            inputs.put(LocalInput(message, Origin.from_context(record.body.get("context"))))

@@ -10,23 +10,23 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
-from broker import declarations as furniture
-from broker.amqp_properties import BROKERS_OWN
+from broker import declarations
+from broker.amqp_properties import BROKER_HEADERS
 from broker.memory.queues import Choose, Consumer, DelayQueue, Exchange, Queue, Route, Target
 from broker.topology import (
     RETRY_LEVELS_S,
     Topology,
     WorkQueue,
-    aside_exchange,
     dead_queue,
+    delay_queue,
     dropped_queue,
-    later_queue,
     queue_of,
+    retry_exchange,
 )
-from broker.transport import FurnitureDiffers, FurnitureMissing, Outgoing, Receipt, Wire
+from broker.transport import DeclarationDiffers, Outgoing, QueueMissing, Receipt, Wire
 
 #: Given a message that is on its way to a queue or a listener: after how many seconds it arrives there, once for each copy.
-Travel = Callable[[Outgoing], Sequence[float]]
+TransferDelays = Callable[[Outgoing], Sequence[float]]
 
 
 class Client(Protocol):
@@ -45,24 +45,24 @@ class Client(Protocol):
     def resume(self) -> None:
         """There may be something to consume that was not there before."""
 
-    def orphan(self, queue: Queue | DelayQueue) -> None:
+    def queue_deleted(self, queue: Queue | DelayQueue) -> None:
         """A queue was deleted."""
 
 
 class MemoryBroker:
     """Exchanges, queues and bindings, shared by any number of `MemoryTransport`s on one event loop.
 
-    `choose` says which of the waiting messages of a queue goes next; without it, the oldest. `travel` says when a message, and
+    `choose` says which of the waiting messages of a queue goes next; without it, the oldest. `transfer_delays` says when a message, and
     each copy of it, arrives; without it, once and at once. Functions in `on_publish` see every message that reaches the broker,
     commands and retries included."""
 
-    def __init__(self, choose: Choose | None = None, travel: Travel | None = None) -> None:
+    def __init__(self, choose: Choose | None = None, transfer_delays: TransferDelays | None = None) -> None:
         self.on_publish: list[Callable[[Outgoing], None]] = []
         self.running = True
         self.clients: list[Client] = []
         self._choose = choose
-        self._travel = travel
-        self._travelling = 0
+        self._transfer_delays = transfer_delays
+        self._in_transit = 0
         self._exchanges: dict[str, Exchange] = {}
         self._queues: dict[str, Queue | DelayQueue] = {}
         self._prefixes: list[str] = []
@@ -78,7 +78,7 @@ class MemoryBroker:
         """How many messages somebody still has to handle: on their way, waiting or unsettled; dead letters not counted."""
         alive = [queue for queue in self._queues.values() if not (isinstance(queue, Queue) and queue.is_dead_letters)]
         consumers = [consumer for client in self.clients for consumer in client.consumers]
-        return self._travelling + sum(len(queue) for queue in alive) + sum(consumer.unsettled for consumer in consumers)
+        return self._in_transit + sum(len(queue) for queue in alive) + sum(consumer.unsettled for consumer in consumers)
 
     def stop(self) -> None:
         """The broker goes down: every connection is cut, nobody can connect. It keeps what it holds."""
@@ -95,28 +95,28 @@ class MemoryBroker:
     # --- for the transport ------------------------------------------------------------------------------------------------
 
     def declare(self, topology: Topology) -> None:
-        for name in furniture.exchanges(topology):
+        for name in declarations.exchanges(topology):
             self._exchanges.setdefault(name, Exchange())
         for work in topology.queues:
             self._declare_queues(topology, work)
         for listener in topology.listeners:
             name = queue_of(topology.prefix, listener.worker)
             if name not in self._queues:
-                dropped = Queue(limit=0, dead=None, single_active=False, choose=None, most=1)
-                heard = Queue(
-                    limit=furniture.LOOKS_LIMIT,
+                dropped = Queue(limit=0, dead=None, single_active=False, choose=None, max_length=1)
+                listener_queue = Queue(
+                    limit=declarations.DEAD_LETTER_DELIVERY_LIMIT,
                     dead=dropped,
-                    dead_by=(aside_exchange(topology.prefix), dropped_queue(name)),
+                    dead_letter_route=(retry_exchange(topology.prefix), dropped_queue(name)),
                     single_active=False,
                     choose=None,
-                    most=listener.most,
+                    max_length=listener.max_length,
                 )
-                self._queues |= {name: heard, dropped_queue(name): dropped}
-        aside = aside_exchange(topology.prefix)
-        goes_on = (aside, self._exchanges[aside].route)
+                self._queues |= {name: listener_queue, dropped_queue(name): dropped}
+        retry = retry_exchange(topology.prefix)
+        next_exchange = (retry, self._exchanges[retry].route)
         for level, level_s in enumerate(RETRY_LEVELS_S):
-            self._queues.setdefault(later_queue(topology.prefix, level), DelayQueue(level_s, goes_on))
-        for spec in furniture.queues(topology):
+            self._queues.setdefault(delay_queue(topology.prefix, level), DelayQueue(level_s, next_exchange))
+        for spec in declarations.queues(topology):
             for exchange, routing_key in spec.bindings:
                 self._exchanges[exchange].bind(routing_key, self._queues[spec.name])
         if topology.prefix not in self._prefixes:
@@ -125,26 +125,26 @@ class MemoryBroker:
             client.resume()
 
     def _declare_queues(self, topology: Topology, work: WorkQueue) -> None:
-        """A work queue with its dead letters. Raises FurnitureDiffers if it is there with other options."""
+        """A work queue with its dead letters. Raises DeclarationDiffers if it is there with other options."""
         name = queue_of(topology.prefix, work.worker)
-        there = self._queues.get(name)
-        if isinstance(there, Queue):
-            if (there.limit, there.single_active) != (topology.delivery_limit, work.single_active):
+        existing = self._queues.get(name)
+        if isinstance(existing, Queue):
+            if (existing.limit, existing.single_active) != (topology.delivery_limit, work.single_active):
                 msg = f"queue {name} exists but was declared differently. Drain and delete it, or use another prefix"
-                raise FurnitureDiffers(msg)
+                raise DeclarationDiffers(msg)
             return
         dead = Queue(limit=0, dead=None, single_active=False, choose=None)
         queue = Queue(
             limit=topology.delivery_limit,
             dead=dead,
-            dead_by=(aside_exchange(topology.prefix), dead_queue(name)),
+            dead_letter_route=(retry_exchange(topology.prefix), dead_queue(name)),
             single_active=work.single_active,
             choose=self._choose,
         )
         self._queues |= {name: queue, dead_queue(name): dead}
 
     def check(self, topology: Topology) -> None:
-        for name in furniture.exchanges(topology):
+        for name in declarations.exchanges(topology):
             self.exchange(name)
         for name in topology.queue_names():
             self.queue(name)
@@ -155,8 +155,8 @@ class MemoryBroker:
             if queue is not None:
                 queue.clear()
                 for client in self.clients:
-                    client.orphan(queue)
-        for name in furniture.exchanges(topology):
+                    client.queue_deleted(queue)
+        for name in declarations.exchanges(topology):
             self._exchanges.pop(name, None)
         with suppress(ValueError):
             self._prefixes.remove(topology.prefix)
@@ -170,36 +170,36 @@ class MemoryBroker:
             return Receipt.UNKNOWN  # as RabbitMQ does it: the channel is closed, and nobody knows
         targets = exchange.route(address.routing_key)
         wire = outgoing.wire
-        if not BROKERS_OWN.isdisjoint(wire.headers):
-            wire = replace(wire, headers={key: value for key, value in wire.headers.items() if key not in BROKERS_OWN})
+        if not BROKER_HEADERS.isdisjoint(wire.headers):
+            wire = replace(wire, headers={key: value for key, value in wire.headers.items() if key not in BROKER_HEADERS})
         for target in targets:
-            for after_s in self._travel(outgoing) if self._travel else (0.0,):
-                self._bring(target, outgoing, wire, after_s)
+            for after_s in self._transfer_delays(outgoing) if self._transfer_delays else (0.0,):
+                self._transfer(target, outgoing, wire, after_s)
         return Receipt.CONFIRMED if targets or not address.mandatory else Receipt.UNROUTABLE
 
-    def _bring(self, target: Target, outgoing: Outgoing, wire: Wire, after_s: float) -> None:
+    def _transfer(self, target: Target, outgoing: Outgoing, wire: Wire, after_s: float) -> None:
         if after_s <= 0:
             target.accept(wire, _route(outgoing), outgoing.delay_s)
             return
-        self._travelling += 1
+        self._in_transit += 1
         asyncio.get_running_loop().call_later(after_s, self._arrive, target, outgoing, wire)
 
     def _arrive(self, target: Target, outgoing: Outgoing, wire: Wire) -> None:
-        self._travelling -= 1
+        self._in_transit -= 1
         target.accept(wire, _route(outgoing), outgoing.delay_s)
 
     def exchange(self, name: str) -> Exchange:
         exchange = self._exchanges.get(name)
         if exchange is None:
             msg = f"exchange {name} does not exist. Declare the topology first"
-            raise FurnitureMissing(msg)
+            raise QueueMissing(msg)
         return exchange
 
     def queue(self, name: str) -> Queue | DelayQueue:
         queue = self._queues.get(name)
         if queue is None:
             msg = f"queue {name} does not exist. Declare the topology first"
-            raise FurnitureMissing(msg)
+            raise QueueMissing(msg)
         return queue
 
     def unbind(self, target: Target) -> None:
@@ -213,4 +213,4 @@ def _route(outgoing: Outgoing) -> Route:
 
 def wires(queue: Queue | DelayQueue) -> Iterator[Wire]:
     """What waits in a queue, oldest first."""
-    return iter(queue.wires()) if isinstance(queue, DelayQueue) else (stored.wire for stored in queue.waiting)
+    return iter(queue.wires()) if isinstance(queue, DelayQueue) else (queued.wire for queued in queue.waiting)

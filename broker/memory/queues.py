@@ -15,7 +15,7 @@ from typing import Protocol
 from broker.transport import Delivery, Sink, Wire
 
 #: Seconds until a delayed message that had nowhere to go tries again.
-NOWHERE_S = 1.0
+UNROUTABLE_RETRY_S = 1.0
 
 #: Given how many messages wait in a queue, says which goes next, as an index from 0 (the oldest).
 Choose = Callable[[int], int]
@@ -26,7 +26,7 @@ Route = tuple[str, str]
 
 
 @dataclass(slots=True)
-class Stored:
+class QueuedMessage:
     """A message in a queue, what it came by, and how often it came back unsettled."""
 
     wire: Wire
@@ -49,10 +49,10 @@ class Consumer:
         self._prefetch = prefetch
         self._sink = sink
         self._last_tag = 0
-        self._unsettled: deque[tuple[int, Stored]] = deque()
+        self._unsettled: deque[tuple[int, QueuedMessage]] = deque()
 
     @property
-    def has_room(self) -> bool:
+    def has_capacity(self) -> bool:
         return len(self._unsettled) < self._prefetch
 
     @property
@@ -60,20 +60,20 @@ class Consumer:
         """How many deliveries are unsettled."""
         return len(self._unsettled)
 
-    def hand_over(self, stored: Stored) -> None:
+    def deliver(self, queued: QueuedMessage) -> None:
         self._last_tag += 1
-        self._unsettled.append((self._last_tag, stored))
-        self._sink(Delivery(stored.wire, stored.returns > 0, self._last_tag, self, *stored.route))
+        self._unsettled.append((self._last_tag, queued))
+        self._sink(Delivery(queued.wire, queued.returns > 0, self._last_tag, self, *queued.route))
 
     def ack(self, tag: int) -> None:
         """Settle everything up to `tag`."""
         while self._unsettled and self._unsettled[0][0] <= tag:
             self._unsettled.popleft()
-        self.queue.kick()
+        self.queue.schedule()
 
     def reject(self, tags: set[int]) -> None:
         """Give some deliveries back."""
-        back = [stored for tag, stored in self._unsettled if tag in tags]
+        back = [queued for tag, queued in self._unsettled if tag in tags]
         self._unsettled = deque(entry for entry in self._unsettled if entry[0] not in tags)
         self.queue.put_back(back)
 
@@ -81,13 +81,13 @@ class Consumer:
         """Its connection is gone: whatever it had goes back."""
         self.alive = False
         self.queue.leave(self)
-        back = [stored for _, stored in self._unsettled]
+        back = [queued for _, queued in self._unsettled]
         self._unsettled.clear()
         self.queue.put_back(back)
 
 
 class Queue:
-    """A work queue or a queue of dead letters (`dead` is None). `dead_by`: what its dead letters go by. Beyond `most` waiting
+    """A work queue or a queue of dead letters (`dead` is None). `dead_letter_route`: what its dead letters go by. Beyond `max_length` waiting
     messages, the oldest go there too."""
 
     def __init__(
@@ -95,20 +95,20 @@ class Queue:
         *,
         limit: int,
         dead: "Queue | None",
-        dead_by: Route = ("", ""),
+        dead_letter_route: Route = ("", ""),
         single_active: bool,
         choose: Choose | None,
-        most: int | None = None,
+        max_length: int | None = None,
     ) -> None:
         self.limit = limit
         self.single_active = single_active
-        self.waiting: deque[Stored] = deque()
+        self.waiting: deque[QueuedMessage] = deque()
         self.consumers: list[Consumer] = []
         self._dead = dead
-        self._dead_by = dead_by
-        self._most = most
+        self._dead_letter_route = dead_letter_route
+        self._max_length = max_length
         self._choose = choose
-        self._kicked = False
+        self._scheduled = False
 
     def __len__(self) -> int:
         return len(self.waiting)
@@ -118,81 +118,81 @@ class Queue:
         return self._dead is None
 
     def accept(self, wire: Wire, route: Route, _delay_s: float | None = None) -> None:
-        self.waiting.append(Stored(wire, route))
-        self._drop_beyond_most()
-        self.kick()
+        self.waiting.append(QueuedMessage(wire, route))
+        self._drop_overflow()
+        self.schedule()
 
-    def put_back(self, returned: list[Stored]) -> None:
+    def put_back(self, returned: list[QueuedMessage]) -> None:
         """Take back unsettled messages, oldest first, in front of the others. Too often returned means dead."""
-        for stored in reversed(returned):
-            stored.returns += 1
-            if self._dead is None or stored.returns <= self.limit:
-                self.waiting.appendleft(stored)
+        for queued in reversed(returned):
+            queued.returns += 1
+            if self._dead is None or queued.returns <= self.limit:
+                self.waiting.appendleft(queued)
             else:
-                self._die(stored, "delivery_limit")
-        self._drop_beyond_most()
-        self.kick()
+                self._dead_letter(queued, "delivery_limit")
+        self._drop_overflow()
+        self.schedule()
 
-    def _drop_beyond_most(self) -> None:
-        while self._most is not None and len(self.waiting) > self._most:
-            self._die(self.waiting.popleft(), "maxlen")
+    def _drop_overflow(self) -> None:
+        while self._max_length is not None and len(self.waiting) > self._max_length:
+            self._dead_letter(self.waiting.popleft(), "maxlen")
 
-    def _die(self, stored: Stored, reason: str) -> None:
+    def _dead_letter(self, queued: QueuedMessage, reason: str) -> None:
         if self._dead is not None:
-            exchange, routing_key = stored.route
+            exchange, routing_key = queued.route
             death = {"reason": reason, "exchange": exchange, "routing-keys": [routing_key]}
-            headers = {**stored.wire.headers, "x-first-death-reason": reason, "x-death": [death]}
-            self._dead.accept(replace(stored.wire, headers=headers), self._dead_by)
+            headers = {**queued.wire.headers, "x-first-death-reason": reason, "x-death": [death]}
+            self._dead.accept(replace(queued.wire, headers=headers), self._dead_letter_route)
 
     def join(self, consumer: Consumer) -> None:
         self.consumers.append(consumer)
-        self.kick()
+        self.schedule()
 
     def leave(self, consumer: Consumer) -> None:
         if consumer in self.consumers:
             self.consumers.remove(consumer)
-            self.kick()
+            self.schedule()
 
     def clear(self) -> None:
         self.waiting.clear()
 
-    def kick(self) -> None:
+    def schedule(self) -> None:
         """Deliver soon what can be delivered."""
-        if self.waiting and self.consumers and not self._kicked:
-            self._kicked = True
+        if self.waiting and self.consumers and not self._scheduled:
+            self._scheduled = True
             asyncio.get_running_loop().call_soon(self._deliver)
 
     def _deliver(self) -> None:
-        self._kicked = False
+        self._scheduled = False
         while self.waiting and (consumer := self._next_consumer()):
-            consumer.hand_over(self._next_message())
+            consumer.deliver(self._next_message())
 
     def _next_consumer(self) -> Consumer | None:
         """The first with room; consumers take turns, but a single active one stays first until it leaves."""
         for consumer in self.consumers[:1] if self.single_active else self.consumers:
-            if consumer.has_room:
+            if consumer.has_capacity:
                 if not self.single_active:
                     self.consumers.remove(consumer)
                     self.consumers.append(consumer)
                 return consumer
         return None
 
-    def _next_message(self) -> Stored:
+    def _next_message(self) -> QueuedMessage:
         index = self._choose(len(self.waiting)) if self._choose else 0
         if index == 0:
             return self.waiting.popleft()
-        stored = self.waiting[index]
+        queued = self.waiting[index]
         del self.waiting[index]
-        return stored
+        return queued
 
 
 class DelayQueue:
-    """Nobody consumes it: each message goes on after `level_s`, or after its own shorter delay, by the exchange `goes_on` (its
+    """Nobody consumes it: each message goes on after `level_s`, or after its own shorter delay, by the exchange `next_exchange` (its
     name, and how it routes) with the key that it came with."""
 
-    def __init__(self, level_s: float, goes_on: "tuple[str, Callable[[str], Iterable[Target]]]") -> None:
+    def __init__(self, level_s: float, next_exchange: "tuple[str, Callable[[str], Iterable[Target]]]") -> None:
         self._level_s = level_s
-        self._exchange, self._route = goes_on
+        self._exchange, self._route = next_exchange
         self._timers: dict[int, tuple[asyncio.TimerHandle, Wire]] = {}
         self._last = 0
 
@@ -216,7 +216,7 @@ class DelayQueue:
     def _expire(self, number: int, routing_key: str) -> None:
         targets = list(self._route(routing_key))
         if not targets:  # kept until there is somewhere to go: dead-lettering at least once
-            timer = asyncio.get_running_loop().call_later(NOWHERE_S, self._expire, number, routing_key)
+            timer = asyncio.get_running_loop().call_later(UNROUTABLE_RETRY_S, self._expire, number, routing_key)
             self._timers[number] = (timer, self._timers[number][1])
             return
         _, wire = self._timers.pop(number)
@@ -232,9 +232,9 @@ class Tap:
     alive: bool = True
 
     def accept(self, wire: Wire, _route: Route, _delay_s: float | None) -> None:
-        asyncio.get_running_loop().call_soon(self._hear, wire)
+        asyncio.get_running_loop().call_soon(self._deliver, wire)
 
-    def _hear(self, wire: Wire) -> None:
+    def _deliver(self, wire: Wire) -> None:
         if self.alive:
             self.sink(wire)
 

@@ -18,22 +18,22 @@ from broker.transport import Delivery, Outgoing, Receipt, Sink, TransportUnavail
 __all__ = ["MemoryBroker", "MemoryTransport"]
 
 #: How long `publish` waits for a connection that was cut.
-RECONNECT_PATIENCE_S = 2.0
+RECONNECT_TIMEOUT_S = 2.0
 
 
 class MemoryTransport:
     """One client of a `MemoryBroker`. Implements `broker.transport.Transport`."""
 
-    def __init__(self, broker: MemoryBroker, *, reconnect_patience_s: float = RECONNECT_PATIENCE_S) -> None:
+    def __init__(self, broker: MemoryBroker, *, reconnect_timeout_s: float = RECONNECT_TIMEOUT_S) -> None:
         self._broker = broker
-        self._reconnect_patience_s = reconnect_patience_s
+        self._reconnect_timeout_s = reconnect_timeout_s
         self._connected = asyncio.Event()
         self._crashed = False
         #: Counts connections, so that a publish notices that it began on another one.
         self._connection = 0
-        self._consumptions: list[_Consumption] = []
-        self._subscriptions: list[_Subscription] = []
-        self._leaving: list[Consumer] = []
+        self._consumptions: list[_MemoryConsumer] = []
+        self._subscriptions: list[_MemorySubscription] = []
+        self._cancelled: list[Consumer] = []
 
     async def open(self) -> None:
         if self._crashed or not self._broker.running:
@@ -64,7 +64,7 @@ class MemoryTransport:
         self._connection += 1
         for consumer in self.consumers:
             consumer.drop()
-        self._leaving.clear()
+        self._cancelled.clear()
         for consumption in self._consumptions:
             consumption.consumer = None
         for subscription in self._subscriptions:
@@ -84,7 +84,7 @@ class MemoryTransport:
     @property
     def consumers(self) -> list[Consumer]:
         """Those that have or may get deliveries."""
-        return self._leaving + [wanted.consumer for wanted in self._consumptions if wanted.consumer is not None]
+        return self._cancelled + [wanted.consumer for wanted in self._consumptions if wanted.consumer is not None]
 
     def resume(self) -> None:
         """Start what is wanted, not running, and possible."""
@@ -99,7 +99,7 @@ class MemoryTransport:
                 with suppress(UnsafeTopology):
                     subscription.start(self._broker)
 
-    def orphan(self, queue: Queue | DelayQueue) -> None:
+    def queue_deleted(self, queue: Queue | DelayQueue) -> None:
         """The queue was deleted: whoever consumed it waits for it to come back."""
         for consumption in self._consumptions:
             if consumption.consumer is not None and consumption.consumer.queue is queue:
@@ -109,41 +109,41 @@ class MemoryTransport:
     # --- the protocol -----------------------------------------------------------------------------------------------------
 
     async def declare(self, topology: Topology) -> None:
-        self._reached().declare(topology)
+        self._connected_broker().declare(topology)
 
     async def check(self, topology: Topology) -> None:
-        self._reached().check(topology)
+        self._connected_broker().check(topology)
 
     async def delete(self, topology: Topology) -> None:
-        broker = self._reached()
+        broker = self._connected_broker()
         names = set(topology.queue_names())
         self._consumptions = [wanted for wanted in self._consumptions if wanted.queue not in names]
         broker.delete(topology)
 
     async def purge(self, topology: Topology) -> None:
-        broker = self._reached()
+        broker = self._connected_broker()
         for name in topology.queue_names():
             broker.queue(name).clear()
 
     async def depth(self, queue: str) -> int:
-        return len(self._reached().queue(queue))
+        return len(self._connected_broker().queue(queue))
 
     async def get(self, queue: str, limit: int) -> list[Wire]:
-        return list(islice(wires(self._reached().queue(queue)), limit))
+        return list(islice(wires(self._connected_broker().queue(queue)), limit))
 
     async def consume(self, queue: str, prefetch: int, sink: Sink) -> None:
-        consumption = _Consumption(queue, prefetch, sink)
-        consumption.start(self._reached())
+        consumption = _MemoryConsumer(queue, prefetch, sink)
+        consumption.start(self._connected_broker())
         self._consumptions.append(consumption)
 
     async def subscribe(self, topology: Topology, patterns: Sequence[str], sink: Callable[[Wire], None]) -> None:
-        subscription = _Subscription(events_exchange(topology.prefix), tuple(patterns), sink)
-        subscription.start(self._reached())
+        subscription = _MemorySubscription(events_exchange(topology.prefix), tuple(patterns), sink)
+        subscription.start(self._connected_broker())
         self._subscriptions.append(subscription)
 
     async def cancel(self) -> None:
-        self._leaving = self.consumers
-        for consumer in self._leaving:
+        self._cancelled = self.consumers
+        for consumer in self._cancelled:
             consumer.queue.leave(consumer)
         self._consumptions.clear()
 
@@ -176,18 +176,18 @@ class MemoryTransport:
         """Whether there is a connection, or will be in a short time."""
         if not self._connected.is_set() and not self._crashed:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._reconnect_patience_s):
+                async with asyncio.timeout(self._reconnect_timeout_s):
                     await self._connected.wait()
         return self._connected.is_set()
 
-    def _reached(self) -> MemoryBroker:
+    def _connected_broker(self) -> MemoryBroker:
         if not self._connected.is_set():
             raise TransportUnavailable("no connection to the broker in memory")
         return self._broker
 
 
 @dataclass(slots=True)
-class _Consumption:
+class _MemoryConsumer:
     """A queue to consume, and the consumer that does while there is a connection and the queue."""
 
     queue: str
@@ -203,7 +203,7 @@ class _Consumption:
 
 
 @dataclass(slots=True)
-class _Subscription:
+class _MemorySubscription:
     """Events to hear, and the tap that does while there is a connection."""
 
     exchange: str

@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from broker.amqp_properties import as_read, read_body_size, read_wire
-from broker.rabbitmq import frames as amqp
+from broker.amqp_properties import as_received, read_body_size, read_wire
+from broker.rabbitmq import frames
 from broker.transport import Delivery, Outgoing, Receipt, Wire
 
 #: aio-pika counts a connection as dead when it sees no frame for long; it does not see ours, so it is told that often (seconds).
-SIGN_OF_LIFE_S = 1.0
+HEARTBEAT_INTERVAL_S = 1.0
 
 
 class Writer(Protocol):
@@ -25,14 +25,14 @@ class Writer(Protocol):
 
 
 class Channel:
-    """A channel whose message frames are handled here. `trouble` is called with a reason when the broker closes or cancels it."""
+    """A channel whose message frames are handled here. `on_error` is called with a reason when the broker closes or cancels it."""
 
-    def __init__(self, number: int, writer: Writer, trouble: Callable[[str], None]) -> None:
+    def __init__(self, number: int, writer: Writer, on_error: Callable[[str], None]) -> None:
         self.number = number
         #: False once the channel or its connection is gone.
         self.alive = True
         self._writer = writer
-        self._trouble = trouble
+        self._on_error = on_error
         self._finish: Callable[[Wire], None] | None = None
         self._header = b""
         self._parts: list[bytes] = []
@@ -40,11 +40,11 @@ class Channel:
 
     def on_frame(self, kind: int, payload: bytes) -> bool:
         """Handle one frame of this channel; False leaves it to aio-pika."""
-        if kind == amqp.METHOD:
-            return self._on_method(amqp.method_of(payload), payload)
+        if kind == frames.METHOD:
+            return self._on_method(frames.method_of(payload), payload)
         if self._finish is None:
             return False
-        if kind == amqp.HEADER:
+        if kind == frames.HEADER:
             self._header = payload
             self._parts = []
             self._missing = read_body_size(payload)
@@ -56,7 +56,7 @@ class Channel:
             finish(read_wire(self._header, b"".join(self._parts)))
         return True
 
-    def lost(self) -> None:
+    def on_lost(self) -> None:
         """The channel is gone. Called once, by whoever notices first."""
         self.alive = False
 
@@ -64,18 +64,18 @@ class Channel:
         try:
             self._writer.write(data)
         except RuntimeError as error:  # aio-pika is about to close the socket and has said so to the other end
-            self._trouble(f"the socket takes nothing any more: {error}")
+            self._on_error(f"the socket takes nothing any more: {error}")
 
     def _on_method(self, method: int, payload: bytes) -> bool:
         """A method frame that the subclass does not know: aio-pika answers it, but the end of the channel is ours to know too."""
-        if method == amqp.CHANNEL_CLOSE:
-            self._trouble(f"the broker closed the channel: {amqp.read_close(payload)}")
-        elif method == amqp.CANCEL:
-            self._trouble("the broker cancelled the consumer: its queue was deleted or moved")
+        if method == frames.CHANNEL_CLOSE:
+            self._on_error(f"the broker closed the channel: {frames.read_close(payload)}")
+        elif method == frames.CANCEL:
+            self._on_error("the broker cancelled the consumer: its queue was deleted or moved")
         return False
 
 
-class Batch:
+class PublishBatch:
     """Messages published together: a receipt each, and a future for when all are known."""
 
     __slots__ = ("done", "receipts", "unknown")
@@ -93,7 +93,7 @@ class Batch:
             if self.unknown == 0:
                 self._finish()
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """Leave the rest in doubt."""
         self._finish()
 
@@ -113,62 +113,62 @@ class PublishChannel(Channel):
     a batch may be cancelled or lose patience; its numbers stay in the book until the broker speaks of them or the channel is
     gone, so later confirms never reach the wrong message."""
 
-    def __init__(self, number: int, writer: Writer, trouble: Callable[[str], None], frame_max: int) -> None:
-        super().__init__(number, writer, trouble)
+    def __init__(self, number: int, writer: Writer, on_error: Callable[[str], None], frame_max: int) -> None:
+        super().__init__(number, writer, on_error)
         self._frame_max = frame_max
         self._next = 1
-        self._oldest = 1
-        self._open: dict[int, tuple[Batch, int, Outgoing]] = {}
+        self._oldest_unconfirmed = 1
+        self._unconfirmed: dict[int, tuple[PublishBatch, int, Outgoing]] = {}
 
-    def publish(self, outgoing: Sequence[Outgoing]) -> Batch:
+    def publish(self, outgoing: Sequence[Outgoing]) -> PublishBatch:
         """Number and write all, in one piece."""
         number, frame_max = self.number, self._frame_max
-        data = b"".join([amqp.publish_frames(number, item, frame_max) for item in outgoing])
-        batch = Batch(len(outgoing))
+        data = b"".join([frames.publish_frames(number, item, frame_max) for item in outgoing])
+        batch = PublishBatch(len(outgoing))
         if not self.alive:
-            batch.give_up()
+            batch.abandon()
             return batch
         for index, item in enumerate(outgoing):
-            self._open[self._next + index] = (batch, index, item)
+            self._unconfirmed[self._next + index] = (batch, index, item)
         self._next += len(outgoing)
         self._send(data)
         return batch
 
-    def lost(self) -> None:
-        super().lost()
-        for batch, _, _ in self._open.values():
-            batch.give_up()
-        self._open.clear()
+    def on_lost(self) -> None:
+        super().on_lost()
+        for batch, _, _ in self._unconfirmed.values():
+            batch.abandon()
+        self._unconfirmed.clear()
 
     def _on_method(self, method: int, payload: bytes) -> bool:
-        if method in (amqp.ACK, amqp.NACK):
-            tag, multiple = amqp.read_confirm(payload)
-            self._settle(tag, Receipt.CONFIRMED if method == amqp.ACK else Receipt.UNKNOWN, multiple=multiple)
+        if method in (frames.ACK, frames.NACK):
+            tag, multiple = frames.read_confirm(payload)
+            self._settle(tag, Receipt.CONFIRMED if method == frames.ACK else Receipt.UNKNOWN, multiple=multiple)
             return True
-        if method == amqp.RETURN:
-            exchange, routing_key = amqp.read_return(payload)
+        if method == frames.RETURN:
+            exchange, routing_key = frames.read_return(payload)
             self._finish = lambda wire: self._returned(exchange, routing_key, wire)
             return True
         return super()._on_method(method, payload)
 
     def _settle(self, tag: int, receipt: Receipt, *, multiple: bool) -> None:
         # Every number is visited by at most one `multiple`, so a large batch costs no more a message than a small one.
-        for number in range(self._oldest, tag + 1) if multiple else (tag,):
-            entry = self._open.pop(number, None)
+        for number in range(self._oldest_unconfirmed, tag + 1) if multiple else (tag,):
+            entry = self._unconfirmed.pop(number, None)
             if entry:
                 entry[0].settle(entry[1], receipt)
         if multiple:
-            self._oldest = tag + 1
+            self._oldest_unconfirmed = tag + 1
 
     def _returned(self, exchange: str, routing_key: str, wire: Wire) -> None:
         """A return carries no number, but returns come in the order of publishing: it is the first such message still open.
 
         Twins (one message published twice) are told apart by that order. The search is linear; returns are a fault."""
-        for batch, index, item in self._open.values():
+        for batch, index, item in self._unconfirmed.values():
             address = item.address
             if (
                 (address.routing_key, address.exchange) == (routing_key, exchange)
-                and as_read(item.wire.message_id) == wire.message_id
+                and as_received(item.wire.message_id) == wire.message_id
                 and batch.receipts[index] is None
             ):
                 batch.settle(index, Receipt.UNROUTABLE)
@@ -180,41 +180,41 @@ class ConsumeChannel(Channel):
 
     A sink must not raise: the error ends the connection, and what was not settled comes again."""
 
-    def __init__(self, number: int, writer: Writer, trouble: Callable[[str], None], sink: Callable[[Delivery], None]) -> None:
-        super().__init__(number, writer, trouble)
+    def __init__(self, number: int, writer: Writer, on_error: Callable[[str], None], sink: Callable[[Delivery], None]) -> None:
+        super().__init__(number, writer, on_error)
         self._sink = sink
         self._replies: deque[asyncio.Future[Wire | None]] = deque()
 
     def ack(self, tag: int) -> None:
         """Settle `tag` and all before it."""
-        self._send(amqp.ack_frame(self.number, tag))
+        self._send(frames.ack_frame(self.number, tag))
 
     def reject(self, tag: int) -> None:
         """Give a delivery back to the queue."""
-        self._send(amqp.reject_frame(self.number, tag))
+        self._send(frames.reject_frame(self.number, tag))
 
     def get(self, queue: str, count: int) -> "list[asyncio.Future[Wire | None]]":
         """Ask `count` times for a message of `queue`, not settled; None where there was no more."""
         loop = asyncio.get_running_loop()
         replies: list[asyncio.Future[Wire | None]] = [loop.create_future() for _ in range(count)]
         self._replies += replies
-        self._send(amqp.get_frame(self.number, queue) * count)
+        self._send(frames.get_frame(self.number, queue) * count)
         return replies
 
-    def lost(self) -> None:
-        super().lost()
+    def on_lost(self) -> None:
+        super().on_lost()
         for reply in self._replies:
             reply.cancel()
 
     def _on_method(self, method: int, payload: bytes) -> bool:
-        if method == amqp.DELIVER:
-            tag, redelivered, exchange, routing_key = amqp.read_deliver(payload)
+        if method == frames.DELIVER:
+            tag, redelivered, exchange, routing_key = frames.read_deliver(payload)
             self._finish = lambda wire: self._sink(Delivery(wire, redelivered, tag, self, exchange, routing_key))
             return True
-        if method == amqp.GET_OK:
+        if method == frames.GET_OK:
             self._finish = self._answer
             return True
-        if method == amqp.GET_EMPTY:
+        if method == frames.GET_EMPTY:
             self._answer(None)
             return True
         return super()._on_method(method, payload)
@@ -228,43 +228,43 @@ class ConsumeChannel(Channel):
 class FrameProtocol(asyncio.StreamReaderProtocol):
     """Takes the frames of registered channels out of the stream before aio-pika reads it."""
 
-    def __init__(self, reader: asyncio.StreamReader, lost: Callable[[str], None]) -> None:
+    def __init__(self, reader: asyncio.StreamReader, on_lost: Callable[[str], None]) -> None:
         self._loop = asyncio.get_running_loop()
         super().__init__(reader, loop=self._loop)
         self.channels: dict[int, Channel] = {}
-        self._lost = lost
-        self._rest = b""
-        self._last_sign = self._loop.time()
+        self._on_lost = on_lost
+        self._incomplete_frame = b""
+        self._last_heartbeat = self._loop.time()
 
     def data_received(self, data: bytes) -> None:
-        if self._rest:
-            data = self._rest + data
+        if self._incomplete_frame:
+            data = self._incomplete_frame + data
         passed = []
-        ours = False
+        handled_frames = False
         pos = 0
-        while len(data) - pos >= amqp.FRAME_HEAD.size:
-            kind, number, length = amqp.FRAME_HEAD.unpack_from(data, pos)
-            end = pos + length + amqp.FRAME_OVERHEAD
+        while len(data) - pos >= frames.FRAME_HEAD.size:
+            kind, number, length = frames.FRAME_HEAD.unpack_from(data, pos)
+            end = pos + length + frames.FRAME_OVERHEAD
             if end > len(data):
                 break
             channel = self.channels.get(number)
             if channel is not None and channel.on_frame(kind, data[pos + 7 : end - 1]):
-                ours = True
+                handled_frames = True
             else:
                 passed.append(data[pos:end])
             pos = end
-        self._rest = data[pos:]
-        if ours and self._loop.time() - self._last_sign > SIGN_OF_LIFE_S:
-            self._last_sign = self._loop.time()
-            passed.append(amqp.HEARTBEAT_FRAME)
+        self._incomplete_frame = data[pos:]
+        if handled_frames and self._loop.time() - self._last_heartbeat > HEARTBEAT_INTERVAL_S:
+            self._last_heartbeat = self._loop.time()
+            passed.append(frames.HEARTBEAT_FRAME)
         if passed:
             super().data_received(b"".join(passed))
 
     def eof_received(self) -> bool | None:
-        if self._rest:  # not a frame: what a server says that speaks another version of AMQP
-            super().data_received(self._rest)
+        if self._incomplete_frame:  # not a frame: what a server says that speaks another version of AMQP
+            super().data_received(self._incomplete_frame)
         return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._lost(f"the connection was lost: {exc or 'closed by the broker'}")
+        self._on_lost(f"the connection was lost: {exc or 'closed by the broker'}")

@@ -21,17 +21,17 @@ from yarl import URL
 from broker.rabbitmq.channels import Channel, FrameProtocol
 from broker.transport import (
     BrokerRefused,
-    FurnitureDiffers,
-    FurnitureMissing,
+    DeclarationDiffers,
     NotPermitted,
+    QueueMissing,
     TransportError,
     TransportUnavailable,
 )
 
 #: How long connecting, or one administrative request, may take.
-PATIENCE_S = 10.0
+REQUEST_TIMEOUT_S = 10.0
 #: How long a connection may take to say goodbye before it is cut.
-CLOSE_PATIENCE_S = 3.0
+CLOSE_TIMEOUT_S = 3.0
 #: Backoff between attempts to connect: the first pause, doubling up to the last, each with jitter down to a half.
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.1, 5.0
 
@@ -42,7 +42,7 @@ log = structlog.get_logger("broker.rabbitmq.connection")
 
 
 @contextmanager
-def _heeding_cancellation() -> Iterator[None]:
+def _keep_cancellation() -> Iterator[None]:
     """Whoever is cancelled in here is so at its end: aiormq loses a cancellation that comes while a channel is being closed."""
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
@@ -54,31 +54,31 @@ def _heeding_cancellation() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def asking(doing: str, patience_s: float = PATIENCE_S) -> AsyncIterator[None]:
-    """Bound a request to the broker in time and put its failures in our words; `doing` is what was tried, for the message.
+async def broker_request(action: str, timeout_s: float = REQUEST_TIMEOUT_S) -> AsyncIterator[None]:
+    """Bound a request to the broker in time and put its failures in our words; `action` is what was tried, for the message.
 
     aio-pika raises CancelledError out of a call when its connection dies, though nobody cancelled the caller. This is the one
     place that tells that from a real cancellation, which passes. Raises TransportUnavailable or UnsafeTopology."""
     try:
-        with _heeding_cancellation():
-            async with asyncio.timeout(patience_s):
+        with _keep_cancellation():
+            async with asyncio.timeout(timeout_s):
                 yield
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        msg = f"{doing}: the connection was lost"
+        msg = f"{action}: the connection was lost"
         raise TransportUnavailable(msg) from None
     except TimeoutError as error:
-        msg = f"{doing}: no answer within {patience_s:g} s"
+        msg = f"{action}: no answer within {timeout_s:g} s"
         raise TransportUnavailable(msg) from error
     except amqp_errors.AMQPError as error:
-        raise _in_our_words(doing, error) from error
+        raise _translate(action, error) from error
     except StopAsyncIteration:  # aiormq's word for a connection that ended before its first frame
-        msg = f"{doing}: the connection was lost"
+        msg = f"{action}: the connection was lost"
         raise TransportUnavailable(msg) from None
     except (OSError, RuntimeError) as error:  # RuntimeError: aio-pika's word for a connection or channel that is closed
-        msg = f"{doing}: {_text(error)}"
+        msg = f"{action}: {_text(error)}"
         raise TransportUnavailable(msg) from error
 
 
@@ -86,29 +86,29 @@ def _text(error: Exception) -> str:
     return str(error) or "the connection was lost"
 
 
-def _in_our_words(doing: str, error: amqp_errors.AMQPError) -> TransportError:
+def _translate(action: str, error: amqp_errors.AMQPError) -> TransportError:
     match error:
         case amqp_errors.ChannelPreconditionFailed():
             advice = "it exists but was declared differently. Drain and delete it (`saga reset`), or use another prefix"
-            return FurnitureDiffers(f"{doing}: {advice}. RabbitMQ says: {error}")
+            return DeclarationDiffers(f"{action}: {advice}. RabbitMQ says: {error}")
         case amqp_errors.ChannelNotFoundEntity():
-            return FurnitureMissing(f"{doing}: it does not exist. Declare the topology first. RabbitMQ says: {error}")
+            return QueueMissing(f"{action}: it does not exist. Declare the topology first. RabbitMQ says: {error}")
         case amqp_errors.ChannelAccessRefused():
             advice = "this user has no permission for it. An administrator must declare the topology or grant it"
-            return NotPermitted(f"{doing}: {advice}. RabbitMQ says: {error}")
+            return NotPermitted(f"{action}: {advice}. RabbitMQ says: {error}")
         case amqp_errors.ProbableAuthenticationError() | amqp_errors.AuthenticationError():
-            return BrokerRefused(f"{doing}: the broker refused the user name or password. It says: {error}")
+            return BrokerRefused(f"{action}: the broker refused the user name or password. It says: {error}")
         case amqp_errors.InvalidFrameError():  # aio-pika's word for being sent away; it keeps the broker's reason to itself
-            return BrokerRefused(f"{doing}: refused. Is the virtual host right, and may this user enter it?")
+            return BrokerRefused(f"{action}: refused. Is the virtual host right, and may this user enter it?")
         case _:
-            return TransportUnavailable(f"{doing}: {_text(error)}")
+            return TransportUnavailable(f"{action}: {_text(error)}")
 
 
 class _Socket(TransportFactory):
     """Opens the socket for aio-pika, with our protocol on it."""
 
-    def __init__(self, lost: Callable[[str], None]) -> None:
-        self._lost = lost
+    def __init__(self, on_lost: Callable[[str], None]) -> None:
+        self._on_lost = on_lost
         self.protocol: FrameProtocol
         self.writer: asyncio.StreamWriter
 
@@ -117,7 +117,7 @@ class _Socket(TransportFactory):
         ssl = await certificates.get_context() if url.scheme == "amqps" else None
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
-        self.protocol = FrameProtocol(reader, self._lost)
+        self.protocol = FrameProtocol(reader, self._on_lost)
         transport, _ = await loop.create_connection(lambda: self.protocol, url.host or "", url.port or 0, ssl=ssl, **kwargs)
         self.writer = asyncio.StreamWriter(transport, self.protocol, reader, loop)
         return reader, self.writer
@@ -131,7 +131,7 @@ class Session:
         self._socket = _Socket(self.end)
         self._connection: aio_pika.Connection
         #: aio-pika holds channels weakly.
-        self._held: list[ControlChannel] = []
+        self._channels: list[ControlChannel] = []
 
     @property
     def writer(self) -> asyncio.StreamWriter:
@@ -142,8 +142,8 @@ class Session:
         """What the broker says it is: name and version."""
         transport = self._connection.transport
         assert transport is not None  # noqa: S101 - connected
-        said = transport.connection.server_properties
-        return str(said.get("product", "unknown")), str(said.get("version", ""))
+        properties = transport.connection.server_properties
+        return str(properties.get("product", "unknown")), str(properties.get("version", ""))
 
     @property
     def frame_max(self) -> int:
@@ -152,61 +152,61 @@ class Session:
         assert transport is not None  # noqa: S101 - connected
         return transport.connection.connection_tune.frame_max
 
-    async def connect(self, url: URL, patience_s: float) -> None:
+    async def connect(self, url: URL, timeout_s: float) -> None:
         """Raises TransportUnavailable, which names the host and never the password."""
         self._connection = aio_pika.Connection(url)
         self._connection.kwargs["transport_factory"] = self._socket
         try:
-            async with asking(f"connecting to the broker at {url.host}:{url.port or 5672}", patience_s):
+            async with broker_request(f"connecting to the broker at {url.host}:{url.port or 5672}", timeout_s):
                 await self._connection.connect()
         except BaseException:
             with suppress(Exception):  # or aio-pika's finalizer tries to, wherever the garbage collector runs
-                async with asyncio.timeout(CLOSE_PATIENCE_S):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await self._connection.close()
             raise
 
     async def open_channel(self, *, confirms: bool = False) -> ControlChannel:
         return await self._connection.channel(publisher_confirms=confirms)
 
-    def adopt(self, channel: ControlChannel, ours: Channel) -> None:
-        """From now on the message frames of `channel` are `ours`."""
-        self._held.append(channel)
-        self._socket.protocol.channels[ours.number] = ours
+    def register(self, channel: ControlChannel, own_channel: Channel) -> None:
+        """From now on the message frames of `channel` are `own_channel`."""
+        self._channels.append(channel)
+        self._socket.protocol.channels[own_channel.number] = own_channel
 
-    def release(self, ours: Channel) -> None:
-        """The channel is closed and its number free: its frames are no longer `ours`."""
-        del self._socket.protocol.channels[ours.number]
+    def unregister(self, own_channel: Channel) -> None:
+        """The channel is closed and its number free: its frames are no longer `own_channel`."""
+        del self._socket.protocol.channels[own_channel.number]
 
     def end(self, reason: str) -> None:
         """Everything in flight on this connection is lost, from this moment on."""
         if not self.ended.done():
             self.ended.set_result(reason)
             for channel in self._socket.protocol.channels.values():
-                channel.lost()
+                channel.on_lost()
 
     async def close(self) -> None:
         """Say goodbye, or cut the connection if the broker does not answer."""
         self.end("closed")
         # A task of its own: aio-pika does not stop for a cancellation while a full socket takes nothing more.
-        goodbye = asyncio.create_task(self._connection.close())
-        goodbye.add_done_callback(lambda done: done.cancelled() or done.exception())  # whatever it says, it is over
+        closing = asyncio.create_task(self._connection.close())
+        closing.add_done_callback(lambda done: done.cancelled() or done.exception())  # whatever it says, it is over
         try:
-            await asyncio.wait([goodbye], timeout=CLOSE_PATIENCE_S)
+            await asyncio.wait([closing], timeout=CLOSE_TIMEOUT_S)
         finally:
             self.writer.transport.abort()
-        await asyncio.wait([goodbye], timeout=CLOSE_PATIENCE_S)
+        await asyncio.wait([closing], timeout=CLOSE_TIMEOUT_S)
 
 
-class Link:
+class BrokerConnection:
     """A session as long as it lasts, then the next one. `build` opens the channels of a new session."""
 
-    def __init__(self, url: URL, build: Callable[[Session], Awaitable[None]], patience_s: float) -> None:
+    def __init__(self, url: URL, build: Callable[[Session], Awaitable[None]], timeout_s: float) -> None:
         self._url = url
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._build = build
         self._session: Session | None = None
-        self._up = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
+        self._reconnect_task: asyncio.Task[None] | None = None
 
     @property
     def session(self) -> Session | None:
@@ -218,56 +218,56 @@ class Link:
         """The live session, as soon as there is one."""
         while (session := self.session) is None:
             await asyncio.sleep(0)  # lets the keeper notice that the last one has ended
-            await self._up.wait()
+            await self._connected.wait()
         return session
 
     async def open(self) -> None:
         """Raises TransportUnavailable when the first attempt fails; later ones are repeated until they succeed.
 
         Opening what is open changes nothing."""
-        if self._keeper is not None:
+        if self._reconnect_task is not None:
             return
-        session = await self._establish()
-        self._keeper = asyncio.create_task(self._keep(session), name=f"keeps {self._url.query.get('name')}")
+        session = await self._connect()
+        self._reconnect_task = asyncio.create_task(self._reconnect_forever(session), name=f"keeps {self._url.query.get('name')}")
 
     async def close(self) -> None:
         session, self._session = self._session, None
-        self._up.clear()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
-            self._keeper = None
+        self._connected.clear()
+        if self._reconnect_task is not None:
+            self._reconnect_task.cancel()
+            await asyncio.wait([self._reconnect_task])
+            self._reconnect_task = None
         if session is not None:
             await session.close()
 
-    async def _establish(self) -> Session:
+    async def _connect(self) -> Session:
         session = Session()
-        await session.connect(self._url, self._patience_s)
+        await session.connect(self._url, self._timeout_s)
         try:
-            async with asking("setting up a new connection", self._patience_s):
+            async with broker_request("setting up a new connection", self._timeout_s):
                 await self._build(session)
         except BaseException:
             await session.close()
             raise
         self._session = session
-        self._up.set()
+        self._connected.set()
         return session
 
-    async def _keep(self, session: Session) -> None:
+    async def _reconnect_forever(self, session: Session) -> None:
         while True:
             await asyncio.wait([session.ended])
             self._session = None
-            self._up.clear()
+            self._connected.clear()
             log.warning("connection ended", connection=self._url.query.get("name"), reason=session.ended.result())
             await session.close()
-            session = await self._again()
+            session = await self._reconnect()
 
-    async def _again(self) -> Session:
+    async def _reconnect(self) -> Session:
         for attempt in itertools.count():
             pause_s = min(BACKOFF_LAST_S, BACKOFF_FIRST_S * 2**attempt)
             await asyncio.sleep(random.uniform(pause_s / 2, pause_s))
             try:
-                return await self._establish()
+                return await self._connect()
             except Exception as error:  # noqa: BLE001 - nobody else would notice if this task died
                 log.warning("not reconnected", connection=self._url.query.get("name"), attempt=attempt + 1, reason=repr(error))
         raise AssertionError

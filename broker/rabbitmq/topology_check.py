@@ -9,19 +9,19 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from broker import declarations as furniture
+from broker import declarations
 from broker.declarations import QueueSpec
-from broker.rabbitmq.connection import ControlChannel, asking
+from broker.rabbitmq.connection import ControlChannel, broker_request
 from broker.topology import Topology
-from broker.transport import FurnitureDiffers, FurnitureMissing, NotPermitted, UnsafeTopology
+from broker.transport import DeclarationDiffers, NotPermitted, QueueMissing, UnsafeTopology
 
 #: A channel of its own for one job: RabbitMQ closes a channel at the first thing that it dislikes.
-Desk = Callable[[], AbstractAsyncContextManager[ControlChannel]]
+ChannelFactory = Callable[[], AbstractAsyncContextManager[ControlChannel]]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """One exchange or queue. `fault`: FurnitureMissing or FurnitureDiffers; None when it is as it should be.
+class DeclaredObject:
+    """One exchange or queue. `fault`: QueueMissing or DeclarationDiffers; None when it is as it should be.
 
     `compared`: False when this user may only see that it is there. An exchange counts nothing."""
 
@@ -32,34 +32,34 @@ class Piece:
     compared: bool = True
 
 
-async def inspect(desk: Desk, topology: Topology) -> list[Piece]:
+async def inspect(open_channel: ChannelFactory, topology: Topology) -> list[DeclaredObject]:
     """Every exchange and queue that `topology` declares, as it is there; nothing is changed."""
-    exchanges, queues = furniture.exchanges(topology).items(), furniture.queues(topology)
-    pieces = [await _piece(name, partial(_exchange, desk, name, kind)) for name, kind in exchanges]
-    return pieces + [await _piece(spec.name, partial(_queue, desk, spec)) for spec in queues]
+    exchanges, queues = declarations.exchanges(topology).items(), declarations.queues(topology)
+    objects = [await _check_object(name, partial(_exchange, open_channel, name, kind)) for name, kind in exchanges]
+    return objects + [await _check_object(spec.name, partial(_queue, open_channel, spec)) for spec in queues]
 
 
-async def _piece(name: str, declare: Callable[[bool], Awaitable[tuple[int, int]]]) -> Piece:
+async def _check_object(name: str, declare: Callable[[bool], Awaitable[tuple[int, int]]]) -> DeclaredObject:
     """A passive declaration sees only that the name is there; to declare what is there compares it (and makes nothing)."""
     messages = consumers = 0
     try:
         messages, consumers = await declare(True)
         await declare(False)
-    except (FurnitureMissing, FurnitureDiffers) as fault:
-        return Piece(name, fault, messages, consumers)
+    except (QueueMissing, DeclarationDiffers) as fault:
+        return DeclaredObject(name, fault, messages, consumers)
     except NotPermitted:
-        return Piece(name, None, messages, consumers, compared=False)
-    return Piece(name, None, messages, consumers)
+        return DeclaredObject(name, None, messages, consumers, compared=False)
+    return DeclaredObject(name, None, messages, consumers)
 
 
-async def _exchange(desk: Desk, name: str, kind: str, passive: bool) -> tuple[int, int]:
-    async with desk() as channel, asking(f"looking at exchange {name}"):
+async def _exchange(open_channel: ChannelFactory, name: str, kind: str, passive: bool) -> tuple[int, int]:
+    async with open_channel() as channel, broker_request(f"looking at exchange {name}"):
         await channel.declare_exchange(name, kind, durable=True, passive=passive)
         return 0, 0
 
 
-async def _queue(desk: Desk, spec: QueueSpec, passive: bool) -> tuple[int, int]:
+async def _queue(open_channel: ChannelFactory, spec: QueueSpec, passive: bool) -> tuple[int, int]:
     """Messages and consumers."""
-    async with desk() as channel, asking(f"looking at queue {spec.name}"):
+    async with open_channel() as channel, broker_request(f"looking at queue {spec.name}"):
         queue = await channel.declare_queue(spec.name, durable=True, passive=passive, arguments=dict(spec.arguments))
         return queue.declaration_result.message_count or 0, queue.declaration_result.consumer_count or 0

@@ -12,19 +12,19 @@ from typing import Any
 
 from yarl import URL
 
-from broker import declarations as furniture
-from broker.rabbitmq import topology_check as inspection
+from broker import declarations
+from broker.rabbitmq import topology_check
 from broker.rabbitmq.channels import ConsumeChannel, PublishChannel
-from broker.rabbitmq.connection import PATIENCE_S, ControlChannel, Link, Session, asking
+from broker.rabbitmq.connection import REQUEST_TIMEOUT_S, BrokerConnection, ControlChannel, Session, broker_request
 from broker.topology import Topology, events_exchange
 from broker.transport import Delivery, Outgoing, Receipt, Sink, TransportError, UnusableUrl, Wire
 
 #: Seconds of silence after which client and broker suspect each other; aio-pika gives a connection up after three times that.
 HEARTBEAT_S = 10
 #: How long a batch waits for its confirms before the rest of it is in doubt.
-CONFIRM_PATIENCE_S = 10.0
+CONFIRM_TIMEOUT_S = 10.0
 #: How long `publish` waits for a connection that is being made anew.
-RECONNECT_PATIENCE_S = 2.0
+RECONNECT_TIMEOUT_S = 2.0
 #: A subscription that nobody reads loses its oldest messages beyond this many, rather than fill the broker.
 SUBSCRIPTION_MAX = 100_000
 
@@ -41,34 +41,38 @@ class RabbitTransport:
         name: str,
         *,
         heartbeat_s: int = HEARTBEAT_S,
-        connect_patience_s: float = PATIENCE_S,
-        confirm_patience_s: float = CONFIRM_PATIENCE_S,
-        reconnect_patience_s: float = RECONNECT_PATIENCE_S,
+        connect_timeout_s: float = REQUEST_TIMEOUT_S,
+        confirm_timeout_s: float = CONFIRM_TIMEOUT_S,
+        reconnect_timeout_s: float = RECONNECT_TIMEOUT_S,
     ) -> None:
         try:
             target = URL(url).update_query(heartbeat=heartbeat_s)
         except ValueError as error:
             raise UnusableUrl(f"the broker's URL cannot be used: {error}") from error
-        self._out = Link(target.update_query(name=f"{name} out"), self._build_out, connect_patience_s)
-        self._in = Link(target.update_query(name=f"{name} in"), self._build_in, connect_patience_s)
-        self._confirm_patience_s = confirm_patience_s
-        self._reconnect_patience_s = reconnect_patience_s
+        self._publish_connection = BrokerConnection(
+            target.update_query(name=f"{name} out"), self._set_up_publishing, connect_timeout_s
+        )
+        self._consume_connection = BrokerConnection(
+            target.update_query(name=f"{name} in"), self._set_up_consuming, connect_timeout_s
+        )
+        self._confirm_timeout_s = confirm_timeout_s
+        self._reconnect_timeout_s = reconnect_timeout_s
         self._publisher: PublishChannel
-        self._sources: list[_Consumer | _Subscription] = []
-        self._changing_sources = asyncio.Lock()
+        self._receivers: list[_RabbitConsumer | _RabbitSubscription] = []
+        self._receivers_lock = asyncio.Lock()
 
     async def open(self) -> None:
         try:
-            await self._out.open()
-            await self._in.open()
+            await self._publish_connection.open()
+            await self._consume_connection.open()
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
-        self._sources.clear()
-        await self._in.close()
-        await self._out.close()
+        self._receivers.clear()
+        await self._consume_connection.close()
+        await self._publish_connection.close()
 
     # --- publishing -------------------------------------------------------------------------------------------------------
 
@@ -76,7 +80,7 @@ class RabbitTransport:
         if not outgoing or not await self._can_publish():
             return [Receipt.UNKNOWN] * len(outgoing)
         batch = self._publisher.publish(outgoing)
-        timer = asyncio.get_running_loop().call_later(self._confirm_patience_s, batch.give_up)
+        timer = asyncio.get_running_loop().call_later(self._confirm_timeout_s, batch.abandon)
         try:
             await batch.done
         finally:
@@ -88,34 +92,36 @@ class RabbitTransport:
 
         While RabbitMQ blocks a connection the socket fills up; then nothing more is written, however often it is tried."""
         with suppress(TimeoutError, OSError):
-            async with asyncio.timeout(self._reconnect_patience_s):
-                session = await self._out.wait()
+            async with asyncio.timeout(self._reconnect_timeout_s):
+                session = await self._publish_connection.wait()
                 await session.writer.drain()
-                return session is self._out.session
+                return session is self._publish_connection.session
         return False
 
-    async def _build_out(self, session: Session) -> None:
+    async def _set_up_publishing(self, session: Session) -> None:
         channel = await session.open_channel(confirms=True)
         self._publisher = PublishChannel(channel.number or 0, session.writer, session.end, session.frame_max)
-        session.adopt(channel, self._publisher)
+        session.register(channel, self._publisher)
 
     # --- consuming --------------------------------------------------------------------------------------------------------
 
     async def consume(self, queue: str, prefetch: int, sink: Sink) -> None:
         await self.depth(queue)  # says what is wrong with the queue without harming the other consumers
-        await self._add(_Consumer(queue, prefetch, sink))
+        await self._add(_RabbitConsumer(queue, prefetch, sink))
 
     async def subscribe(self, topology: Topology, patterns: Sequence[str], sink: Callable[[Wire], None]) -> None:
-        await self._add(_Subscription(events_exchange(topology.prefix), tuple(patterns), sink))
+        await self._add(_RabbitSubscription(events_exchange(topology.prefix), tuple(patterns), sink))
 
     async def cancel(self) -> None:
         await self._cancel(lambda _: True)
 
-    async def _cancel(self, concerns: Callable[[str], bool]) -> None:
-        """Stop the consumers of the queues that `concerns` says yes to."""
-        async with self._changing_sources:
-            consumers = [source for source in self._sources if isinstance(source, _Consumer) and concerns(source.queue)]
-            self._sources = [source for source in self._sources if source not in consumers]
+    async def _cancel(self, matches: Callable[[str], bool]) -> None:
+        """Stop the consumers of the queues that `matches` says yes to."""
+        async with self._receivers_lock:
+            consumers = [
+                receiver for receiver in self._receivers if isinstance(receiver, _RabbitConsumer) and matches(receiver.queue)
+            ]
+            self._receivers = [receiver for receiver in self._receivers if receiver not in consumers]
             for consumer in consumers:
                 with suppress(TransportError):  # then the connection is lost, and the consumer with it
                     await consumer.stop()
@@ -135,51 +141,51 @@ class RabbitTransport:
             if isinstance(channel, ConsumeChannel) and channel.alive:
                 channel.reject(delivery.tag)
 
-    async def _add(self, source: "_Consumer | _Subscription") -> None:
+    async def _add(self, receiver: "_RabbitConsumer | _RabbitSubscription") -> None:
         """Start a source now, if there is a connection, and again on every new one."""
-        async with self._changing_sources:
-            if self._in.session is not None:
-                await source.start(self._in.session)
-            self._sources.append(source)
+        async with self._receivers_lock:
+            if self._consume_connection.session is not None:
+                await receiver.start(self._consume_connection.session)
+            self._receivers.append(receiver)
 
-    async def _build_in(self, session: Session) -> None:
-        async with self._changing_sources:
-            for source in self._sources:
-                await source.start(session)
+    async def _set_up_consuming(self, session: Session) -> None:
+        async with self._receivers_lock:
+            for receiver in self._receivers:
+                await receiver.start(session)
 
     # --- administration ---------------------------------------------------------------------------------------------------
 
     async def declare(self, topology: Topology) -> None:
-        async with self._desk() as channel:
-            for name, kind in furniture.exchanges(topology).items():
-                async with asking(f"declaring exchange {name}"):
+        async with self._control_channel() as channel:
+            for name, kind in declarations.exchanges(topology).items():
+                async with broker_request(f"declaring exchange {name}"):
                     await channel.declare_exchange(name, kind, durable=True)
-            for spec in furniture.queues(topology):
-                async with asking(f"declaring queue {spec.name}"):
+            for spec in declarations.queues(topology):
+                async with broker_request(f"declaring queue {spec.name}"):
                     queue = await channel.declare_queue(spec.name, durable=True, arguments=dict(spec.arguments))
                     for exchange, routing_key in spec.bindings:
                         await queue.bind(exchange, routing_key)
 
     async def check(self, topology: Topology) -> None:
-        async with self._desk() as channel:
-            for name in furniture.exchanges(topology):
-                async with asking(f"looking at exchange {name}"):
+        async with self._control_channel() as channel:
+            for name in declarations.exchanges(topology):
+                async with broker_request(f"looking at exchange {name}"):
                     await channel.get_exchange(name, ensure=True)
         await self.counts(list(topology.queue_names()))
 
     async def purge(self, topology: Topology) -> None:
-        async with self._desk() as channel:
+        async with self._control_channel() as channel:
             for name in topology.queue_names():
-                async with asking(f"purging queue {name}"):
+                async with broker_request(f"purging queue {name}"):
                     await (await channel.get_queue(name, ensure=False)).purge()
 
     async def delete(self, topology: Topology) -> None:
         await self._cancel(set(topology.queue_names()).__contains__)
-        async with self._desk() as channel, asking(f"deleting everything under {topology.prefix}"):
+        async with self._control_channel() as channel, broker_request(f"deleting everything under {topology.prefix}"):
             for name in topology.queue_names():
                 # RabbitMQ closes the connection when a quorum queue is to be deleted "if unused", aio-pika's default.
                 await channel.queue_delete(name, if_unused=False, if_empty=False)
-            for name in furniture.exchanges(topology):
+            for name in declarations.exchanges(topology):
                 await channel.exchange_delete(name)
 
     async def depth(self, queue: str) -> int:
@@ -187,54 +193,54 @@ class RabbitTransport:
         return messages
 
     async def counts(self, queues: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """Messages that wait in each queue, and its consumers. Raises FurnitureMissing if one is not there."""
+        """Messages that wait in each queue, and its consumers. Raises QueueMissing if one is not there."""
         found: dict[str, tuple[int, int]] = {}
-        async with self._desk() as channel:
+        async with self._control_channel() as channel:
             for name in queues:
-                async with asking(f"counting queue {name}"):
+                async with broker_request(f"counting queue {name}"):
                     declared = (await channel.declare_queue(name, passive=True)).declaration_result
                     found[name] = declared.message_count or 0, declared.consumer_count or 0
         return found
 
     async def product(self) -> tuple[str, str]:
         """What the broker says it is: name and version."""
-        return (await self._live()).product
+        return (await self._live_session()).product
 
-    async def inspect(self, topology: Topology) -> list[inspection.Piece]:
+    async def inspect(self, topology: Topology) -> list[topology_check.DeclaredObject]:
         """Each exchange and queue as it is there, held against what `topology` declares; nothing is changed."""
-        return await inspection.inspect(self._desk, topology)
+        return await topology_check.inspect(self._control_channel, topology)
 
     async def get(self, queue: str, limit: int) -> list[Wire]:
         count = min(limit, await self.depth(queue))
-        session = await self._live()
-        async with self._desk() as channel, asking(f"looking into queue {queue}"):
-            looking = ConsumeChannel(channel.number or 0, session.writer, session.end, _unasked)
-            session.adopt(channel, looking)
-            wires = await asyncio.gather(*looking.get(queue, count))
+        session = await self._live_session()
+        async with self._control_channel() as channel, broker_request(f"looking into queue {queue}"):
+            get_channel = ConsumeChannel(channel.number or 0, session.writer, session.end, _no_sink)
+            session.register(channel, get_channel)
+            wires = await asyncio.gather(*get_channel.get(queue, count))
         # The channel is closed now, and with it what it got went back to its queue.
-        session.release(looking)
+        session.unregister(get_channel)
         return [wire for wire in wires if wire is not None]
 
-    async def _live(self) -> Session:
+    async def _live_session(self) -> Session:
         """The connection for everything but publishing. Raises TransportUnavailable if there is none for a while."""
-        async with asking("waiting for the connection to come back", self._reconnect_patience_s):
-            return await self._in.wait()
+        async with broker_request("waiting for the connection to come back", self._reconnect_timeout_s):
+            return await self._consume_connection.wait()
 
     @asynccontextmanager
-    async def _desk(self) -> AsyncIterator[ControlChannel]:
+    async def _control_channel(self) -> AsyncIterator[ControlChannel]:
         """A channel of its own for one administrative job: RabbitMQ closes a channel at the first thing that it dislikes."""
-        session = await self._live()
-        async with asking("opening a channel"):
+        session = await self._live_session()
+        async with broker_request("opening a channel"):
             channel = await session.open_channel()
         try:
             yield channel
         finally:
             with suppress(TransportError):
-                async with asking("closing a channel"):
+                async with broker_request("closing a channel"):
                     await channel.close()
 
 
-class _Consumer:
+class _RabbitConsumer:
     """A queue to consume, on every connection anew."""
 
     def __init__(self, queue: str, prefetch: int, sink: Sink) -> None:
@@ -244,22 +250,22 @@ class _Consumer:
         self._stop: Callable[[], Awaitable[object]] | None = None
 
     async def start(self, session: Session) -> None:
-        async with asking(f"consuming queue {self.queue}"):
+        async with broker_request(f"consuming queue {self.queue}"):
             channel = await session.open_channel()
             await channel.set_qos(prefetch_count=self._prefetch)
-            session.adopt(channel, ConsumeChannel(channel.number or 0, session.writer, session.end, self._sink))
+            session.register(channel, ConsumeChannel(channel.number or 0, session.writer, session.end, self._sink))
             queue = await channel.get_queue(self.queue, ensure=False)
-            tag = await queue.consume(_never)
+            tag = await queue.consume(_no_callback)
         self._stop = lambda: queue.cancel(tag)
 
     async def stop(self) -> None:
         """No delivery comes after this; those that came may still be settled."""
         if self._stop is not None:
-            async with asking(f"no longer consuming queue {self.queue}"):
+            async with broker_request(f"no longer consuming queue {self.queue}"):
                 await self._stop()
 
 
-class _Subscription:
+class _RabbitSubscription:
     """Events to hear, through a private queue that dies with each connection."""
 
     def __init__(self, exchange: str, patterns: tuple[str, ...], sink: Callable[[Wire], None]) -> None:
@@ -268,22 +274,24 @@ class _Subscription:
         self._sink = sink
 
     async def start(self, session: Session) -> None:
-        async with asking(f"subscribing to {self._exchange}"):
+        async with broker_request(f"subscribing to {self._exchange}"):
             channel = await session.open_channel()
             arguments: dict[str, Any] = {"x-queue-type": "classic", "x-max-length": SUBSCRIPTION_MAX, "x-overflow": "drop-head"}
             queue = await channel.declare_queue(durable=False, exclusive=True, auto_delete=True, arguments=arguments)
             for pattern in self._patterns:
                 await queue.bind(self._exchange, pattern)
-            ours = ConsumeChannel(channel.number or 0, session.writer, session.end, lambda delivery: self._sink(delivery.wire))
-            session.adopt(channel, ours)
-            await queue.consume(_never, no_ack=True)
+            own_channel = ConsumeChannel(
+                channel.number or 0, session.writer, session.end, lambda delivery: self._sink(delivery.wire)
+            )
+            session.register(channel, own_channel)
+            await queue.consume(_no_callback, no_ack=True)
 
 
-def _unasked(_: Delivery) -> None:
+def _no_sink(_: Delivery) -> None:
     """Stands where a channel wants a sink that is never used."""
     raise AssertionError
 
 
-async def _never(_: object) -> None:
+async def _no_callback(_: object) -> None:
     """Stands where aio-pika wants a callback: its deliveries are taken before it sees them."""
     raise AssertionError

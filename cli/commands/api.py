@@ -10,19 +10,19 @@ from typing import Annotated
 import structlog
 import typer
 
-from api.handlers import door_role
+from api.handlers import api_role
 from api.messages import NAME
-from api.orders import Desk, door_limits, door_topology
+from api.orders import Orders, api_topology, door_limits
 from api.server import serve
 from bootstrap.build_worker import assemble
 from bootstrap.modes import Mode, topology
-from broker.transport import furnish
+from broker.transport import declare_or_check
 from cli.logs import configure
 from cli.options import ModeFlag
-from cli.output import Code, ending, listen, stop
-from cli.process import end_within_patience, run_fast
+from cli.output import Code, exit_on_error, listen, stop
+from cli.process import exit_after_drain_timeout, run_on_uvloop
 from cli.settings import Settings, load
-from dashboard.api_mount import page_at_door
+from dashboard.api_mount import mount_dashboard
 
 log = structlog.get_logger()
 
@@ -42,34 +42,34 @@ def api(
     """Serve the door of a mode over HTTP until SIGTERM or Ctrl-C. Its OpenAPI is at /openapi.json."""
     settings = load()
     try:
-        beside = settings.beside_of(mode)
+        remote_apis = settings.remote_apis_of(mode)
     except ValueError as error:
         stop(Code.USAGE, f"{error}.")
     configure(settings.log_level, mode=mode, service=NAME)
-    listener = listen(host, port, backlog=2048, failing="the door cannot serve", instead="Choose another --port.")
-    with ending(), listener:
-        run_fast(_serve(mode, settings, beside, listener))
+    listener = listen(host, port, backlog=2048, problem="the door cannot serve", remedy="Choose another --port.")
+    with exit_on_error(), listener:
+        run_on_uvloop(_serve(mode, settings, remote_apis, listener))
 
 
-async def _serve(mode: Mode, settings: Settings, beside: Mapping[Mode, str], listener: socket.socket) -> None:
-    parts = settings.parts(mode)
-    transport, store = parts.transport(NAME), parts.store(NAME)
-    limits = door_limits(parts.limits)
-    worker = assemble(door_role(), door_topology(mode), transport, store, environment=parts.sources, limits=limits)
-    desk = Desk(mode, worker)
+async def _serve(mode: Mode, settings: Settings, remote_apis: Mapping[Mode, str], listener: socket.socket) -> None:
+    backend = settings.backend(mode)
+    transport, store = backend.transport(NAME), backend.store(NAME)
+    limits = door_limits(backend.limits)
+    worker = assemble(api_role(), api_topology(mode), transport, store, environment=backend.environment, limits=limits)
+    orders = Orders(mode, worker)
     try:
-        await desk.prepare()
-        await furnish(transport, topology(mode))
-        await store.free_what_the_dead_hold()
+        await orders.prepare()
+        await declare_or_check(transport, topology(mode))
+        await store.abort_orphaned_transactions()
         host, port = listener.getsockname()[:2]
         log.info("listening", url=f"http://{host}:{port}")
-        async with page_at_door(mode, desk, settings.observer_url, beside) as page:
+        async with mount_dashboard(mode, orders, settings.observer_url, remote_apis) as page:
 
-            def told_to_stop() -> None:
-                end_within_patience()
+            def on_shutdown() -> None:
+                exit_after_drain_timeout()
                 page.stop()
 
-            await serve(desk, listener, pivot_first=mode is Mode.CHOREOGRAPHY, told_to_stop=told_to_stop, page=page.app)
+            await serve(orders, listener, pivot_first=mode is Mode.CHOREOGRAPHY, on_shutdown=on_shutdown, page=page.app)
     finally:
-        await desk.close()
+        await orders.close()
     log.info("stopped")

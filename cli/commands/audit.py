@@ -5,7 +5,7 @@ The judging is ops/audit.py.
 
 import typer
 
-from bootstrap.connections import looking
+from bootstrap.connections import open_stores
 from bootstrap.modes import Mode
 from cli.findings_view import show_findings
 from cli.options import JsonFlag, ModeFlag
@@ -13,7 +13,7 @@ from cli.output import Code, print_json, run, stop
 from cli.settings import load
 from ops.audit import Audit
 from ops.audit import audit as judge
-from ops.snapshot import snapshot
+from ops.snapshot import take_snapshot
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +26,7 @@ def audit(mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> None
     verdict = run(_audit(mode))
     if as_json:
         findings = [{"promise": finding.promise, "ids": list(finding.ids)} for finding in verdict.findings]
-        print_json({"mode": str(mode), "ok": verdict.ok, "open": verdict.open, "findings": findings})
+        print_json({"mode": str(mode), "ok": verdict.ok, "open": verdict.open_orders, "findings": findings})
     else:
         show_findings(verdict)
     if not verdict.ok:
@@ -34,6 +34,6 @@ def audit(mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> None
 
 
 async def _audit(mode: Mode) -> Audit:
-    parts = load().parts(mode)
-    async with looking(mode, parts) as seen:
-        return judge(await snapshot(seen.stores, await parts.books()))
+    backend = load().backend(mode)
+    async with open_stores(mode, backend) as seen:
+        return judge(await take_snapshot(seen.stores, await backend.books()))

@@ -21,15 +21,15 @@ from bootstrap.modes import Mode, roles
 from cli.findings_view import show_findings
 from cli.options import JsonFlag, ModeFlag
 from cli.output import Code, console, data, print_json, run, stop
-from cli.supervisor import Child
-from lab.chaos.cluster import DidNotStart
-from lab.chaos.nemesis import Kept
-from lab.chaos.run import Chaos, Plan, Report
-from lab.chaos.servers import NotInstalled, Recipe
-from lab.simulation.campaign import be_quiet
+from cli.supervisor import SupervisedProcess
+from lab.chaos.cluster import StartFailed
+from lab.chaos.nemesis import ManagedProcess
+from lab.chaos.run import ChaosPlan, ChaosReport, ChaosRun
+from lab.chaos.servers import NotInstalled, ProcessSpec
+from lab.simulation.campaign import silence_logs
 
 #: Sentences of each kind that are printed.
-SHOWN = 20
+SENTENCES_MAX = 20
 #: How far the clock of a skewed worker is off, in seconds, one way or the other.
 SKEW_S = (2, 5)
 
@@ -56,14 +56,14 @@ def chaos(
     """Kill, freeze and cut off real parts that it starts itself. Exit 3 when an order is lost, doubled or stuck."""
     if keep is not None and keep.exists():
         stop(Code.USAGE, f"{keep} exists already; --keep wants a new folder.")
-    skewed, note = _skewed(mode, seed) if skew else ({}, "")
-    plan = Plan(mode, seconds, seed, rate, full_disk=full_disk, skewed=skewed)
+    skew_commands, note = _choose_skew(mode, seed) if skew else ({}, "")
+    plan = ChaosPlan(mode, seconds, seed, rate, full_disk=full_disk, skew_commands=skew_commands)
     try:
-        with _hush(), _folder(keep) as home, _progress(quiet=as_json) as tell:
-            report = run(Chaos(plan, home, _spawn, tell).run())
+        with _silence_logs(), _folder(keep) as home, _progress(quiet=as_json) as on_progress:
+            report = run(ChaosRun(plan, home, _spawn, on_progress).run())
     except NotInstalled as error:
         stop(Code.SERVER_MISSING, f"{error}, and chaos starts servers of its own.")
-    except DidNotStart as error:
+    except StartFailed as error:
         stop(Code.FAILED, f"{error}. With --keep FOLDER it stays there to be read.")
     notes = [*report.notes, note] if note else list(report.notes)
     if as_json:
@@ -74,9 +74,9 @@ def chaos(
 
 
 @contextmanager
-def _hush() -> Iterator[None]:
+def _silence_logs() -> Iterator[None]:
     """Libraries say a great deal about connections that are lost on purpose."""
-    be_quiet()
+    silence_logs()
     logging.disable(logging.CRITICAL)
     try:
         yield
@@ -84,18 +84,18 @@ def _hush() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _spawn(recipe: Recipe, hear: Callable[[str, bytes], None]) -> Kept:
-    return Child(recipe.name, recipe.command, lambda child, line: hear(child.name, line), env=recipe.env)
+def _spawn(spec: ProcessSpec, on_line: Callable[[str, bytes], None]) -> ManagedProcess:
+    return SupervisedProcess(spec.name, spec.command, lambda child, line: on_line(child.name, line), env=spec.env)
 
 
-def _skewed(mode: Mode, seed: int) -> tuple[Mapping[str, Sequence[str]], str]:
+def _choose_skew(mode: Mode, seed: int) -> tuple[Mapping[str, Sequence[str]], str]:
     """The worker whose clock is off, and what to say about it."""
     program = shutil.which("faketime")
     if program is None:
         return {}, "no skewed clock: faketime is not installed"
-    chance = random.Random(f"{seed}:skew")
-    worker, off_s = chance.choice(list(roles(mode))), chance.choice((-1, 1)) * chance.randint(*SKEW_S)
-    return {worker: [program, "-f", f"{off_s:+d}s"]}, f"the clock of {worker} was off by {off_s:+d} s"
+    rng = random.Random(f"{seed}:skew")
+    worker, skew_s = rng.choice(list(roles(mode))), rng.choice((-1, 1)) * rng.randint(*SKEW_S)
+    return {worker: [program, "-f", f"{skew_s:+d}s"]}, f"the clock of {worker} was off by {skew_s:+d} s"
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
         yield lambda what, share: progress.update(task, description=what, completed=share)
 
 
-def as_dict(report: Report) -> dict[str, object]:
+def as_dict(report: ChaosReport) -> dict[str, object]:
     """The report as `--json` prints it. `findings`: one sentence for each order that is lost, doubled or stuck."""
     verdict = report.verdict
     found = {"lost": verdict.lost, "doubled": verdict.doubled, "stuck": verdict.stuck}
@@ -142,7 +142,7 @@ def as_dict(report: Report) -> dict[str, object]:
     }
 
 
-def _print(report: Report, notes: Sequence[str]) -> None:
+def _print(report: ChaosReport, notes: Sequence[str]) -> None:
     figures = as_dict(report)
     table = Table(title=f"chaos, {report.plan.mode}, seed {report.plan.seed}, {report.plan.seconds:g} s", show_header=False)
     for name, count in report.injected.items():
@@ -160,11 +160,11 @@ def _print(report: Report, notes: Sequence[str]) -> None:
     data.print(table)
     show_findings(report.verdict.audit)
     for sentences in (report.verdict.lost, report.verdict.doubled, report.verdict.stuck, notes):
-        for sentence in sentences[:SHOWN]:
+        for sentence in sentences[:SENTENCES_MAX]:
             data.print(escape(sentence), highlight=False, soft_wrap=True)
 
 
-def _stop_unless_ok(report: Report) -> None:
+def _stop_unless_ok(report: ChaosReport) -> None:
     verdict = report.verdict
     if not verdict.ok:
         counts = f"{len(verdict.lost)} lost, {len(verdict.doubled)} doubled, {len(verdict.stuck)} stuck"

@@ -15,19 +15,19 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode, topology
-from cli.history_view import arrow as drawn
-from cli.history_view import print_history, told_as_json
-from cli.output import Code, data, ending, listen, print_json, stop
+from cli.history_view import arrow as render_arrow
+from cli.history_view import history_as_json, print_history
+from cli.output import Code, data, exit_on_error, listen, print_json, stop
 from dashboard.schemas import SEED_MAX
-from lab.journeys.catalogue import JOURNEYS, SHELF, SHOWN, Journey
-from lab.journeys.message_log import Arrow, Recorder, summed
-from lab.journeys.run import Result, Run
-from lab.system import System, observed, set_up_stock
-from lab.virtual_time import run_virtually
+from lab.journeys.catalogue import DEMO_JOURNEYS, INITIAL_STOCK, JOURNEYS, Journey
+from lab.journeys.message_log import LoggedMessage, MessageLog, count_repeated
+from lab.journeys.run import JourneyResult, JourneyRun
+from lab.system import System, run_observer, set_up_stock
+from lab.virtual_time import run_on_virtual_time
 from observer.history import History
-from observer.mermaid import sequence
+from observer.mermaid import sequence_diagram
 from observer.queries import history_of
 from observer.recorder import NAME as OBSERVER
 
@@ -38,35 +38,35 @@ ARROWS_SHOWN = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class JourneyReport:
     """One journey in one mode, and what travelled. `seconds` is virtual time, from the first order to rest. `told` is what an
     observer says of the first order."""
 
     journey: Journey
-    result: Result
-    flow: list[Arrow]
+    result: JourneyResult
+    flow: list[LoggedMessage]
     seconds: float
-    told: History
+    history: History
 
     def as_dict(self, *, explain: bool) -> dict[str, object]:
         """The run as `--json` prints it; `explain` adds what an observer says of its first order."""
-        told = {"explained": told_as_json(self.told, self.told.moved_at)} if explain else {}
+        history = {"explained": history_as_json(self.history, self.history.moved_at)} if explain else {}
         return {
             "journey": self.journey.name,
             "mode": str(self.result.mode),
-            "state": ", ".join(_told(self.result.ends)),
+            "state": ", ".join(_state_counts(self.result.ends)),
             "reason": ", ".join(sorted({reason for reason in self._reasons() if reason})) or None,
             "messages": len(self.flow),
-            "compensations": list(self.result.undone),
+            "compensations": list(self.result.compensations),
             "balanced": self.result.audit.ok,
-            **told,
+            **history,
         }
 
     def _reasons(self) -> list[str]:
         return [end.partition(" ")[2] for end in self.result.ends]
 
 
-def _told(ends: dict[str, int]) -> list[str]:
+def _state_counts(ends: dict[str, int]) -> list[str]:
     """`1 COMPLETED`, `19 REJECTED`; a single order without its number."""
     counted: dict[str, int] = {}
     for end, count in ends.items():
@@ -102,17 +102,17 @@ def demo(
             )
         _serve(host, port, seed=seed, pace_s=pace)
         return
-    shown = [_pair(chosen, quiet=as_json or explain or mermaid) for chosen in _chosen(journey)]
+    shown = [_run_both_modes(chosen, quiet=as_json or explain or mermaid) for chosen in _select_journeys(journey)]
     runs = [run for pair in shown for run in pair]
     if as_json:
         print_json({"runs": [run.as_dict(explain=explain) for run in runs]})
     elif mermaid:
         for run in runs:
-            typer.echo(f"%% {run.journey.title}, {run.result.mode}\n{sequence(run.told)}\n")
+            typer.echo(f"%% {run.journey.title}, {run.result.mode}\n{sequence_diagram(run.history)}\n")
     elif explain:
         for run in runs:
             data.print(f"\n{run.journey.title}", style="bold")
-            print_history(run.told, run.told.moved_at)
+            print_history(run.history, run.history.moved_at)
     else:
         _print_summary(shown)
     wrong = [run for run in runs if run.result.ends != run.journey.ends or not run.result.audit.ok]
@@ -121,9 +121,9 @@ def demo(
         stop(Code.FAILED, f"these did not end as they must: {names}.")
 
 
-def _chosen(name: str | None) -> list[Journey]:
+def _select_journeys(name: str | None) -> list[Journey]:
     if name is None:
-        return [JOURNEYS[shown] for shown in SHOWN]
+        return [JOURNEYS[shown] for shown in DEMO_JOURNEYS]
     if name == "all":
         return list(JOURNEYS.values())
     if name not in JOURNEYS:
@@ -131,31 +131,31 @@ def _chosen(name: str | None) -> list[Journey]:
     return [JOURNEYS[name]]
 
 
-def _pair(journey: Journey, *, quiet: bool) -> tuple[Shown, Shown]:
-    left, right = (run_virtually(_run(journey, mode)) for mode in Mode)
+def _run_both_modes(journey: Journey, *, quiet: bool) -> tuple[JourneyReport, JourneyReport]:
+    left, right = (run_on_virtual_time(_run(journey, mode)) for mode in Mode)
     if not quiet:
         _print_pair(left, right)
     return left, right
 
 
-async def _run(journey: Journey, mode: Mode) -> Shown:
-    parts = EmbeddedParts(mode)
-    recorder = Recorder(topology(mode))
-    parts.broker.on_publish.append(recorder.note)
-    async with System(mode, parts) as system:
-        await set_up_stock(system.stores["inventory"], SHELF)
-        run = Run(system)
-        began = parts.sources.now()
-        async with observed(system):
+async def _run(journey: Journey, mode: Mode) -> JourneyReport:
+    backend = MemoryBackend(mode)
+    recorder = MessageLog(topology(mode))
+    backend.broker.on_publish.append(recorder.record)
+    async with System(mode, backend) as system:
+        await set_up_stock(system.stores["inventory"], INITIAL_STOCK)
+        run = JourneyRun(system)
+        began = backend.environment.now()
+        async with run_observer(system):
             await journey.script(run)
             result = await run.result()
-            seconds = parts.sources.now() - began
-        told = await history_of(parts.store(OBSERVER), mode, run.order_ids[0])
-        assert told is not None  # noqa: S101 - it has heard everything
-        return Shown(journey, result, recorder.flow(), seconds, told)
+            seconds = backend.environment.now() - began
+        history = await history_of(backend.store(OBSERVER), mode, run.order_ids[0])
+        assert history is not None  # noqa: S101 - it has heard everything
+        return JourneyReport(journey, result, recorder.messages(), seconds, history)
 
 
-def _print_pair(left: Shown, right: Shown) -> None:
+def _print_pair(left: JourneyReport, right: JourneyReport) -> None:
     table = Table(title=left.journey.title, title_justify="left", title_style="bold", expand=True)
     for shown in (left, right):
         table.add_column(f"{shown.result.mode}", ratio=1, overflow="fold")
@@ -166,24 +166,24 @@ def _print_pair(left: Shown, right: Shown) -> None:
     data.print(table)
 
 
-def _lines(shown: Shown) -> list[Text]:
+def _lines(shown: JourneyReport) -> list[Text]:
     if len(shown.flow) <= ARROWS_SHOWN:
         return [_line(arrow) for arrow in shown.flow]
-    return [_line(arrow, count) for arrow, count in summed(shown.flow)]
+    return [_line(arrow, count) for arrow, count in count_repeated(shown.flow)]
 
 
-def _line(arrow: Arrow, count: int = 1) -> Text:
-    line = drawn(arrow.sender, arrow.receivers, arrow.name, command=arrow.command, rollback=arrow.rollback)
+def _line(arrow: LoggedMessage, count: int = 1) -> Text:
+    line = render_arrow(arrow.sender, arrow.receivers, arrow.name, command=arrow.command, rollback=arrow.rollback)
     if count > 1:
         line.append(f"  x{count}", style="dim")
     return line
 
 
-def _verdict(shown: Shown) -> Text:
+def _verdict(shown: JourneyReport) -> Text:
     ends = ", ".join(f"{count} {end}" if len(shown.result.ends) > 1 else end for end, count in shown.result.ends.items())
     verdict = Text(ends, style="bold")
     verdict.append(f"\n{len(shown.flow)} messages", style="not bold")
-    verdict.append(f", undone: {' then '.join(shown.result.undone) or 'nothing'}", style="not bold")
+    verdict.append(f", undone: {' then '.join(shown.result.compensations) or 'nothing'}", style="not bold")
     verdict.append(f", {shown.seconds:.1f} s of virtual time", style="not bold dim")
     balanced = shown.result.audit.ok
     verdict.append(
@@ -192,7 +192,7 @@ def _verdict(shown: Shown) -> Text:
     return verdict
 
 
-def _print_summary(shown: list[tuple[Shown, Shown]]) -> None:
+def _print_summary(shown: list[tuple[JourneyReport, JourneyReport]]) -> None:
     if len(shown) > 1:
         table = Table(title="messages for each journey", title_justify="left", title_style="bold")
         table.add_column("journey")
@@ -200,7 +200,7 @@ def _print_summary(shown: list[tuple[Shown, Shown]]) -> None:
         for mode in Mode:
             table.add_column(str(mode), justify="right")
         for left, right in shown:
-            ends = ", ".join(_told(left.result.ends))
+            ends = ", ".join(_state_counts(left.result.ends))
             table.add_row(left.journey.title, ends, str(len(left.flow)), str(len(right.flow)))
         data.print(table)
     data.print(
@@ -216,12 +216,12 @@ def _serve(host: str, port: int, *, seed: int, pace_s: float) -> None:
     """Serve the page. Ends with a sentence when the port is taken."""
     from dashboard.demo_server import serve_embedded  # noqa: PLC0415 - an HTTP server, which the demo in a terminal does without
 
-    instead = "Choose another --port, or 0 for a free one."
-    listener = listen(host, port, backlog=128, failing="the page cannot be served", instead=instead)
-    address, taken = listener.getsockname()[:2]
+    remedy = "Choose another --port, or 0 for a free one."
+    listener = listen(host, port, backlog=128, problem="the page cannot be served", remedy=remedy)
+    address, bound_port = listener.getsockname()[:2]
 
-    def say_where() -> None:
-        data.print(f"The page is at http://{address}:{taken}/  (Ctrl-C ends it)", highlight=False, soft_wrap=True)
+    def print_url() -> None:
+        data.print(f"The page is at http://{address}:{bound_port}/  (Ctrl-C ends it)", highlight=False, soft_wrap=True)
 
-    with ending(), listener:
-        asyncio.run(serve_embedded(listener, seed=seed, pace_s=pace_s, ready=say_where))
+    with exit_on_error(), listener:
+        asyncio.run(serve_embedded(listener, seed=seed, pace_s=pace_s, ready=print_url))

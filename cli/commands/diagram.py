@@ -10,8 +10,8 @@ import typer
 from bootstrap.modes import Mode
 from cli.options import JsonFlag, ModeFlag
 from cli.output import print_json
-from observer.mermaid import edges, static
-from observer.message_flow import PICTURES
+from observer.mermaid import edges, flowchart
+from observer.message_flow import MESSAGE_FLOWS
 
 
 def register(app: typer.Typer) -> None:
@@ -23,8 +23,8 @@ def diagram(mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> No
     """Draw who sends what to whom in a mode, as a Mermaid flowchart: commands solid, events dashed, rollbacks marked with ↩.
 
     Generated from orchestrator/fulfilment.py or choreography/reactions.py; no server is needed."""
-    picture = PICTURES[mode]
+    flow = MESSAGE_FLOWS[mode]
     if as_json:
-        print_json({"mode": str(mode), "edges": [asdict(edge) for edge in edges(picture)], "mermaid": static(picture)})
+        print_json({"mode": str(mode), "edges": [asdict(edge) for edge in edges(flow)], "mermaid": flowchart(flow)})
     else:
-        typer.echo(static(picture))
+        typer.echo(flowchart(flow))

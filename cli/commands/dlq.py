@@ -12,19 +12,19 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from api.messages import NAME as DOOR
-from bootstrap.connections import talking
+from api.messages import NAME as API
+from bootstrap.connections import open_transport
 from bootstrap.modes import Mode, roles, topology
-from broker.transport import Transport, furnish
+from broker.transport import Transport, declare_or_check
 from cli.options import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
 from cli.settings import load
-from cli.typer_app import Program
-from ops.dead_letters import Chosen, DeadLetter, dead_letters, with_door
+from cli.typer_app import TyperApp
+from ops.dead_letters import DeadLetter, DeadLetterFilter, dead_letters, with_api
 from ops.dead_letters import discard as discard_letters
 from ops.dead_letters import requeue as requeue_letters
 
-group = Program(no_args_is_help=True, help="Look at the dead letters, send them back to work, or throw them away.")
+group = TyperApp(no_args_is_help=True, help="Look at the dead letters, send them back to work, or throw them away.")
 
 
 def register(app: typer.Typer) -> None:
@@ -43,15 +43,15 @@ def list_(
     mode: ModeFlag = Mode.ORCHESTRATOR, worker: WorkerFlag = None, reason: ReasonFlag = None, as_json: JsonFlag = False
 ) -> None:
     """Every dead letter of a mode and of its HTTP door: whose, what, about which order, and why."""
-    letters = [letter for letter in run(_look(mode, worker)) if reason in (None, letter.reason)]
+    letters = [letter for letter in run(_list_letters(mode, worker)) if reason in (None, letter.reason)]
     if as_json:
         print_json({"dead_letters": [letter.as_dict() for letter in letters]})
         return
     table = Table("id", "worker", "type", "order", "reason", "attempts", "detail")
     for letter in letters:
-        told = letter.as_dict()
+        row = letter.as_dict()
         names = ("id", "worker", "type", "order_id", "reason", "attempts", "detail")
-        table.add_row(*(escape(str(told[name] or "")) for name in names))
+        table.add_row(*(escape(str(row[name] or "")) for name in names))
     data.print(table if letters else f"the {mode} mode has no dead letters")
 
 
@@ -62,14 +62,18 @@ def show(
     as_json: JsonFlag = False,
 ) -> None:
     """One dead letter, whole: reason, headers and body."""
-    found = [letter for letter in run(_look(mode, None)) if letter.id == letter_id]
+    found = [letter for letter in run(_list_letters(mode, None)) if letter.id == letter_id]
     if not found:
         stop(Code.FAILED, f"the {mode} mode has no dead letter {letter_id!r}. `saga dlq list --mode {mode}` shows what it has.")
-    whole = {**found[0].as_dict(), "headers": _plain(found[0].wire.headers), "body": found[0].wire.body.decode(errors="replace")}
+    document = {
+        **found[0].as_dict(),
+        "headers": _json_value(found[0].wire.headers),
+        "body": found[0].wire.body.decode(errors="replace"),
+    }
     if as_json:
-        print_json(whole)
+        print_json(document)
         return
-    for name, value in whole.items():
+    for name, value in document.items():
         data.print(f"{name + ':':12} {json.dumps(value) if isinstance(value, dict) else value}", markup=False, highlight=False)
 
 
@@ -83,7 +87,7 @@ def requeue(
     as_json: JsonFlag = False,
 ) -> None:
     """Send dead letters back to their worker with a fresh budget, without injected failures; misrouted ones stay."""
-    done = run(_each(mode, worker, _chosen(ids, everything, reason), requeue_letters))
+    done = run(_apply(mode, worker, _selection(ids, everything, reason), requeue_letters))
     _report("requeued", done, ids, mode, as_json=as_json)
 
 
@@ -98,14 +102,14 @@ def discard(
     as_json: JsonFlag = False,
 ) -> None:
     """Throw dead letters away."""
-    chosen = _chosen(ids, everything, reason)
+    selection = _selection(ids, everything, reason)
     if not yes:
         stop(Code.USAGE, "discarded messages are gone for good, and the orders that wait for them may never end. Say --yes.")
-    done = run(_each(mode, worker, chosen, discard_letters))
+    done = run(_apply(mode, worker, selection, discard_letters))
     _report("discarded", done, ids, mode, as_json=as_json)
 
 
-def _chosen(ids: list[str] | None, everything: bool, reason: str | None) -> Chosen:
+def _selection(ids: list[str] | None, everything: bool, reason: str | None) -> DeadLetterFilter:
     if bool(ids) == everything:
         stop(Code.USAGE, "name the ids that `saga dlq list` shows, or say --all.")
     wanted = set(ids or ())
@@ -123,38 +127,38 @@ def _report(what: str, done: list[DeadLetter], ids: list[str] | None, mode: Mode
 
 
 def _workers(mode: Mode, worker: str | None) -> list[str]:
-    names = [*roles(mode), DOOR]
+    names = [*roles(mode), API]
     if worker and worker not in names:
         stop(Code.USAGE, f"the {mode} mode has no worker {worker!r}. It has {', '.join(names)}.")
     return [worker] if worker else names
 
 
-async def _look(mode: Mode, worker: str | None) -> list[DeadLetter]:
+async def _list_letters(mode: Mode, worker: str | None) -> list[DeadLetter]:
     names = _workers(mode, worker)
-    async with _talking(mode) as transport:
-        return await dead_letters(transport, with_door(topology(mode)), names)
+    async with _connect(mode) as transport:
+        return await dead_letters(transport, with_api(topology(mode)), names)
 
 
-async def _each(mode: Mode, worker: str | None, chosen: Chosen, act: Callable[..., Any]) -> list[DeadLetter]:
+async def _apply(mode: Mode, worker: str | None, selection: DeadLetterFilter, act: Callable[..., Any]) -> list[DeadLetter]:
     done: list[DeadLetter] = []
     for name in _workers(mode, worker):
-        async with _talking(mode) as transport:  # one for each queue: it consumes
-            done += await act(transport, with_door(topology(mode)), name, chosen)
+        async with _connect(mode) as transport:  # one for each queue: it consumes
+            done += await act(transport, with_api(topology(mode)), name, selection)
     return done
 
 
 @asynccontextmanager
-async def _talking(mode: Mode) -> AsyncIterator[Transport]:
+async def _connect(mode: Mode) -> AsyncIterator[Transport]:
     """A client for one look at the dead letters, which may be the first that this broker hears of the mode."""
-    async with talking(load().parts(mode), "dlq") as transport:
-        await furnish(transport, topology(mode))
+    async with open_transport(load().backend(mode), "dlq") as transport:
+        await declare_or_check(transport, topology(mode))
         yield transport
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a header holds
+def _json_value(value: Any) -> Any:  # noqa: ANN401 - whatever a header holds
     """What JSON can carry of a header's value."""
     if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): _json_value(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_json_value(item) for item in value]
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)

@@ -15,20 +15,19 @@ import typer
 from rich.markup import escape
 
 from bootstrap.modes import Mode
-from cli.credentials import keyring_in
-from cli.http_orders import at_door
+from cli.credentials import credentials_in
+from cli.http_orders import exit_on_api_error
 from cli.options import JsonFlag, ModeFlag
-from cli.output import Code, data, ending, print_json, run, stop
+from cli.output import Code, data, exit_on_error, print_json, run, stop
 from cli.settings import load
-from ops.doctor.all_checks import PLAN
-from ops.doctor.check import Finding, examine
-from ops.doctor.security_probes import Tried
-from ops.doctor.security_probes import examine as examine_security
-from ops.doctor.targets import DOCKER_HOST, Patient
+from ops.doctor.all_checks import ALL_CHECKS
+from ops.doctor.check import CheckResult, run_checks
+from ops.doctor.security_probes import ProbeResult, probe_permissions
+from ops.doctor.targets import DOCKER_HOST, Targets
 
-WORDS = {True: "[green]ok      [/]", False: "[bold red]FAILED  [/]", None: "[yellow]not made[/]"}
+STATUS_LABELS = {True: "[green]ok      [/]", False: "[bold red]FAILED  [/]", None: "[yellow]not made[/]"}
 #: Columns of a check's name.
-NAMES = max(len(check.name) for check in PLAN)
+NAME_WIDTH = max(len(check.name) for check in ALL_CHECKS)
 
 
 def register(app: typer.Typer) -> None:
@@ -48,12 +47,12 @@ def doctor(
 
     In the JSON `ok` is null where a check was not made, because of something else that failed or has not begun."""
     if security:
-        _try_everything(security, door, as_json=as_json)
+        _probe_permissions(security, door, as_json=as_json)
         return
     found = run(_examine(mode))
     failed = {name: finding for name, finding in found.items() if finding.ok is False}
     if as_json:
-        checks = [{"name": name, "ok": it.ok, "why": it.why, "next": it.next} for name, it in found.items()]
+        checks = [{"name": name, "ok": probe.ok, "why": probe.why, "next": probe.next_step} for name, probe in found.items()]
         print_json({"ok": not failed, "checks": checks})
     else:
         for name, finding in found.items():
@@ -63,44 +62,46 @@ def doctor(
         stop(code, f"{len(failed)} of {len(found)} checks failed: {', '.join(failed)}.")
 
 
-async def _examine(mode: Mode) -> dict[str, Finding]:
+async def _examine(mode: Mode) -> dict[str, CheckResult]:
     docker_host = os.environ.get("DOCKER_HOST") or DOCKER_HOST
-    async with Patient(mode, load().parts(mode), docker_host=docker_host) as patient:
-        return await examine(patient, PLAN)
+    async with Targets(mode, load().backend(mode), docker_host=docker_host) as targets:
+        return await run_checks(targets, ALL_CHECKS)
 
 
-def _try_everything(folder: Path, door: str | None, *, as_json: bool) -> None:
+def _probe_permissions(folder: Path, door: str | None, *, as_json: bool) -> None:
     """`--security`: what was tried as whom, where it was refused, and everything that was not as it should be."""
-    with ending(), at_door():
+    with exit_on_error(), exit_on_api_error():
         try:
-            tried = asyncio.run(_all_of(examine_security(keyring_in(folder), door)))
+            tried = asyncio.run(_collect(probe_permissions(credentials_in(folder), door)))
         except OSError as error:
             stop(Code.FAILED, f"{error.filename}: {error.strerror}. Make the secrets first: saga admin secrets {folder}.")
-    probes = [it for it in tried if not it.control]
-    wrong = [it for it in tried if not it.ok]
-    allowed = [it for it in probes if it.allowed]
+    probes = [probe for probe in tried if not probe.control]
+    wrong = [probe for probe in tried if not probe.ok]
+    allowed = [probe for probe in probes if probe.allowed]
     if as_json:
         counts = {"probes": len(probes), "controls": len(tried) - len(probes), "unexpectedly_allowed": len(allowed)}
-        print_json({"ok": not wrong, **counts, "tried": [asdict(it) | {"ok": it.ok} for it in tried]})
+        print_json({"ok": not wrong, **counts, "tried": [asdict(probe) | {"ok": probe.ok} for probe in tried]})
     else:
-        for (who, where), group in itertools.groupby(tried, lambda it: (it.who, it.where)):
+        for (who, where), group in itertools.groupby(tried, lambda probe: (probe.who, probe.where)):
             acts = list(group)
-            refused = sum(it.allowed is False for it in acts)
-            data.print(f"{escape(who):27}{where:10}{refused:4} of {sum(not it.control for it in acts)} refused", highlight=False)
-        for it in wrong:
-            word = {True: "ALLOWED", False: "REFUSED, and should not be", None: f"unknown: {it.why}"}[it.allowed]
-            data.print(f"[bold red]{escape(it.who)}, {it.where}: {escape(it.what)}: {escape(word)}[/]", soft_wrap=True)
+            refused = sum(probe.allowed is False for probe in acts)
+            data.print(
+                f"{escape(who):27}{where:10}{refused:4} of {sum(not probe.control for probe in acts)} refused", highlight=False
+            )
+        for probe in wrong:
+            word = {True: "ALLOWED", False: "REFUSED, and should not be", None: f"unknown: {probe.why}"}[probe.allowed]
+            data.print(f"[bold red]{escape(probe.who)}, {probe.where}: {escape(probe.what)}: {escape(word)}[/]", soft_wrap=True)
         data.print(f"{len(probes)} probes, {len(allowed)} unexpectedly allowed", highlight=False)
     if wrong:
         stop(Code.FAILED, f"{len(wrong)} of {len(tried)} acts did not end as they should.")
 
 
-async def _all_of(tries: AsyncIterator[Tried]) -> list[Tried]:
+async def _collect(tries: AsyncIterator[ProbeResult]) -> list[ProbeResult]:
     return [tried async for tried in tries]
 
 
-def _show(name: str, finding: Finding) -> None:
+def _show(name: str, finding: CheckResult) -> None:
     """One line; beneath one that failed, why. The next step may come with a check that is ok, too."""
-    said = f"{name}\n            {finding.why}" if finding.ok is False else f"{name:{NAMES}}  {finding.why}"
-    step = f"\n            next: {finding.next}" if finding.next else ""
-    data.print(f"{WORDS[finding.ok]}  {escape(said + step)}", highlight=False, soft_wrap=True)
+    line = f"{name}\n            {finding.why}" if finding.ok is False else f"{name:{NAME_WIDTH}}  {finding.why}"
+    step = f"\n            next: {finding.next_step}" if finding.next_step else ""
+    data.print(f"{STATUS_LABELS[finding.ok]}  {escape(line + step)}", highlight=False, soft_wrap=True)

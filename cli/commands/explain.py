@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from bootstrap.modes import Mode
-from cli.history_view import print_history, told_as_json
+from cli.history_view import history_as_json, print_history
 from cli.options import JsonFlag, ModeFlag, OrderId
 from cli.output import Code, print_json, run, stop
 from cli.settings import load
 from observer.history import History
-from observer.mermaid import sequence
+from observer.mermaid import sequence_diagram
 from observer.queries import history_of
 from observer.recorder import NAME
 
@@ -32,8 +32,8 @@ def explain(
 ) -> None:
     """What happened to an order and why: root cause, path, waits, what was undone, what remains. `saga demo --explain` needs no
     server."""
-    told = run(_told(mode, order_id))
-    if told is None:
+    history = run(_load_history(mode, order_id))
+    if history is None:
         stop(
             Code.FAILED,
             f"the observer of the {mode} mode has not heard of order {order_id}. It hears what happens from its first start on: "
@@ -41,15 +41,15 @@ def explain(
             f"What the services have stored: saga order show {order_id} --mode {mode}",
         )
     if as_json:
-        print_json(told_as_json(told, time.time()))
+        print_json(history_as_json(history, time.time()))
     elif mermaid:
-        typer.echo(sequence(told))
+        typer.echo(sequence_diagram(history))
     else:
-        print_history(told, time.time())
+        print_history(history, time.time())
 
 
-async def _told(mode: Mode, order_id: str) -> History | None:
-    store = load().parts(mode).store(NAME)
+async def _load_history(mode: Mode, order_id: str) -> History | None:
+    store = load().backend(mode).store(NAME)
     try:
         await store.open([])
         return await history_of(store, mode, order_id)

@@ -12,10 +12,9 @@ from rich.table import Table
 from bootstrap.modes import Mode
 from cli.options import JsonFlag
 from cli.output import Code, console, data, print_json, stop
-from lab.simulation.campaign import be_quiet
-from lab.simulation.crash_matrix import ABSENT, HOLDS, Cell, as_dict
-from lab.simulation.crash_matrix import matrix as run_matrix
-from lab.simulation.plan import Point
+from lab.simulation.campaign import silence_logs
+from lab.simulation.crash_matrix import NOT_REACHED, PASSED, Cell, as_dict, run_matrix
+from lab.simulation.plan import CrashPoint
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +27,7 @@ def matrix(
     as_json: JsonFlag = False,
 ) -> None:
     """Kill a worker between each two steps of its loop, with each handler in hand. Exit 3 where an order is lost or doubled."""
-    be_quiet()
+    silence_logs()
     cells: list[Cell] = []
     with Progress(TextColumn("killing {task.description}"), console=console, disable=as_json, transient=True) as progress:
         task = progress.add_task("")
@@ -40,15 +39,15 @@ def matrix(
         print_json(as_dict(cells))
     else:
         _print(cells)
-    bad = [cell for cell in cells if cell.verdict not in (HOLDS, ABSENT)]
+    bad = [cell for cell in cells if cell.verdict not in (PASSED, NOT_REACHED)]
     if bad:
         stop(Code.AUDIT_FAILED, f"{len(bad)} of {len(cells)} kills were not survived.")
 
 
 def _print(cells: list[Cell]) -> None:
-    colours = {HOLDS: "green", ABSENT: "dim"}
+    colours = {PASSED: "green", NOT_REACHED: "dim"}
     for mode, rows in as_dict(cells).items():
-        table = Table("in hand", *map(str, Point), title=f"{mode}: killed ...")
+        table = Table("in hand", *map(str, CrashPoint), title=f"{mode}: killed ...")
         for handler, verdicts in rows.items():
-            table.add_row(handler, *(f"[{colours.get(told, 'red')}]{told}[/]" for told in verdicts.values()))
+            table.add_row(handler, *(f"[{colours.get(verdict, 'red')}]{verdict}[/]" for verdict in verdicts.values()))
         data.print(table)

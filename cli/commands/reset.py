@@ -5,12 +5,12 @@ from typing import Annotated
 import typer
 
 from api.messages import NAME
-from api.orders import door_topology
-from bootstrap.connections import looking, talking
+from api.orders import api_topology
+from bootstrap.connections import open_stores, open_transport
 from bootstrap.modes import Mode, topology
-from bootstrap.server_backend import ConnectedParts
+from bootstrap.server_backend import ServerBackend
 from broker.topology import Topology, queue_of
-from broker.transport import FurnitureDiffers, FurnitureMissing, Transport
+from broker.transport import DeclarationDiffers, QueueMissing, Transport
 from cli.options import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
 from cli.settings import load
@@ -37,38 +37,38 @@ def reset(
         data.print(f"the {mode} mode is empty", highlight=False)
 
 
-async def _renew(transport: Transport, furniture: Topology) -> None:
+async def _empty_queues(transport: Transport, declared: Topology) -> None:
     """Every queue empty and as this version declares it; what another version declared differently is made anew."""
     try:
-        await transport.declare(furniture)
-    except FurnitureDiffers:
-        await transport.delete(furniture)
-        await transport.declare(furniture)
-    await transport.purge(furniture)
+        await transport.declare(declared)
+    except DeclarationDiffers:
+        await transport.delete(declared)
+        await transport.declare(declared)
+    await transport.purge(declared)
 
 
 async def _reset(mode: Mode) -> None:
-    parts = load().parts(mode)
-    async with looking(mode, parts) as seen:
-        async with talking(parts, "reset") as transport:
-            await _renew(transport, topology(mode))
-            await _reset_beside(parts, transport, NAME, door_topology(parts.prefix))
-            await _reset_beside(parts, transport, ear.NAME, ear.with_observer(topology(mode)))
+    backend = load().backend(mode)
+    async with open_stores(mode, backend) as seen:
+        async with open_transport(backend, "reset") as transport:
+            await _empty_queues(transport, topology(mode))
+            await _reset_optional_worker(backend, transport, NAME, api_topology(backend.prefix))
+            await _reset_optional_worker(backend, transport, ear.NAME, ear.with_observer(topology(mode)))
         for store in seen.stores.values():
             announced = await store.find("workers")  # workers that run go on running: keep what they said of themselves
             await store.wipe()
             await store.put(announced)
-    await parts.empty_books()
+    await backend.clear_books()
 
 
-async def _reset_beside(parts: ConnectedParts, transport: Transport, name: str, furniture: Topology) -> None:
+async def _reset_optional_worker(backend: ServerBackend, transport: Transport, name: str, declared: Topology) -> None:
     """Empty the queue and database of the HTTP door or the observer too, if this mode ever had one."""
     try:
-        await transport.depth(queue_of(parts.prefix, name))
-    except FurnitureMissing:
+        await transport.depth(queue_of(backend.prefix, name))
+    except QueueMissing:
         return
-    await _renew(transport, furniture)
-    store = parts.store(name)
+    await _empty_queues(transport, declared)
+    store = backend.store(name)
     try:
         await store.open([])
         await store.wipe()

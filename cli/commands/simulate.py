@@ -12,15 +12,15 @@ from rich.table import Table
 
 from bootstrap.modes import Mode
 from cli.options import JsonFlag
-from cli.output import Code, console, data, ending, print_json, stop
-from lab.simulation.campaign import Summary, as_dict, be_quiet, campaign, differ
-from lab.simulation.plan import draw
-from lab.simulation.run import Outcome
+from cli.output import Code, console, data, exit_on_error, print_json, stop
+from lab.simulation.campaign import CampaignSummary, as_dict, compare_modes, run_campaign, silence_logs
+from lab.simulation.plan import draw_plan
+from lab.simulation.run import RunOutcome
 from lab.simulation.run import simulate as simulate_plan
 from lab.simulation.shrink import shrink
 
 #: Failing seeds that are taken apart; the others are listed.
-SEEDS_SHRUNK = 3
+SHRINK_MAX = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -49,26 +49,26 @@ def simulate(
         _trace(seed, modes)
         return
     count = seeds or (100 if seed is None else 1)
-    with ending():
+    with exit_on_error():
         summary = _campaign(seed or 1, count, modes, quiet=as_json)
     if as_json:
         print_json(as_dict(summary))
     else:
         _print(summary)
-        _explain(summary)
+        _print_findings(summary)
     if summary.failures:
         stop(Code.AUDIT_FAILED, f"{len(summary.failures)} findings in {len({f[0] for f in summary.failures})} seeds.")
 
 
-def _campaign(first: int, seeds: int, modes: list[Mode], *, quiet: bool) -> Summary:
+def _campaign(first: int, seeds: int, modes: list[Mode], *, quiet: bool) -> CampaignSummary:
     columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     runs_a_seed = len(modes) + (len(modes) > 1)
     with Progress(*columns, console=console, disable=quiet, transient=True) as progress:
         bar = progress.add_task("", total=seeds)
-        return campaign(first, seeds, modes, lambda so_far: progress.update(bar, completed=so_far.runs // runs_a_seed))
+        return run_campaign(first, seeds, modes, lambda so_far: progress.update(bar, completed=so_far.runs // runs_a_seed))
 
 
-def _print(summary: Summary) -> None:
+def _print(summary: CampaignSummary) -> None:
     figures = as_dict(summary)
     table = Table(title="simulation", show_header=False)
     for name in ("seeds", "orders", "seconds", "seeds_per_s", "completed"):
@@ -83,30 +83,30 @@ def _print(summary: Summary) -> None:
     data.print("[green]no checker found anything[/]" if not summary.failures else "[red]checkers found:[/]")
 
 
-def _explain(summary: Summary) -> None:
+def _print_findings(summary: CampaignSummary) -> None:
     """Each finding, and for the first failing seeds the faults that it takes."""
-    be_quiet()
+    silence_logs()
     shrunk: set[tuple[int, Mode]] = set()
     for seed, mode, finding in summary.failures:
-        data.print(f"seed {seed}, {mode}: [bold]{finding.checker}[/]: {escape(finding.what)}", highlight=False)
-        if len(shrunk) < SEEDS_SHRUNK and (seed, mode) not in shrunk and simulate_plan(draw(seed, mode)).failed:
+        data.print(f"seed {seed}, {mode}: [bold]{finding.checker}[/]: {escape(finding.detail)}", highlight=False)
+        if len(shrunk) < SHRINK_MAX and (seed, mode) not in shrunk and simulate_plan(draw_plan(seed, mode)).failed:
             shrunk.add((seed, mode))
-            plan, outcome = shrink(draw(seed, mode), simulate_plan)
+            plan, outcome = shrink(draw_plan(seed, mode), simulate_plan)
             faults = "; ".join(map(str, plan.faults)) or "no fault at all"
             data.print(f"  it takes only: {faults}", highlight=False, markup=False)
-            data.print(f"  and then: {outcome.findings[0].what}", highlight=False, markup=False)
+            data.print(f"  and then: {outcome.violations[0].detail}", highlight=False, markup=False)
             data.print(f"  see it: saga simulate --seed {seed} --mode {mode} --trace", highlight=False)
 
 
 def _trace(seed: int, modes: list[Mode]) -> None:
-    be_quiet()
-    outcomes = [simulate_plan(draw(seed, mode)) for mode in modes]
+    silence_logs()
+    outcomes = [simulate_plan(draw_plan(seed, mode)) for mode in modes]
     for outcome in outcomes:
         data.print(f"[bold]seed {seed}, {outcome.mode}[/]", highlight=False)
         data.print("\n".join(outcome.trace), markup=False, highlight=False, soft_wrap=True)
         ends = ", ".join(f"order {number} {end}" for number, end in outcome.ends.items())
         data.print(f"ends: {ends}. trace {outcome.digest[:16]}", markup=False, highlight=False)
-    both = [differ(seed)] if len(modes) > 1 else []
-    failed: list[Outcome] = [outcome for outcome in (*outcomes, *both) if outcome.failed]
+    both = [compare_modes(seed)] if len(modes) > 1 else []
+    failed: list[RunOutcome] = [outcome for outcome in (*outcomes, *both) if outcome.failed]
     if failed:
-        stop(Code.AUDIT_FAILED, "; ".join(f"{finding.checker}: {finding.what}" for o in failed for finding in o.findings))
+        stop(Code.AUDIT_FAILED, "; ".join(f"{finding.checker}: {finding.detail}" for o in failed for finding in o.violations))

@@ -9,17 +9,17 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
-from bootstrap.connections import looking
+from bootstrap.connections import open_stores
 from bootstrap.modes import Mode
 from cli.options import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
 from cli.settings import load
-from cli.typer_app import Program
-from ops.stock import set_available, shelf
+from cli.typer_app import TyperApp
+from ops.stock import read_stock, set_available
 from services.inventory.domain import Stock
 from services.vocabulary import Sku
 
-group = Program(no_args_is_help=True, help="Look at the stock, or set what is available.")
+group = TyperApp(no_args_is_help=True, help="Look at the stock, or set what is available.")
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 #: So many units of one article are enough for every experiment, and fit into every integer.
-MOST = 10**12
+AVAILABLE_MAX = 10**12
 
 
 @group.command(epilog="Example: saga stock show --mode choreography")
@@ -40,7 +40,7 @@ def show(mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> None:
 @group.command("set", epilog="Example: saga stock set sku-001 5 --mode choreography")
 def set_(
     sku: Annotated[str, typer.Argument(help="The article.")],
-    available: Annotated[int, typer.Argument(min=0, max=MOST, help="How many shall be available.")],
+    available: Annotated[int, typer.Argument(min=0, max=AVAILABLE_MAX, help="How many shall be available.")],
     mode: ModeFlag = Mode.ORCHESTRATOR,
     as_json: JsonFlag = False,
 ) -> None:
@@ -53,12 +53,12 @@ def set_(
 
 
 async def _show(mode: Mode) -> dict[str, Stock]:
-    async with looking(mode, load().parts(mode)) as seen:
-        return await shelf(seen.stores["inventory"])
+    async with open_stores(mode, load().backend(mode)) as seen:
+        return await read_stock(seen.stores["inventory"])
 
 
 async def _set(mode: Mode, sku: str, available: int) -> dict[str, Stock]:
-    async with looking(mode, load().parts(mode)) as seen:
+    async with open_stores(mode, load().backend(mode)) as seen:
         return await set_available(seen.stores["inventory"], {sku: available})
 
 

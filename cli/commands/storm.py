@@ -10,17 +10,17 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from api.http_client import Customer
-from api.sample_orders import Plan
-from bootstrap.connections import looking
+from api.http_client import HttpOrderClient
+from api.sample_orders import LoadPlan
+from bootstrap.connections import open_stores
 from bootstrap.modes import Mode
 from cli.findings_view import show_findings
-from cli.http_orders import at_door
+from cli.http_orders import exit_on_api_error
 from cli.options import JsonFlag, ModeFlag, ViaFlag, parse_failures, refuse_unless_faults
 from cli.output import Code, console, data, print_json, run, stop
 from cli.settings import load
-from lab.storm import Report, Storm, percentile_ms
-from services.faults import NoSuchFailure, share_of
+from lab.storm import Storm, StormReport, percentile_ms
+from services.faults import InvalidFault, parse_share
 
 PERCENTILES = (50, 95, 99)
 
@@ -28,8 +28,8 @@ PERCENTILES = (50, 95, 99)
 def parse_rates(texts: list[str]) -> dict[str, float]:
     """`payment:declined=30%` -> 0.3 for each. Ends with a sentence when one makes no sense."""
     try:
-        rates = dict(map(share_of, texts))
-    except NoSuchFailure as error:
+        rates = dict(map(parse_share, texts))
+    except InvalidFault as error:
         stop(Code.USAGE, str(error))
     parse_failures(list(rates))
     return rates
@@ -53,7 +53,7 @@ def storm(
 ) -> None:
     """Fire many orders, wait until every one has ended, audit, report. Exit 3 when a promise does not hold."""
     failures = parse_rates(fail or [])
-    plan = Plan(orders, in_flight, rate, failures, seed, timeout)
+    plan = LoadPlan(orders, in_flight, rate, failures, seed, timeout)
     report = run(_storm(mode, plan, via))
     if as_json:
         print_json(as_dict(report))
@@ -65,24 +65,24 @@ def storm(
         stop(Code.AUDIT_FAILED, "a promise does not hold; the findings are above.")
 
 
-async def _storm(mode: Mode, plan: Plan, via: str | None) -> Report:
-    parts = load().parts(mode)
-    async with looking(mode, parts) as seen:
+async def _storm(mode: Mode, plan: LoadPlan, via: str | None) -> StormReport:
+    backend = load().backend(mode)
+    async with open_stores(mode, backend) as seen:
         await refuse_unless_faults(seen, list(plan.failures))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with AsyncExitStack() as stack:
-        stack.enter_context(at_door())
-        customer = await stack.enter_async_context(Customer(via)) if via else None
+        stack.enter_context(exit_on_api_error())
+        client = await stack.enter_async_context(HttpOrderClient(via)) if via else None
         progress = stack.enter_context(Progress(*columns, console=console, disable=not console.is_terminal))
         task = progress.add_task(f"{mode}: orders ended", total=plan.orders)
-        storm = Storm(mode, parts, plan, customer=customer, progress=lambda _, ended: progress.update(task, completed=ended))
+        storm = Storm(mode, backend, plan, http_client=client, progress=lambda _, ended: progress.update(task, completed=ended))
         return await storm.run()
 
 
-def as_dict(report: Report) -> dict[str, object]:
+def as_dict(report: StormReport) -> dict[str, object]:
     """The report as `--json` prints it. Percentiles are in ms, null when infinite or when there are no such orders."""
-    ended = len(report.shots) - report.unfinished
-    clean = [shot for shot in report.shots if not shot.injected]
+    ended = len(report.sent_orders) - report.unfinished
+    clean = [sent_order for sent_order in report.sent_orders if not sent_order.injected]
     return {
         "mode": str(report.mode),
         "seed": report.plan.seed,
@@ -95,7 +95,7 @@ def as_dict(report: Report) -> dict[str, object]:
         "needs_attention": report.needs_attention,
         "seconds": round(report.seconds, 3),
         "rate_per_s": round(ended / report.seconds, 1) if report.seconds > 0 else None,
-        **{f"p{percent}_ms": percentile_ms(report.shots, percent) for percent in PERCENTILES},
+        **{f"p{percent}_ms": percentile_ms(report.sent_orders, percent) for percent in PERCENTILES},
         "clean": {f"p{percent}_ms": percentile_ms(clean, percent) for percent in PERCENTILES},
         "injected": dict(report.injected),
         "observed": dict(report.observed),
@@ -106,7 +106,7 @@ def as_dict(report: Report) -> dict[str, object]:
     }
 
 
-def _print(report: Report) -> None:
+def _print(report: StormReport) -> None:
     figures = as_dict(report)
     table = Table(title=f"storm, {report.mode}, seed {report.plan.seed}", show_header=False)
     for name in ("orders", "ended", "unfinished", "completed", "needs_attention", "seconds", "rate_per_s"):

@@ -16,16 +16,16 @@ import typer
 
 from bootstrap.gateway_books import gateway_health
 from bootstrap.modes import Mode, roles, topology
-from broker.transport import furnish
+from broker.transport import declare_or_check
 from cli.logs import as_text, configure
 from cli.options import GATEWAY, ModeFlag
 from cli.output import Code, data, run, stop
 from cli.settings import Settings, load
-from cli.supervisor import Child
+from cli.supervisor import SupervisedProcess
 from observer.recorder import NAME as OBSERVER
 
 #: Between two looks whether a payment gateway that somebody else runs still answers.
-LOOK_S = 1.0
+GATEWAY_POLL_S = 1.0
 
 log = structlog.get_logger()
 
@@ -49,29 +49,31 @@ def up(
 
 
 async def _up(mode: Mode, settings: Settings, *, faults: bool, observer: bool) -> int:
-    told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     for number, code in ((signal.SIGINT, int(Code.INTERRUPTED)), (signal.SIGTERM, 0)):
-        asyncio.get_running_loop().add_signal_handler(number, _tell, told, code)
-    if not await _unless_told(told, _check_servers(mode, settings, faults=faults)):
-        return told.result()
-    share = partial(_share_gateway, url=settings.gateway_url, faults=faults)
-    children = [
-        Child(name, _command(name, mode, faults=faults), partial(_hear, mode), share if name == GATEWAY else None)
+        asyncio.get_running_loop().add_signal_handler(number, _request_stop, exit_code, code)
+    if not await _completes_before_stop(exit_code, _check_servers(mode, settings, faults=faults)):
+        return exit_code.result()
+    share_gateway = partial(_share_gateway, url=settings.gateway_url, faults=faults)
+    processes = [
+        SupervisedProcess(
+            name, _command(name, mode, faults=faults), partial(_forward_line, mode), share_gateway if name == GATEWAY else None
+        )
         for name in (*((OBSERVER,) if observer else ()), GATEWAY, *roles(mode))
     ]
-    for child in children:
-        child.start()
+    for process in processes:
+        process.start()
     # Nobody waits for the observer: it is begun first, and what it does not hear yet it says it has not heard.
-    ready = asyncio.create_task(_say_when_ready([child for child in children if child.name != OBSERVER]))
+    ready = asyncio.create_task(_log_when_ready([process for process in processes if process.name != OBSERVER]))
     try:
-        await _first_of(told, *(child.keeper for child in children))
+        await _wait_for_first(exit_code, *(process.supervision for process in processes))
     finally:
         ready.cancel()
-        await asyncio.gather(*(child.end() for child in children))
-    for child in children:
-        if child.keeper.done() and not child.keeper.cancelled():
-            child.keeper.result()  # raises what went wrong with the keeping itself
-    return told.result()
+        await asyncio.gather(*(process.terminate() for process in processes))
+    for process in processes:
+        if process.supervision.done() and not process.supervision.cancelled():
+            process.supervision.result()  # raises what went wrong with the keeping itself
+    return exit_code.result()
 
 
 def _command(name: str, mode: Mode, *, faults: bool) -> list[str]:
@@ -79,15 +81,15 @@ def _command(name: str, mode: Mode, *, faults: bool) -> list[str]:
     return [sys.executable, "-m", "cli", "worker", name, "--mode", mode, "--tied", flag]
 
 
-def _tell(told: "asyncio.Future[int]", code: int) -> None:
-    if not told.done():
-        told.set_result(code)
+def _request_stop(exit_code: "asyncio.Future[int]", code: int) -> None:
+    if not exit_code.done():
+        exit_code.set_result(code)
 
 
-async def _unless_told(told: "asyncio.Future[int]", work: Coroutine[Any, Any, None]) -> bool:
+async def _completes_before_stop(exit_code: "asyncio.Future[int]", work: Coroutine[Any, Any, None]) -> bool:
     """Whether `work` came to its end before somebody told us to stop. Raises what it raises."""
     task = asyncio.create_task(work)
-    await _first_of(told, task)
+    await _wait_for_first(exit_code, task)
     if task.done():
         task.result()
         return True
@@ -96,17 +98,17 @@ async def _unless_told(told: "asyncio.Future[int]", work: Coroutine[Any, Any, No
     return False
 
 
-async def _first_of(*awaited: "asyncio.Future[Any]") -> None:
+async def _wait_for_first(*awaited: "asyncio.Future[Any]") -> None:
     await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _check_servers(mode: Mode, settings: Settings, *, faults: bool) -> None:
     """Declare the furniture and open a store, so that what is missing is said once and at once."""
-    parts = settings.parts(mode)
-    transport, store = parts.transport("up"), parts.store("order")
+    backend = settings.backend(mode)
+    transport, store = backend.transport("up"), backend.store("order")
     try:
         await transport.open()
-        await furnish(transport, topology(mode))
+        await declare_or_check(transport, topology(mode))
         await store.open([])
     finally:
         await transport.close()
@@ -120,30 +122,30 @@ async def _check_servers(mode: Mode, settings: Settings, *, faults: bool) -> Non
         )
 
 
-async def _share_gateway(child: Child, *, url: str, faults: bool) -> None:
+async def _share_gateway(process: SupervisedProcess, *, url: str, faults: bool) -> None:
     """Use the payment gateway of another `saga up` for as long as it answers; then it is for us to run one."""
-    said = False
+    logged = False
     while health := await gateway_health(url):
-        if not said:
+        if not logged:
             log.info("gateway_shared", url=url)
             if faults and health.get("faults") is False:
                 log.warning("gateway_without_faults", url=url)
-            child.started.set()
-            said = True
-        await asyncio.sleep(LOOK_S)
+            process.started.set()
+            logged = True
+        await asyncio.sleep(GATEWAY_POLL_S)
 
 
-def _hear(mode: Mode, child: Child, line: bytes) -> None:
+def _forward_line(mode: Mode, process: SupervisedProcess, line: bytes) -> None:
     """A child's line: JSON for scripts, prefixed and short for people. What is no event (a traceback, say) becomes one."""
     text = line.decode(errors="replace").rstrip()
     if not text:
         return
-    event = _event_in(text)
+    event = _parse_event(text)
     if event is None:
-        event = {"event": "said", "said": text, "mode": str(mode), "service": child.name}
+        event = {"event": "said", "said": text, "mode": str(mode), "service": process.name}
         text = json.dumps(event)
     if event.get("event") == "started":
-        child.started.set()
+        process.started.set()
     if sys.stdout.isatty():
         data.print(as_text(event), soft_wrap=True)
     else:
@@ -151,7 +153,7 @@ def _hear(mode: Mode, child: Child, line: bytes) -> None:
         sys.stdout.flush()
 
 
-def _event_in(line: str) -> dict[str, Any] | None:
+def _parse_event(line: str) -> dict[str, Any] | None:
     try:
         event = json.loads(line)
     except ValueError:
@@ -159,7 +161,7 @@ def _event_in(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) else None
 
 
-async def _say_when_ready(children: list[Child]) -> None:
-    for child in children:
-        await child.started.wait()
-    log.info("ready", workers=[child.name for child in children])
+async def _log_when_ready(processes: list[SupervisedProcess]) -> None:
+    for process in processes:
+        await process.started.wait()
+    log.info("ready", workers=[process.name for process in processes])

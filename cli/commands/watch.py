@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bootstrap.modes import Mode
-from cli.history_view import end_of
+from cli.history_view import state_text
 from cli.options import ModeFlag
 from cli.output import data, run
 from cli.settings import load
@@ -30,17 +30,17 @@ OPEN_MAX, STUCK_MAX = 500, 10
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class WatchOptions:
     """How many of the newest orders, how often to look, when an open order is stuck, and how long to go on (None: for ever)."""
 
     limit: int
     every_s: float
-    patience_s: float
+    stuck_after_s: float
     for_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class WatchFrame:
     """What one look has found: stuck orders, then the newest, no order twice. `open_count` stops at OPEN_MAX."""
 
     orders: tuple[History, ...]
@@ -66,76 +66,78 @@ def watch(
     """Follow a running mode live, as its observer hears it: where its newest orders stand, whom they wait for, what is stuck.
 
     `saga order explain ID` then tells the whole story of one."""
-    run(_watch(mode, Asked(limit, every, patience, for_), as_json=as_json))
+    run(_watch(mode, WatchOptions(limit, every, patience, for_), as_json=as_json))
 
 
-async def _watch(mode: Mode, asked: Asked, *, as_json: bool) -> None:
-    store = load().parts(mode).store(NAME)
+async def _watch(mode: Mode, options: WatchOptions, *, as_json: bool) -> None:
+    store = load().backend(mode).store(NAME)
     try:
         await store.open([])
         if data.is_terminal and not as_json:
             with Live(console=data, auto_refresh=False) as live:
-                async for look in _looks(store, mode, asked):
-                    live.update(_screen(mode, look), refresh=True)
+                async for frame in _frames(store, mode, options):
+                    live.update(_table(mode, frame), refresh=True)
         else:
-            await _say_what_moves(_looks(store, mode, asked), as_json=as_json)
+            await _print_changes(_frames(store, mode, options), as_json=as_json)
     finally:
         await store.close()
 
 
-async def _looks(store: Store, mode: Mode, asked: Asked) -> AsyncIterator[Look]:
-    ends_at = time.monotonic() + asked.for_s if asked.for_s else float("inf")
+async def _frames(store: Store, mode: Mode, options: WatchOptions) -> AsyncIterator[WatchFrame]:
+    ends_at = time.monotonic() + options.for_s if options.for_s else float("inf")
     while True:
         now = time.time()
         still_open = await open_orders(store, mode, now, OPEN_MAX)
-        stuck = [one for one in still_open if one.stuck(now, asked.patience_s)][:STUCK_MAX]
-        ids = frozenset(one.order_id for one in stuck)
-        others = [one for one in await newest(store, mode, asked.limit) if one.order_id not in ids]
-        yield Look((*stuck, *others), ids, len(still_open))
+        stuck = [history for history in still_open if history.stuck(now, options.stuck_after_s)][:STUCK_MAX]
+        ids = frozenset(history.order_id for history in stuck)
+        others = [history for history in await newest(store, mode, options.limit) if history.order_id not in ids]
+        yield WatchFrame((*stuck, *others), ids, len(still_open))
         left_s = ends_at - time.monotonic()
         if left_s <= 0:
             return
-        await asyncio.sleep(min(asked.every_s, left_s))
+        await asyncio.sleep(min(options.every_s, left_s))
 
 
-async def _say_what_moves(looks: AsyncIterator[Look], *, as_json: bool) -> None:
+async def _print_changes(frames: AsyncIterator[WatchFrame], *, as_json: bool) -> None:
     """A line for each order that is not as it was at the last look."""
-    said: dict[str, dict[str, object]] = {}
-    async for look in looks:
-        found = {one.order_id: _line(one, stuck=one.order_id in look.stuck) for one in reversed(look.orders)}
+    printed: dict[str, dict[str, object]] = {}
+    async for frame in frames:
+        found = {history.order_id: _summary(history, stuck=history.order_id in frame.stuck) for history in reversed(frame.orders)}
         for order_id, line in found.items():
-            if line == said.get(order_id):
+            if line == printed.get(order_id):
                 continue
             if as_json:
                 typer.echo(json.dumps(line))
             else:
                 words = (order_id, line["state"], line["reason"], line["last"], "STUCK" if line["stuck"] else None)
                 typer.echo("  ".join(str(word) for word in words if word))
-        said = found
+        printed = found
 
 
-def _line(one: History, *, stuck: bool) -> dict[str, object]:
+def _summary(history: History, *, stuck: bool) -> dict[str, object]:
     return {
-        "order_id": one.order_id,
-        "state": one.state,
-        "reason": one.reason,
-        "messages": len(one.entries),
-        "last": one.entries[-1].name,
-        "waits_for": [waiting.worker for waiting in one.waiting],
+        "order_id": history.order_id,
+        "state": history.state,
+        "reason": history.reason,
+        "messages": len(history.entries),
+        "last": history.entries[-1].name,
+        "waits_for": [waiting.worker for waiting in history.waiting],
         "stuck": stuck,
     }
 
 
-def _screen(mode: Mode, look: Look) -> Table:
-    count = f"{look.open_count}{'+' if look.open_count == OPEN_MAX else ''}"
-    title = f"{mode}: {count} open, {len(look.stuck)} stuck" if look.orders else f"{mode}: the observer has heard of no order yet"
+def _table(mode: Mode, frame: WatchFrame) -> Table:
+    count = f"{frame.open_count}{'+' if frame.open_count == OPEN_MAX else ''}"
+    title = (
+        f"{mode}: {count} open, {len(frame.stuck)} stuck" if frame.orders else f"{mode}: the observer has heard of no order yet"
+    )
     table = Table(title=title, title_justify="left", title_style="bold", expand=True)
     table.add_column("order", no_wrap=True)
     for name in ("stands", "messages", "last", "waits for"):
         table.add_column(name)
     now = time.time()
-    for one in look.orders:
-        waits = ", ".join(f"{waiting.worker} {max(now - waiting.since, 0.0):.0f} s" for waiting in one.waiting)
-        stuck = Text(f"STUCK: {one.why}", style="bold red") if one.order_id in look.stuck else Text(waits)
-        table.add_row(one.order_id, end_of(one), str(len(one.entries)), one.entries[-1].name, stuck)
+    for history in frame.orders:
+        waits = ", ".join(f"{waiting.worker} {max(now - waiting.since, 0.0):.0f} s" for waiting in history.waiting)
+        stuck = Text(f"STUCK: {history.why}", style="bold red") if history.order_id in frame.stuck else Text(waits)
+        table.add_row(history.order_id, state_text(history), str(len(history.entries)), history.entries[-1].name, stuck)
     return table

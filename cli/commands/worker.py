@@ -10,13 +10,13 @@ import typer
 
 from bootstrap.build_worker import build_worker
 from bootstrap.modes import Mode, roles, topology
-from bootstrap.server_backend import ConnectedParts
-from broker.transport import Transport, furnish
+from bootstrap.server_backend import ServerBackend
+from broker.transport import Transport, declare_or_check
 from cli.commands.worker_observer import observe
 from cli.logs import configure
 from cli.options import GATEWAY, ModeFlag
-from cli.output import Code, ending, stop
-from cli.process import marked, run_fast, stop_on_signal, unmark
+from cli.output import Code, exit_on_error, stop
+from cli.process import maintain_ready_file, remove_ready_file, run_on_uvloop, stop_on_signal
 from cli.settings import Settings, load
 from observer.recorder import NAME as OBSERVER
 from services.payment.gateway import PaymentGateway
@@ -40,48 +40,52 @@ def worker(
     faults: Annotated[
         bool | None, typer.Option("--faults/--no-faults", help="Honour injected failures (default: SAGA_FAULTS, else off).")
     ] = None,
-    tied: Annotated[bool, typer.Option("--tied", hidden=True, help="Stop when stdin ends.")] = False,
+    tied_to_parent: Annotated[bool, typer.Option("--tied", hidden=True, help="Stop when stdin ends.")] = False,
     host: Annotated[str, typer.Option(envvar="SAGA_GATEWAY_HOST", help="Where gateway or observer listen.")] = "127.0.0.1",
 ) -> None:
     """Run one worker of a mode, its observer, or the payment gateway, until SIGTERM or Ctrl-C."""
     settings = load()
-    honoured = settings.faults if faults is None else faults
+    faults_enabled = settings.faults if faults is None else faults
     configure(settings.log_level, mode=mode, service=name)
     if name == GATEWAY:
         from cli.commands.worker_gateway import serve_gateway  # noqa: PLC0415 - an HTTP server, which no other worker need load
 
-        serve_gateway(settings, host, faults=honoured, tied=tied)
+        serve_gateway(settings, host, faults=faults_enabled, tied_to_parent=tied_to_parent)
         return
     names = list(roles(mode))
     if name not in (*names, OBSERVER):
         why = "in choreography there is no coordinator. " if name == "coordinator" else ""
         stop(Code.USAGE, f"the {mode} mode has no worker {name!r}: {why}It has {', '.join(names)}, {OBSERVER}, and {GATEWAY}.")
-    with ending():
+    with exit_on_error():
         if name == OBSERVER:
-            run_fast(observe(mode, settings, host, tied=tied))
+            run_on_uvloop(observe(mode, settings, host, tied_to_parent=tied_to_parent))
         else:
-            # Made here, so that what it loads is there when `run_fast` sets aside what is.
-            gateway = settings.parts(mode).gateway() if name == "payment" else None
-            run_fast(_work(mode, name, settings, gateway, faults=honoured, tied=tied))
+            # Made here, so that what it loads is there when `run_on_uvloop` sets aside what is.
+            gateway = settings.backend(mode).gateway() if name == "payment" else None
+            run_on_uvloop(_run_worker(mode, name, settings, gateway, faults=faults_enabled, tied_to_parent=tied_to_parent))
 
 
-async def _work(mode: Mode, name: str, settings: Settings, gateway: PaymentGateway | None, *, faults: bool, tied: bool) -> None:
-    unmark(settings.ready_file)  # one that was killed left its mark, and a container that is started again still has it
-    parts = settings.parts(mode)
-    transport, store = parts.transport(name), parts.store(name)
-    await _prepare(mode, name, parts, transport, store, faults=faults)
-    running = build_worker(
+async def _run_worker(
+    mode: Mode, name: str, settings: Settings, gateway: PaymentGateway | None, *, faults: bool, tied_to_parent: bool
+) -> None:
+    remove_ready_file(
+        settings.ready_file
+    )  # one that was killed left its mark, and a container that is started again still has it
+    backend = settings.backend(mode)
+    transport, store = backend.transport(name), backend.store(name)
+    await _prepare(mode, name, backend, transport, store, faults=faults)
+    running_worker = build_worker(
         *(mode, name, transport, store),
-        times=parts.times,
-        environment=parts.sources,
-        limits=parts.limits,
+        timeouts=backend.timeouts,
+        environment=backend.environment,
+        limits=backend.limits,
         gateway=gateway,
         faults=faults,
     )
-    stop_on_signal(running.stop, tied=tied)
+    stop_on_signal(running_worker.stop, tied_to_parent=tied_to_parent)
     try:
-        async with marked(running.ready, settings.ready_file):
-            await running.run()
+        async with maintain_ready_file(running_worker.ready, settings.ready_file):
+            await running_worker.run()
     finally:
         if gateway:
             await gateway.close()
@@ -91,13 +95,13 @@ async def _work(mode: Mode, name: str, settings: Settings, gateway: PaymentGatew
 
 
 async def _prepare(
-    mode: Mode, name: str, parts: ConnectedParts, transport: Transport, store: MongoStore, *, faults: bool
+    mode: Mode, name: str, backend: ServerBackend, transport: Transport, store: MongoStore, *, faults: bool
 ) -> None:
     """Furniture on the broker, and a note in the store: whether injected failures will act here, and how the clock goes."""
     await transport.open()
-    await furnish(transport, topology(mode))
+    await declare_or_check(transport, topology(mode))
     await store.open([])
-    await store.free_what_the_dead_hold()
-    now = parts.sources.now
-    said = {"faults": faults, "started_at": now(), "clock_ahead_s": await clock_ahead_s(store.connection, now)}
-    await store.put([Record("workers", name, 1, said)])
+    await store.abort_orphaned_transactions()
+    now = backend.environment.now
+    announcement = {"faults": faults, "started_at": now(), "clock_ahead_s": await clock_ahead_s(store.connection, now)}
+    await store.put([Record("workers", name, 1, announcement)])

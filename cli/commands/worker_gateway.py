@@ -11,16 +11,16 @@ import structlog
 from yarl import URL
 
 from cli.output import Code, stop
-from cli.process import stop_when_orphaned
+from cli.process import stop_with_parent
 from cli.settings import Settings
 from payment_gateway.server import serve
 
 log = structlog.get_logger()
 
 
-def serve_gateway(settings: Settings, host: str, *, faults: bool, tied: bool) -> None:
-    if tied:
-        stop_when_orphaned()
+def serve_gateway(settings: Settings, host: str, *, faults: bool, tied_to_parent: bool) -> None:
+    if tied_to_parent:
+        stop_with_parent()
     books = settings.gateway_books
     port = URL(settings.gateway_url).port or 80
     try:

@@ -11,40 +11,40 @@ from yarl import URL
 
 from bootstrap.modes import Mode, topology
 from cli.output import listen
-from cli.process import marked, stop_on_signal, unmark
+from cli.process import maintain_ready_file, remove_ready_file, stop_on_signal
 from cli.settings import Settings
-from dashboard.lanes.observer import ObservedLane
+from dashboard.lanes.observer import ObserverLane
 from observer.recorder import NAME as OBSERVER
 from observer.recorder import Observer
 
 log = structlog.get_logger()
 
 
-async def observe(mode: Mode, settings: Settings, host: str, *, tied: bool) -> None:
+async def observe(mode: Mode, settings: Settings, host: str, *, tied_to_parent: bool) -> None:
     """The observer, and what the page at the door is shown of it.
 
     It does not free what a dead one held: that would end the transactions of the others, and it can wait."""
-    unmark(settings.ready_file)
-    parts = settings.parts(mode)
-    transport, store = parts.transport(OBSERVER), parts.store(OBSERVER)
-    lane = ObservedLane(mode, transport, store, parts.sources.now)
-    running = Observer(topology(mode), transport, store, parts.sources, written=lane.heard.note)
-    stop_on_signal(running.stop, tied=tied)
+    remove_ready_file(settings.ready_file)
+    backend = settings.backend(mode)
+    transport, store = backend.transport(OBSERVER), backend.store(OBSERVER)
+    lane = ObserverLane(mode, transport, store, backend.environment.now)
+    observer = Observer(topology(mode), transport, store, backend.environment, on_recorded=lane.history_feed.mark_changed)
+    stop_on_signal(observer.stop, tied_to_parent=tied_to_parent)
     try:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(marked(running.ready, settings.ready_file))
+            await stack.enter_async_context(maintain_ready_file(observer.ready, settings.ready_file))
             if settings.observer_url:
-                from dashboard.observer_mount import served_to_door  # noqa: PLC0415 - an HTTP server, which most observers do without
+                from dashboard.observer_mount import serve_observer_lane  # noqa: PLC0415 - an HTTP server, which most observers do without
 
-                await stack.enter_async_context(served_to_door(lane, _observers_port(settings, host)))
-            await running.run()
+                await stack.enter_async_context(serve_observer_lane(lane, _listen_for_api(settings, host)))
+            await observer.run()
     finally:
         await transport.close()
         await store.close()
     log.info("stopped")
 
 
-def _observers_port(settings: Settings, host: str) -> socket.socket:
+def _listen_for_api(settings: Settings, host: str) -> socket.socket:
     port = URL(settings.observer_url).port or 80
-    instead = "Set SAGA_OBSERVER_URL to another."
-    return listen(host, port, backlog=128, failing="the observer cannot serve", instead=instead)
+    remedy = "Set SAGA_OBSERVER_URL to another."
+    return listen(host, port, backlog=128, problem="the observer cannot serve", remedy=remedy)

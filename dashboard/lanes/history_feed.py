@@ -6,49 +6,49 @@ Shared by the lanes: only where the observer runs differs.
 from collections.abc import Iterable
 from itertools import islice
 
-from dashboard.lanes.lane import Tally
+from dashboard.lanes.lane import LaneCounters
 from observer.history import History
-from observer.queries import histories_of, newest, with_messages
-from observer.raw_message import Original
+from observer.queries import histories_of, history_with_messages, newest
+from observer.raw_message import RawMessage
 from store.protocol import Store
 
 #: Histories that are told between two turns of the loop.
 AT_ONCE = 20
 
 
-class Heard:
+class HistoryFeed:
     """The orders of one lane. `note` is to be called with those that something was written down of."""
 
     def __init__(self, store: Store, mode: str) -> None:
-        self.tally = Tally()
+        self.counters = LaneCounters()
         self._store = store
         self._mode = mode
         #: Orders that have moved since they were last told, the longest ago first.
-        self._moved: dict[str, None] = {}
+        self._changed: dict[str, None] = {}
 
-    def note(self, order_ids: Iterable[str]) -> None:
-        self._moved.update(dict.fromkeys(order_ids))
+    def mark_changed(self, order_ids: Iterable[str]) -> None:
+        self._changed.update(dict.fromkeys(order_ids))
 
     async def changed(self, limit: int) -> list[History]:
         """As `dashboard.lanes.lane.Shown.changed`. Raises StoreError; what could not be told then is told at a later call."""
-        told: list[History] = []
+        histories: list[History] = []
         taken: list[str] = []
         try:
-            while self._moved and len(taken) < limit:
-                order_ids = list(islice(self._moved, min(AT_ONCE, limit - len(taken))))
+            while self._changed and len(taken) < limit:
+                order_ids = list(islice(self._changed, min(AT_ONCE, limit - len(taken))))
                 for order_id in order_ids:  # before it is read: whatever is written down meanwhile is told again
-                    del self._moved[order_id]
+                    del self._changed[order_id]
                 taken += order_ids
-                told += await histories_of(self._store, self._mode, order_ids)
+                histories += await histories_of(self._store, self._mode, order_ids)
         except BaseException:
-            self._moved = dict.fromkeys(taken) | self._moved
+            self._changed = dict.fromkeys(taken) | self._changed
             raise
-        for history in told:
-            self.tally.note(history)
-        return told
+        for history in histories:
+            self.counters.count(history)
+        return histories
 
     async def newest(self, limit: int) -> list[History]:
         return await newest(self._store, self._mode, limit)
 
-    async def order(self, order_id: str) -> tuple[History, list[Original]] | None:
-        return await with_messages(self._store, self._mode, order_id)
+    async def order(self, order_id: str) -> tuple[History, list[RawMessage]] | None:
+        return await history_with_messages(self._store, self._mode, order_id)

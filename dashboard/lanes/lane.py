@@ -8,19 +8,19 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from api.broker_client import NotTaken
+from api.broker_client import OrderNotConfirmed
 from bootstrap.modes import Mode, roles
 from observer.history import History
-from observer.mermaid import DOOR, PARTIES
-from observer.raw_message import Original
+from observer.mermaid import API, PARTICIPANTS
+from observer.raw_message import RawMessage
 from services.vocabulary import OrderDetails
 
 #: Orders that one request may ask a door for: it waits for all of them. So many of them are handed in at once.
-DOOR_MOST, DOOR_AT_ONCE = 500, 64
+API_ORDERS_MAX, API_ORDERS_AT_ONCE = 500, 64
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class OrderToPlace:
     """An order to place. `withdrawn`: its customer takes it back at once."""
 
     order_id: str
@@ -30,7 +30,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueNow:
+class QueueStatus:
     """A queue on the broker: how many messages wait in it, how many consumers it has."""
 
     name: str
@@ -39,7 +39,7 @@ class QueueNow:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerNow:
+class WorkerStatus:
     """A worker, and whether it is at work."""
 
     name: str
@@ -47,7 +47,7 @@ class WorkerNow:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class LaneStatus:
     """How a lane is. `at` in seconds since the epoch; `audit`: sound, broken or unknown; `messages_per_order` of those that have
     ended. `findings` and `faults` are sentences: promises that do not hold, and what is down or dead."""
 
@@ -60,40 +60,40 @@ class Status:
     orders: int
     messages: int
     messages_per_order: float | None
-    queues: tuple[QueueNow, ...]
-    workers: tuple[WorkerNow, ...]
+    queues: tuple[QueueStatus, ...]
+    workers: tuple[WorkerStatus, ...]
     faults: tuple[str, ...]
 
 
-def status_of(
+def lane_status(
     mode: Mode,
     now: float,
-    tally: "Tally",
+    counters: "LaneCounters",
     *,
     audit: str,
     findings: Sequence[str] = (),
-    queues: Iterable[QueueNow],
-    workers: Iterable[WorkerNow],
+    queues: Iterable[QueueStatus],
+    workers: Iterable[WorkerStatus],
     faults: Iterable[str],
-) -> Status:
+) -> LaneStatus:
     """What a lane's own process knows, with what was counted of its orders."""
-    return Status(
+    return LaneStatus(
         mode=mode,
         at=now,
-        open=len(tally.open),
-        oldest_open_s=round(now - min(tally.open.values()), 3) if tally.open else None,
+        open=len(counters.open),
+        oldest_open_s=round(now - min(counters.open.values()), 3) if counters.open else None,
         audit=audit,
         findings=tuple(findings),
-        orders=tally.orders,
-        messages=tally.messages,
-        messages_per_order=tally.messages_per_order,
+        orders=counters.orders,
+        messages=counters.messages,
+        messages_per_order=counters.messages_per_order,
         queues=tuple(queues),
         workers=tuple(workers),
         faults=tuple(faults),
     )
 
 
-class Shown(Protocol):
+class LaneView(Protocol):
     """One running mode, to look at."""
 
     mode: Mode
@@ -106,56 +106,58 @@ class Shown(Protocol):
     async def newest(self, limit: int) -> list[History]:
         """The newest orders, the newest first."""
 
-    async def order(self, order_id: str) -> tuple[History, list[Original]] | None:
+    async def order(self, order_id: str) -> tuple[History, list[RawMessage]] | None:
         """One order with its messages; None when nothing was heard of it."""
 
-    async def status(self) -> Status: ...
+    async def status(self) -> LaneStatus: ...
 
 
-class Asked(Protocol):
+class LaneControl(Protocol):
     """One running mode, to ask for something."""
 
     mode: Mode
 
     @property
-    def switches(self) -> "Switches | None":
+    def worker_control(self) -> "WorkerControl | None":
         """None where its workers cannot be killed and revived from here."""
 
     @property
-    def room(self) -> int:
+    def remaining_capacity(self) -> int:
         """How many more orders it takes."""
 
-    async def place(self, wanted: Sequence[Wanted]) -> "Placed":
+    async def place(self, orders: Sequence[OrderToPlace]) -> "PlacementResult":
         """Hand the orders in, under their ids. Once one is in it cannot be had back, so those that are not are no error."""
 
     async def withdraw(self, order_id: str) -> bool:
-        """Take an order back; False when there is no such order here. Raises api.broker_client.NotTaken."""
+        """Take an order back; False when there is no such order here. Raises api.broker_client.NotConfirmed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacementResult:
     """What came of orders that were handed in: the ids of those that were taken, and why others were not."""
 
     ids: tuple[str, ...]
-    why_not: str | None = None
+    refusal: str | None = None
 
 
-async def hand_in(wanted: Sequence[Wanted], place: Callable[[Wanted], Awaitable[None]], at_once: int) -> Placed:
-    """Place orders, `at_once` at a time, until one is not taken. `place` raises api.broker_client.NotTaken."""
+async def place_orders(
+    orders: Sequence[OrderToPlace], place: Callable[[OrderToPlace], Awaitable[None]], at_once: int
+) -> PlacementResult:
+    """Place orders, `at_once` at a time, until one is not taken. `place` raises api.broker_client.NotConfirmed."""
     ids: list[str] = []
-    for start in range(0, len(wanted), at_once):
-        some = wanted[start : start + at_once]
+    for start in range(0, len(orders), at_once):
+        some = orders[start : start + at_once]
         errors = await asyncio.gather(*map(place, some), return_exceptions=True)
         ids += [one.order_id for one, error in zip(some, errors, strict=True) if error is None]
         for error in errors:
-            if isinstance(error, NotTaken):
-                return Placed(tuple(ids), str(error))
+            if isinstance(error, OrderNotConfirmed):
+                return PlacementResult(tuple(ids), str(error))
             if error is not None:
                 raise error
-    return Placed(tuple(ids))
+    return PlacementResult(tuple(ids))
 
 
-class Switches(Protocol):
+class WorkerControl(Protocol):
     """The workers of one running mode."""
 
     async def kill(self, worker: str) -> None:
@@ -165,7 +167,7 @@ class Switches(Protocol):
         """Start a worker that is dead; harmless when it is not."""
 
 
-class Tally:
+class LaneCounters:
     """Counts what a lane's histories tell."""
 
     def __init__(self) -> None:
@@ -174,7 +176,7 @@ class Tally:
         self._messages: dict[str, int] = {}
         self.messages = self._messages_of_ended = self._ended = 0
 
-    def note(self, history: History) -> None:
+    def count(self, history: History) -> None:
         """An order as it stands now. What is heard after its end counts for its order, too."""
         before = self._messages.get(history.order_id, 0)
         was_ended = before > 0 and history.order_id not in self.open
@@ -198,5 +200,5 @@ class Tally:
 
 def columns_of(mode: Mode) -> list[str]:
     """Who has a part in a mode, from left to right."""
-    taking_part = {DOOR, *roles(mode)}
-    return [name for name in PARTIES if name in taking_part]
+    taking_part = {API, *roles(mode)}
+    return [name for name in PARTICIPANTS if name in taking_part]

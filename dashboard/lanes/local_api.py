@@ -6,43 +6,43 @@ What is looked at is relayed (dashboard/proxy.py).
 from collections.abc import Sequence
 from contextlib import suppress
 
-from api.broker_client import NotTaken
-from api.handlers import Answer
-from api.orders import Busy, Desk, InFlight, NotKnownYet
+from api.broker_client import OrderNotConfirmed
+from api.handlers import RequestResult
+from api.orders import CommitTimeout, KeyInFlight, Orders, TooManyRequests
 from bootstrap.modes import Mode
-from dashboard.lanes.lane import DOOR_AT_ONCE, DOOR_MOST, Placed, Wanted, hand_in
+from dashboard.lanes.lane import API_ORDERS_AT_ONCE, API_ORDERS_MAX, OrderToPlace, PlacementResult, place_orders
 from store.protocol import StoreError
 
 
-class LaneAtDoor:
+class LocalApiLane:
     """`dashboard.lanes.lane.Asked` by the desk of a door."""
 
-    switches = None
-    room = DOOR_MOST
+    worker_control = None
+    remaining_capacity = API_ORDERS_MAX
 
-    def __init__(self, mode: Mode, desk: Desk) -> None:
+    def __init__(self, mode: Mode, orders: Orders) -> None:
         self.mode = mode
-        self._desk = desk
+        self._orders = orders
 
-    async def place(self, wanted: Sequence[Wanted]) -> Placed:
-        return await hand_in(wanted, self._place, DOOR_AT_ONCE)
+    async def place(self, orders: Sequence[OrderToPlace]) -> PlacementResult:
+        return await place_orders(orders, self._place, API_ORDERS_AT_ONCE)
 
     async def withdraw(self, order_id: str) -> bool:
         try:
-            return (await self._desk.take_back(order_id)).answer is not Answer.NO_SUCH_ORDER
-        except (Busy, NotKnownYet) as error:
-            raise NotTaken(error.why) from error
+            return (await self._orders.withdraw(order_id)).result is not RequestResult.NO_SUCH_ORDER
+        except (TooManyRequests, CommitTimeout) as error:
+            raise OrderNotConfirmed(error.why) from error
 
-    async def _place(self, one: Wanted) -> None:
+    async def _place(self, one: OrderToPlace) -> None:
         """The order's id is its key, too, so the same order again is no second one."""
         try:
-            answered = await self._desk.take(one.order_id, one.details, one.injected, order_id=one.order_id)
-            if answered.answer is not Answer.TAKEN or answered.order_id != one.order_id:
-                raise NotTaken("its id belongs to another order")
-        except (Busy, InFlight, NotKnownYet) as error:
-            raise NotTaken(error.why) from error
+            outcome = await self._orders.place(one.order_id, one.details, one.injected, order_id=one.order_id)
+            if outcome.result is not RequestResult.ACCEPTED or outcome.order_id != one.order_id:
+                raise OrderNotConfirmed("its id belongs to another order")
+        except (TooManyRequests, KeyInFlight, CommitTimeout) as error:
+            raise OrderNotConfirmed(error.why) from error
         except StoreError as error:
-            raise NotTaken(str(error)) from error
+            raise OrderNotConfirmed(str(error)) from error
         if one.withdrawn:
-            with suppress(Busy, NotKnownYet, StoreError):  # it is in, whatever comes of this
-                await self._desk.take_back(one.order_id)
+            with suppress(TooManyRequests, CommitTimeout, StoreError):  # it is in, whatever comes of this
+                await self._orders.withdraw(one.order_id)

@@ -11,37 +11,37 @@ from typing import Protocol
 from bootstrap.modes import Mode, roles, topology
 from broker.topology import dead_queue, queue_of
 from broker.transport import TransportError
-from dashboard.lanes.history_feed import Heard
-from dashboard.lanes.lane import QueueNow, Status, WorkerNow, status_of
+from dashboard.lanes.history_feed import HistoryFeed
+from dashboard.lanes.lane import LaneStatus, QueueStatus, WorkerStatus, lane_status
 from observer.history import History
 from observer.queries import newest, open_orders
-from observer.raw_message import Original
+from observer.raw_message import RawMessage
 from observer.recorder import with_observer
 from store.protocol import Store
 
 #: Orders that were heard before this process began and are told of: the newest, and the open ones.
 NEWEST, OPEN_MAX = 200, 500
 #: Seconds between two looks at the broker's queues.
-LOOK_S = 2.0
+COUNT_S = 2.0
 
 
-class Counting(Protocol):
+class QueueCounts(Protocol):
     """A broker whose queues can be counted (`broker.rabbitmq.transport.RabbitTransport`)."""
 
     async def counts(self, queues: Sequence[str]) -> Mapping[str, tuple[int, int]]:
         """Messages that wait, and consumers, of each queue. Raises TransportError."""
 
 
-class ObservedLane:
+class ObserverLane:
     """`dashboard.lanes.lane.Shown` of a running mode. `heard.note` is for the observer to call. `clock`: seconds since the epoch."""
 
-    def __init__(self, mode: Mode, broker: Counting, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(self, mode: Mode, broker: QueueCounts, store: Store, clock: Callable[[], float]) -> None:
         self.mode = mode
-        self.heard = Heard(store, mode)
+        self.history_feed = HistoryFeed(store, mode)
         self._broker = broker
         self._store = store
         self._now = clock
-        self._began = False
+        self._has_begun = False
         self._queues = tuple(with_observer(topology(mode)).queue_names())
         self._counts: Mapping[str, tuple[int, int]] | None = None
         self._counted_at = float("-inf")
@@ -49,38 +49,38 @@ class ObservedLane:
     # --- what is heard ----------------------------------------------------------------------------------------------------
 
     async def changed(self, limit: int) -> list[History]:
-        if not self._began:
+        if not self._has_begun:
             before = [
                 *await open_orders(self._store, self.mode, self._now(), OPEN_MAX),
                 *await newest(self._store, self.mode, NEWEST),
             ]
-            self.heard.note(sorted(one.order_id for one in before))
-            self._began = True
-        return await self.heard.changed(limit)
+            self.history_feed.mark_changed(sorted(one.order_id for one in before))
+            self._has_begun = True
+        return await self.history_feed.changed(limit)
 
     async def newest(self, limit: int) -> list[History]:
-        return await self.heard.newest(limit)
+        return await self.history_feed.newest(limit)
 
-    async def order(self, order_id: str) -> tuple[History, list[Original]] | None:
-        return await self.heard.order(order_id)
+    async def order(self, order_id: str) -> tuple[History, list[RawMessage]] | None:
+        return await self.history_feed.order(order_id)
 
-    async def status(self) -> Status:
+    async def status(self) -> LaneStatus:
         """`audit` is unknown: an observer reads nobody's data. The counts are of what was heard since this process began."""
         await self._count()
         counts = self._counts or {}
-        return status_of(
+        return lane_status(
             self.mode,
             self._now(),
-            self.heard.tally,
+            self.history_feed.counters,
             audit="unknown",
-            queues=(QueueNow(name, *counts[name]) for name in self._queues if name in counts),
-            workers=(WorkerNow(name, counts.get(queue_of(self.mode, name), (0, 1))[1] > 0) for name in roles(self.mode)),
+            queues=(QueueStatus(name, *counts[name]) for name in self._queues if name in counts),
+            workers=(WorkerStatus(name, counts.get(queue_of(self.mode, name), (0, 1))[1] > 0) for name in roles(self.mode)),
             faults=self._faults(counts),
         )
 
     async def _count(self) -> None:
         loop = asyncio.get_running_loop()
-        if loop.time() - self._counted_at < LOOK_S:
+        if loop.time() - self._counted_at < COUNT_S:
             return
         self._counted_at = loop.time()
         try:

@@ -19,7 +19,7 @@ export const ended = (told) => told.state === "COMPLETED" || told.state === "REJ
 export const settled = (told) => ended(told) || told.state === "NEEDS_ATTENTION";
 
 /** Whether a message says that something has failed for good. */
-export const callsForHelp = (entry) => entry.name.endsWith("Stuck") || entry.name === "MarkForAttention";
+export const callsForHelp = (entry) => entry.name.endsWith("StepFailed") || entry.name === "MarkForAttention";
 
 export const titleOf = (mode) => TITLES[mode]?.name ?? mode;
 

@@ -14,30 +14,30 @@ from typing import Protocol
 from bootstrap.modes import Mode, roles
 from lab.chaos.disks import small_disk
 from lab.chaos.evidence import Evidence
-from lab.chaos.nemesis import Kept
+from lab.chaos.nemesis import ManagedProcess
 from lab.chaos.schedule import BROKER, DATABASE, GATEWAY
-from lab.chaos.servers import Recipe, Servers, many_open_files, until, worker_command
-from lab.chaos.tcp_proxy import Proxy
+from lab.chaos.servers import ProcessSpec, Servers, raise_open_files_limit, wait_until, worker_command
+from lab.chaos.tcp_proxy import TcpProxy
 
 #: How long a server or worker may take to serve.
-START_S = 60.0
+START_TIMEOUT_S = 60.0
 #: Workers' waits: short, so that a run shows what they are for, and its orders end soon.
-TIMES = {"SAGA_DEADLINE_S": "15", "SAGA_PATIENCE_S": "5", "SAGA_LOOK_AGAIN_S": "1", "SAGA_GATEWAY_TIMEOUT_S": "0.8"}
+TIMES = {"SAGA_DEADLINE_S": "15", "SAGA_AUTHORIZE_TIMEOUT_S": "5", "SAGA_POLL_INTERVAL_S": "1", "SAGA_GATEWAY_TIMEOUT_S": "0.8"}
 
 
-class DidNotStart(Exception):  # noqa: N818 - it names what happened
+class StartFailed(Exception):  # noqa: N818 - it names what happened
     """A server or worker does not come up; the message names its log."""
 
 
 class Spawn(Protocol):
-    """Makes a process that is kept running, not started yet. `hear` is given its name and each line."""
+    """Makes a process that is kept running, not started yet. `on_line` is given its name and each line."""
 
-    def __call__(self, recipe: Recipe, hear: Callable[[str, bytes], None]) -> Kept: ...
+    def __call__(self, spec: ProcessSpec, on_line: Callable[[str, bytes], None]) -> ManagedProcess: ...
 
 
 @dataclass(slots=True)
-class Stage:
-    """The stage in the folder `home`. `skewed`: worker -> words before its command, such as `faketime` takes.
+class Cluster:
+    """The stage in the folder `home`. `skew_commands`: worker -> words before its command, such as `faketime` takes.
 
     `notes`: what was wanted and is not possible here."""
 
@@ -45,45 +45,45 @@ class Stage:
     home: Path
     spawn: Spawn
     full_disk: bool = False
-    skewed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    skew_commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
     servers: Servers = field(init=False)
     evidence: Evidence = field(init=False)
-    processes: dict[str, Kept] = field(default_factory=dict)
-    proxies: dict[str, Proxy] = field(default_factory=dict)
+    processes: dict[str, ManagedProcess] = field(default_factory=dict)
+    proxies: dict[str, TcpProxy] = field(default_factory=dict)
     disks: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    _recipes: Sequence[Recipe] = ()
+    _specs: Sequence[ProcessSpec] = ()
 
     @asynccontextmanager
     async def set_up(self) -> AsyncIterator[None]:
-        """Servers, proxies, workers, in this order, each ready before the next. Raises NotInstalled, DidNotStart."""
+        """Servers, proxies, workers, in this order, each ready before the next. Raises NotInstalled, StartFailed."""
         self.servers = Servers.in_folder(self.home)
         (self.home / "log").mkdir(parents=True, exist_ok=True)
         self.evidence = Evidence(self.home / "log")
-        many_open_files()
+        raise_open_files_limit()
         async with AsyncExitStack() as stack:
             if self.full_disk:
-                await self._make_small(GATEWAY, stack)
+                await self._mount_small_disk(GATEWAY, stack)
             stack.push_async_callback(self._end)
-            self._recipes = self.servers.recipes(self.mode)
-            for recipe in self._recipes:
-                self._run(recipe)
-                await self._until_ready(recipe)
+            self._specs = self.servers.process_specs(self.mode)
+            for spec in self._specs:
+                self._run(spec)
+                await self._until_ready(spec)
             ports = {BROKER: self.servers.broker_port, DATABASE: self.servers.database_port, GATEWAY: self.servers.gateway_port}
             for name, port in ports.items():
-                self.proxies[name] = await stack.enter_async_context(Proxy(port))
+                self.proxies[name] = await stack.enter_async_context(TcpProxy(port))
             await self._start_workers()
             yield
 
-    async def servers_are_back(self) -> None:
-        """Wait until every server serves. Raises DidNotStart."""
-        for recipe in self._recipes:
-            await self._until_ready(recipe)
+    async def wait_for_servers(self) -> None:
+        """Wait until every server serves. Raises StartFailed."""
+        for spec in self._specs:
+            await self._until_ready(spec)
 
-    async def _make_small(self, name: str, stack: AsyncExitStack) -> None:
-        why_not = await stack.enter_async_context(small_disk(self.servers.folder_of(name)))
-        if why_not:
-            self.notes.append(why_not)
+    async def _mount_small_disk(self, name: str, stack: AsyncExitStack) -> None:
+        reason = await stack.enter_async_context(small_disk(self.servers.folder_of(name)))
+        if reason:
+            self.notes.append(reason)
         else:
             self.disks[name] = self.servers.folder_of(name)
 
@@ -96,23 +96,23 @@ class Stage:
             **TIMES,
         }
         for name in roles(self.mode):
-            self._run(Recipe(name, [*self.skewed.get(name, ()), *worker_command(name, self.mode)], env))
+            self._run(ProcessSpec(name, [*self.skew_commands.get(name, ()), *worker_command(name, self.mode)], env))
         for name in roles(self.mode):
             await self._until(lambda: self.evidence.starts[name] > 0, name)  # noqa: B023 - awaited at once
 
-    def _run(self, recipe: Recipe) -> None:
-        process = self.spawn(recipe, self.evidence.hear_line)
-        self.processes[recipe.name] = process
+    def _run(self, spec: ProcessSpec) -> None:
+        process = self.spawn(spec, self.evidence.record_line)
+        self.processes[spec.name] = process
         process.start()
 
-    async def _until_ready(self, recipe: Recipe) -> None:
-        if recipe.ready is not None:
-            await self._until(recipe.ready, recipe.name)
+    async def _until_ready(self, spec: ProcessSpec) -> None:
+        if spec.ready is not None:
+            await self._until(spec.ready, spec.name)
 
     async def _until(self, ready: Callable[[], bool | Awaitable[bool]], name: str) -> None:
-        if not await until(ready, START_S):
-            raise DidNotStart(f"{name} does not serve within {START_S:g} s; see {self.home / 'log' / name}.log")
+        if not await wait_until(ready, START_TIMEOUT_S):
+            raise StartFailed(f"{name} does not serve within {START_TIMEOUT_S:g} s; see {self.home / 'log' / name}.log")
 
     async def _end(self) -> None:
         """End every process at once: what was to be judged is judged, and the data is thrown away."""
-        await asyncio.gather(*(process.end(0.0) for process in self.processes.values()))
+        await asyncio.gather(*(process.terminate(0.0) for process in self.processes.values()))

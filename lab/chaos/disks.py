@@ -15,11 +15,11 @@ SIZE_MB = 48
 async def small_disk(folder: Path) -> AsyncIterator[str]:
     """Mount one at `folder` until the end of the block. Gives why that is not possible; empty if it is."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    why_not = await _run("mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(folder))
+    reason = await _run("mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(folder))
     try:
-        yield f"no full disk: {why_not}" if why_not else ""
+        yield f"no full disk: {reason}" if reason else ""
     finally:
-        if not why_not:
+        if not reason:
             await _run("umount", "--lazy", str(folder))
 
 
@@ -29,5 +29,5 @@ async def _run(*command: str) -> str:
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
     except OSError as error:
         return str(error)
-    said, _ = await process.communicate()
-    return said.decode(errors="replace").strip() or "it failed" if process.returncode else ""
+    output, _ = await process.communicate()
+    return output.decode(errors="replace").strip() or "it failed" if process.returncode else ""

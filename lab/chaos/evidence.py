@@ -14,10 +14,10 @@ from typing import Any
 
 from broker.transport import Wire
 from services.order.messages import DeadlinePassed, OrderWithdrawn
-from services.payment.messages import GatewayAnswered, LookAgain
+from services.payment.messages import GatewayAnswered, PollGateway
 
 #: Inputs that never travel; they have the id of what caused them, and may come more than once.
-LOCAL = frozenset(kind.type_name for kind in (DeadlinePassed, GatewayAnswered, LookAgain))
+LOCAL_INPUTS = frozenset(kind.type_name for kind in (DeadlinePassed, GatewayAnswered, PollGateway))
 
 #: Who did it, to which message, as what.
 Effect = tuple[str, str, str]
@@ -35,17 +35,17 @@ class Evidence:
     #: (publisher, kind, cause) -> ids of the different messages of that kind.
     answers: defaultdict[Effect, set[str]] = field(default_factory=lambda: defaultdict(set))
 
-    def hear_line(self, name: str, line: bytes) -> None:
+    def record_line(self, name: str, line: bytes) -> None:
         """A line that a process printed."""
         with (self.folder / f"{name}.log").open("ab") as file:
             file.write(line)
         event = _event_in(line)
         if event.get("event") == "started":
             self.starts[name] += 1
-        elif event.get("event") == "handled" and event.get("type") not in LOCAL:
+        elif event.get("event") == "handled" and event.get("type") not in LOCAL_INPUTS:
             self.effects[name, str(event.get("message_id")), str(event.get("type"))] += 1
 
-    def hear_event(self, wire: Wire) -> None:
+    def record_event(self, wire: Wire) -> None:
         """An event on the broker. A withdrawal is published again at each deadline, and that is meant."""
         if wire.type != OrderWithdrawn.type_name:
             cause = str(wire.headers.get("causation_id"))

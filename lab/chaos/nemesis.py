@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from lab.chaos.schedule import Fault, Kind
-from lab.chaos.servers import state_of, until
-from lab.chaos.tcp_proxy import Proxy
+from lab.chaos.schedule import ChaosFault, ChaosFaultKind
+from lab.chaos.servers import process_state, wait_until
+from lab.chaos.tcp_proxy import TcpProxy
 
 #: How much longer everything takes while a link is slow.
-DELAY_S = 0.15
+LINK_DELAY_S = 0.15
 #: How long to wait for a process that is between two lives before its fault is left out.
-ABSENT_S = 5.0
+RESTART_TIMEOUT_S = 5.0
 #: How long the kernel may take to stop a process.
-STOP_S = 1.0
+STOP_TIMEOUT_S = 1.0
 #: Bytes written at once to fill a disk.
 BLOCK = 1 << 16
 
 
-class Kept(Protocol):
+class ManagedProcess(Protocol):
     """A process that is kept running by somebody (`cli.supervisor.Child`)."""
 
     name: str
@@ -43,39 +43,39 @@ class Kept(Protocol):
     async def kill(self) -> int | None:
         """`kill -9`; the exit code of the life that ended, None if there was none."""
 
-    async def end(self, grace_s: float) -> None: ...
+    async def terminate(self, grace_s: float) -> None: ...
 
 
 @dataclass(slots=True)
-class Injector:
+class Nemesis:
     """The faults of one run. `disks`: server -> a small disk of its own that can be filled."""
 
-    processes: Mapping[str, Kept]
-    proxies: Mapping[str, Proxy]
+    processes: Mapping[str, ManagedProcess]
+    proxies: Mapping[str, TcpProxy]
     disks: Mapping[str, Path] = field(default_factory=dict)
     injected: Counter[str] = field(default_factory=Counter)
     observed: Counter[str] = field(default_factory=Counter)
 
-    async def run(self, faults: Sequence[Fault]) -> None:
+    async def run(self, faults: Sequence[ChaosFault]) -> None:
         """Let each fault happen at its time from now; returns when the last is over. When cancelled, what stands is undone."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        async with asyncio.TaskGroup() as happening:
+        started_at = loop.time()
+        async with asyncio.TaskGroup() as running_faults:
             for fault in faults:
-                await asyncio.sleep(max(0.0, began + fault.at_s - loop.time()))
-                happening.create_task(self.strike(fault), name=fault.name)
+                await asyncio.sleep(max(0.0, started_at + fault.at_s - loop.time()))
+                running_faults.create_task(self.inject(fault), name=fault.name)
 
-    async def strike(self, fault: Fault) -> None:
+    async def inject(self, fault: ChaosFault) -> None:
         """Inject one fault and wait until it is over."""
         match fault.kind:
-            case Kind.KILL:
+            case ChaosFaultKind.KILL:
                 await self._kill(fault)
-            case Kind.FREEZE:
+            case ChaosFaultKind.FREEZE:
                 await self._freeze(fault)
-            case Kind.FULL_DISK:
+            case ChaosFaultKind.FULL_DISK:
                 await self._fill(fault)
             case _:
-                await self._disturb(fault, self.proxies[fault.target])
+                await self._degrade_link(fault, self.proxies[fault.target])
 
     def heal(self) -> None:
         """Undo what still stands."""
@@ -84,64 +84,64 @@ class Injector:
         for process in self.processes.values():
             process.send(signal.SIGCONT)
 
-    async def _kill(self, fault: Fault) -> None:
+    async def _kill(self, fault: ChaosFault) -> None:
         process = self.processes[fault.target]
-        if not await self._present(process):
+        if not await self._is_running(process):
             return
         code = await process.kill()
         if code is not None:
-            self._count(fault, seen=code == -signal.SIGKILL)
+            self._count(fault, took_effect=code == -signal.SIGKILL)
 
-    async def _freeze(self, fault: Fault) -> None:
+    async def _freeze(self, fault: ChaosFault) -> None:
         process = self.processes[fault.target]
-        if not await self._present(process):
+        if not await self._is_running(process):
             return
         pid = process.pid
         try:
             if pid is None or not process.send(signal.SIGSTOP):
                 return
-            self._count(fault, seen=await _stopped(pid))
+            self._count(fault, took_effect=await _wait_until_stopped(pid))
             await asyncio.sleep(fault.for_s)
         finally:
             process.send(signal.SIGCONT)
 
-    async def _disturb(self, fault: Fault, proxy: Proxy) -> None:
-        if fault.kind is Kind.CUT:
-            self._count(fault, seen=proxy.cut() > 0)
+    async def _degrade_link(self, fault: ChaosFault, proxy: TcpProxy) -> None:
+        if fault.kind is ChaosFaultKind.CUT:
+            self._count(fault, took_effect=proxy.cut() > 0)
             return
-        before = proxy.swallowed, proxy.delayed
+        before = proxy.dropped_bytes, proxy.delayed_chunks
         try:
-            if fault.kind is Kind.BLACK_HOLE:
-                proxy.swallow()
+            if fault.kind is ChaosFaultKind.BLACK_HOLE:
+                proxy.drop_data()
             else:
-                proxy.delay(DELAY_S)
+                proxy.delay_data(LINK_DELAY_S)
             await asyncio.sleep(fault.for_s)
         finally:
             proxy.heal()
-        self._count(fault, seen=(proxy.swallowed, proxy.delayed) != before)
+        self._count(fault, took_effect=(proxy.dropped_bytes, proxy.delayed_chunks) != before)
 
-    async def _fill(self, fault: Fault) -> None:
+    async def _fill(self, fault: ChaosFault) -> None:
         ballast = self.disks[fault.target] / "ballast"
         try:
-            full = await asyncio.to_thread(_fill_up, ballast)
+            is_full = await asyncio.to_thread(_fill_up, ballast)
             await asyncio.sleep(fault.for_s)
             # What a server frees meanwhile (a log that it cuts) shall not help it.
-            full = await asyncio.to_thread(_fill_up, ballast) or full
-            self._count(fault, seen=full)
+            is_full = await asyncio.to_thread(_fill_up, ballast) or is_full
+            self._count(fault, took_effect=is_full)
         finally:
             ballast.unlink(missing_ok=True)
 
-    async def _present(self, process: Kept) -> bool:
+    async def _is_running(self, process: ManagedProcess) -> bool:
         """Whether the process lives, or does so soon."""
-        return await until(lambda: process.pid is not None, ABSENT_S)
+        return await wait_until(lambda: process.pid is not None, RESTART_TIMEOUT_S)
 
-    def _count(self, fault: Fault, *, seen: bool) -> None:
+    def _count(self, fault: ChaosFault, *, took_effect: bool) -> None:
         self.injected[fault.name] += 1
-        self.observed[fault.name] += seen
+        self.observed[fault.name] += took_effect
 
 
-async def _stopped(pid: int) -> bool:
-    return await until(lambda: state_of(pid) == "T", STOP_S)
+async def _wait_until_stopped(pid: int) -> bool:
+    return await wait_until(lambda: process_state(pid) == "T", STOP_TIMEOUT_S)
 
 
 def _fill_up(ballast: Path) -> bool:

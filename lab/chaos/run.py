@@ -11,50 +11,50 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from api.broker_client import Door
+from api.broker_client import BrokerOrderClient
 from api.sample_orders import SKUS
 from bootstrap.modes import Mode, roles, topology
-from bootstrap.server_backend import ConnectedParts
+from bootstrap.server_backend import ServerBackend
 from broker.rabbitmq.transport import RabbitTransport
 from broker.transport import Transport, TransportError
-from lab.chaos.cluster import Spawn, Stage
-from lab.chaos.nemesis import Injector
-from lab.chaos.schedule import BROKER, Fault, draw
-from lab.chaos.traffic import Customers
-from lab.chaos.verdict import Remains, Verdict, judge
+from lab.chaos.cluster import Cluster, Spawn
+from lab.chaos.nemesis import Nemesis
+from lab.chaos.schedule import BROKER, ChaosFault, draw_faults
+from lab.chaos.traffic import Traffic
+from lab.chaos.verdict import ChaosVerdict, RunResult, evaluate_run
 from ops.dead_letters import dead_letters
-from ops.snapshot import Snapshot, snapshot
+from ops.snapshot import Snapshot, take_snapshot
 from ops.stock import top_up
 from services.order.domain import Order, OrderState
 from services.payment.domain import Payment
 from store.protocol import Store, StoreError
 
 #: How long everything may take to end once it has healed. Longer than an order's deadline and the way back.
-DRAIN_S = 45.0
-QUIET_S = 0.5
+DRAIN_TIMEOUT_S = 45.0
+POLL_INTERVAL_S = 0.5
 #: How long the customers wait for a confirm before they send again.
-CONFIRM_S = 3.0
+CONFIRM_TIMEOUT_S = 3.0
 #: Units of each article, enough for any run: refusals for lack of stock are those that were asked for.
-STOCK = 1_000_000
+STOCK_UNITS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do. `rate`: orders a second. `skewed`: worker -> words before its command, such as `faketime` takes."""
+class ChaosPlan:
+    """What to do. `rate`: orders a second. `skew_commands`: worker -> words before its command, such as `faketime` takes."""
 
     mode: Mode
     seconds: float
     seed: int
     rate: float
     full_disk: bool = False
-    skewed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    skew_commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ChaosReport:
     """What came of it. `vacuous`: why the run proves nothing; empty when it proves something."""
 
-    plan: Plan
+    plan: ChaosPlan
     injected: Mapping[str, int]
     observed: Mapping[str, int]
     orders: int
@@ -63,7 +63,7 @@ class Report:
     withdrawals: int
     restarts: int
     drained_s: float
-    verdict: Verdict
+    verdict: ChaosVerdict
     notes: Sequence[str] = ()
 
     @property
@@ -80,92 +80,96 @@ class Report:
 
 
 @dataclass(slots=True)
-class Chaos:
-    """One run in the folder `home`. `tell(what, share)` is called as it goes on."""
+class ChaosRun:
+    """One run in the folder `home`. `on_progress(what, share)` is called as it goes on."""
 
-    plan: Plan
+    plan: ChaosPlan
     home: Path
     spawn: Spawn
-    tell: Callable[[str, float], None] = lambda _what, _share: None
+    on_progress: Callable[[str, float], None] = lambda _what, _share: None
     _stores: dict[str, Store] = field(default_factory=dict)
-    _stage: Stage = field(init=False)
-    _direct: ConnectedParts = field(init=False)
-    _instrument: Transport = field(init=False)
+    _cluster: Cluster = field(init=False)
+    _direct_backend: ServerBackend = field(init=False)
+    _probe_transport: Transport = field(init=False)
 
-    async def run(self) -> Report:
-        """Raises NotInstalled, DidNotStart."""
+    async def run(self) -> ChaosReport:
+        """Raises NotInstalled, StartFailed."""
         plan = self.plan
-        self.tell("starting servers and workers", 0.0)
-        self._stage = stage = Stage(plan.mode, self.home, self.spawn, full_disk=plan.full_disk, skewed=plan.skewed)
-        async with stage.set_up(), AsyncExitStack() as stack:
-            customers = await self._open_shop(stack)
-            injector = Injector(stage.processes, stage.proxies, stage.disks)
-            await self._storm(customers, injector, draw(plan.seed, plan.seconds, list(roles(plan.mode)), list(stage.disks)))
-            injector.heal()
+        self.on_progress("starting servers and workers", 0.0)
+        self._cluster = cluster = Cluster(
+            plan.mode, self.home, self.spawn, full_disk=plan.full_disk, skew_commands=plan.skew_commands
+        )
+        async with cluster.set_up(), AsyncExitStack() as stack:
+            traffic = await self._start_traffic(stack)
+            nemesis = Nemesis(cluster.processes, cluster.proxies, cluster.disks)
+            await self._storm(traffic, nemesis, draw_faults(plan.seed, plan.seconds, list(roles(plan.mode)), list(cluster.disks)))
+            nemesis.heal()
             loop = asyncio.get_running_loop()
             healed_at = loop.time()
-            seen = await self._drain(customers)
-            evidence = stage.evidence
-            remains = Remains(customers.accepted, seen, await self._dead(), evidence.effects, evidence.answers)
-            return self._report(customers, injector, remains, loop.time() - healed_at)
+            snapshot = await self._drain(traffic)
+            evidence = cluster.evidence
+            run_result = RunResult(
+                traffic.accepted, snapshot, await self._dead_letter_reasons(), evidence.effects, evidence.answers
+            )
+            return self._report(traffic, nemesis, run_result, loop.time() - healed_at)
 
-    async def _open_shop(self, stack: AsyncExitStack) -> Customers:
+    async def _start_traffic(self, stack: AsyncExitStack) -> Traffic:
         """Stock, the instruments, and the customers' own way in, which leads through the proxy."""
-        servers, mode = self._stage.servers, self.plan.mode
-        self._direct = ConnectedParts(mode, servers.broker_url(), servers.store_url(), servers.gateway_url())
+        servers, mode = self._cluster.servers, self.plan.mode
+        self._direct_backend = ServerBackend(mode, servers.broker_url(), servers.store_url(), servers.gateway_url())
         for name in roles(mode):
-            store = self._direct.store(name)
+            store = self._direct_backend.store(name)
             stack.push_async_callback(store.close)
             await store.open([])
             self._stores[name] = store
-        await top_up(self._stores["inventory"], dict.fromkeys(SKUS, STOCK))
-        self._instrument = self._direct.transport("instrument")
-        stack.push_async_callback(self._instrument.close)
-        await self._instrument.open()
-        await self._instrument.subscribe(topology(mode), ["#"], self._stage.evidence.hear_event)
+        await top_up(self._stores["inventory"], dict.fromkeys(SKUS, STOCK_UNITS))
+        self._probe_transport = self._direct_backend.transport("instrument")
+        stack.push_async_callback(self._probe_transport.close)
+        await self._probe_transport.open()
+        await self._probe_transport.subscribe(topology(mode), ["#"], self._cluster.evidence.record_event)
         transport = RabbitTransport(
-            servers.broker_url(self._stage.proxies[BROKER].port), "customers", confirm_patience_s=CONFIRM_S
+            servers.broker_url(self._cluster.proxies[BROKER].port), "customers", confirm_timeout_s=CONFIRM_TIMEOUT_S
         )
         stack.push_async_callback(transport.close)
         await transport.open()
-        door = Door(transport, topology(mode), self._direct.sources)
-        return Customers(door, transport, self.plan.seed, self.plan.rate)
+        client = BrokerOrderClient(transport, topology(mode), self._direct_backend.environment)
+        return Traffic(client, transport, self.plan.seed, self.plan.rate)
 
     # --- storm, heal, drain -------------------------------------------------------------------------------------------------
 
-    async def _storm(self, customers: Customers, injector: Injector, faults: Sequence[Fault]) -> None:
+    async def _storm(self, traffic: Traffic, nemesis: Nemesis, faults: Sequence[ChaosFault]) -> None:
         async with asyncio.TaskGroup() as both:
-            storm = both.create_task(customers.run(self.plan.seconds), name="storm")
-            both.create_task(injector.run(faults), name="faults")
+            storm = both.create_task(traffic.run(self.plan.seconds), name="storm")
+            both.create_task(nemesis.run(faults), name="faults")
             loop = asyncio.get_running_loop()
-            began = loop.time()
+            started_at = loop.time()
             while not storm.done():
-                struck = sum(injector.injected.values())
-                share = min(1.0, (loop.time() - began) / self.plan.seconds)
-                self.tell(f"{len(customers.accepted)} orders taken, {struck} faults", share)
-                await asyncio.wait([storm], timeout=QUIET_S)
+                injected_count = sum(nemesis.injected.values())
+                share = min(1.0, (loop.time() - started_at) / self.plan.seconds)
+                self.on_progress(f"{len(traffic.accepted)} orders taken, {injected_count} faults", share)
+                await asyncio.wait([storm], timeout=POLL_INTERVAL_S)
 
-    async def _drain(self, customers: Customers) -> Snapshot:
+    async def _drain(self, traffic: Traffic) -> Snapshot:
         """Wait until everything has ended, or long enough; then everything that is stored."""
         try:
-            async with asyncio.timeout(DRAIN_S):
-                await self._stage.servers_are_back()
-                await customers.finish()
-                while not await self._at_rest(customers):
-                    self.tell("waiting for every order to end", 1.0)
-                    await asyncio.sleep(QUIET_S)
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                await self._cluster.wait_for_servers()
+                await traffic.send_remaining()
+                while not await self._is_at_rest(traffic):
+                    self.on_progress("waiting for every order to end", 1.0)
+                    await asyncio.sleep(POLL_INTERVAL_S)
         except TimeoutError:
             pass  # the verdict says what has not ended
-        return await snapshot(self._stores, await self._direct.books())
+        return await take_snapshot(self._stores, await self._direct_backend.books())
 
-    async def _at_rest(self, customers: Customers) -> bool:
+    async def _is_at_rest(self, traffic: Traffic) -> bool:
         """Nothing waits in a queue, no message is owed, no order or payment is open, every accepted order is known."""
         try:
             for queue in topology(self.plan.mode).live_queues():
-                if await self._instrument.depth(queue):
+                if await self._probe_transport.depth(queue):
                     return False
             for store in self._stores.values():
-                if await store.owed(math.inf, 1):
+                if await store.pending_outbox(math.inf, 1):
                     return False
             if await self._stores["order"].find(Order.collection, {"state": OrderState.PENDING.value}, 1):
                 return False
@@ -175,28 +179,28 @@ class Chaos:
             known = {record.document_id for record in orders if record.body["state"] != OrderState.TOMBSTONE}
         except (StoreError, TransportError):
             return False
-        return customers.accepted <= known
+        return traffic.accepted <= known
 
-    async def _dead(self) -> dict[str, str]:
+    async def _dead_letter_reasons(self) -> dict[str, str]:
         """Order -> why a message of it was given up."""
         with suppress(TransportError):
-            found = await dead_letters(self._instrument, topology(self.plan.mode), list(roles(self.plan.mode)))
+            found = await dead_letters(self._probe_transport, topology(self.plan.mode), list(roles(self.plan.mode)))
             return {str(letter.order_id): f"{letter.worker}: {letter.wire.type}, {letter.reason}" for letter in found}
         return {"?": "the dead letters cannot be read"}
 
-    def _report(self, customers: Customers, injector: Injector, remains: Remains, drained_s: float) -> Report:
-        mine = [order for order_id, order in remains.seen.orders.items() if order_id in customers.placed]
+    def _report(self, traffic: Traffic, nemesis: Nemesis, run_result: RunResult, drained_s: float) -> ChaosReport:
+        mine = [order for order_id, order in run_result.snapshot.orders.items() if order_id in traffic.placed]
         rejected = Counter(str(order.reason) for order in mine if order.state is OrderState.REJECTED)
-        return Report(
+        return ChaosReport(
             plan=self.plan,
-            injected=dict(sorted(injector.injected.items())),
-            observed={name: injector.observed[name] for name in sorted(injector.injected)},
-            orders=len(customers.accepted),
+            injected=dict(sorted(nemesis.injected.items())),
+            observed={name: nemesis.observed[name] for name in sorted(nemesis.injected)},
+            orders=len(traffic.accepted),
             completed=sum(order.state is OrderState.COMPLETED for order in mine),
             rejected=dict(sorted(rejected.items())),
-            withdrawals=customers.withdrawals,
-            restarts=sum(count - 1 for count in self._stage.evidence.starts.values()),
+            withdrawals=traffic.withdrawals,
+            restarts=sum(count - 1 for count in self._cluster.evidence.starts.values()),
             drained_s=drained_s,
-            verdict=judge(remains),
-            notes=self._stage.notes,
+            verdict=evaluate_run(run_result),
+            notes=self._cluster.notes,
         )

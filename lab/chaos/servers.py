@@ -22,9 +22,9 @@ PORT_MAPPER = "epmd"
 #: Where Debian and RabbitMQ's own packages keep the script that becomes the node. (The one on the PATH changes user and folder.)
 RABBITMQ_SCRIPTS = (Path("/usr/lib/rabbitmq/bin"), Path("/usr/local/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin"))
 #: How long one look at a port may take.
-LOOK_S = 2.0
+PROBE_TIMEOUT_S = 2.0
 #: Between two looks.
-LOOK_EACH_S = 0.02
+PROBE_INTERVAL_S = 0.02
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
 
 
@@ -33,7 +33,7 @@ class NotInstalled(Exception):  # noqa: N818 - it names what is the case
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class ProcessSpec:
     """How to run one process. `ready` says whether it serves; None where its own word (`started`) says so."""
 
     name: str
@@ -61,7 +61,7 @@ class Servers:
         ports = free_ports(5)
         return cls(home, rabbitmq_server(), secantusd(), *ports)
 
-    def recipes(self, mode: str) -> list[Recipe]:
+    def process_specs(self, mode: str) -> list[ProcessSpec]:
         """In the order in which they must be started."""
         return [self._port_mapper(), self._broker(), self._database(), self._gateway(mode)]
 
@@ -78,14 +78,14 @@ class Servers:
     def gateway_url(self, port: int | None = None) -> str:
         return f"http://127.0.0.1:{port or self.gateway_port}"
 
-    def _port_mapper(self) -> Recipe:
-        return Recipe(
+    def _port_mapper(self) -> ProcessSpec:
+        return ProcessSpec(
             PORT_MAPPER,
-            [*until_we_die(), PORT_MAPPER, "-port", str(self.mapper_port), "-address", "127.0.0.1"],
-            ready=lambda: listens(self.mapper_port),
+            [*parent_death_prefix(), PORT_MAPPER, "-port", str(self.mapper_port), "-address", "127.0.0.1"],
+            ready=lambda: is_listening(self.mapper_port),
         )
 
-    def _broker(self) -> Recipe:
+    def _broker(self) -> ProcessSpec:
         home = self.folder_of(BROKER)
         home.mkdir(parents=True, exist_ok=True)
         (home / "enabled_plugins").write_text("[].\n")
@@ -104,20 +104,22 @@ class Servers:
             # Become the node rather than a shell that waits for it, so that a signal hits the node; it also ends with stdin.
             "RABBITMQ_ALLOW_INPUT": "true",
         }
-        return Recipe(BROKER, [*until_we_die(), self.rabbitmq], env, ready=lambda: speaks_amqp(self.broker_port))
+        return ProcessSpec(BROKER, [*parent_death_prefix(), self.rabbitmq], env, ready=lambda: answers_amqp(self.broker_port))
 
-    def _database(self) -> Recipe:
+    def _database(self) -> ProcessSpec:
         home = self.folder_of(DATABASE)
         home.mkdir(parents=True, exist_ok=True)
         where = ["--host", "127.0.0.1", "--port", str(self.database_port), "--storage-path", str(home)]
         flags = ["--sync-on-commit", "--log-file-max", "128MB", "--oplog-max-entries", "100000000"]
-        return Recipe(DATABASE, [*until_we_die(), self.secantus, *where, *flags], ready=lambda: listens(self.database_port))
+        return ProcessSpec(
+            DATABASE, [*parent_death_prefix(), self.secantus, *where, *flags], ready=lambda: is_listening(self.database_port)
+        )
 
-    def _gateway(self, mode: str) -> Recipe:
+    def _gateway(self, mode: str) -> ProcessSpec:
         home = self.folder_of(GATEWAY)
         home.mkdir(parents=True, exist_ok=True)
         env = {"SAGA_GATEWAY_URL": self.gateway_url(), "SAGA_GATEWAY_BOOKS": str(home / "books.db")}
-        return Recipe(GATEWAY, worker_command(GATEWAY, mode), env, ready=lambda: listens(self.gateway_port))
+        return ProcessSpec(GATEWAY, worker_command(GATEWAY, mode), env, ready=lambda: is_listening(self.gateway_port))
 
 
 def worker_command(name: str, mode: str) -> list[str]:
@@ -143,13 +145,13 @@ def secantusd() -> str:
     return found
 
 
-def until_we_die() -> list[str]:
+def parent_death_prefix() -> list[str]:
     """A prefix that makes a process end with this one, even if this one is killed. Nothing where there is no such program."""
     program = shutil.which("setpriv")
     return [program, "--pdeathsig", "KILL"] if program else []
 
 
-def many_open_files() -> None:
+def raise_open_files_limit() -> None:
     """Quorum queues keep files open: raise this process's limit, which its children inherit, as far as it may be raised."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
@@ -168,7 +170,7 @@ def free_ports(count: int) -> list[int]:
             probe.close()
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], patience_s: float) -> bool:
+async def wait_until(condition: Callable[[], bool | Awaitable[bool]], patience_s: float) -> bool:
     """Ask until `condition` (plain or awaited) holds; False when it did not in time."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience_s
@@ -178,14 +180,14 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], patience_s: flo
             return True
         if loop.time() > deadline:
             return False
-        await asyncio.sleep(LOOK_EACH_S)
+        await asyncio.sleep(PROBE_INTERVAL_S)
 
 
-async def listens(port: int) -> bool:
+async def is_listening(port: int) -> bool:
     return await _answers(port, b"")
 
 
-async def speaks_amqp(port: int) -> bool:
+async def answers_amqp(port: int) -> bool:
     """A port may be open before the broker behind it is up."""
     return await _answers(port, AMQP_HEADER)
 
@@ -194,7 +196,7 @@ async def _answers(port: int, question: bytes) -> bool:
     """Whether somebody takes a connection and, if there is a question, says something to it."""
     writer = None
     try:
-        async with asyncio.timeout(LOOK_S):
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             if question:
                 writer.write(question)
@@ -207,7 +209,7 @@ async def _answers(port: int, question: bytes) -> bool:
             writer.transport.abort()
 
 
-def state_of(pid: int) -> str:
+def process_state(pid: int) -> str:
     """How the kernel has a process: `R`, `S`, `T` for stopped, ...; empty if it is gone or cannot be asked here."""
     try:
         about = Path(f"/proc/{pid}/stat").read_text()

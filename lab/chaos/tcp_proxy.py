@@ -18,31 +18,31 @@ CHUNK = 65536
 class _Connection:
     """Both ends of one connection, and whether bytes of it were swallowed: then it can never make sense again."""
 
-    near: asyncio.StreamWriter
-    far: asyncio.StreamWriter
+    client_writer: asyncio.StreamWriter
+    server_writer: asyncio.StreamWriter
     lost_bytes: bool = False
 
     def cut(self) -> None:
-        self.near.transport.abort()
-        self.far.transport.abort()
+        self.client_writer.transport.abort()
+        self.server_writer.transport.abort()
 
 
 @dataclass(slots=True)
-class Proxy:
+class TcpProxy:
     """Forwards `port` on 127.0.0.1 to `target_port` there. Use as an async context manager."""
 
     target_port: int
     #: Seconds that everything takes longer now.
     delay_s: float = 0.0
     #: Whether everything disappears now. New connections are taken and nothing comes of them.
-    swallowing: bool = False
+    dropping: bool = False
     #: How many connections were cut, bytes swallowed and chunks delayed so far.
-    cut_off: int = 0
-    swallowed: int = 0
-    delayed: int = 0
+    connections_cut: int = 0
+    dropped_bytes: int = 0
+    delayed_chunks: int = 0
     _connections: set[_Connection] = field(default_factory=set)
     #: Accepted while swallowing: they lead nowhere.
-    _nowhere: set[asyncio.StreamWriter] = field(default_factory=set)
+    _dropped_writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
     _server: asyncio.Server = field(init=False)
 
@@ -66,48 +66,48 @@ class Proxy:
         """Reset every connection; new ones are welcome. Gives how many there were."""
         return self._cut(list(self._connections))
 
-    def swallow(self) -> None:
+    def drop_data(self) -> None:
         """From now on nothing that is sent arrives, in either direction, and nobody is told."""
-        self.swallowing = True
+        self.dropping = True
 
-    def delay(self, delay_s: float) -> None:
+    def delay_data(self, delay_s: float) -> None:
         """From now on everything takes `delay_s` longer."""
         self.delay_s = delay_s
 
     def heal(self) -> None:
         """Forward faithfully. Connections that lost bytes are reset: what comes after a gap makes no sense."""
-        self.swallowing, self.delay_s = False, 0.0
+        self.dropping, self.delay_s = False, 0.0
         self._cut([connection for connection in self._connections if connection.lost_bytes])
-        for writer in self._nowhere:
+        for writer in self._dropped_writers:
             writer.transport.abort()
-        self._nowhere.clear()
+        self._dropped_writers.clear()
 
     def _cut(self, connections: list[_Connection]) -> int:
         for connection in connections:
             connection.cut()
             self._connections.discard(connection)
-        self.cut_off += len(connections)
+        self.connections_cut += len(connections)
         return len(connections)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.swallowing:
-            self._nowhere.add(writer)
-            self._run(self._into_nowhere(reader))
+        if self.dropping:
+            self._dropped_writers.add(writer)
+            self._run(self._discard(reader))
             return
         try:
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         except OSError:
             writer.transport.abort()
             return
-        connection = _Connection(writer, there_writer)
+        connection = _Connection(writer, server_writer)
         self._connections.add(connection)
-        self._run(self._forward(connection, reader, there_writer))
-        self._run(self._forward(connection, there_reader, writer))
+        self._run(self._forward(connection, reader, server_writer))
+        self._run(self._forward(connection, server_reader, writer))
 
-    async def _into_nowhere(self, reader: asyncio.StreamReader) -> None:
+    async def _discard(self, reader: asyncio.StreamReader) -> None:
         try:
             while data := await reader.read(CHUNK):
-                self.swallowed += len(data)
+                self.dropped_bytes += len(data)
         except OSError:
             pass
 
@@ -115,10 +115,10 @@ class Proxy:
         try:
             while data := await source.read(CHUNK):
                 if self.delay_s:
-                    self.delayed += 1
+                    self.delayed_chunks += 1
                     await asyncio.sleep(self.delay_s)
-                if self.swallowing:
-                    self.swallowed += len(data)
+                if self.dropping:
+                    self.dropped_bytes += len(data)
                     connection.lost_bytes = True
                     continue
                 sink.write(data)
@@ -126,7 +126,7 @@ class Proxy:
         except OSError:
             pass
         finally:
-            if not self.swallowing:  # a black hole keeps the news of an end to itself
+            if not self.dropping:  # a black hole keeps the news of an end to itself
                 sink.close()
                 self._connections.discard(connection)
             else:

@@ -15,18 +15,18 @@ from services.order.domain import OrderState
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
+class RunResult:
     """What a run leaves. `accepted`: orders that the broker confirmed; `dead`: order -> why one of its messages was given up."""
 
     accepted: Collection[str]
-    seen: Snapshot
+    snapshot: Snapshot
     dead: Mapping[str, str] = field(default_factory=dict)
     effects: Mapping[Effect, int] = field(default_factory=dict)
     answers: Mapping[Effect, AbstractSet[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ChaosVerdict:
     """One sentence for each order (or message, or article) that is lost, doubled or stuck."""
 
     lost: tuple[str, ...]
@@ -39,59 +39,59 @@ class Verdict:
         return self.audit.ok and not (self.lost or self.doubled or self.stuck)
 
 
-def judge(remains: Remains) -> Verdict:
+def evaluate_run(run_result: RunResult) -> ChaosVerdict:
     """Judge a run that has healed."""
-    return Verdict(
-        tuple(_lost(remains)),
-        (*_effects_twice(remains), *_held_twice(remains.seen), *_paid_twice(remains.seen)),
-        tuple(_stuck(remains)),
-        audit(remains.seen),
+    return ChaosVerdict(
+        tuple(_lost(run_result)),
+        (*_effects_twice(run_result), *_held_twice(run_result.snapshot), *_paid_twice(run_result.snapshot)),
+        tuple(_stuck(run_result)),
+        audit(run_result.snapshot),
     )
 
 
-def _lost(remains: Remains) -> Iterator[str]:
-    for order_id in sorted(remains.accepted):
-        order = remains.seen.orders.get(order_id)
+def _lost(run_result: RunResult) -> Iterator[str]:
+    for order_id in sorted(run_result.accepted):
+        order = run_result.snapshot.orders.get(order_id)
         if order is None:
             yield f"order {order_id} was accepted, and the order service does not know it"
         elif order.state is OrderState.TOMBSTONE:
             yield f"order {order_id} was accepted, and only its withdrawal arrived"
 
 
-def _effects_twice(remains: Remains) -> Iterator[str]:
-    for (worker, message_id, kind), count in sorted(remains.effects.items()):
+def _effects_twice(run_result: RunResult) -> Iterator[str]:
+    for (worker, message_id, kind), count in sorted(run_result.effects.items()):
         if count > 1:
             yield f"{worker} committed {kind} of message {message_id} {count} times"
-    for (worker, kind, cause), message_ids in sorted(remains.answers.items()):
+    for (worker, kind, cause), message_ids in sorted(run_result.answers.items()):
         if len(message_ids) > 1:
             yield f"{worker} answered {len(message_ids)} times with {kind} to message {cause}"
 
 
-def _held_twice(seen: Snapshot) -> Iterator[str]:
+def _held_twice(snapshot: Snapshot) -> Iterator[str]:
     """Stock that is held for nobody: more than all reservations together."""
-    held = [reservation for reservation in seen.reservations.values() if reservation.state is ReservationState.HELD]
-    for sku, article in sorted(seen.stock.items()):
+    held = [reservation for reservation in snapshot.reservations.values() if reservation.state is ReservationState.HELD]
+    for sku, article in sorted(snapshot.stock.items()):
         reserved = sum(reservation.quantities.get(sku, 0) for reservation in held)
         if article.held > reserved:
             yield f"{article.held} units of {sku} are held, and orders have reserved {reserved}"
 
 
-def _paid_twice(seen: Snapshot) -> Iterator[str]:
-    for order_id, booked in sorted(seen.books.items()):
-        order = seen.orders.get(order_id)
+def _paid_twice(snapshot: Snapshot) -> Iterator[str]:
+    for order_id, book_entry in sorted(snapshot.books.items()):
+        order = snapshot.orders.get(order_id)
         total = order.details.total_cents if order and order.details else None
-        if total is not None and booked.state == "authorized" and booked.amount_cents > total:
-            yield f"order {order_id} costs {total} cents, and the gateway holds {booked.amount_cents}"
+        if total is not None and book_entry.state == "authorized" and book_entry.amount_cents > total:
+            yield f"order {order_id} costs {total} cents, and the gateway holds {book_entry.amount_cents}"
 
 
-def _stuck(remains: Remains) -> Iterator[str]:
-    for order_id, order in sorted(remains.seen.orders.items()):
+def _stuck(run_result: RunResult) -> Iterator[str]:
+    for order_id, order in sorted(run_result.snapshot.orders.items()):
         if order.is_open:
             yield f"order {order_id} is {order.state}" + (f": {order.attention.error}" if order.attention else "")
-        elif order_id in remains.dead:
-            yield f"order {order_id} has ended, and a message of it was given up: {remains.dead[order_id]}"
-    for order_id in sorted(remains.dead.keys() - remains.seen.orders.keys()):
-        yield f"a message of order {order_id} was given up: {remains.dead[order_id]}"
-    for order_id, payment in sorted(remains.seen.payments.items()):
+        elif order_id in run_result.dead:
+            yield f"order {order_id} has ended, and a message of it was given up: {run_result.dead[order_id]}"
+    for order_id in sorted(run_result.dead.keys() - run_result.snapshot.orders.keys()):
+        yield f"a message of order {order_id} was given up: {run_result.dead[order_id]}"
+    for order_id, payment in sorted(run_result.snapshot.payments.items()):
         if payment.due_at is not None:
             yield f"the payment of order {order_id} is {payment.state}"

@@ -15,7 +15,7 @@ from services.vocabulary import BackwardCommand, BackwardEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Arrow:
+class LoggedMessage:
     """One message type between two parties of a run. `rollback`: a refusal, a withdrawal or a compensation."""
 
     sender: str
@@ -26,31 +26,31 @@ class Arrow:
 
 
 @dataclass(slots=True)
-class Recorder:
+class MessageLog:
     """Give `note` to MemoryBroker.on_publish; `flow` then tells what travelled."""
 
     topology: Topology
     published: list[Outgoing] = field(default_factory=list)
 
-    def note(self, outgoing: Outgoing) -> None:
+    def record(self, outgoing: Outgoing) -> None:
         self.published.append(outgoing)
 
-    def flow(self) -> list[Arrow]:
+    def messages(self) -> list[LoggedMessage]:
         """Every arrow in the order of publishing; a copy put aside for a later attempt shows as sent by its worker to itself."""
         return [self._arrow(outgoing) for outgoing in self.published]
 
-    def _arrow(self, outgoing: Outgoing) -> Arrow:
+    def _arrow(self, outgoing: Outgoing) -> LoggedMessage:
         kind = CATALOGUE[str(outgoing.wire.type)]
         rollback = issubclass(kind, (BackwardCommand, BackwardEvent))
-        if self.topology.is_aside(outgoing.address):
-            worker, note = self._put_aside(outgoing.address.routing_key)
-            return Arrow(worker, (worker,), f"{kind.__name__} ({note})", issubclass(kind, Command), rollback)
+        if self.topology.is_retry_or_dead_letter(outgoing.address):
+            worker, note = self._retry_route(outgoing.address.routing_key)
+            return LoggedMessage(worker, (worker,), f"{kind.__name__} ({note})", issubclass(kind, Command), rollback)
         if issubclass(kind, Command):
-            return Arrow(str(outgoing.wire.app_id), (kind.service,), kind.__name__, command=True, rollback=rollback)
+            return LoggedMessage(str(outgoing.wire.app_id), (kind.service,), kind.__name__, command=True, rollback=rollback)
         receivers = tuple(queue.worker for queue in self.topology.queues if kind.type_name in queue.listens_to)
-        return Arrow(str(outgoing.wire.app_id), receivers, kind.__name__, command=False, rollback=rollback)
+        return LoggedMessage(str(outgoing.wire.app_id), receivers, kind.__name__, command=False, rollback=rollback)
 
-    def _put_aside(self, routing_key: str) -> tuple[str, str]:
+    def _retry_route(self, routing_key: str) -> tuple[str, str]:
         for queue in self.topology.queues:
             name = queue_of(self.topology.prefix, queue.worker)
             if routing_key == dead_queue(name):
@@ -60,6 +60,6 @@ class Recorder:
         raise LookupError(f"{routing_key} leads to no worker")
 
 
-def summed(flow: Sequence[Arrow]) -> list[tuple[Arrow, int]]:
+def count_repeated(flow: Sequence[LoggedMessage]) -> list[tuple[LoggedMessage, int]]:
     """The flow with equal arrows counted together, in the order of their first: for runs of many orders."""
     return list(Counter(flow).items())

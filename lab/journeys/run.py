@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from api.sample_orders import order_of
+from api.sample_orders import sample_order
 from bootstrap.modes import Mode
 from broker.message import Event
 from lab.system import System
@@ -21,40 +21,40 @@ from services.payment.messages import PaymentAuthorized, PaymentVoided
 from services.vocabulary import Line
 
 #: The event after which a service's own forward step is on its way to it (in the orchestrated mode, by way of the coordinator).
-_BEFORE = {"inventory": OrderPlaced, "payment": StockReserved, "delivery": PaymentAuthorized}
+_PRECEDING_EVENT = {"inventory": OrderPlaced, "payment": StockReserved, "delivery": PaymentAuthorized}
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What came of a run. `ends`: state (with reason) -> how many orders; `undone`: compensations with an effect, in order."""
+class JourneyResult:
+    """What came of a run. `ends`: state (with reason) -> how many orders; `compensations`: compensations with an effect, in order."""
 
     mode: Mode
     ends: dict[str, int]
-    undone: tuple[str, ...]
-    seen: Snapshot
+    compensations: tuple[str, ...]
+    snapshot: Snapshot
     audit: Audit
 
 
 @dataclass(slots=True)
-class Run:
+class JourneyRun:
     """What a script is given."""
 
     system: System
     order_ids: list[str] = field(default_factory=list)
 
     def new_id(self) -> str:
-        return self.system.parts.sources.new_id()
+        return self.system.backend.environment.new_id()
 
     async def place(self, wanted: Mapping[str, int], *injected: str, order_id: str | None = None) -> str:
         """Place an order for `wanted` (SKU -> quantity); gives its id."""
         order_id = order_id or self.new_id()
         self.order_ids.append(order_id)
-        details = order_of([Line(sku=sku, quantity=quantity) for sku, quantity in wanted.items()])
-        await self.system.door.place(order_id, details, injected)
+        details = sample_order([Line(sku=sku, quantity=quantity) for sku, quantity in wanted.items()])
+        await self.system.client.place(order_id, details, injected)
         return order_id
 
     async def withdraw(self, order_id: str) -> None:
-        await self.system.door.withdraw(order_id)
+        await self.system.client.withdraw(order_id)
 
     async def stop(self, worker: str) -> None:
         await self.system.stop(worker)
@@ -62,69 +62,73 @@ class Run:
     async def start(self, worker: str) -> None:
         await self.system.start(worker)
 
-    def has_heard(self, order_id: str, event: type[Event]) -> bool:
-        return any(wire.correlation_id == order_id and wire.type == event.type_name for wire in self.system.heard)
+    def has_event(self, order_id: str, event: type[Event]) -> bool:
+        return any(wire.correlation_id == order_id and wire.type == event.type_name for wire in self.system.events)
 
-    async def heard(self, order_id: str, event: type[Event]) -> None:
+    async def wait_for_event(self, order_id: str, event: type[Event]) -> None:
         """Wait for an event of an order."""
-        await self.system.until(lambda: self.has_heard(order_id, event), f"{event.type_name} of {order_id}")
+        await self.system.wait_until(lambda: self.has_event(order_id, event), f"{event.type_name} of {order_id}")
 
-    def ended(self, order_id: str) -> bool:
-        return self.has_heard(order_id, OrderCompleted) or self.has_heard(order_id, OrderRejected)
+    def has_ended(self, order_id: str) -> bool:
+        return self.has_event(order_id, OrderCompleted) or self.has_event(order_id, OrderRejected)
 
-    async def end_of(self, order_id: str) -> None:
-        await self.system.until(lambda: self.ended(order_id), f"the end of {order_id}")
+    async def wait_for_end(self, order_id: str) -> None:
+        await self.system.wait_until(lambda: self.has_ended(order_id), f"the end of {order_id}")
 
-    async def withdrawal_refused(self, order_id: str) -> None:
-        await self.heard(order_id, WithdrawalRefused)
+    async def wait_for_refused_withdrawal(self, order_id: str) -> None:
+        await self.wait_for_event(order_id, WithdrawalRefused)
 
-    async def order_exists(self, order_id: str) -> None:
+    async def wait_for_order(self, order_id: str) -> None:
         """Wait until the order service has committed something for this order, a tombstone included."""
 
         async def exists() -> bool:
             return bool(await self.system.stores["order"].find("orders", {"order_id": order_id}))
 
-        await self.system.until(exists, f"the order service to know {order_id}")
+        await self.system.wait_until(exists, f"the order service to know {order_id}")
 
-    async def payment_is(self, order_id: str, state: PaymentState) -> None:
+    async def wait_for_payment_state(self, order_id: str, state: PaymentState) -> None:
         """Wait until the payment has committed this state."""
 
-        async def is_so() -> bool:
+        async def has_state() -> bool:
             found = await self.system.stores["payment"].find(Payment.collection, {"order_id": order_id})
             return any(Payment.from_body(record.body).state is state for record in found)
 
-        await self.system.until(is_so, f"the payment of {order_id} to be {state}")
+        await self.system.wait_until(has_state, f"the payment of {order_id} to be {state}")
 
-    async def acted(self, failure: str) -> None:
+    async def wait_for_fault(self, failure: str) -> None:
         """Wait until an injected failure has acted at a worker."""
 
         async def has_acted() -> bool:
-            return failure in (await self.system.look()).acted
+            return failure in (await self.system.snapshot()).triggered_faults
 
-        await self.system.until(has_acted, f"{failure} to act")
+        await self.system.wait_until(has_acted, f"{failure} to act")
 
-    async def step_queued(self, order_id: str, service: str) -> None:
+    async def wait_for_queued_step(self, order_id: str, service: str) -> None:
         """Wait until the forward step of a stopped service waits in its queue."""
-        await self.heard(order_id, _BEFORE[service])
-        await self.system.until(lambda: self.system.waiting(service), f"the step of {order_id} to wait at {service}")
+        await self.wait_for_event(order_id, _PRECEDING_EVENT[service])
+        await self.system.wait_until(
+            lambda: self.system.has_waiting_messages(service), f"the step of {order_id} to wait at {service}"
+        )
 
-    async def result(self) -> Result:
+    async def result(self) -> JourneyResult:
         """Wait until all is at rest, then say what came of it."""
-        await self.system.at_rest()
-        seen = await self.system.look()
+        await self.system.wait_until_idle()
+        snapshot = await self.system.snapshot()
         ends = Counter(
             f"{order.state} {order.reason}" if order.reason else str(order.state)
-            for order_id, order in seen.orders.items()
+            for order_id, order in snapshot.orders.items()
             if order_id in self.order_ids
         )
-        return Result(self.system.mode, dict(sorted(ends.items())), self._undone(seen), seen, audit(seen))
+        return JourneyResult(
+            self.system.mode, dict(sorted(ends.items())), self._compensations(snapshot), snapshot, audit(snapshot)
+        )
 
-    def _undone(self, seen: Snapshot) -> tuple[str, ...]:
+    def _compensations(self, snapshot: Snapshot) -> tuple[str, ...]:
         """The compensations that had something to undo, in the order of the events that say so."""
         first: dict[tuple[str, str], None] = {}
-        for wire in self.system.heard:
+        for wire in self.system.events:
             order_id = str(wire.correlation_id)
-            reservation, payment = seen.reservations.get(order_id), seen.payments.get(order_id)
+            reservation, payment = snapshot.reservations.get(order_id), snapshot.payments.get(order_id)
             if wire.type == StockReleased.type_name and reservation and reservation.quantities:
                 assert reservation.state is ReservationState.RELEASED  # noqa: S101 - it says so, for ever
                 first[order_id, "ReleaseStock"] = None

@@ -16,9 +16,9 @@ from typing import Any
 import structlog
 
 from bootstrap.modes import Mode
-from lab.simulation.history import Finding
-from lab.simulation.plan import Kind, draw, draw_without_races
-from lab.simulation.run import Outcome, simulate
+from lab.simulation.history import Violation
+from lab.simulation.plan import FaultKind, draw_plan, draw_plan_without_races
+from lab.simulation.run import RunOutcome, simulate
 
 #: Seeds that a process runs before it reports: enough to make starting it cheap, few enough for a smooth progress bar.
 CHUNK = 20
@@ -27,7 +27,7 @@ SEEDS_FOR_EVERY_KIND = 200
 
 
 @dataclass(slots=True)
-class Summary:
+class CampaignSummary:
     """What came of a campaign so far. `failures`: (seed, mode, finding)."""
 
     seeds: int = 0
@@ -39,9 +39,9 @@ class Summary:
     compensations: int = 0
     attention: int = 0
     duplicates: int = 0
-    failures: list[tuple[int, Mode, Finding]] = field(default_factory=list)
+    failures: list[tuple[int, Mode, Violation]] = field(default_factory=list)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: RunOutcome) -> None:
         self.runs += 1
         self.orders += len(outcome.ends)
         self.faults.update(outcome.faults)
@@ -49,7 +49,7 @@ class Summary:
         self.compensations += outcome.compensations
         self.attention += outcome.attention
         self.duplicates += outcome.duplicates
-        self.failures += [(outcome.seed, outcome.mode, finding) for finding in outcome.findings]
+        self.failures += [(outcome.seed, outcome.mode, finding) for finding in outcome.violations]
 
     @property
     def completed(self) -> int:
@@ -61,28 +61,30 @@ class Summary:
         ends = sorted(self.ends.items())
         return {end.removeprefix("REJECTED "): count for end, count in ends if end.startswith("REJECTED")}
 
-    def vacuous(self) -> list[str]:
+    def missing_coverage(self) -> list[str]:
         """What this campaign did not try, so that it proves nothing about it. Asked of campaigns of some size only."""
         if self.seeds < SEEDS_FOR_EVERY_KIND:
             return []
-        missing = [f"no {kind} was injected" for kind in Kind if not self.faults[kind]]
+        missing = [f"no {kind} was injected" for kind in FaultKind if not self.faults[kind]]
         missing += [] if self.completed else ["no order completed"]
         return missing + ([] if self.compensations else ["nothing was undone"])
 
 
-def campaign(first: int, seeds: int, modes: Sequence[Mode], on_progress: Callable[[Summary], None]) -> Summary:
+def run_campaign(
+    first: int, seeds: int, modes: Sequence[Mode], on_progress: Callable[[CampaignSummary], None]
+) -> CampaignSummary:
     """Run seeds `first` to `first + seeds - 1` in each of `modes`; with both modes, hold their ends against each other too."""
-    summary = Summary(seeds=seeds)
-    began = time.monotonic()
+    summary = CampaignSummary(seeds=seeds)
+    started_at = time.monotonic()
     chunks = _chunks(first, seeds)
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         for outcomes in pool.map(_run_chunk, chunks, [list(modes)] * len(chunks)):
             for outcome in outcomes:
                 summary.add(outcome)
-            summary.seconds = time.monotonic() - began
+            summary.seconds = time.monotonic() - started_at
             on_progress(summary)
-    for what in summary.vacuous():
-        summary.failures.append((first, modes[0], Finding("something happened", what)))
+    for what in summary.missing_coverage():
+        summary.failures.append((first, modes[0], Violation("something happened", what)))
     return summary
 
 
@@ -90,43 +92,45 @@ def _chunks(first: int, seeds: int) -> list[range]:
     return [range(start, min(start + CHUNK, first + seeds)) for start in range(first, first + seeds, CHUNK)]
 
 
-def _run_chunk(seeds: range, modes: list[Mode]) -> list[Outcome]:
-    be_quiet()
+def _run_chunk(seeds: range, modes: list[Mode]) -> list[RunOutcome]:
+    silence_logs()
     outcomes = []
     for seed in seeds:
-        outcomes += [replace(simulate(draw(seed, mode)), trace=()) for mode in modes]
+        outcomes += [replace(simulate(draw_plan(seed, mode)), trace=()) for mode in modes]
         if len(modes) > 1:
-            outcomes.append(replace(differ(seed), trace=()))
+            outcomes.append(replace(compare_modes(seed), trace=()))
     return outcomes
 
 
-def be_quiet() -> None:
+def silence_logs() -> None:
     """Workers in a simulation say nothing: what they would log is in the trace."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=True)
 
 
-def differ(seed: int) -> Outcome:
+def compare_modes(seed: int) -> RunOutcome:
     """Both modes on the same orders and business failures, without races: every order must end alike. Gives the second's outcome,
     with what differs among its findings."""
-    first, second = (simulate(draw_without_races(seed, mode)) for mode in Mode)
-    parted = [Finding("both modes end alike", _parting(first, second, number)) for number in _divergent(first, second)]
-    return replace(second, findings=(*first.findings, *second.findings, *parted))
+    first, second = (simulate(draw_plan_without_races(seed, mode)) for mode in Mode)
+    differences = [
+        Violation("both modes end alike", _first_difference(first, second, number)) for number in _diverging_orders(first, second)
+    ]
+    return replace(second, violations=(*first.violations, *second.violations, *differences))
 
 
-def _divergent(first: Outcome, second: Outcome) -> list[int]:
+def _diverging_orders(first: RunOutcome, second: RunOutcome) -> list[int]:
     return [number for number, end in first.ends.items() if end != second.ends.get(number)]
 
 
-def _parting(first: Outcome, second: Outcome, number: int) -> str:
+def _first_difference(first: RunOutcome, second: RunOutcome, number: int) -> str:
     """Where the two traces of an order part: the states that both went through, and what came next in each."""
-    ways = (first.paths.get(number, ()), second.paths.get(number, ()))
-    common = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(*ways, strict=False))))
-    apart = [", ".join(way[common:]) or "nothing" for way in ways]
-    together = ", ".join(ways[0][:common]) or "the beginning"
-    return f"order {number}: after {together}, {first.mode} went on with {apart[0]}, {second.mode} with {apart[1]}"
+    paths = (first.paths.get(number, ()), second.paths.get(number, ()))
+    common = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(*paths, strict=False))))
+    rest = [", ".join(way[common:]) or "nothing" for way in paths]
+    shared = ", ".join(paths[0][:common]) or "the beginning"
+    return f"order {number}: after {shared}, {first.mode} went on with {rest[0]}, {second.mode} with {rest[1]}"
 
 
-def as_dict(summary: Summary) -> dict[str, Any]:
+def as_dict(summary: CampaignSummary) -> dict[str, Any]:
     """The summary as `saga simulate --json` prints it."""
     return {
         "seeds": summary.seeds,
@@ -139,7 +143,7 @@ def as_dict(summary: Summary) -> dict[str, Any]:
         "needs_attention": summary.attention,
         "duplicates_dropped": summary.duplicates,
         "failures": [
-            {"seed": seed, "mode": str(mode), "checker": finding.checker, "finding": finding.what}
+            {"seed": seed, "mode": str(mode), "checker": finding.checker, "finding": finding.detail}
             for seed, mode, finding in summary.failures
         ],
     }

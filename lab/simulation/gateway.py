@@ -7,11 +7,11 @@ import asyncio
 from collections.abc import Callable
 
 from bootstrap.in_process_gateway import InProcessGateway
-from lab.simulation.history import History
-from lab.simulation.plan import Kind
-from lab.simulation.process import Life
+from lab.simulation.history import SimulationHistory
+from lab.simulation.plan import FaultKind
+from lab.simulation.process import SimulatedProcess
 from payment_gateway.books import Books
-from payment_gateway.rules import Payment, Ruling, present
+from payment_gateway.rules import Decision, PaymentRecord, current
 from payment_gateway.storage import Decide, MemoryStorage
 from services.payment.gateway import GatewayCall
 from services.payment.messages import Answer
@@ -20,49 +20,49 @@ from services.payment.messages import Answer
 TIMEOUT_S = 0.8
 
 
-class WatchedStorage(MemoryStorage):
+class RecordingStorage(MemoryStorage):
     """Books whose every change is told to the history."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: SimulationHistory) -> None:
         super().__init__()
         self._history = history
 
-    async def rule(self, book: str, key: str, decide: Decide) -> Ruling:
-        ruling = await super().rule(book, key, decide)
-        self._history.ruled(key, ruling)
-        return ruling
+    async def apply(self, book: str, key: str, decide: Decide) -> Decision:
+        decision = await super().apply(book, key, decide)
+        self._history.on_gateway_ruling(key, decision)
+        return decision
 
-    def now_known(self, book: str, key: str, now: float) -> Payment | None:
+    def current_payment(self, book: str, key: str, now: float) -> PaymentRecord | None:
         """What stands under a key at this moment, without waiting."""
         payment = self._payments[book].get(key)
-        return None if payment is None else present(payment, now)
+        return None if payment is None else current(payment, now)
 
 
 class SimulatedGateway:
     """`services.payment.gateway.PaymentGateway` for one life of the payment worker."""
 
-    def __init__(self, bank: Books, book: str, life: Life, is_down: Callable[[], bool]) -> None:
-        self._inner = InProcessGateway(bank, book, timeout_s=TIMEOUT_S)
-        self._life = life
+    def __init__(self, payment_books: Books, book: str, process: SimulatedProcess, is_down: Callable[[], bool]) -> None:
+        self._inner = InProcessGateway(payment_books, book, timeout_s=TIMEOUT_S)
+        self._process = process
         self._is_down = is_down
 
     async def ask(self, call: GatewayCall, injected: str | None = None) -> Answer:
-        await self._life.take_time("call")
+        await self._process.simulate_latency("call")
         if self._is_down():
             await asyncio.sleep(TIMEOUT_S)
             return Answer.IN_DOUBT
-        if self._life.occasions.over:
+        if self._process.fault_triggers.disabled:
             injected = None  # somebody has repaired the gateway
-        fault = self._life.occasions.strikes(Kind.ANSWER_LOST, Kind.CALL_LATE)
-        underway = asyncio.create_task(self._arrive(call, injected, fault.for_s if fault else 0.0))
+        fault = self._process.fault_triggers.next_fault(FaultKind.ANSWER_LOST, FaultKind.CALL_LATE)
+        pending_call = asyncio.create_task(self._deliver_call(call, injected, fault.for_s if fault else 0.0))
         if fault is None:
-            answer = await asyncio.shield(underway)
-            await self._life.take_time("answer")
+            answer = await asyncio.shield(pending_call)
+            await self._process.simulate_latency("answer")
             return answer
         await asyncio.sleep(TIMEOUT_S)
         return Answer.IN_DOUBT
 
-    async def _arrive(self, call: GatewayCall, injected: str | None, after_s: float) -> Answer:
+    async def _deliver_call(self, call: GatewayCall, injected: str | None, after_s: float) -> Answer:
         await asyncio.sleep(after_s)
         return await self._inner.ask(call, injected)
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from broker.memory.transport import MemoryTransport
 from broker.topology import Topology
 from broker.transport import Delivery, Outgoing, Receipt, Sink, Wire
-from lab.simulation.plan import Kind, Point
-from lab.simulation.process import Life
+from lab.simulation.plan import CrashPoint, FaultKind
+from lab.simulation.process import SimulatedProcess
 from store.document import Record
 from store.memory import MemoryStore
 from store.protocol import Changes, OutboxRow, OutcomeUnknown, Reader, StoreUnavailable, Work, WriteConflict
@@ -21,13 +21,13 @@ T = TypeVar("T")
 class SimulatedTransport:
     """`broker.transport.Transport` for one life of a worker."""
 
-    def __init__(self, inner: MemoryTransport, life: Life, topology: Topology) -> None:
+    def __init__(self, inner: MemoryTransport, process: SimulatedProcess, topology: Topology) -> None:
         self.inner = inner
-        self._life = life
+        self._process = process
         self._topology = topology
 
     async def open(self) -> None:
-        await self._life.take_time("connect")
+        await self._process.simulate_latency("connect")
         await self.inner.open()
 
     async def close(self) -> None:
@@ -55,93 +55,99 @@ class SimulatedTransport:
         await self.inner.cancel()
 
     async def consume(self, queue: str, prefetch: int, sink: Sink) -> None:
-        await self._life.take_time("consume")
+        await self._process.simulate_latency("consume")
         await self.inner.consume(queue, prefetch, sink)
 
     async def subscribe(self, topology: Topology, patterns: Sequence[str], sink: Callable[[Wire], None]) -> None:
         await self.inner.subscribe(topology, patterns, sink)
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        await self._life.check()
-        self._life.history.acknowledges(self._life.worker, self._topology.prefix, deliveries)
+        await self._process.check()
+        self._process.history.on_acknowledge(self._process.worker, self._topology.prefix, deliveries)
         await self.inner.ack(deliveries)
-        if deliveries or self._life.in_hand:
-            await self._life.reach(Point.BEFORE_PUBLISH)
+        if deliveries or self._process.commands_in_progress:
+            await self._process.reach(CrashPoint.BEFORE_PUBLISH)
 
     async def requeue(self, deliveries: Sequence[Delivery]) -> None:
-        await self._life.check()
+        await self._process.check()
         await self.inner.requeue(deliveries)
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> list[Receipt]:
-        await self._life.take_time("publish")
+        await self._process.simulate_latency("publish")
         if not outgoing:
             return []
-        fault = self._life.occasions.strikes(Kind.CONFIRM_LOST, Kind.PUBLISH_LOST, where=self._life.worker)
-        if fault and fault.kind is Kind.PUBLISH_LOST:
-            return self._heard(outgoing, [Receipt.UNKNOWN] * len(outgoing))
+        fault = self._process.fault_triggers.next_fault(
+            FaultKind.CONFIRM_LOST, FaultKind.PUBLISH_LOST, where=self._process.worker
+        )
+        if fault and fault.kind is FaultKind.PUBLISH_LOST:
+            return self._record_publish(outgoing, [Receipt.UNKNOWN] * len(outgoing))
         receipts = await self.inner.publish(outgoing)
-        self._heard(outgoing, receipts)
-        await self._life.reach(Point.BEFORE_REMOVAL)
+        self._record_publish(outgoing, receipts)
+        await self._process.reach(CrashPoint.BEFORE_REMOVAL)
         return [Receipt.UNKNOWN] * len(outgoing) if fault else receipts
 
-    def _heard(self, outgoing: Sequence[Outgoing], receipts: list[Receipt]) -> list[Receipt]:
+    def _record_publish(self, outgoing: Sequence[Outgoing], receipts: list[Receipt]) -> list[Receipt]:
         for item, receipt in zip(outgoing, receipts, strict=True):
-            self._life.history.sent(self._life.name, item, receipt, aside=self._topology.is_aside(item.address))
+            self._process.history.on_publish(
+                self._process.name, item, receipt, is_retry_copy=self._topology.is_retry_or_dead_letter(item.address)
+            )
         return receipts
 
 
 class SimulatedStore:
     """`store.protocol.Store` for one life of a worker. `down` is set while the database does not answer."""
 
-    def __init__(self, inner: MemoryStore, life: Life, is_down: Callable[[], bool]) -> None:
+    def __init__(self, inner: MemoryStore, process: SimulatedProcess, is_down: Callable[[], bool]) -> None:
         self._inner = inner
-        self.life = life
+        self.process = process
         self._is_down = is_down
 
-    async def open(self, due_in: Collection[str]) -> None:
+    async def open(self, timer_collections: Collection[str]) -> None:
         await self._reach()
-        await self._inner.open(due_in)
+        await self._inner.open(timer_collections)
 
     async def close(self) -> None:
         await self._inner.close()
 
     async def transact(self, work: Work[T]) -> T:
-        await self.life.reach(Point.BEFORE_LOAD)
+        await self.process.reach(CrashPoint.BEFORE_LOAD)
         await self._reach()
-        fault = self.life.occasions.strikes(Kind.CONFLICT, Kind.COMMIT_LOST, Kind.COMMIT_KEPT, where=self.life.worker)
-        if fault and fault.kind is Kind.CONFLICT:
+        fault = self.process.fault_triggers.next_fault(
+            FaultKind.CONFLICT, FaultKind.COMMIT_LOST, FaultKind.COMMIT_KEPT, where=self.process.worker
+        )
+        if fault and fault.kind is FaultKind.CONFLICT:
             raise WriteConflict("others kept writing")
-        wanted: list[Changes] = []
+        changes_written: list[Changes] = []
 
-        async def decided(reader: Reader) -> tuple[Changes, T]:
+        async def decide(reader: Reader) -> tuple[Changes, T]:
             changes, result = await work(reader)
-            await self.life.take_time("commit")
-            await self.life.reach(Point.BEFORE_COMMIT)
+            await self.process.simulate_latency("commit")
+            await self.process.reach(CrashPoint.BEFORE_COMMIT)
             if self._is_down():
                 raise StoreUnavailable("the database does not answer")
-            if fault and fault.kind is Kind.COMMIT_LOST:
+            if fault and fault.kind is FaultKind.COMMIT_LOST:
                 raise OutcomeUnknown("the connection was lost at the commit")
-            wanted.append(changes)
+            changes_written.append(changes)
             return changes, result
 
-        result = await self._inner.transact(decided)
-        self.life.history.committed(self.life.name, self.life.worker, wanted[-1])
-        if fault and fault.kind is Kind.COMMIT_KEPT:
+        result = await self._inner.transact(decide)
+        self.process.history.on_commit(self.process.name, self.process.worker, changes_written[-1])
+        if fault and fault.kind is FaultKind.COMMIT_KEPT:
             raise OutcomeUnknown("the connection was lost at the commit")
-        await self.life.reach(Point.BEFORE_ACK)
+        await self.process.reach(CrashPoint.BEFORE_ACK)
         return result
 
     async def due(self, collection: str, now: float, limit: int) -> list[Record]:
         await self._reach()
         return await self._inner.due(collection, now, limit)
 
-    async def owed(self, written_before: float, limit: int) -> list[OutboxRow]:
+    async def pending_outbox(self, written_before: float, limit: int) -> list[OutboxRow]:
         await self._reach()
-        return await self._inner.owed(written_before, limit)
+        return await self._inner.pending_outbox(written_before, limit)
 
-    async def forget(self, sent: Collection[str]) -> None:
+    async def delete_published(self, published: Collection[str]) -> None:
         await self._reach()
-        await self._inner.forget(sent)
+        await self._inner.delete_published(published)
 
     async def find(self, collection: str, where: Mapping[str, Any] | None = None, limit: int = 0) -> list[Record]:
         return await self._inner.find(collection, where, limit)
@@ -155,6 +161,6 @@ class SimulatedStore:
 
     async def _reach(self) -> None:
         """Get through to the database."""
-        await self.life.take_time("database")
+        await self.process.simulate_latency("database")
         if self._is_down():
             raise StoreUnavailable("the database does not answer")

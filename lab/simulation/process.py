@@ -8,83 +8,83 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
-from lab.simulation.history import History
-from lab.simulation.plan import Fault, Kind, Plan, Point
-from lab.simulation.random_streams import Dice
+from lab.simulation.history import SimulationHistory
+from lab.simulation.plan import CrashPoint, Fault, FaultKind, SimulationPlan
+from lab.simulation.random_streams import RandomStreams
 from lab.system import WorkerCrashed
 
 #: The longest that one operation of a port takes, in seconds.
-LATENCY_S = 0.02
+MAX_LATENCY_S = 0.02
 
 
-class Occasions:
+class FaultTriggers:
     """Counts what happens, and gives the faults that the plan has for that occasion."""
 
-    def __init__(self, plan: Plan, history: History) -> None:
+    def __init__(self, plan: SimulationPlan, history: SimulationHistory) -> None:
         self._history = history
         self._counts: Counter[tuple[object, ...]] = Counter()
-        self._due = {
+        self._planned = {
             (fault.kind, fault.where, fault.point, fault.handling, fault.nth): fault
             for fault in plan.faults
             if fault.nth and not fault.at_s
         }
         #: Set when everything heals: nothing strikes any more.
-        self.over = False
+        self.disabled = False
 
-    def strikes(self, *kinds: Kind, where: str = "", point: Point | None = None, handling: str = "") -> Fault | None:
+    def next_fault(self, *kinds: FaultKind, where: str = "", point: CrashPoint | None = None, handling: str = "") -> Fault | None:
         """Count one occasion of `kinds` and give the fault that the plan has for it, if any."""
-        struck = None
+        triggered = None
         for kind in kinds:
-            occasion = (kind, where, point, handling)
-            self._counts[occasion] += 1
-            fault = self._due.get((*occasion, self._counts[occasion]))
-            if fault and not self.over:
-                struck = fault
-                self._history.injected(fault)
-        return struck
+            key = (kind, where, point, handling)
+            self._counts[key] += 1
+            fault = self._planned.get((*key, self._counts[key]))
+            if fault and not self.disabled:
+                triggered = fault
+                self._history.on_fault(fault)
+        return triggered
 
 
 @dataclass(slots=True)
-class Life:
+class SimulatedProcess:
     """From the start of a process to its end. `worker` is its role, `name` tells replicas apart."""
 
     name: str
     worker: str
-    dice: Dice
-    occasions: Occasions
-    history: History
+    streams: RandomStreams
+    fault_triggers: FaultTriggers
+    history: SimulationHistory
     alive: bool = True
     #: The commands being handled, by name, where somebody tells.
-    in_hand: tuple[str, ...] = ()
-    _thaws_at: float = 0.0
+    commands_in_progress: tuple[str, ...] = ()
+    _frozen_until: float = 0.0
     _operations: Counter[str] = field(default_factory=Counter)
 
     def freeze(self, for_s: float) -> None:
-        self._thaws_at = asyncio.get_running_loop().time() + for_s
+        self._frozen_until = asyncio.get_running_loop().time() + for_s
 
-    async def take_time(self, operation: str) -> None:
+    async def simulate_latency(self, operation: str) -> None:
         """An operation of a port begins: it takes a moment, and as long as the process is frozen it does not begin."""
         self._operations[operation] += 1
-        await asyncio.sleep(self.dice.between(0, LATENCY_S, self.name, operation, self._operations[operation]))
+        await asyncio.sleep(self.streams.uniform(0, MAX_LATENCY_S, self.name, operation, self._operations[operation]))
         await self.check()
 
     async def check(self) -> None:
         """Raise if this process is dead; wait as long as it is frozen."""
-        frozen_s = self._thaws_at - asyncio.get_running_loop().time()
+        frozen_s = self._frozen_until - asyncio.get_running_loop().time()
         if frozen_s > 0:
             await asyncio.sleep(frozen_s)
         if not self.alive:
             raise WorkerCrashed
 
-    async def reach(self, point: Point) -> None:
+    async def reach(self, point: CrashPoint) -> None:
         """The worker stands between two of its steps: here it may be killed."""
         await self.check()
-        for handling in ("", *self.in_hand):
-            if self.occasions.strikes(Kind.KILL_AT, where=self.worker, point=point, handling=handling):
+        for handling in ("", *self.commands_in_progress):
+            if self.fault_triggers.next_fault(FaultKind.KILL_AT, where=self.worker, point=point, handling=handling):
                 self.die()
 
     def die(self) -> None:
         """Kill the process from inside."""
         self.alive = False
-        self.history.note(self.name, "is killed")
+        self.history.add_trace(self.name, "is killed")
         raise WorkerCrashed

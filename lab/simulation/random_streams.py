@@ -12,23 +12,23 @@ T = TypeVar("T")
 _SCALE = float(1 << 64)
 
 
-class Dice:
+class RandomStreams:
     """Draws for one seed. A name is any sequence of words and numbers."""
 
-    def __init__(self, seed: int, *about: object) -> None:
-        self._prefix = f"{seed}:{':'.join(map(str, about))}:"
+    def __init__(self, seed: int, *scope: object) -> None:
+        self._prefix = f"{seed}:{':'.join(map(str, scope))}:"
 
-    def share(self, *name: object) -> float:
+    def random(self, *name: object) -> float:
         """A number from 0 up to 1."""
-        drawn = hashlib.blake2b((self._prefix + ":".join(map(str, name))).encode(), digest_size=8).digest()
-        return int.from_bytes(drawn, "big") / _SCALE
+        digest = hashlib.blake2b((self._prefix + ":".join(map(str, name))).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") / _SCALE
 
-    def between(self, low: float, high: float, *name: object) -> float:
-        return low + (high - low) * self.share(*name)
+    def uniform(self, low: float, high: float, *name: object) -> float:
+        return low + (high - low) * self.random(*name)
 
-    def number(self, below: int, *name: object) -> int:
+    def randrange(self, below: int, *name: object) -> int:
         """An integer from 0 up to `below`."""
-        return int(self.share(*name) * below)
+        return int(self.random(*name) * below)
 
-    def one_of(self, choices: Sequence[T], *name: object) -> T:
-        return choices[self.number(len(choices), *name)]
+    def choice(self, choices: Sequence[T], *name: object) -> T:
+        return choices[self.randrange(len(choices), *name)]

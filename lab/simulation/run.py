@@ -8,29 +8,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bootstrap.modes import Mode
-from lab.simulation.checkers import Judge
-from lab.simulation.history import Finding, History
-from lab.simulation.plan import Fault, Plan
-from lab.simulation.world import World
-from lab.virtual_time import NothingLeftToHappenError, run_virtually
+from lab.simulation.checkers import RunChecker
+from lab.simulation.history import SimulationHistory, Violation
+from lab.simulation.plan import Fault, SimulationPlan
+from lab.simulation.world import SimulatedCluster
+from lab.virtual_time import DeadlockError, run_on_virtual_time
 from ops.snapshot import Snapshot
 from services.order.domain import Order, OrderState
 
 #: Seconds of virtual time until everything must have come to rest after the faults are over.
-REST_S = 240.0
+IDLE_TIMEOUT_S = 240.0
 
-MakeWorld = Callable[[Plan, History], World]
+MakeCluster = Callable[[SimulationPlan, SimulationHistory], SimulatedCluster]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a run. `struck`: the faults that had their effect. `ends`: order number -> state and reason. `duplicates`:
+class RunOutcome:
+    """What came of a run. `triggered_faults`: the faults that had their effect. `ends`: order number -> state and reason. `duplicates`:
     messages that a worker acknowledged more than once. `attention`: orders that needed a person."""
 
     seed: int
     mode: Mode
-    findings: tuple[Finding, ...]
-    struck: tuple[Fault, ...]
+    violations: tuple[Violation, ...]
+    triggered_faults: tuple[Fault, ...]
     ends: dict[int, str]
     #: Order number -> the states its documents went through.
     paths: dict[int, tuple[str, ...]]
@@ -40,51 +40,51 @@ class Outcome:
     digest: str
     trace: tuple[str, ...] = field(repr=False, default=())
     #: (worker, command) of everything that was in some worker's hands, where workers tell.
-    handlers: frozenset[tuple[str, str]] = frozenset()
+    handled_commands: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def faults(self) -> Counter[str]:
         """Kind of fault -> how often it had its effect."""
-        return Counter(str(fault.kind) for fault in self.struck)
+        return Counter(str(fault.kind) for fault in self.triggered_faults)
 
     @property
     def failed(self) -> bool:
-        return bool(self.findings)
+        return bool(self.violations)
 
 
-def simulate(plan: Plan, *, make_world: MakeWorld = World) -> Outcome:
+def simulate(plan: SimulationPlan, *, make_cluster: MakeCluster = SimulatedCluster) -> RunOutcome:
     """Run a plan to its end on virtual time."""
-    history = History()
+    history = SimulationHistory()
     try:
-        world, seen = run_virtually(_run(plan, history, make_world))
-    except NothingLeftToHappenError:
-        history.findings.append(Finding("everything ends", "deadlock: everything waits for something that can never happen"))
+        cluster, snapshot = run_on_virtual_time(_run(plan, history, make_cluster))
+    except DeadlockError:
+        history.violations.append(Violation("everything ends", "deadlock: everything waits for something that can never happen"))
         return _outcome(plan, history, {}, {}, 0)
-    paths = {number: history.path(order_id) for number, order_id in world.order_ids.items()}
-    ends = {number: _end(seen.orders.get(order_id)) for number, order_id in world.order_ids.items()}
-    undone = sum(r.state == "RELEASED" and bool(r.quantities) for r in seen.reservations.values())
+    paths = {number: history.path(order_id) for number, order_id in cluster.order_ids.items()}
+    ends = {number: _end(snapshot.orders.get(order_id)) for number, order_id in cluster.order_ids.items()}
+    undone = sum(r.state == "RELEASED" and bool(r.quantities) for r in snapshot.reservations.values())
     return _outcome(plan, history, ends, paths, undone)
 
 
-async def _run(plan: Plan, history: History, make_world: MakeWorld) -> tuple[World, Snapshot]:
-    world = make_world(plan, history)
-    judge = Judge(world, history)
-    history.on_change = judge.after_step
+async def _run(plan: SimulationPlan, history: SimulationHistory, make_cluster: MakeCluster) -> tuple[SimulatedCluster, Snapshot]:
+    cluster = make_cluster(plan, history)
+    checker = RunChecker(cluster, history)
+    history.on_change = checker.after_step
     rested = False
     try:
-        await world.open()
-        await world.strike()
-        world.heal()
-        rested = await world.at_rest(REST_S, stuck_may_wait=True)
-        if stuck := world.stuck():
-            judge.may_be_stuck(stuck)
-            await world.redrive(stuck)
-            rested = await world.at_rest(REST_S, stuck_may_wait=False)
+        await cluster.open()
+        await cluster.run_faults()
+        cluster.heal()
+        rested = await cluster.wait_until_idle(IDLE_TIMEOUT_S, ignore_attention=True)
+        if needing_attention_ids := cluster.orders_needing_attention():
+            checker.check_attention(needing_attention_ids)
+            await cluster.redrive(needing_attention_ids)
+            rested = await cluster.wait_until_idle(IDLE_TIMEOUT_S, ignore_attention=False)
     except Exception as error:  # noqa: BLE001 - whatever a worker dies of is what we are looking for
-        history.found("workers live", f"{type(error).__name__}: {error}")
-    seen = await judge.at_the_end(rested=rested)
-    await world.close()
-    return world, seen
+        history.add_violation("workers live", f"{type(error).__name__}: {error}")
+    snapshot = await checker.check_final_state(rested=rested)
+    await cluster.close()
+    return cluster, snapshot
 
 
 def _end(order: Order | None) -> str:
@@ -94,19 +94,19 @@ def _end(order: Order | None) -> str:
 
 
 def _outcome(
-    plan: Plan, history: History, ends: dict[int, str], paths: dict[int, tuple[str, ...]], compensations: int
-) -> Outcome:
-    return Outcome(
+    plan: SimulationPlan, history: SimulationHistory, ends: dict[int, str], paths: dict[int, tuple[str, ...]], compensations: int
+) -> RunOutcome:
+    return RunOutcome(
         plan.seed,
         plan.mode,
-        tuple(history.findings),
-        tuple(history.struck),
+        tuple(history.violations),
+        tuple(history.triggered_faults),
         ends,
         paths,
         compensations,
-        len(history.once_stuck),
-        sum(history.acknowledged.values()) - len(history.acknowledged),
+        len(history.needed_attention),
+        sum(history.acknowledgements.values()) - len(history.acknowledgements),
         history.digest(),
-        tuple(history.lines),
-        frozenset(history.handlers),
+        tuple(history.trace_lines),
+        frozenset(history.handled_commands),
     )

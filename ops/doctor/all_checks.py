@@ -5,27 +5,27 @@ from ops.doctor.check import Check
 
 BROKER = ("broker", "broker user")
 DATABASE = ("database", "database user", "replica set")
-LOOK = "The broker was there and gave no answer: see its log, and whether it is short of memory or disk."
-ASK_DATABASE = "The database was there and did not do it: see its log."
+NO_BROKER_ANSWER = "The broker was there and gave no answer: see its log, and whether it is short of memory or disk."
+NO_DATABASE_ANSWER = "The database was there and did not do it: see its log."
 
-PLAN = (
+ALL_CHECKS = (
     Check("broker", broker.reachable),
-    Check("broker user", broker.user, ("broker",), LOOK),
-    Check("broker version", broker.version, BROKER, LOOK),
-    Check("topology", broker.topology, BROKER, LOOK),
-    Check("consumers", broker.consumers, BROKER, LOOK),
-    Check("dead letters", broker.dead_letters, BROKER, LOOK),
+    Check("broker user", broker.user, ("broker",), NO_BROKER_ANSWER),
+    Check("broker version", broker.version, BROKER, NO_BROKER_ANSWER),
+    Check("topology", broker.topology, BROKER, NO_BROKER_ANSWER),
+    Check("consumers", broker.consumers, BROKER, NO_BROKER_ANSWER),
+    Check("dead letters", broker.dead_letters, BROKER, NO_BROKER_ANSWER),
     Check("database", database.reachable),
-    Check("database user", database.user, ("database",), ASK_DATABASE),
-    Check("replica set", database.replica_set, ("database", "database user"), ASK_DATABASE),
-    Check("transactions", database.transactions, DATABASE, ASK_DATABASE),
+    Check("database user", database.user, ("database",), NO_DATABASE_ANSWER),
+    Check("replica set", database.replica_set, ("database", "database user"), NO_DATABASE_ANSWER),
+    Check("transactions", database.transactions, DATABASE, NO_DATABASE_ANSWER),
     Check("durable commits", database.durable_commits),
-    Check("inbox key", database.inbox_key, DATABASE, ASK_DATABASE),
-    Check("bindings", broker.bindings, DATABASE, ASK_DATABASE),
-    Check("clock of the database", database.clock, DATABASE, ASK_DATABASE),
-    Check("clocks of the workers", database.workers_clocks, DATABASE, ASK_DATABASE),
+    Check("inbox key", database.inbox_key, DATABASE, NO_DATABASE_ANSWER),
+    Check("bindings", broker.bindings, DATABASE, NO_DATABASE_ANSWER),
+    Check("clock of the database", database.clock, DATABASE, NO_DATABASE_ANSWER),
+    Check("clocks of the workers", database.worker_clocks, DATABASE, NO_DATABASE_ANSWER),
     Check("payment gateway", machine.gateway),
-    Check("gateway faults", machine.gateway_faults, ("payment gateway", *DATABASE), ASK_DATABASE),
+    Check("gateway faults", machine.gateway_faults, ("payment gateway", *DATABASE), NO_DATABASE_ANSWER),
     Check("memory", machine.memory),
     Check("docker", machine.docker),
 )

@@ -5,99 +5,101 @@ They write a probe into the outbox and the inbox and remove it again, as a worke
 
 from contextlib import suppress
 
-from ops.doctor.check import Finding
-from ops.doctor.port_probe import missing
-from ops.doctor.targets import Patient
+from ops.doctor.check import CheckResult
+from ops.doctor.port_probe import diagnose_missing
+from ops.doctor.targets import Targets
 from store.mongo.preflight import check_durable, check_inbox_key, check_transactions, check_user, clock_ahead_s
 from store.protocol import NoPrimary, NoReplicaSet, StoreUnavailable, UnsafeStore, UserRefused
 
 #: Seconds two clocks may differ: half of the shortest business wait (a payment is looked at again after 2 s).
-CLOCKS_MAY_DIFFER_S = 1.0
+MAX_CLOCK_SKEW_S = 1.0
 
 
-async def reachable(patient: Patient) -> Finding:
+async def reachable(targets: Targets) -> CheckResult:
     """A server that refuses this user, or takes no writes, is there."""
     try:
-        connection = patient.store().connection
+        connection = targets.store().connection
     except UnsafeStore as error:
-        return Finding(False, str(error), "Correct SAGA_STORE_URL.")
+        return CheckResult(False, str(error), "Correct SAGA_STORE_URL.")
     try:
-        await patient.database()
+        await targets.database()
     except (NoPrimary, NoReplicaSet, UserRefused):
-        return Finding(True, "it answers")
+        return CheckResult(True, "it answers")
     except StoreUnavailable as error:
         step = "Start MongoDB (`make up` starts a server that speaks its protocol), or set SAGA_STORE_URL."
-        said = str(error).partition(" (configured")[0].partition(", Timeout:")[0]  # the driver goes on for long
-        return await missing("database", f"no database answers at {connection.host}: {said}", patient.parts.store_url, step)
-    return Finding(True, "it answers")
+        message = str(error).partition(" (configured")[0].partition(", Timeout:")[0]  # the driver goes on for long
+        return await diagnose_missing(
+            "database", f"no database answers at {connection.host}: {message}", targets.backend.store_url, step
+        )
+    return CheckResult(True, "it answers")
 
 
-async def user(patient: Patient) -> Finding:
+async def user(targets: Targets) -> CheckResult:
     try:
         with suppress(NoReplicaSet):
-            await patient.database()
-        await check_user(patient.store().connection)
+            await targets.database()
+        await check_user(targets.store().connection)
     except NoPrimary:
-        return Finding(None, "no primary can be asked")
+        return CheckResult(None, "no primary can be asked")
     except UserRefused as error:
-        return Finding(False, str(error), "Correct user, password and authSource in SAGA_STORE_URL.")
-    return Finding(True, "it may read")
+        return CheckResult(False, str(error), "Correct user, password and authSource in SAGA_STORE_URL.")
+    return CheckResult(True, "it may read")
 
 
-async def replica_set(patient: Patient) -> Finding:
+async def replica_set(targets: Targets) -> CheckResult:
     try:
-        await patient.database()
+        await targets.database()
     except (NoPrimary, NoReplicaSet) as error:
-        said, _, step = str(error).partition(". ")
-        return Finding(False, said, f"{step}.")
-    return Finding(True, "with a primary")
+        message, _, step = str(error).partition(". ")
+        return CheckResult(False, message, f"{step}.")
+    return CheckResult(True, "with a primary")
 
 
-async def transactions(patient: Patient) -> Finding:
-    await check_transactions((await patient.database()).connection)
-    return Finding(True, "an aborted one left nothing")
+async def transactions(targets: Targets) -> CheckResult:
+    await check_transactions((await targets.database()).connection)
+    return CheckResult(True, "an aborted one left nothing")
 
 
-async def durable_commits(patient: Patient) -> Finding:
+async def durable_commits(targets: Targets) -> CheckResult:
     """By what the URL asks for; how well a server keeps its word cannot be seen from here."""
     try:
-        connection = patient.store().connection
+        connection = targets.store().connection
     except UnsafeStore:
-        return Finding(None, "the database's URL cannot be used")
+        return CheckResult(None, "the database's URL cannot be used")
     try:
         check_durable(connection)
     except UnsafeStore as error:
-        return Finding(False, str(error), "Take that option out of SAGA_STORE_URL: silence means the safe value.")
-    return Finding(True, "majority and journal are asked for")
+        return CheckResult(False, str(error), "Take that option out of SAGA_STORE_URL: silence means the safe value.")
+    return CheckResult(True, "majority and journal are asked for")
 
 
-async def inbox_key(patient: Patient) -> Finding:
-    for worker in patient.workers:
-        await check_inbox_key((await patient.database(worker)).connection)
-    return Finding(True, "a key is taken once, in the database of each worker")
+async def inbox_key(targets: Targets) -> CheckResult:
+    for worker in targets.workers:
+        await check_inbox_key((await targets.database(worker)).connection)
+    return CheckResult(True, "a key is taken once, in the database of each worker")
 
 
-async def clock(patient: Patient) -> Finding:
-    ahead_s = await clock_ahead_s((await patient.database()).connection, patient.parts.sources.now)
+async def clock(targets: Targets) -> CheckResult:
+    ahead_s = await clock_ahead_s((await targets.database()).connection, targets.backend.environment.now)
     if ahead_s is None:
-        return Finding(None, "the database does not say what time it is")
-    if abs(ahead_s) > CLOCKS_MAY_DIFFER_S:
+        return CheckResult(None, "the database does not say what time it is")
+    if abs(ahead_s) > MAX_CLOCK_SKEW_S:
         where = "ahead of" if ahead_s > 0 else "behind"
         why = f"this machine's clock is {abs(ahead_s):.1f} s {where} the database's"
-        return Finding(False, why, "Synchronise the clocks of both machines (NTP).")
-    return Finding(True, f"{abs(ahead_s):.3f} s apart")
+        return CheckResult(False, why, "Synchronise the clocks of both machines (NTP).")
+    return CheckResult(True, f"{abs(ahead_s):.3f} s apart")
 
 
-async def workers_clocks(patient: Patient) -> Finding:
+async def worker_clocks(targets: Targets) -> CheckResult:
     """By what each worker measured against the database's clock when it started."""
-    announced = await patient.announced()
-    told = {name: record.body.get("clock_ahead_s") for name, record in announced.items()}
-    ahead_s = {name: off_s for name, off_s in told.items() if off_s is not None}
+    announcements = await targets.announcements()
+    measured = {name: record.body.get("clock_ahead_s") for name, record in announcements.items()}
+    ahead_s = {name: skew_s for name, skew_s in measured.items() if skew_s is not None}
     if not ahead_s:
-        return Finding(None, "no worker has said how its clock goes: none has started yet")
+        return CheckResult(None, "no worker has said how its clock goes: none has started yet")
     slow, fast = min(ahead_s, key=ahead_s.__getitem__), max(ahead_s, key=ahead_s.__getitem__)
     apart_s = ahead_s[fast] - ahead_s[slow]
-    if apart_s > CLOCKS_MAY_DIFFER_S:
+    if apart_s > MAX_CLOCK_SKEW_S:
         why = f"the clock of {fast} was {apart_s:.1f} s ahead of {slow}'s when they started"
-        return Finding(False, why, "Synchronise the clocks of their machines (NTP) and restart them.")
-    return Finding(True, f"{len(ahead_s)} workers, at most {apart_s:.3f} s apart when they started")
+        return CheckResult(False, why, "Synchronise the clocks of their machines (NTP) and restart them.")
+    return CheckResult(True, f"{len(ahead_s)} workers, at most {apart_s:.3f} s apart when they started")

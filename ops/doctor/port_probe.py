@@ -4,7 +4,7 @@ import asyncio
 
 from yarl import URL
 
-from ops.doctor.check import Finding
+from ops.doctor.check import CheckResult
 
 #: Where each listens when its URL does not say.
 PORTS = {"amqp": 5672, "amqps": 5671, "mongodb": 27017, "http": 80, "https": 443}
@@ -12,20 +12,20 @@ PORTS = {"amqp": 5672, "amqps": 5671, "mongodb": 27017, "http": 80, "https": 443
 CONNECT_S = 2.0
 
 
-async def missing(what: str, why: str, at: str, step: str) -> Finding:
-    """The finding for a server `what` that does not answer `at` this URL. `step`: what to do when nothing is there."""
-    held = [address for address in addresses_in(at) if await _listens(*address)]
-    if not held:
-        return Finding(False, why, step, server_missing=True)
-    host, port = held[0]
+async def diagnose_missing(what: str, why: str, url: str, step: str) -> CheckResult:
+    """The finding for a server `what` that does not answer `url` this URL. `step`: what to do when nothing is there."""
+    listening = [address for address in addresses_in(url) if await _listens(*address)]
+    if not listening:
+        return CheckResult(False, why, step, server_missing=True)
+    host, port = listening[0]
     taken = f"port {port} of {host} is taken by something that does not answer as a {what}"
     look = f"See what holds port {port} (`ss -ltnp` there): end it, or restart it if it is a {what} that hangs"
-    return Finding(False, f"{taken} ({why})", f"{look}; or set another port in the URL.", server_missing=True)
+    return CheckResult(False, f"{taken} ({why})", f"{look}; or set another port in the URL.", server_missing=True)
 
 
-def addresses_in(at: str) -> list[tuple[str, int]]:
+def addresses_in(url: str) -> list[tuple[str, int]]:
     """Host and port of each server in the URL: of a database there may be several, with commas between."""
-    scheme, _, rest = at.partition("://")
+    scheme, _, rest = url.partition("://")
     servers = [URL(f"//{server}") for server in rest.partition("/")[0].rpartition("@")[2].split(",")]
     return [(server.host, server.port or PORTS[scheme]) for server in servers if server.host and scheme in PORTS]
 

@@ -9,8 +9,8 @@ from typing import Any, Self, TypeVar, cast
 from bootstrap.backend import GatewayUnreachable
 from bootstrap.gateway_books import gateway_health
 from bootstrap.modes import Mode, roles, topology
-from bootstrap.server_backend import ConnectedParts
-from broker.rabbitmq.topology_check import Piece
+from bootstrap.server_backend import ServerBackend
+from broker.rabbitmq.topology_check import DeclaredObject
 from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import Topology
 from store.document import Record
@@ -20,27 +20,27 @@ from store.mongo.store import MongoStore
 T = TypeVar("T")
 
 #: The worker whose database stands for all: every mode has it.
-ONE = "order"
+DEFAULT_WORKER = "order"
 #: Where Linux says how much memory there is, and where a Docker engine listens unless it was told otherwise.
 MEMINFO = Path("/proc/meminfo")
 DOCKER_HOST = "unix:///var/run/docker.sock"
 
 
 @dataclass
-class Patient:
+class Targets:
     """`docker_host` as in the variable DOCKER_HOST. Leaving its context closes what was opened."""
 
     mode: Mode
-    parts: ConnectedParts
+    backend: ServerBackend
     meminfo: Path = MEMINFO
     docker_host: str = DOCKER_HOST
     _transport: RabbitTransport | None = None
     _stores: dict[str, MongoStore] = field(default_factory=dict)
-    _asked: dict[str, "asyncio.Task[Any]"] = field(default_factory=dict)
+    _cached: dict[str, "asyncio.Task[Any]"] = field(default_factory=dict)
 
     @property
     def topology(self) -> Topology:
-        return topology(self.mode, self.parts.prefix)
+        return topology(self.mode, self.backend.prefix)
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -48,64 +48,64 @@ class Patient:
 
     async def broker(self) -> RabbitTransport:
         """The broker, connected. Raises TransportUnavailable, to everybody who asks."""
-        return await self._once("broker", self._open_broker)
+        return await self._cached_call("broker", self._open_broker)
 
-    async def pieces(self) -> dict[str, Piece]:
+    async def pieces(self) -> dict[str, DeclaredObject]:
         """Each exchange and queue of the mode by name."""
-        return await self._once("pieces", self._inspect)
+        return await self._cached_call("pieces", self._inspect)
 
-    def store(self, worker: str = ONE) -> MongoStore:
+    def store(self, worker: str = DEFAULT_WORKER) -> MongoStore:
         """A worker's store, of which nothing has been checked. Raises UnsafeStore for a URL that cannot be used."""
         if worker not in self._stores:
-            self._stores[worker] = self.parts.store(worker)
+            self._stores[worker] = self.backend.store(worker)
         self._stores[worker].connection.connect()
         return self._stores[worker]
 
-    async def database(self, worker: str = ONE) -> MongoStore:
+    async def database(self, worker: str = DEFAULT_WORKER) -> MongoStore:
         """A worker's store on a server that answers as a primary. Raises what `check_replica_set` does, to everybody who asks.
 
         One question for all: a driver that was refused once tells those who ask meanwhile only that its pool is paused."""
-        await self._once("database", lambda: check_replica_set(self.store().connection))
+        await self._cached_call("database", lambda: check_replica_set(self.store().connection))
         return self.store(worker)
 
-    async def announced(self) -> dict[str, Record]:
+    async def announcements(self) -> dict[str, Record]:
         """What each worker said of itself when it last started; one that never did is not there."""
-        return await self._once("announced", self._read_announcements)
+        return await self._cached_call("announced", self._read_announcements)
 
     async def gateway(self) -> dict[str, Any]:
         """What the payment gateway says of itself. Raises GatewayUnreachable, to everybody who asks."""
-        return await self._once("gateway", self._ask_gateway)
+        return await self._cached_call("gateway", self._ask_gateway)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._asked.values():
+        for task in self._cached.values():
             task.cancel()
-        await asyncio.gather(*self._asked.values(), return_exceptions=True)
+        await asyncio.gather(*self._cached.values(), return_exceptions=True)
         if self._transport is not None:
             await self._transport.close()
         for store in self._stores.values():
             await store.close()
 
-    async def _once(self, what: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def _cached_call(self, what: str, fetch: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Ask once and give everybody the answer; a check that runs out of time takes it from nobody."""
-        if what not in self._asked:
-            self._asked[what] = asyncio.create_task(ask())
-        return cast(T, await asyncio.shield(self._asked[what]))
+        if what not in self._cached:
+            self._cached[what] = asyncio.create_task(fetch())
+        return cast(T, await asyncio.shield(self._cached[what]))
 
     async def _open_broker(self) -> RabbitTransport:
-        self._transport = self.parts.transport("doctor")
+        self._transport = self.backend.transport("doctor")
         await self._transport.open()
         return self._transport
 
-    async def _inspect(self) -> dict[str, Piece]:
+    async def _inspect(self) -> dict[str, DeclaredObject]:
         return {piece.name: piece for piece in await (await self.broker()).inspect(self.topology)}
 
     async def _ask_gateway(self) -> dict[str, Any]:
-        health = await gateway_health(self.parts.gateway_url)
+        health = await gateway_health(self.backend.gateway_url)
         if health is None:
-            raise GatewayUnreachable(f"no payment gateway answers at {self.parts.gateway_url}")
+            raise GatewayUnreachable(f"no payment gateway answers at {self.backend.gateway_url}")
         return health
 
     async def _read_announcements(self) -> dict[str, Record]:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import ClassVar
 
-from services.vocabulary import Address, OrderDetails, Reason
+from services.vocabulary import DeliveryAddress, OrderDetails, Reason
 from store.document import Document
 
 #: Countries (ISO 3166) where nobody drives to: Antarctica.
@@ -18,7 +18,7 @@ class DeliveryState(StrEnum):
     CANCELLED = "CANCELLED"  # barred before it was asked: also the tombstone
 
 
-class Delivery(Document):
+class OrderDelivery(Document):
     """The delivery of one order; kept as long as the order."""
 
     collection: ClassVar[str] = "deliveries"
@@ -29,5 +29,5 @@ class Delivery(Document):
     reason: Reason | None = None
 
 
-def is_served(address: Address) -> bool:
+def is_served(address: DeliveryAddress) -> bool:
     return address.country not in NOT_SERVED

@@ -1,6 +1,6 @@
 """The delivery service's messages: the one module of the service that other rooms may import."""
 
-from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StuckEvent
+from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StepFailed
 
 #: The business faults that this service shows when they are injected with an order.
 FAULTS = frozenset({"undeliverable"})
@@ -26,5 +26,5 @@ class DeliveryCancelled(BackwardEvent, service="delivery"):
     """There is no delivery for this order and never will be."""
 
 
-class DeliveryStuck(StuckEvent, service="delivery"):
+class DeliveryStepFailed(StepFailed, service="delivery"):
     """Something that must not fail has failed for good here, for this order: NEEDS_ATTENTION."""

@@ -26,20 +26,20 @@ class Stock(Document):
 
     def receive(self, quantity: int) -> "Stock":
         """Book units in, or with a negative quantity out; never below what is available."""
-        return self._moved(received=self.received + quantity, available=self.available + quantity)
+        return self._updated(received=self.received + quantity, available=self.available + quantity)
 
     def hold(self, quantity: int) -> "Stock":
-        return self._moved(available=self.available - quantity, held=self.held + quantity)
+        return self._updated(available=self.available - quantity, held=self.held + quantity)
 
     def release(self, quantity: int) -> "Stock":
-        return self._moved(available=self.available + quantity, held=self.held - quantity)
+        return self._updated(available=self.available + quantity, held=self.held - quantity)
 
-    def _moved(self, **changes: int) -> "Stock":
-        moved = self.but(**changes)
-        if moved.available < 0 or moved.held < 0 or moved.received != moved.available + moved.held:
-            msg = f"stock of {self.sku} does not add up: {moved!r}"
+    def _updated(self, **changes: int) -> "Stock":
+        updated = self.copy_with(**changes)
+        if updated.available < 0 or updated.held < 0 or updated.received != updated.available + updated.held:
+            msg = f"stock of {self.sku} does not add up: {updated!r}"
             raise ValueError(msg)
-        return moved
+        return updated
 
 
 class ReservationState(StrEnum):

@@ -1,6 +1,6 @@
 """The inventory service's messages: the one module of the service that other rooms may import."""
 
-from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StuckEvent
+from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StepFailed
 
 #: The business faults that this service shows when they are injected with an order.
 FAULTS = frozenset({"out_of_stock"})
@@ -26,5 +26,5 @@ class StockReleased(BackwardEvent, service="inventory"):
     """Nothing is held any more."""
 
 
-class InventoryStuck(StuckEvent, service="inventory"):
+class InventoryStepFailed(StepFailed, service="inventory"):
     """Something that must not fail has failed for good here, for this order: NEEDS_ATTENTION."""

@@ -52,10 +52,10 @@ class Order(Document):
     def rejected(self, reason: Reason, now: float) -> "Order":
         """The end for `reason`, or for the recorded withdrawal if there is one."""
         reason = self.withdrawn or reason
-        return self.but(state=OrderState.REJECTED, reason=reason, ended_at=now, due_at=None, attention=None)
+        return self.copy_with(state=OrderState.REJECTED, reason=reason, ended_at=now, due_at=None, attention=None)
 
     def completed(self, now: float) -> "Order":
         """The end, in spite of a withdrawal that came too late."""
         too_late = Refusal.TOO_LATE if self.withdrawn is Reason.WITHDRAWN else self.withdrawal_refused
-        ended = self.but(state=OrderState.COMPLETED, withdrawal_refused=too_late)
-        return ended.but(ended_at=now, due_at=None, attention=None)
+        ended = self.copy_with(state=OrderState.COMPLETED, withdrawal_refused=too_late)
+        return ended.copy_with(ended_at=now, due_at=None, attention=None)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pydantic import field_validator
 
 from broker.message import Command, Event
-from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, Reason, StuckEvent, Text
+from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, Reason, StepFailed, Text
 
 
 class PlaceOrder(ForwardCommand, service="order"):
@@ -20,7 +20,7 @@ class WithdrawOrder(BackwardCommand, service="order"):
 
     @field_validator("reason")
     @classmethod
-    def _a_withdrawal_has_its_own_reasons(cls, reason: Reason) -> Reason:
+    def _check_reason(cls, reason: Reason) -> Reason:
         if reason not in (Reason.WITHDRAWN, Reason.DEADLINE):
             raise ValueError("a withdrawal's reason is withdrawn or deadline")
         return reason
@@ -74,5 +74,5 @@ class DeadlinePassed(Command, service="order"):
     """A local input of the order service's watch, never on the wire: look whether this order is overdue."""
 
 
-class OrderStuck(StuckEvent, service="order"):
+class OrderStepFailed(StepFailed, service="order"):
     """Something that must not fail has failed for good here, for this order: NEEDS_ATTENTION."""

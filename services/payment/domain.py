@@ -15,15 +15,15 @@ from store.document import Document
 
 
 @dataclass(frozen=True, slots=True)
-class PaymentTimes:
+class PaymentTimeouts:
     """How long payment waits. Its patience ends well before the order's deadline, so that the order learns the true reason."""
 
     #: Until a payment that waits is looked at again; longer than one call to the gateway may take.
-    look_again_s: float = 2.0
+    poll_interval_s: float = 2.0
     #: Until an authorization without a final answer is voided.
-    patience_s: float = 8.0
+    authorize_timeout_s: float = 8.0
     #: Until a void that the gateway does not confirm is said to need attention; it is asked for all the same, for ever.
-    insist_s: float = 60.0
+    escalate_after_s: float = 60.0
 
 
 class PaymentState(StrEnum):
@@ -39,7 +39,7 @@ class PaymentState(StrEnum):
 class Payment(Document):
     """The payment of one order. A tombstone (voided before it was asked) has no `details`; kept as long as the order.
 
-    `asked`: VoidPayment has come, so the answer to VOIDING is PaymentVoided; otherwise our own patience ran out and it is
+    `void_requested`: VoidPayment has come, so the answer to VOIDING is PaymentVoided; otherwise our own patience ran out and it is
     PaymentDeclined."""
 
     collection: ClassVar[str] = "payments"
@@ -48,20 +48,20 @@ class Payment(Document):
     state: PaymentState
     details: OrderDetails | None = None
     reason: Reason | None = None
-    asked: bool = False
-    patience_until: float | None = None
+    void_requested: bool = False
+    authorize_until: float | None = None
     #: While VOIDING: when somebody is told that the gateway does not confirm; None once that was said.
-    insist_until: float | None = None
+    escalate_after: float | None = None
     due_at: float | None = None
 
-    def voiding(self, reason: Reason, now: float, times: PaymentTimes, *, asked: bool) -> "Payment":
+    def voiding(self, reason: Reason, now: float, timeouts: PaymentTimeouts, *, void_requested: bool) -> "Payment":
         """The gateway is asked to void, and is asked again until it says so."""
-        voiding = self.but(state=PaymentState.VOIDING, reason=reason, asked=asked, patience_until=None)
-        return voiding.but(due_at=now + times.look_again_s, insist_until=now + times.insist_s)
+        voiding = self.copy_with(state=PaymentState.VOIDING, reason=reason, void_requested=void_requested, authorize_until=None)
+        return voiding.copy_with(due_at=now + timeouts.poll_interval_s, escalate_after=now + timeouts.escalate_after_s)
 
     def ended(self, state: PaymentState, reason: Reason | None = None) -> "Payment":
         """At rest: nothing is waited for any more."""
-        return self.but(state=state, reason=reason, due_at=None, patience_until=None, insist_until=None)
+        return self.copy_with(state=state, reason=reason, due_at=None, authorize_until=None, escalate_after=None)
 
     def call(self, verb: Verb) -> GatewayCall:
         """The call that asks the gateway about this payment."""

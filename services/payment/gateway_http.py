@@ -24,8 +24,8 @@ KEEP_ALIVE_S = 30
 _PATHS = {Verb.AUTHORIZE: "authorizations", Verb.VOID: "voids"}
 
 #: The words that are an answer to each verb. Anything else is in doubt: a void, above all, is done when it says "voided".
-_WORDS = {
-    Verb.AUTHORIZE: {word.value: word for word in (Answer.AUTHORIZED, Answer.DECLINED, Answer.PENDING, Answer.VOIDED)},
+_ANSWERS_BY_VERB = {
+    Verb.AUTHORIZE: {answer.value: answer for answer in (Answer.AUTHORIZED, Answer.DECLINED, Answer.PENDING, Answer.VOIDED)},
     Verb.VOID: {Answer.VOIDED.value: Answer.VOIDED},
 }
 
@@ -81,8 +81,8 @@ class HttpGateway:
             if response.status == HTTPStatus.OK:
                 return _answer(call.verb, answer)
             # A 4xx says that this side is wrong. Nothing is safer than to ask again, but somebody should look.
-            say = log.error if HTTPStatus.BAD_REQUEST <= response.status < HTTPStatus.INTERNAL_SERVER_ERROR else log.info
-            say("gateway_refused", order_id=call.order_id, verb=call.verb.value, status=response.status, answer=answer[:200])
+            log_line = log.error if HTTPStatus.BAD_REQUEST <= response.status < HTTPStatus.INTERNAL_SERVER_ERROR else log.info
+            log_line("gateway_refused", order_id=call.order_id, verb=call.verb.value, status=response.status, answer=answer[:200])
             return Answer.IN_DOUBT
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -111,7 +111,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 def _answer(verb: Verb, body: bytes) -> Answer:
     """The word in {"state": word}; whatever else it is, is in doubt."""
     try:
-        return _WORDS[verb][_Body.model_validate_json(body).state]
+        return _ANSWERS_BY_VERB[verb][_Body.model_validate_json(body).state]
     except (ValidationError, KeyError):
         log.error("gateway_answer_not_understood", verb=verb.value, answer=body[:200])  # noqa: TRY400 - no bug of ours
         return Answer.IN_DOUBT

@@ -9,18 +9,18 @@ from functools import partial
 
 from broker.handler import NOTHING, Context, Documents, Handler, Outcome, ProtocolViolation
 from broker.message import Event, Message
-from broker.role import Service, Watch
-from services.payment.domain import Payment, PaymentState, PaymentTimes
+from broker.role import Service, Timer
+from services.payment.domain import Payment, PaymentState, PaymentTimeouts
 from services.payment.messages import (
     FAULTS,
     Answer,
     AuthorizePayment,
     GatewayAnswered,
-    LookAgain,
     PaymentAuthorized,
     PaymentDeclined,
-    PaymentStuck,
+    PaymentStepFailed,
     PaymentVoided,
+    PollGateway,
     Verb,
     VoidPayment,
 )
@@ -28,44 +28,44 @@ from services.vocabulary import Reason
 from store.document import Key
 
 
-def the_payment(command: Message, _: Documents) -> Iterable[Key]:
+def payment_keys(command: Message, _: Documents) -> Iterable[Key]:
     """Every command here needs the one payment of its order."""
     return (Payment.key_of(command.order_id),)
 
 
-def authorize_payment(command: AuthorizePayment, found: Documents, context: Context, *, times: PaymentTimes) -> Outcome:
+def authorize_payment(command: AuthorizePayment, documents: Documents, context: Context, *, timeouts: PaymentTimeouts) -> Outcome:
     """PENDING is committed before the gateway is first called. Asked again, it answers with what holds now."""
-    payment = found.get(Payment, command.order_id)
+    payment = documents.get(Payment, command.order_id)
     if payment is None:
         payment = Payment(
             order_id=command.order_id,
             state=PaymentState.PENDING,
             details=command.details,
-            patience_until=context.now + times.patience_s,
-            due_at=context.now + times.look_again_s,
+            authorize_until=context.now + timeouts.authorize_timeout_s,
+            due_at=context.now + timeouts.poll_interval_s,
         )
         return Outcome((payment,), calls=(payment.call(Verb.AUTHORIZE),))
     if payment.state in (PaymentState.PENDING, PaymentState.VOIDING):
         return NOTHING  # the answer follows
     if payment.state is PaymentState.AUTHORIZED:
-        return Outcome(messages=(PaymentAuthorized.drawn_from(command),))
+        return Outcome(messages=(PaymentAuthorized.from_source(command),))
     return Outcome(messages=(PaymentDeclined(order_id=payment.order_id, reason=_reason(payment)),))
 
 
-def void_payment(command: VoidPayment, found: Documents, context: Context, *, times: PaymentTimes) -> Outcome:
+def void_payment(command: VoidPayment, documents: Documents, context: Context, *, timeouts: PaymentTimeouts) -> Outcome:
     """Undo, or bar what may still come. Nothing is published before the gateway has said "voided"."""
-    payment = found.get(Payment, command.order_id) or Payment(order_id=command.order_id, state=PaymentState.PENDING)
+    payment = documents.get(Payment, command.order_id) or Payment(order_id=command.order_id, state=PaymentState.PENDING)
     if payment.state in (PaymentState.DECLINED, PaymentState.VOIDED):
         return Outcome(messages=(PaymentVoided(order_id=payment.order_id, reason=_reason(payment)),))
     if payment.state is PaymentState.VOIDING:
-        return Outcome((payment.but(asked=True),))  # remembered: the one answer is then PaymentVoided
-    payment = payment.voiding(command.reason, context.now, times, asked=True)
+        return Outcome((payment.copy_with(void_requested=True),))  # remembered: the one answer is then PaymentVoided
+    payment = payment.voiding(command.reason, context.now, timeouts, void_requested=True)
     return Outcome((payment,), calls=(payment.call(Verb.VOID),))
 
 
-def gateway_answered(answered: GatewayAnswered, found: Documents, _: Context) -> Outcome:
+def gateway_answered(answered: GatewayAnswered, documents: Documents, _: Context) -> Outcome:
     """Take a clear word of the gateway; what is late is dropped, what is pending or in doubt is asked again at `due_at`."""
-    payment = found.get(Payment, answered.order_id)
+    payment = documents.get(Payment, answered.order_id)
     if payment is None:
         raise ProtocolViolation("the gateway answered about a payment that was never committed")
     if answered.verb is Verb.AUTHORIZE and payment.state is PaymentState.PENDING:
@@ -88,35 +88,37 @@ def _authorization_answered(payment: Payment, answer: Answer) -> Outcome:
 
 def _voided(payment: Payment) -> Outcome:
     event: Event
-    if payment.asked:
+    if payment.void_requested:
         state, event = PaymentState.VOIDED, PaymentVoided(order_id=payment.order_id, reason=_reason(payment))
     else:
         state, event = PaymentState.DECLINED, PaymentDeclined(order_id=payment.order_id, reason=_reason(payment))
     return Outcome((payment.ended(state, payment.reason),), (event,))
 
 
-def look_again(command: LookAgain, found: Documents, context: Context, *, times: PaymentTimes) -> Outcome:
+def poll_gateway(command: PollGateway, documents: Documents, context: Context, *, timeouts: PaymentTimeouts) -> Outcome:
     """A payment that has waited is asked about again; past its patience it is voided instead."""
-    payment = found.get(Payment, command.order_id)
+    payment = documents.get(Payment, command.order_id)
     if payment is None or payment.due_at is None or payment.due_at > context.now:
         return NOTHING
-    due_at = context.now + times.look_again_s
-    patience_until = payment.patience_until
-    if patience_until is None:
-        return _insist(payment.but(due_at=due_at), context.now)
-    if context.now >= patience_until:
-        payment = payment.voiding(Reason.PAYMENT_TIMEOUT, context.now, times, asked=False)
+    due_at = context.now + timeouts.poll_interval_s
+    authorize_until = payment.authorize_until
+    if authorize_until is None:
+        return _poll_void(payment.copy_with(due_at=due_at), context.now)
+    if context.now >= authorize_until:
+        payment = payment.voiding(Reason.PAYMENT_TIMEOUT, context.now, timeouts, void_requested=False)
         return Outcome((payment,), calls=(payment.call(Verb.VOID),))
-    payment = payment.but(due_at=min(due_at, patience_until))
+    payment = payment.copy_with(due_at=min(due_at, authorize_until))
     return Outcome((payment,), calls=(payment.call(Verb.AUTHORIZE),))
 
 
-def _insist(payment: Payment, now: float) -> Outcome:
+def _poll_void(payment: Payment, now: float) -> Outcome:
     """It is VOIDING: there is no patience, only insistence, and after a while somebody is told."""
-    if payment.insist_until is None or now < payment.insist_until:
+    if payment.escalate_after is None or now < payment.escalate_after:
         return Outcome((payment,), calls=(payment.call(Verb.VOID),))
-    stuck = PaymentStuck(order_id=payment.order_id, step="VoidPayment", error="the payment gateway does not confirm the void")
-    return Outcome((payment.but(insist_until=None),), (stuck,), calls=(payment.call(Verb.VOID),))
+    failed = PaymentStepFailed(
+        order_id=payment.order_id, step="VoidPayment", error="the payment gateway does not confirm the void"
+    )
+    return Outcome((payment.copy_with(escalate_after=None),), (failed,), calls=(payment.call(Verb.VOID),))
 
 
 def _reason(payment: Payment) -> Reason:
@@ -124,19 +126,19 @@ def _reason(payment: Payment) -> Reason:
     return payment.reason
 
 
-def payment_service(times: PaymentTimes) -> Service:
+def payment_service(timeouts: PaymentTimeouts) -> Service:
     """The payment service with its patience."""
     handlers: Mapping[type[Message], Handler] = {
-        AuthorizePayment: Handler(the_payment, partial(authorize_payment, times=times)),
-        VoidPayment: Handler(the_payment, partial(void_payment, times=times), compensates=True),
-        GatewayAnswered: Handler(the_payment, gateway_answered, compensates=True),
-        LookAgain: Handler(the_payment, partial(look_again, times=times), compensates=True),
+        AuthorizePayment: Handler(payment_keys, partial(authorize_payment, timeouts=timeouts)),
+        VoidPayment: Handler(payment_keys, partial(void_payment, timeouts=timeouts), compensates=True),
+        GatewayAnswered: Handler(payment_keys, gateway_answered, compensates=True),
+        PollGateway: Handler(payment_keys, partial(poll_gateway, timeouts=timeouts), compensates=True),
     }
     return Service(
         "payment",
         handlers,
-        watches=(Watch(Payment, wakes=LookAgain),),
+        timers=(Timer(Payment, fires=PollGateway),),
         faults=FAULTS,
         external_faults=True,
-        gives_up=PaymentStuck.about,
+        on_exhausted=PaymentStepFailed.from_command,
     )

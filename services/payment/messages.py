@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from broker.message import Command
-from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StuckEvent
+from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StepFailed
 
 #: The business faults that the payment gateway shows when they are injected with an order.
 FAULTS = frozenset({"declined", "pending", "hang", "error", "drop", "slow", "void_error"})
@@ -53,9 +53,9 @@ class GatewayAnswered(Command, service="payment"):
     answer: Answer
 
 
-class LookAgain(Command, service="payment"):
+class PollGateway(Command, service="payment"):
     """A local input of payment's watch, never on the wire: this payment has waited long enough."""
 
 
-class PaymentStuck(StuckEvent, service="payment"):
+class PaymentStepFailed(StepFailed, service="payment"):
     """Something that must not fail has failed for good here, for this order: NEEDS_ATTENTION."""

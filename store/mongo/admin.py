@@ -11,27 +11,27 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
-from store.mongo.errors import UNWELCOME
+from store.mongo.errors import ACCESS_DENIED
 from store.protocol import NoPrimary, StoreError, StoreUnavailable, UserRefused
 
 #: Seconds that the server may take to let somebody in, and its election to be over.
-PATIENCE_S = 60.0
+STARTUP_TIMEOUT_S = 60.0
 PAUSE_S = 0.2
 ALREADY_INITIATED = 23
 USER_EXISTS = 51003
 
 
 @contextmanager
-def administering(url: str, patience_s: float = PATIENCE_S) -> "Iterator[Administrator]":
+def open_administrator(url: str, timeout_s: float = STARTUP_TIMEOUT_S) -> "Iterator[Administrator]":
     """An administrator of the server at `url`, which names user and password and the server itself (directConnection).
 
     Waits until it answers. Raises StoreUnavailable, UserRefused and what the calls raise."""
-    options: dict[str, Any] = {"serverSelectionTimeoutMS": int(patience_s * 1000), "socketTimeoutMS": 10_000}
+    options: dict[str, Any] = {"serverSelectionTimeoutMS": int(timeout_s * 1000), "socketTimeoutMS": 10_000}
     try:
         with MongoClient[dict[str, Any]](url, **options) as client:
-            yield Administrator(client, patience_s)
+            yield Administrator(client, timeout_s)
     except OperationFailure as error:
-        if error.code in UNWELCOME:
+        if error.code in ACCESS_DENIED:
             raise UserRefused(f"the database refuses its administrator: {error!s:.200}") from error
         raise StoreError(f"the database refuses it: {error!s:.200}") from error
     except ConnectionFailure as error:
@@ -41,30 +41,30 @@ def administering(url: str, patience_s: float = PATIENCE_S) -> "Iterator[Adminis
 
 
 class Administrator:
-    """What `administering` gives."""
+    """What `open_administrator` gives."""
 
-    def __init__(self, client: "MongoClient[dict[str, Any]]", patience_s: float) -> None:
+    def __init__(self, client: "MongoClient[dict[str, Any]]", timeout_s: float) -> None:
         self._client = client
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
 
     def initiate(self, name: str, member: str) -> bool:
         """Make the server the one member of a replica set, under the name by which clients reach it. False if it is one already.
 
         Returns when it is primary. Raises NoPrimary when that takes too long."""
-        fresh = "setName" not in self._hello()
-        if fresh:
+        is_new = "setName" not in self._hello()
+        if is_new:
             config = {"_id": name, "members": [{"_id": 0, "host": member}]}
             try:
                 self._client.admin.command("replSetInitiate", config)
             except OperationFailure as error:
                 if error.code != ALREADY_INITIATED:
                     raise
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + self._timeout_s
         while not self._hello().get("isWritablePrimary"):
             if time.monotonic() > deadline:
-                raise NoPrimary(f"the replica set {name} has no primary after {self._patience_s:g} s")
+                raise NoPrimary(f"the replica set {name} has no primary after {self._timeout_s:g} s")
             time.sleep(PAUSE_S)
-        return fresh
+        return is_new
 
     def grant(self, user: str, password: str, databases: Sequence[str]) -> None:
         """Make a user, or the one that is there anew, who may read and write these databases and do nothing else."""

@@ -14,7 +14,7 @@ from pymongo.errors import ConfigurationError, OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from store.mongo.errors import UNWELCOME, Lost, Uncreated, meaning
+from store.mongo.errors import ACCESS_DENIED, ConnectionLost, MissingCollections, translate_errors
 from store.mongo.rows import Row
 from store.protocol import DataRefused, DuplicateInput, StoreError, StoreUnavailable, UnsafeStore, WriteConflict
 
@@ -53,7 +53,7 @@ class Connection:
         self._client: AsyncIOMotorClient[Row] | None = None
         self._collections: dict[str, Rows] = {}
         #: The collections that are known to exist. The others are created before a transaction writes to them.
-        self.existing: set[str] = set()
+        self.known_collections: set[str] = set()
         #: Ids of sessions whose transaction may be open at the server: it could not be told how it ended.
         self._abandoned: list[Mapping[str, Any]] = []
 
@@ -96,14 +96,14 @@ class Connection:
 
     async def create(self, name: str) -> None:
         """Create a collection, outside of any transaction: inside one it would be a conflict for everybody else."""
-        if name in self.existing:
+        if name in self.known_collections:
             return
         try:
             await self.database.create_collection(name, check_exists=False)
         except OperationFailure as error:
             if error.code != COLLECTION_EXISTS:
                 raise
-        self.existing.add(name)
+        self.known_collections.add(name)
 
     # --- sessions -----------------------------------------------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ class Connection:
         session = await self.client.start_session()
         try:
             yield session
-        except (WriteConflict, DuplicateInput, DataRefused, Uncreated):
+        except (WriteConflict, DuplicateInput, DataRefused, MissingCollections):
             raise  # the server has answered, and heard the abort
         except BaseException:
             self._abandoned.append(session.delegate.session_id)
@@ -124,29 +124,29 @@ class Connection:
             if not session.delegate.in_transaction:
                 session.delegate.end_session()
 
-    async def free_what_the_dead_hold(self) -> None:
+    async def abort_orphaned_transactions(self) -> None:
         """Abort transactions that a killed client left open: the server would keep their documents from everybody for a minute.
 
         Only that client knew its session, so all sessions of this user are ended. Whoever is alive loses at most a transaction
         that is then run again. A server that does not allow it is left alone."""
-        with meaning(lost=StoreUnavailable):
-            await self._kill("killAllSessions", [])
+        with translate_errors(lost=StoreUnavailable):
+            await self._kill_sessions("killAllSessions", [])
 
-    async def free_what_we_hold(self) -> None:
+    async def abort_abandoned_transactions(self) -> None:
         """Abort our own transactions that a lost connection left open, for the same reason."""
         sessions, self._abandoned = self._abandoned, []
         if sessions:
             try:
-                with meaning(lost=Lost):
-                    await self._kill("killSessions", sessions)
+                with translate_errors(lost=ConnectionLost):
+                    await self._kill_sessions("killSessions", sessions)
             except StoreError:
                 self._abandoned += sessions
                 raise
 
-    async def _kill(self, command: str, sessions: Sequence[Mapping[str, Any]]) -> None:
+    async def _kill_sessions(self, command: str, sessions: Sequence[Mapping[str, Any]]) -> None:
         try:
             await self.client.admin.command(command, sessions)
         except OperationFailure as error:
             # A user of few rights may not end others' sessions; the server aborts what they hold when its own time is up.
-            say = log.info if error.code in UNWELCOME else log.warning
-            say("orphans_not_freed", error=str(error)[:200])
+            log_line = log.info if error.code in ACCESS_DENIED else log.warning
+            log_line("orphans_not_freed", error=str(error)[:200])

@@ -11,76 +11,79 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from store.mongo.errors import UNWELCOME
+from store.mongo.errors import ACCESS_DENIED
 from store.protocol import StoreError, StoreUnavailable
 
-PROBE = "security_probe"
+PROBE_COLLECTION = "security_probe"
 
 
-class Trespasser:
+class MongoPermissionProbe:
     """One client of one account. Each act gives True if it was allowed; raises StoreError when that remains unknown."""
 
     def __init__(self, client: "MongoClient[dict[str, Any]]") -> None:
         self._client = client
 
     def read(self, database: str) -> bool:
-        return _try(self._client[database][PROBE].find_one)
+        return _is_allowed(self._client[database][PROBE_COLLECTION].find_one)
 
     def write(self, database: str) -> bool:
         """Write one document and remove it."""
 
-        def act() -> None:
-            rows, row = self._client[database][PROBE], {"_id": secrets.token_hex(8)}
+        def attempt() -> None:
+            rows, row = self._client[database][PROBE_COLLECTION], {"_id": secrets.token_hex(8)}
             rows.insert_one(row)
             rows.delete_one(row)
 
-        return _try(act)
+        return _is_allowed(attempt)
 
     def write_through_aggregation(self, source: str, target: str) -> bool:
         """Let a pipeline over `source`, which may be one's own, write to `target`. It matches nothing, so nothing is written."""
-        stages: list[dict[str, Any]] = [{"$match": {"_id": PROBE}}, {"$merge": {"into": {"db": target, "coll": PROBE}}}]
-        return _try(lambda: list(self._client[source][PROBE].aggregate(stages)))
+        stages: list[dict[str, Any]] = [
+            {"$match": {"_id": PROBE_COLLECTION}},
+            {"$merge": {"into": {"db": target, "coll": PROBE_COLLECTION}}},
+        ]
+        return _is_allowed(lambda: list(self._client[source][PROBE_COLLECTION].aggregate(stages)))
 
     def list_databases(self) -> bool:
-        return _try(self._client.list_database_names)
+        return _is_allowed(self._client.list_database_names)
 
     def read_users(self) -> bool:
-        return _try(self._client.admin["system.users"].find_one)
+        return _is_allowed(self._client.admin["system.users"].find_one)
 
     def make_user(self) -> bool:
         """Make a user with no rights, and remove it."""
 
-        def act() -> None:
-            name = f"{PROBE}_{secrets.token_hex(8)}"
+        def attempt() -> None:
+            name = f"{PROBE_COLLECTION}_{secrets.token_hex(8)}"
             self._client.admin.command("createUser", name, pwd=secrets.token_hex(16), roles=[])
             self._client.admin.command("dropUser", name)
 
-        return _try(act)
+        return _is_allowed(attempt)
 
     def promote(self, user: str, database: str) -> bool:
         """Give a user the right to read one more database, and take it back."""
 
-        def act() -> None:
+        def attempt() -> None:
             role = [{"role": "read", "db": database}]
             self._client.admin.command("grantRolesToUser", user, roles=role)
             self._client.admin.command("revokeRolesFromUser", user, roles=role)
 
-        return _try(act)
+        return _is_allowed(attempt)
 
 
 @contextmanager
-def trespassing(url: str) -> "Iterator[Trespasser]":
+def permission_probe(url: str) -> "Iterator[MongoPermissionProbe]":
     """A client of the account that `url` names; it logs in at its first act."""
     options: dict[str, Any] = {"serverSelectionTimeoutMS": 5_000, "socketTimeoutMS": 10_000}
     with MongoClient[dict[str, Any]](url, **options) as client:
-        yield Trespasser(client)
+        yield MongoPermissionProbe(client)
 
 
-def _try(act: Callable[[], object]) -> bool:
+def _is_allowed(attempt: Callable[[], object]) -> bool:
     try:
-        act()
+        attempt()
     except OperationFailure as error:
-        if error.code in UNWELCOME:
+        if error.code in ACCESS_DENIED:
             return False
         raise StoreError(f"{error!s:.200}") from error
     except PyMongoError as error:

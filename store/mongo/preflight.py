@@ -12,17 +12,17 @@ from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailu
 from pymongo.uri_parser import split_hosts
 
 from store.mongo.connection import DURABLE, SNAPSHOT, Connection
-from store.mongo.errors import UNWELCOME, meaning
+from store.mongo.errors import ACCESS_DENIED, translate_errors
 from store.mongo.rows import INBOX, OUTBOX, Row
 from store.protocol import NoPrimary, NoReplicaSet, StoreUnavailable, UnsafeStore
 
-#: How often opening begins anew: a worker that starts ends the sessions of all (`free_what_the_dead_hold`), also those of another
+#: How often opening begins anew: a worker that starts ends the sessions of all (`abort_orphaned_transactions`), also those of another
 #: that is just being opened, and only `transact` runs again by itself.
-OPENINGS_MAX = 5
+OPEN_ATTEMPTS_MAX = 5
 
-HOW_TO_START = "Start mongod with --replSet rs0 and run rs.initiate() once; one member is enough, a standalone server is not"
-WHO_IS_PRIMARY = "Wait for the election if there is one, or run rs.initiate() once (`rs.status()` in mongosh shows the members)"
-BY_THE_URL = "If there is only one, add directConnection=true to the URL; else make those names known here"
+REPLICA_SET_HINT = "Start mongod with --replSet rs0 and run rs.initiate() once; one member is enough, a standalone server is not"
+PRIMARY_HINT = "Wait for the election if there is one, or run rs.initiate() once (`rs.status()` in mongosh shows the members)"
+DIRECT_CONNECTION_HINT = "If there is only one, add directConnection=true to the URL; else make those names known here"
 
 
 def check_durable(connection: Connection) -> None:
@@ -39,14 +39,14 @@ async def check_replica_set(connection: Connection) -> None:
     """See that the server belongs to a replica set and takes writes. Raises NoReplicaSet, NoPrimary, StoreUnavailable."""
     hello = await _hello(connection)
     if hello.get("isreplicaset") or ("setName" in hello and not hello.get("isWritablePrimary")):
-        raise NoPrimary(f"the server at {connection.host} is no primary. {WHO_IS_PRIMARY}")
+        raise NoPrimary(f"the server at {connection.host} is no primary. {PRIMARY_HINT}")
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
-        raise NoReplicaSet(f"the database is a standalone server, which has no transactions. {HOW_TO_START}")
+        raise NoReplicaSet(f"the database is a standalone server, which has no transactions. {REPLICA_SET_HINT}")
 
 
 async def check_user(connection: Connection) -> None:
     """See that this user may read here. Raises UserRefused, StoreUnavailable."""
-    with meaning(lost=StoreUnavailable):
+    with translate_errors(lost=StoreUnavailable):
         await connection.database.list_collection_names()
 
 
@@ -54,45 +54,45 @@ async def clock_ahead_s(connection: Connection, now: Callable[[], float]) -> flo
     """How far the clock `now` is ahead of the server's, in seconds (behind: negative), less what the way there may hide.
 
     None when the server does not say what time it is."""
-    asked = now()
+    sent_at = now()
     hello = await _hello(connection)
-    half_s = (now() - asked) / 2
+    half_s = (now() - sent_at) / 2
     if "localTime" not in hello:
         return None
-    off_s = asked + half_s - hello["localTime"].replace(tzinfo=UTC).timestamp()
+    off_s = sent_at + half_s - hello["localTime"].replace(tzinfo=UTC).timestamp()
     return math.copysign(max(0.0, abs(off_s) - half_s), off_s)
 
 
 async def _hello(connection: Connection) -> Row:
     """What the server says of itself; it asks for no user. Raises NoPrimary when a server is there and none can be used."""
-    with meaning(lost=StoreUnavailable):
+    with translate_errors(lost=StoreUnavailable):
         try:
             return dict(await connection.database.command("hello"))
         except ServerSelectionTimeoutError as error:
-            if why := _why_nobody(connection):
+            if why := _unreachable_reason(connection):
                 raise NoPrimary(why) from error
             raise
 
 
-def _why_nobody(connection: Connection) -> str | None:
+def _unreachable_reason(connection: Connection) -> str | None:
     """Why no server can be used although one has answered; None when none has."""
     servers = connection.client.delegate.topology_description.server_descriptions()
     kinds = sorted({server.server_type_name for server in servers.values()} - {"Unknown"})
     if kinds:
-        return f"the database at {connection.host} has no primary ({', '.join(kinds)}). {WHO_IS_PRIMARY}"
+        return f"the database at {connection.host} has no primary ({', '.join(kinds)}). {PRIMARY_HINT}"
     if connection.url.startswith("mongodb://") and servers.keys() != set(split_hosts(connection.host)):
         members = ", ".join(f"{host}:{port}" for host, port in servers)
-        called = f"the replica set at {connection.host} calls its members {members}"
-        return f"{called}, and they are not reached by that name. {BY_THE_URL}"
+        mismatch = f"the replica set at {connection.host} calls its members {members}"
+        return f"{mismatch}, and they are not reached by that name. {DIRECT_CONNECTION_HINT}"
     return None
 
 
 async def check_transactions(connection: Connection) -> None:
     """Write in a transaction, abort it and see that nothing is there. Raises UnsafeStore, StoreUnavailable."""
     probe = {"_id": f"probe {secrets.token_hex(8)}", "written_at": 0.0, "payload": b""}
-    with meaning(lost=StoreUnavailable):
+    with translate_errors(lost=StoreUnavailable):
         await connection.create(OUTBOX)
-        for left in reversed(range(OPENINGS_MAX)):
+        for attempts_left in reversed(range(OPEN_ATTEMPTS_MAX)):
             try:
                 async with connection.session() as session:
                     session.start_transaction(SNAPSHOT, DURABLE)
@@ -100,18 +100,18 @@ async def check_transactions(connection: Connection) -> None:
                     await session.abort_transaction()
                 break
             except (OperationFailure, ConfigurationError) as error:
-                if isinstance(error, OperationFailure) and error.code in UNWELCOME:
+                if isinstance(error, OperationFailure) and error.code in ACCESS_DENIED:
                     raise
-                if not left:
-                    raise UnsafeStore(f"the database refuses a transaction: {error}. {HOW_TO_START}") from error
+                if not attempts_left:
+                    raise UnsafeStore(f"the database refuses a transaction: {error}. {REPLICA_SET_HINT}") from error
         if (await connection.rows(OUTBOX).delete_one({"_id": probe["_id"]})).deleted_count:
-            raise UnsafeStore(f"the database kept what an aborted transaction wrote. {HOW_TO_START}")
+            raise UnsafeStore(f"the database kept what an aborted transaction wrote. {REPLICA_SET_HINT}")
 
 
 async def check_inbox_key(connection: Connection) -> None:
     """Write one key twice and see the second refused: on this rests that an effect happens once. Raises UnsafeStore."""
     inbox, row = connection.rows(INBOX), {"_id": f"probe {secrets.token_hex(8)}", "at": datetime.now(UTC)}
-    with meaning(lost=StoreUnavailable):
+    with translate_errors(lost=StoreUnavailable):
         try:
             for _ in range(2):
                 await inbox.insert_one(dict(row))

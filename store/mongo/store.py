@@ -15,10 +15,10 @@ from pymongo import ReplaceOne
 from pymongo.errors import OperationFailure, PyMongoError
 
 from store.document import Record
-from store.limits import RERUNS_MAX, check_records
+from store.limits import CONFLICT_RETRIES_MAX, check_records
 from store.mongo.connection import Connection
-from store.mongo.errors import Interrupted, Lost, Uncreated, is_foreign, meaning
-from store.mongo.preflight import OPENINGS_MAX, check_durable, check_inbox_key, check_replica_set, check_transactions
+from store.mongo.errors import ConnectionLost, Interrupted, MissingCollections, is_driver_cancellation, translate_errors
+from store.mongo.preflight import OPEN_ATTEMPTS_MAX, check_durable, check_inbox_key, check_replica_set, check_transactions
 from store.mongo.rows import INBOX, OUTBOX, as_record, as_row, by_collection
 from store.mongo.transaction import Transaction, commit
 from store.protocol import OutboxRow, OutcomeUnknown, StoreUnavailable, T, Work, WriteConflict
@@ -30,13 +30,13 @@ INBOX_DAYS = 7.0
 #: The longest pause before the first re-run after a write conflict. It doubles with each one; a random part of it is waited.
 BACKOFF_S = 0.004
 
-OTHER_OPTIONS: Final = 85
+INDEX_OPTIONS_CONFLICT: Final = 85
 
 
 class MongoStore:
     """`store.protocol.Store` on one database of a replica set.
 
-    `selection_s`: how long to look for a server. `call_s`: the limit of one call. `patience_s`: the limit of one attempt at a
+    `selection_s`: how long to look for a server. `call_s`: the limit of one call. `transaction_timeout_s`: the limit of one attempt at a
     transaction, with the driver's retries of its commit; longer than an election takes (about 10 s). `inbox_days`: how long an
     inbox key is kept; it must outlive every redelivery, redriven dead letters included. Other keywords go to the client.
     """
@@ -48,48 +48,48 @@ class MongoStore:
         *,
         selection_s: float = 5.0,
         call_s: float = 10.0,
-        patience_s: float = 30.0,
+        transaction_timeout_s: float = 30.0,
         inbox_days: float = INBOX_DAYS,
         **client_options: Any,  # noqa: ANN401 - whatever the client takes
     ) -> None:
         #: For the checks of `mongo_checks`, which may be made before `open`.
         self.connection = Connection(url, database_name, selection_s=selection_s, call_s=call_s, **client_options)
-        self._patience_s = patience_s
+        self._transaction_timeout_s = transaction_timeout_s
         self._inbox_s = int(inbox_days * DAY_S)
 
-    async def open(self, due_in: Collection[str]) -> None:
+    async def open(self, timer_collections: Collection[str]) -> None:
         """Connect, check what must not be assumed, create collections and indexes."""
-        for _ in range(OPENINGS_MAX - 1):
+        for _ in range(OPEN_ATTEMPTS_MAX - 1):
             with suppress(Interrupted):
-                return await self._open(due_in)
-        return await self._open(due_in)
+                return await self._open(timer_collections)
+        return await self._open(timer_collections)
 
-    async def _open(self, due_in: Collection[str]) -> None:
+    async def _open(self, timer_collections: Collection[str]) -> None:
         self.connection.connect()
         check_durable(self.connection)
         await check_replica_set(self.connection)
         await check_transactions(self.connection)
-        with meaning(lost=StoreUnavailable):
-            for name in (INBOX, OUTBOX, *due_in):
+        with translate_errors(lost=StoreUnavailable):
+            for name in (INBOX, OUTBOX, *timer_collections):
                 await self.connection.create(name)
-            await self._index(due_in)
+            await self._create_indexes(timer_collections)
         await check_inbox_key(self.connection)
 
-    async def _index(self, due_in: Collection[str]) -> None:
-        for name in due_in:
+    async def _create_indexes(self, timer_collections: Collection[str]) -> None:
+        for name in timer_collections:
             await self.connection.rows(name).create_index("due_at", sparse=True)
         await self.connection.rows(OUTBOX).create_index("written_at")
         try:
             await self.connection.rows(INBOX).create_index("at", expireAfterSeconds=self._inbox_s)
         except OperationFailure as error:
-            if error.code != OTHER_OPTIONS:
+            if error.code != INDEX_OPTIONS_CONFLICT:
                 raise
             index = {"keyPattern": {"at": 1}, "expireAfterSeconds": self._inbox_s}
             await self.connection.database.command({"collMod": INBOX, "index": index})
 
-    async def free_what_the_dead_hold(self) -> None:
+    async def abort_orphaned_transactions(self) -> None:
         """As the connection says: for whoever starts in the place of one that was killed."""
-        await self.connection.free_what_the_dead_hold()
+        await self.connection.abort_orphaned_transactions()
 
     async def close(self) -> None:
         await self.connection.close()
@@ -98,20 +98,20 @@ class MongoStore:
 
     async def transact(self, work: Work[T]) -> T:
         """As the protocol says. A conflict is run again after a short random pause, a lost connection once and at once."""
-        for rerun in range(1 + RERUNS_MAX):
+        for rerun in range(1 + CONFLICT_RETRIES_MAX):
             attempt = Transaction(work, self.connection)
             try:
-                await self.connection.free_what_we_hold()
+                await self.connection.abort_abandoned_transactions()
                 return await self._attempt(attempt)
-            except Uncreated as uncreated:
-                with meaning(lost=StoreUnavailable):
-                    for name in uncreated.names:
+            except MissingCollections as missing:
+                with translate_errors(lost=StoreUnavailable):
+                    for name in missing.names:
                         await self.connection.create(name)
-            except Lost:
+            except ConnectionLost:
                 if rerun > 0:
                     raise
             except WriteConflict:
-                if rerun == RERUNS_MAX:
+                if rerun == CONFLICT_RETRIES_MAX:
                     raise
                 await asyncio.sleep(random.uniform(0, BACKOFF_S * 2**rerun))
         raise WriteConflict("interrupted each time")
@@ -122,49 +122,49 @@ class MongoStore:
         Until its commit is asked for, each failure is definite and was translated where it happened. From then on it is the
         driver's word against a lost answer: every error is in doubt.
         """
-        patience = asyncio.timeout(self._patience_s)
+        deadline = asyncio.timeout(self._transaction_timeout_s)
         try:
-            async with self.connection.session() as session, patience:
-                result = await attempt.within(session)
+            async with self.connection.session() as session, deadline:
+                result = await attempt.run(session)
                 await commit(session)
                 return result
         except PyMongoError as error:
-            raise attempt.failure(error) from error
+            raise attempt.store_error(error) from error
         except TimeoutError as error:
-            if not patience.expired():
+            if not deadline.expired():
                 raise  # somebody else's: `work` raised it
-            raise attempt.failure(error) from error
+            raise attempt.store_error(error) from error
         except asyncio.CancelledError as error:
-            if not is_foreign():
+            if not is_driver_cancellation():
                 raise
-            raise attempt.failure(error) from error
+            raise attempt.store_error(error) from error
 
     # --- outside of a transaction -----------------------------------------------------------------------------------------
 
     async def due(self, collection: str, now: float, limit: int) -> list[Record]:
-        with meaning(lost=StoreUnavailable):
+        with translate_errors(lost=StoreUnavailable):
             cursor = self.connection.rows(collection).find({"due_at": {"$lte": now}}).sort("due_at", 1).limit(limit)
             return [as_record(collection, row) for row in await cursor.to_list(None)]
 
-    async def owed(self, written_before: float, limit: int) -> list[OutboxRow]:
-        with meaning(lost=StoreUnavailable):
+    async def pending_outbox(self, written_before: float, limit: int) -> list[OutboxRow]:
+        with translate_errors(lost=StoreUnavailable):
             cursor = self.connection.rows(OUTBOX).find({"written_at": {"$lt": written_before}}).sort("written_at", 1).limit(limit)
             return [OutboxRow(row["_id"], row["written_at"], row["payload"]) for row in await cursor.to_list(None)]
 
-    async def forget(self, sent: Collection[str]) -> None:
-        if sent:
-            with meaning(lost=OutcomeUnknown):
-                await self.connection.rows(OUTBOX).delete_many({"_id": {"$in": list(sent)}})
+    async def delete_published(self, published: Collection[str]) -> None:
+        if published:
+            with translate_errors(lost=OutcomeUnknown):
+                await self.connection.rows(OUTBOX).delete_many({"_id": {"$in": list(published)}})
 
     async def find(self, collection: str, where: Mapping[str, Any] | None = None, limit: int = 0) -> list[Record]:
         equal = {name: {"$eq": value} for name, value in (where or {}).items()}
-        with meaning(lost=StoreUnavailable):
+        with translate_errors(lost=StoreUnavailable):
             cursor = self.connection.rows(collection).find(equal).sort("_id", -1).limit(limit)
             return [as_record(collection, row) for row in await cursor.to_list(None)]
 
     async def put(self, records: Collection[Record]) -> None:
         check_records(list(records))
-        with meaning(lost=OutcomeUnknown):
+        with translate_errors(lost=OutcomeUnknown):
             for name, group in by_collection(records).items():
                 await self.connection.create(name)
                 writes = [ReplaceOne({"_id": record.document_id}, as_row(record), upsert=True) for record in group]
@@ -172,7 +172,7 @@ class MongoStore:
 
     async def wipe(self) -> None:
         """Empty every collection. Not dropped: other workers' indexes live there, and they know their collections to exist."""
-        with meaning(lost=OutcomeUnknown):
+        with translate_errors(lost=OutcomeUnknown):
             for name in await self.connection.database.list_collection_names():
                 if not name.startswith("system."):
                     await self.connection.rows(name).delete_many({})

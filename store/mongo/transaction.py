@@ -23,7 +23,7 @@ from pymongo.errors import PyMongoError
 from store.document import Key, Record
 from store.limits import check_records
 from store.mongo.connection import DURABLE, SNAPSHOT, Connection, Session
-from store.mongo.errors import Duplicate, Lost, Uncreated, meaning
+from store.mongo.errors import ConnectionLost, DuplicateKey, MissingCollections, translate_errors
 from store.mongo.rows import INBOX, OUTBOX, Row, as_outbox_row, as_record, by_collection, write_of
 from store.protocol import (
     Changes,
@@ -45,13 +45,13 @@ class Transaction(Generic[T]):
     """One attempt: the `Reader` that `work` is given, the writing of what it wants, and whether the commit was asked for."""
 
     def __init__(self, work: Work[T], connection: Connection) -> None:
-        self._work, self._rows, self._existing = work, connection.rows, connection.existing
+        self._work, self._rows, self._known_collections = work, connection.rows, connection.known_collections
         self._session: Session | None = None
-        self._commit_asked = False
+        self._commit_sent = False
         #: The version of everything read here; 0 for what does not exist.
         self._versions: dict[Key, int] = {}
 
-    async def within(self, session: Session) -> T:
+    async def run(self, session: Session) -> T:
         """Everything from the transaction's start up to its commit. What goes wrong in here aborts it."""
         session.start_transaction(SNAPSHOT, DURABLE)
         self._session = session
@@ -61,12 +61,12 @@ class Transaction(Generic[T]):
         except BaseException:
             await session.abort_transaction()
             raise
-        self._commit_asked = True
+        self._commit_sent = True
         return result
 
-    def failure(self, error: BaseException) -> StoreError:
+    def store_error(self, error: BaseException) -> StoreError:
         """What is known when the transaction ended in `error`."""
-        if self._commit_asked:
+        if self._commit_sent:
             return OutcomeUnknown(f"the commit was asked for and not answered: {error!r:.300}")
         return StoreUnavailable(f"the database was lost before the commit: {error!r:.300}")
 
@@ -75,7 +75,7 @@ class Transaction(Generic[T]):
         for collection, document_id in keys:
             ids[collection].append(document_id)
         found: dict[Key, Record] = {}
-        with meaning(lost=Lost):
+        with translate_errors(lost=ConnectionLost):
             for name, wanted in ids.items():
                 # One more than can come back, so that the first answer is the only one.
                 cursor = self._rows(name).find({"_id": {"$in": wanted}}, session=self._session, batch_size=len(wanted) + 1)
@@ -84,10 +84,10 @@ class Transaction(Generic[T]):
         self._versions.update((key, found[key].version if key in found else 0) for key in keys)
         return found
 
-    async def seen(self, inbox_keys: Collection[str]) -> set[str]:
+    async def known_inbox_keys(self, inbox_keys: Collection[str]) -> set[str]:
         if not inbox_keys:
             return set()
-        with meaning(lost=Lost):
+        with translate_errors(lost=ConnectionLost):
             cursor = self._rows(INBOX).find(
                 {"_id": {"$in": list(inbox_keys)}}, {"_id": 1}, session=self._session, batch_size=len(inbox_keys) + 1
             )
@@ -97,29 +97,29 @@ class Transaction(Generic[T]):
         """Write everything, one command for each kind of write and collection. The inbox first: a duplicate ends it all."""
         check_records(changes.records)
         groups = by_collection(changes.records)
-        if uncreated := groups.keys() - self._existing:
-            raise Uncreated(uncreated)
+        if missing := groups.keys() - self._known_collections:
+            raise MissingCollections(missing)
         try:
             at = datetime.now(UTC)
             await self._insert(INBOX, [{"_id": key, "at": at} for key in changes.inbox])
-        except Duplicate as duplicate:
+        except DuplicateKey as duplicate:
             raise DuplicateInput(str(duplicate)) from duplicate
         await self._check_versions(changes.records)
-        with meaning(lost=Lost):
+        with translate_errors(lost=ConnectionLost):
             for name, group in groups.items():
                 writes = [write_of(record) for record in group]
                 await self._rows(name).bulk_write(writes, ordered=False, session=self._session)
         try:
             await self._insert(OUTBOX, [as_outbox_row(row) for row in changes.outbox])
-        except Duplicate as duplicate:
+        except DuplicateKey as duplicate:
             raise DataRefused(str(duplicate)) from duplicate  # two messages never share an id
-        if changes.sent:
-            with meaning(lost=Lost):
-                await self._rows(OUTBOX).delete_many({"_id": {"$in": list(changes.sent)}}, session=self._session)
+        if changes.published:
+            with translate_errors(lost=ConnectionLost):
+                await self._rows(OUTBOX).delete_many({"_id": {"$in": list(changes.published)}}, session=self._session)
 
     async def _insert(self, name: str, rows: Sequence[Row]) -> None:
         if rows:
-            with meaning(lost=Lost):
+            with translate_errors(lost=ConnectionLost):
                 await self._rows(name).insert_many(rows, ordered=False, session=self._session)
 
     async def _check_versions(self, records: Sequence[Record]) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from api.handlers import door_role
+from api.handlers import api_role
 from api.messages import EVENTS, NAME
-from api.orders import door_topology
+from api.orders import api_topology
 from bootstrap.modes import Mode, roles, topology
 from broker.declarations import exchanges
 from broker.message import Event
@@ -14,7 +14,7 @@ from tests.support.system import MODES
 
 def test_the_door_hears_every_event_of_the_services_and_takes_no_command() -> None:
     assert {kind.type_name for kind in EVENTS} == {name for name, kind in CATALOGUE.items() if issubclass(kind, Event)}
-    (queue,) = door_topology(Mode.CHOREOGRAPHY).queues
+    (queue,) = api_topology(Mode.CHOREOGRAPHY).queues
     assert not queue.takes_commands
     assert set(queue.listens_to) == {kind.type_name for kind in EVENTS}
 
@@ -23,9 +23,9 @@ def test_the_door_hears_every_event_of_the_services_and_takes_no_command() -> No
 def test_the_door_is_no_part_of_a_mode_and_uses_its_exchanges_as_they_are(mode: Mode) -> None:
     assert NAME not in roles(mode)
     assert NAME not in {queue.worker for queue in topology(mode).queues}
-    assert exchanges(door_topology(mode)) == exchanges(topology(mode))
+    assert exchanges(api_topology(mode)) == exchanges(topology(mode))
 
 
 def test_an_event_is_not_given_up_early() -> None:
-    handlers = door_role().service.handlers
+    handlers = api_role().service.handlers
     assert all(handlers[kind].compensates for kind in EVENTS)

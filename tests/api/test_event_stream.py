@@ -5,16 +5,26 @@ from typing import Any
 
 import pytest
 
-from api.documents import KEPT_OF_AN_ORDER, PAGE, PAGES, Heard, KnownOrder, Page, State, oldest_kept, page_of
-from api.sample_orders import order_of
+from api.documents import (
+    ORDER_EVENTS_MAX,
+    PAGE_SIZE,
+    PAGES_MAX,
+    ApiOrder,
+    ApiOrderState,
+    EventPage,
+    RecordedEvent,
+    oldest_kept,
+    page_of,
+)
+from api.sample_orders import sample_order
 from bootstrap.modes import Mode
 from broker.message import Event
-from lab.journeys.run import Run
+from lab.journeys.run import JourneyRun
 from lab.system import System
 from services.delivery.messages import DeliveryCancelled
 from services.inventory.messages import StockReleased
 from services.order.messages import OrderPlaced, OrderWithdrawn
-from services.payment.messages import PaymentStuck, PaymentVoided
+from services.payment.messages import PaymentStepFailed, PaymentVoided
 from services.vocabulary import Line, Reason
 from tests.support.api.asgi_client import AN_ORDER, Reply
 from tests.support.api.http_api import HAPPY_EVENTS, Door, a_door, at_a_door
@@ -82,7 +92,7 @@ def test_a_follower_who_comes_again_misses_nothing_even_after_a_restart_of_the_d
             async with door.caller.following(path.format(order_id), last_event_id="0") as stream:
                 seen = [await stream.next()]
         await system.start("payment")
-        await system.at_rest()
+        await system.wait_until_idle()
         async with (
             a_door(system) as door,
             door.caller.following(path.format(order_id), last_event_id=str(seen[-1]["id"])) as stream,
@@ -110,10 +120,10 @@ def test_an_event_that_was_never_heard_cannot_be_followed(path: str, last: str, 
 
 @pytest.mark.parametrize("path", ["/events", "/orders/{}/events"])
 def test_an_event_whose_successors_are_forgotten_is_told_so(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("PAGE", 8), ("PAGES", 2), ("KEPT_OF_AN_ORDER", 3)):
+    for name, value in (("PAGE_SIZE", 8), ("PAGES_MAX", 2), ("ORDER_EVENTS_MAX", 3)):
         monkeypatch.setattr(f"api.documents.{name}", value)
-    monkeypatch.setattr("api.handlers.PAGE", 8)
-    monkeypatch.setattr("api.orders.PAGE", 8)
+    monkeypatch.setattr("api.handlers.PAGE_SIZE", 8)
+    monkeypatch.setattr("api.orders.PAGE_SIZE", 8)
 
     async def program(system: System, door: Door) -> tuple[Reply, list[int]]:
         order_ids = [await place_to_its_end(system, door, f"key-{number}") for number in range(5)]  # 25 events; 17 to 25 are kept
@@ -146,8 +156,8 @@ def test_many_orders_at_once_are_numbered_without_a_gap() -> None:
         replies = await asyncio.gather(*(door.caller.place(f"key-{number}", order) for number, order in enumerate(orders)))
         for reply in replies:
             await door.ended(system, reply.json["order_id"])
-        count = len(system.heard)
-        assert count > PAGE
+        count = len(system.events)
+        assert count > PAGE_SIZE
         async with door.caller.following("/events", last_event_id="0") as stream:
             return [(await stream.next())["id"] - number for number in range(count)]
 
@@ -155,19 +165,19 @@ def test_many_orders_at_once_are_numbered_without_a_gap() -> None:
 
 
 def test_pages_follow_each_other_and_come_round() -> None:
-    assert [page_of(number).page_id for number in (1, PAGE, PAGE + 1)] == ["000", "000", "001"]
-    assert page_of(PAGE * PAGES + 1).page_id == "000"
-    assert oldest_kept(0) == oldest_kept(PAGE * PAGES) == 1
-    assert oldest_kept(PAGE * PAGES + 1) == PAGE + 1
+    assert [page_of(number).page_id for number in (1, PAGE_SIZE, PAGE_SIZE + 1)] == ["000", "000", "001"]
+    assert page_of(PAGE_SIZE * PAGES_MAX + 1).page_id == "000"
+    assert oldest_kept(0) == oldest_kept(PAGE_SIZE * PAGES_MAX) == 1
+    assert oldest_kept(PAGE_SIZE * PAGES_MAX + 1) == PAGE_SIZE + 1
 
 
 def test_an_order_keeps_its_newest_events() -> None:
-    details = order_of([Line(sku="book", quantity=1)])
+    details = sample_order([Line(sku="book", quantity=1)])
     event = OrderPlaced(order_id="019b0000-0000-7000-8000-000000000001", details=details)
-    order = KnownOrder(order_id=event.order_id, state=State.ACCEPTED, accepted_at=0.0)
-    for number in range(1, KEPT_OF_AN_ORDER + 11):
-        order = order.after(event, Heard.of(event, number, 0.0))
-    assert (order.forgotten, order.events[0].number, len(order.events)) == (10, 11, KEPT_OF_AN_ORDER)
+    order = ApiOrder(order_id=event.order_id, state=ApiOrderState.ACCEPTED, accepted_at=0.0)
+    for number in range(1, ORDER_EVENTS_MAX + 11):
+        order = order.with_event(event, RecordedEvent.of(event, number, 0.0))
+    assert (order.forgotten, order.events[0].number, len(order.events)) == (10, 11, ORDER_EVENTS_MAX)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -179,8 +189,8 @@ def test_who_follows_while_much_happens_hears_all_of_it_in_one_stream(mode: Mode
         ):
             placing = [asyncio.create_task(door.caller.place(f"key-{number}")) for number in range(80)]
             await asyncio.gather(*placing)
-            await system.at_rest()
-            count = len(system.heard)
+            await system.wait_until_idle()
+            count = len(system.events)
             return [(await stream.next())["id"] for _ in range(count)], count
 
     numbers, count = at_a_door(mode, program)
@@ -191,10 +201,10 @@ def test_who_begins_to_follow_an_order_right_after_an_event_is_not_sent_away() -
     async def program(system: System, door: Door) -> list[str]:
         await system.stop("payment")
         order_id = (await door.caller.place()).json["order_id"]
-        await Run(system).step_queued(order_id, "payment")
+        await JourneyRun(system).wait_for_queued_step(order_id, "payment")
         await asyncio.sleep(1)
         # The last look was taken a moment ago, before the order was heard of.
-        door.following._looked_at, door.following._number = asyncio.get_running_loop().time(), 0
+        door.following._refreshed_at, door.following._number = asyncio.get_running_loop().time(), 0
         async with door.caller.following(f"/orders/{order_id}/events") as stream:
             seen = [(await stream.next())["event"] for _ in range(2)]
             await system.start("payment")
@@ -206,16 +216,16 @@ def test_who_begins_to_follow_an_order_right_after_an_event_is_not_sent_away() -
 def test_a_look_that_is_older_than_a_page_does_not_end_a_stream() -> None:
     async def program(system: System, door: Door) -> list[int]:
         await place_to_its_end(system, door, "before")
-        await door.following._look()
-        load = door.desk.load
+        await door.following._refresh()
+        load = door.orders.load
 
         async def load_later(keys: Any) -> Any:
-            if any(collection == Page.collection for collection, _ in keys):
-                door.desk.load = load  # type: ignore[method-assign]
+            if any(collection == EventPage.collection for collection, _ in keys):
+                door.orders.load = load  # type: ignore[method-assign]
                 await place_to_its_end(system, door, "meanwhile")
             return await load(keys)
 
-        door.desk.load = load_later  # type: ignore[method-assign]
+        door.orders.load = load_later  # type: ignore[method-assign]
         async with door.caller.following("/events", last_event_id="0") as stream:
             numbers = [(await stream.next())["id"] for _ in range(10)]
             await place_to_its_end(system, door, "after")
@@ -227,15 +237,15 @@ def test_a_look_that_is_older_than_a_page_does_not_end_a_stream() -> None:
 def test_an_order_that_needs_attention_does_until_whoever_called_says_something_else() -> None:
     """Its withdrawal is said again at every deadline, and others answer that again."""
     order_id = "019b0000-0000-7000-8000-000000000001"
-    order = KnownOrder(order_id=order_id, state=State.PENDING, accepted_at=0.0)
-    told: list[tuple[Event, State]] = [
-        (PaymentStuck(order_id=order_id, step="VoidPayment", error="no"), State.NEEDS_ATTENTION),
-        (OrderWithdrawn(order_id=order_id, reason=Reason.DEADLINE), State.NEEDS_ATTENTION),
-        (DeliveryCancelled(order_id=order_id, reason=Reason.DEADLINE), State.NEEDS_ATTENTION),
-        (PaymentVoided(order_id=order_id, reason=Reason.DEADLINE), State.PENDING),
-        (StockReleased(order_id=order_id, reason=Reason.DEADLINE), State.PENDING),
+    order = ApiOrder(order_id=order_id, state=ApiOrderState.PENDING, accepted_at=0.0)
+    told: list[tuple[Event, ApiOrderState]] = [
+        (PaymentStepFailed(order_id=order_id, step="VoidPayment", error="no"), ApiOrderState.NEEDS_ATTENTION),
+        (OrderWithdrawn(order_id=order_id, reason=Reason.DEADLINE), ApiOrderState.NEEDS_ATTENTION),
+        (DeliveryCancelled(order_id=order_id, reason=Reason.DEADLINE), ApiOrderState.NEEDS_ATTENTION),
+        (PaymentVoided(order_id=order_id, reason=Reason.DEADLINE), ApiOrderState.PENDING),
+        (StockReleased(order_id=order_id, reason=Reason.DEADLINE), ApiOrderState.PENDING),
     ]
     for number, (event, state) in enumerate(told, start=1):
-        order = order.after(event, Heard.of(event, number, float(number)))
+        order = order.with_event(event, RecordedEvent.of(event, number, float(number)))
         assert order.state is state, event
     assert (order.attention, order.withdrawn) == (None, Reason.DEADLINE)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode
 from broker.memory.transport import MemoryTransport
-from lab.journeys.run import Run
+from lab.journeys.run import JourneyRun
 from lab.system import System
-from ops.pending_work import remains
+from ops.pending_work import pending_commands
 from services.delivery.messages import DeliveryScheduled
 from services.order.messages import PlaceOrder, WithdrawOrder
 from store.protocol import OutcomeUnknown, StoreUnavailable
@@ -66,7 +66,7 @@ def test_the_same_key_and_order_again_is_the_same_order() -> None:
         first = await door.caller.place()
         await door.ended(system, first.json["order_id"])
         again = await door.caller.place()
-        await system.at_rest()
+        await system.wait_until_idle()
         return first, again, sum(item.wire.type == PlaceOrder.type_name for item in seen)
 
     first, again, commands = at_a_door(Mode.CHOREOGRAPHY, program)
@@ -100,7 +100,7 @@ def test_two_doors_that_are_given_one_key_at_once_take_one_order() -> None:
     async def program(system: System) -> tuple[list[Reply], Any]:
         async with a_door(system) as one, a_door(system) as other:
             replies = await asyncio.gather(one.caller.place(), other.caller.place())
-            await system.at_rest()
+            await system.wait_until_idle()
             return list(replies), (await one.caller.call("GET", "/orders")).json
 
     replies, known = in_memory(Mode.ORCHESTRATOR, program)
@@ -201,7 +201,7 @@ def test_orders_are_listed_the_newest_first_and_by_state() -> None:
 
 def test_an_order_that_came_by_another_way_is_known_from_what_was_heard() -> None:
     async def program(system: System, door: Door) -> Any:
-        run = Run(system)
+        run = JourneyRun(system)
         order_id = await run.place({"book": 1})
         await door.ended(system, order_id)
         return await door.caller.show(order_id)
@@ -216,7 +216,7 @@ async def waiting_at(system: System, door: Door, service: str) -> str:
     """An order whose next step waits for a stopped service; gives its id."""
     await system.stop(service)
     order_id: str = (await door.caller.place()).json["order_id"]
-    await Run(system).step_queued(order_id, service)
+    await JourneyRun(system).wait_for_queued_step(order_id, service)
     return order_id
 
 
@@ -226,7 +226,7 @@ async def knows(system: System, door: Door, order_id: str, field: str) -> None:
     async def shows() -> bool:
         return bool((await door.caller.show(order_id))[field])
 
-    await system.until(shows, f"the door to show {field} of {order_id}")
+    await system.wait_until(shows, f"the door to show {field} of {order_id}")
 
 
 @BOTH
@@ -252,8 +252,8 @@ def test_a_withdrawal_that_comes_too_late_shows_as_refused(mode: Mode) -> None:
         order_id = await waiting_at(system, door, "delivery")
         await system.stop("order")
         await system.start("delivery")
-        await Run(system).heard(order_id, DeliveryScheduled)
-        await system.until(lambda: system.waiting("order"), "the order's completion to wait")
+        await JourneyRun(system).wait_for_event(order_id, DeliveryScheduled)
+        await system.wait_until(lambda: system.has_waiting_messages("order"), "the order's completion to wait")
         reply = await door.caller.call("DELETE", f"/orders/{order_id}")
         await system.start("order")
         await knows(system, door, order_id, "withdrawal_refused")
@@ -299,16 +299,16 @@ def test_what_remains_is_what_four_databases_say(mode: Mode, service: str, withd
                 await system.stop("delivery")  # else the chain runs on until the step that waits
             await door.caller.call("DELETE", f"/orders/{order_id}")
             await knows(system, door, order_id, "withdrawn")
-        await system.until(lambda: _has_heard_all(system, door, order_id), "the door to hear everything")
-        return (await door.caller.show(order_id))["remains"], remains(mode, await system.look(), order_id)
+        await system.wait_until(lambda: _has_heard_all(system, door, order_id), "the door to hear everything")
+        return (await door.caller.show(order_id))["remains"], pending_commands(mode, await system.snapshot(), order_id)
 
     known, stored = at_a_door(mode, program)
     assert known == stored
 
 
 async def _has_heard_all(system: System, door: Door, order_id: str) -> bool:
-    order = await door.desk.order(order_id)
-    return order is not None and len(order.events) == sum(wire.correlation_id == order_id for wire in system.heard)
+    order = await door.orders.get(order_id)
+    return order is not None and len(order.events) == sum(wire.correlation_id == order_id for wire in system.events)
 
 
 def test_an_order_that_is_stuck_says_what_failed() -> None:
@@ -321,9 +321,9 @@ def test_an_order_that_is_stuck_says_what_failed() -> None:
     assert (order["state"], order["attention"]["step"]) == ("NEEDS_ATTENTION", "ReleaseStock")
 
 
-def unhurried(mode: Mode) -> EmbeddedParts:
+def unhurried(mode: Mode) -> MemoryBackend:
     """No deadline comes before the budget of a compensation is used up."""
-    return EmbeddedParts(mode, times=UNHURRIED)
+    return MemoryBackend(mode, timeouts=UNHURRIED)
 
 
 async def _with_door(system: System, program: Any) -> Any:
@@ -336,7 +336,7 @@ async def _with_door(system: System, program: Any) -> Any:
 
 def test_an_order_that_was_taken_while_the_broker_was_away_is_placed_when_it_is_back() -> None:
     async def program(system: System, door: Door) -> tuple[Reply, Any, Any]:
-        transport = door.desk.worker.transport
+        transport = door.orders.worker.transport
         assert isinstance(transport, MemoryTransport)
         transport.cut()
         taken = await door.caller.place()
@@ -355,7 +355,7 @@ def test_an_order_that_was_taken_while_the_broker_was_away_is_placed_when_it_is_
 def test_a_door_that_starts_again_knows_its_orders_keys_and_what_it_owes() -> None:
     async def program(system: System) -> tuple[Reply, Reply, Any]:
         async with a_door(system) as door:
-            transport = door.desk.worker.transport
+            transport = door.orders.worker.transport
             assert isinstance(transport, MemoryTransport)
             transport.cut()
             first = await door.caller.place()
@@ -374,9 +374,9 @@ def test_what_happened_while_the_door_was_away_is_heard_when_it_is_back() -> Non
         await system.stop("inventory")
         async with a_door(system) as door:
             order_id = (await door.caller.place()).json["order_id"]
-            await Run(system).step_queued(order_id, "inventory")
+            await JourneyRun(system).wait_for_queued_step(order_id, "inventory")
         await system.start("inventory")
-        await Run(system).end_of(order_id)
+        await JourneyRun(system).wait_for_end(order_id)
         async with a_door(system) as door:
             await door.ended(system, order_id)
             return await door.caller.show(order_id)
@@ -408,7 +408,7 @@ class BrokenStore:
 @pytest.mark.parametrize("in_doubt", [False, True])
 def test_a_commit_that_fails_or_is_in_doubt_becomes_one_order_all_the_same(in_doubt: bool) -> None:
     async def program(system: System, door: Door) -> tuple[Reply, Any]:
-        door.desk.worker.store = BrokenStore(door.desk.worker.store, times=3, in_doubt=in_doubt)
+        door.orders.worker.store = BrokenStore(door.orders.worker.store, times=3, in_doubt=in_doubt)
         taken = await door.caller.place()
         await door.ended(system, taken.json["order_id"])
         return taken, (await door.caller.call("GET", "/orders")).json
@@ -420,12 +420,12 @@ def test_a_commit_that_fails_or_is_in_doubt_becomes_one_order_all_the_same(in_do
 
 def test_when_the_database_is_away_nobody_knows_yet_and_the_same_key_tells_later() -> None:
     async def program(system: System, door: Door) -> tuple[list[Reply], Any]:
-        broken = BrokenStore(door.desk.worker.store, times=1_000_000, in_doubt=False)
-        door.desk.worker.store = broken
+        broken = BrokenStore(door.orders.worker.store, times=1_000_000, in_doubt=False)
+        door.orders.worker.store = broken
         replies = [await door.caller.place(), await door.caller.place()]
         replies += [await door.caller.call("GET", path) for path in (f"/orders/{NOBODY}", "/health/ready", "/health/live")]
         broken.times = 0
-        await system.until(lambda: not door.desk._keys_in_flight, "the request to be settled")
+        await system.wait_until(lambda: not door.orders._keys_in_flight, "the request to be settled")
         replies.append(await door.caller.place())
         await door.ended(system, replies[-1].json["order_id"])
         return replies, (await door.caller.call("GET", "/orders")).json
@@ -438,14 +438,14 @@ def test_when_the_database_is_away_nobody_knows_yet_and_the_same_key_tells_later
 
 
 def test_no_more_requests_wait_for_a_database_that_is_away_than_the_door_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.orders.WAITING_MAX", 3)
+    monkeypatch.setattr("api.orders.PENDING_MAX", 3)
 
     async def program(system: System, door: Door) -> list[Reply]:
-        broken = BrokenStore(door.desk.worker.store, times=1_000_000, in_doubt=False)
-        door.desk.worker.store = broken
+        broken = BrokenStore(door.orders.worker.store, times=1_000_000, in_doubt=False)
+        door.orders.worker.store = broken
         replies = await asyncio.gather(*(door.caller.place(f"key-{number}") for number in range(5)))
         broken.times = 0
-        await system.at_rest()
+        await system.wait_until_idle()
         return list(replies)
 
     replies = at_a_door(Mode.CHOREOGRAPHY, program)

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from api.request_limits import BODY_S, Guard
+from api.request_limits import BODY_S, RequestLimits
 from bootstrap.modes import Mode
 from broker.codec import MAX_BODY_BYTES
 from lab.system import System
-from lab.virtual_time import run_virtually
+from lab.virtual_time import run_on_virtual_time
 from tests.support.api.asgi_client import Caller, Reply
 from tests.support.api.http_api import Door, at_a_door
 
@@ -43,14 +43,14 @@ class Slow:
 def test_what_is_too_many_at_once_is_told_to_come_again_and_health_is_always_answered() -> None:
     async def program() -> list[Reply]:
         slow = Slow()
-        caller = Caller(Guard(slow, requests_max=2, streams_max=1))
+        caller = Caller(RequestLimits(slow, requests_max=2, streams_max=1))
         paths = ["/orders", "/orders", "/orders", "/events", "/orders/x/events", "/health/live"]
         calls = [asyncio.create_task(caller.call("GET", path)) for path in paths]
         await asyncio.sleep(1)
         slow.go_on.set()
         return [*await asyncio.gather(*calls), await caller.call("GET", "/orders")]
 
-    replies = run_virtually(program())
+    replies = run_on_virtual_time(program())
     assert [reply.status for reply in replies] == [200, 200, 503, 200, 503, 200, 200]
     for refused in (replies[2], replies[4]):
         assert refused.reason == "busy"
@@ -70,9 +70,9 @@ def test_a_body_that_does_not_arrive_is_not_waited_for() -> None:
 
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await Guard(Slow())({"type": "http", "path": "/orders", "method": "POST", "headers": []}, receive, send)
+        await RequestLimits(Slow())({"type": "http", "path": "/orders", "method": "POST", "headers": []}, receive, send)
         return loop.time() - began, statuses[0]
 
-    waited_s, status = run_virtually(program())
+    waited_s, status = run_on_virtual_time(program())
     assert status == 408
     assert waited_s == pytest.approx(BODY_S)

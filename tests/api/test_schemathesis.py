@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from api.app import DoorApp
-from api.event_stream import Following
-from api.request_limits import Guard
-from bootstrap.memory_backend import EmbeddedParts
+from api.app import ApiApp
+from api.event_stream import EventStreams
+from api.request_limits import RequestLimits
+from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode
 from lab.system import System, set_up_stock
 from tests.support.api.http_api import a_door
@@ -48,10 +48,10 @@ def door_url() -> Iterator[str]:
 
 
 async def _serve(listener: socket.socket, servers: list[uvicorn.Server]) -> None:
-    async with System(Mode.CHOREOGRAPHY, EmbeddedParts(Mode.CHOREOGRAPHY)) as system:
+    async with System(Mode.CHOREOGRAPHY, MemoryBackend(Mode.CHOREOGRAPHY)) as system:
         await set_up_stock(system.stores["inventory"], {"book": 1_000})
         async with a_door(system) as door:
-            app = Guard(DoorApp(door.desk, Following(door.desk, stream_s=STREAM_S), pivot_first=True).application())
+            app = RequestLimits(ApiApp(door.orders, EventStreams(door.orders, stream_s=STREAM_S), pivot_first=True).application())
             servers.append(uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None)))
             await servers[0].serve(sockets=[listener])
 

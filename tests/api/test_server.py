@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from api.server import serve
-from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode
 from tests.support.api.http_api import a_desk
 
@@ -24,18 +24,18 @@ def signals_restored() -> Iterator[None]:
 
 def test_a_door_whose_worker_dies_ends_and_says_why(signals_restored: None) -> None:
     async def whole() -> None:
-        parts = EmbeddedParts(Mode.CHOREOGRAPHY)
-        desk = a_desk(Mode.CHOREOGRAPHY, parts)
-        await desk.prepare()
+        backend = MemoryBackend(Mode.CHOREOGRAPHY)
+        orders = a_desk(Mode.CHOREOGRAPHY, backend)
+        await orders.prepare()
 
         async def die() -> None:
             await asyncio.sleep(0.1)
             raise RuntimeError("the relay died")
 
-        desk.worker.run = die  # type: ignore[method-assign]
+        orders.worker.run = die  # type: ignore[method-assign]
         with socket.create_server(("127.0.0.1", 0)) as listener:
             async with asyncio.timeout(10):
-                await serve(desk, listener, pivot_first=True, told_to_stop=lambda: None)
+                await serve(orders, listener, pivot_first=True, on_shutdown=lambda: None)
 
     with pytest.raises(RuntimeError, match="the relay died"):
         asyncio.run(whole())

@@ -15,7 +15,7 @@ import pytest
 
 from bootstrap.modes import Mode, topology
 from broker.rabbitmq.transport import RabbitTransport
-from broker.transport import FurnitureMissing, UnsafeTopology
+from broker.transport import QueueMissing, UnsafeTopology
 from tests.support.servers import NoServer, found
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +89,7 @@ async def test_the_observer_is_measured_on_one_side_only_and_leaves_no_queue(rab
     assert "observer" not in pair["other"]["cpu_ms_per_order"]
     transport = RabbitTransport(rabbit_url, "benchmark test")
     await transport.open()
-    with pytest.raises(FurnitureMissing):
+    with pytest.raises(QueueMissing):
         await transport.depth("choreography.observer")
     await transport.close()
 

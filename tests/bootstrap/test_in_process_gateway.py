@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from bootstrap.in_process_gateway import InProcessGateway
-from lab.virtual_time import run_virtually
+from lab.virtual_time import run_on_virtual_time
 from payment_gateway.books import Books
 from payment_gateway.storage import MemoryStorage
 from services.payment.gateway import GatewayCall
@@ -42,11 +42,11 @@ async def asked(injected: str | None, *, slow_s: float = 1.0, first_wait_s: floa
 def test_an_answer_takes_its_time_and_a_missing_one_the_timeout(
     injected: str | None, slow_s: float, answer: Answer, took_s: float
 ) -> None:
-    got, got_s = run_virtually(asked(injected, slow_s=slow_s))
+    got, got_s = run_on_virtual_time(asked(injected, slow_s=slow_s))
     assert got is answer
     assert got_s == pytest.approx(took_s, abs=1e-5)
 
 
 @pytest.mark.parametrize(("waited_s", "answer"), [(SETTLE_AFTER_S - 1, Answer.PENDING), (SETTLE_AFTER_S + 1, Answer.AUTHORIZED)])
 def test_a_pending_payment_settles_in_virtual_time(waited_s: float, answer: Answer) -> None:
-    assert run_virtually(asked("pending", first_wait_s=waited_s))[0] is answer
+    assert run_on_virtual_time(asked("pending", first_wait_s=waited_s))[0] is answer

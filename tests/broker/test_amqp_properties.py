@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.amqp_properties import BROKERS_OWN, DEPTH_MAX, UNREADABLE, read_body_size, read_wire, write_header
+from broker.amqp_properties import BROKER_HEADERS, DEPTH_MAX, UNREADABLE_HEADER, read_body_size, read_wire, write_header
 from broker.transport import Wire
 
 short = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -24,7 +24,7 @@ wires = st.builds(
     app_id=st.none() | short,
     content_type=st.none() | short,
     content_encoding=st.none() | short,
-    headers=st.dictionaries(short.filter(lambda key: key not in BROKERS_OWN), values, max_size=5),
+    headers=st.dictionaries(short.filter(lambda key: key not in BROKER_HEADERS), values, max_size=5),
 )
 
 
@@ -41,7 +41,7 @@ def test_reading_never_raises_and_what_was_read_can_be_written(data: bytes) -> N
     wire = read_wire(data, b"body")
     assert wire.body == b"body"
     again = read_wire(write_header(wire, None), b"body")
-    assert again.headers.keys() == wire.headers.keys() - BROKERS_OWN
+    assert again.headers.keys() == wire.headers.keys() - BROKER_HEADERS
 
 
 @settings(max_examples=500)
@@ -56,13 +56,13 @@ def test_headers_that_cannot_be_read_cost_only_themselves(table: bytes) -> None:
 def test_a_table_of_an_unknown_type_says_so_in_the_headers() -> None:
     table = b"\x01kZ"
     wire = read_wire(bytes(12) + (0x2000).to_bytes(2) + len(table).to_bytes(4) + table, b"")
-    assert wire.headers == {UNREADABLE: "unknown field type 0x5a"}
+    assert wire.headers == {UNREADABLE_HEADER: "unknown field type 0x5a"}
 
 
 def test_a_field_that_runs_over_its_table_is_not_followed() -> None:
     table = b"\x01kS" + (1000).to_bytes(4) + b"v"
     wire = read_wire(bytes(12) + (0x2000).to_bytes(2) + len(table).to_bytes(4) + table, bytes(2000))
-    assert wire.headers == {UNREADABLE: "a field runs over the end of its table"}
+    assert wire.headers == {UNREADABLE_HEADER: "a field runs over the end of its table"}
 
 
 def test_tables_nested_too_deeply_are_cut_off() -> None:

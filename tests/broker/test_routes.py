@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from broker.topology import WorkQueue, aside_exchange, commands_exchange, dead_queue, events_exchange
-from broker.transport import FurnitureMissing, Outgoing, Receipt, Transport
+from broker.topology import WorkQueue, commands_exchange, dead_queue, events_exchange, retry_exchange
+from broker.transport import Outgoing, QueueMissing, Receipt, Transport
 from tests.support.broker.transports import QUEUES, Heard, World, hear, message
 
 
@@ -25,7 +25,7 @@ async def test_a_retry_comes_back_by_its_queues_name_and_says_its_type_as_before
     retry = Outgoing(world.topology.retry_address("stock", level), message("again", type="stock.Do"), 0.01)
     assert await client.publish([retry]) == [Receipt.CONFIRMED]
     await stock.reach(1)
-    assert (stock[0].exchange, stock[0].routing_key) == (aside_exchange(world.topology.prefix), world.queue("stock"))
+    assert (stock[0].exchange, stock[0].routing_key) == (retry_exchange(world.topology.prefix), world.queue("stock"))
     assert (stock[0].wire.type, stock[0].wire.body) == ("stock.Do", b"again")
     assert not money
 
@@ -53,14 +53,14 @@ async def test_a_dead_letter_comes_by_the_name_of_its_queue(world: World, client
     letters = Heard()
     await client.consume(dead, 10, letters)
     await letters.reach(1)
-    assert (letters[0].exchange, letters[0].routing_key) == (aside_exchange(world.topology.prefix), dead)
+    assert (letters[0].exchange, letters[0].routing_key) == (retry_exchange(world.topology.prefix), dead)
 
 
 async def test_furniture_that_is_there_passes_the_check_and_what_is_missing_is_named(world: World, client: Transport) -> None:
     await client.check(world.topology)
     mail = WorkQueue("mail", takes_commands=(), listens_to=())
-    with pytest.raises(FurnitureMissing, match=world.queue("mail")):
+    with pytest.raises(QueueMissing, match=world.queue("mail")):
         await client.check(replace(world.topology, queues=(*QUEUES, mail)))
     await client.delete(world.topology)
-    with pytest.raises(FurnitureMissing, match=commands_exchange(world.topology.prefix)):
+    with pytest.raises(QueueMissing, match=commands_exchange(world.topology.prefix)):
         await client.check(world.topology)

@@ -60,9 +60,9 @@ def test_an_idle_worker_stops_at_once() -> None:
         till = stage.worker("till")
         stage.start(till)
         await asyncio.sleep(1.0)
-        began = stage.sources.now()
+        began = stage.environment.now()
         await stage.stop(till)
-        assert stage.sources.now() == began
+        assert stage.environment.now() == began
 
     on_stage(scene)
 
@@ -90,9 +90,9 @@ def test_a_worker_whose_database_does_not_come_back_can_be_stopped_and_loses_not
         await stage.put_in(*[How.WELL] * 10)
         stage.start(till)
         await asyncio.sleep(20.0)
-        began = stage.sources.now()
+        began = stage.environment.now()
         await stage.stop(till)
-        assert stage.sources.now() == began, "it waited for the next attempt"
+        assert stage.environment.now() == began, "it waited for the next attempt"
         assert await stage.waiting("till") == 10
         stage.start_all()
         await stage.rest()
@@ -122,7 +122,7 @@ class Broken:
         return breaks
 
 
-@pytest.mark.parametrize("call", ["due", "owed"])
+@pytest.mark.parametrize("call", ["due", "pending_outbox"])
 def test_an_idle_worker_does_not_outlive_its_watch_or_relay(call: str) -> None:
     """Nothing arrives, so the loop waits; it must notice all the same."""
 
@@ -135,7 +135,7 @@ def test_an_idle_worker_does_not_outlive_its_watch_or_relay(call: str) -> None:
     on_stage(scene)
 
 
-@pytest.mark.parametrize("call", ["due", "owed"])
+@pytest.mark.parametrize("call", ["due", "pending_outbox"])
 def test_a_background_task_that_somebody_else_cancels_takes_the_worker_down(call: str) -> None:
     """A library did that once when its connection was lost: CancelledError came out of a plain call."""
 
@@ -168,10 +168,10 @@ def test_a_worker_that_goes_down_gives_back_what_it_had() -> None:
 def test_a_wait_is_over_when_its_time_has_come_and_not_before() -> None:
     async def scene(stage: Stage) -> None:
         stage.start_all()
-        began = stage.sources.now()
+        began = stage.environment.now()
         await stage.put_in(How.WAITS)
         await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] == 2, "it was woken")
-        assert 1.0 <= stage.sources.now() - began <= 1.0 + 2 * stage.limits.watch_interval_s
+        assert 1.0 <= stage.environment.now() - began <= 1.0 + 2 * stage.limits.timer_interval_s
         await stage.rest()
         assert [till.woken for till in (await stage.tills()).values()] == [1]
 

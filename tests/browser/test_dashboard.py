@@ -352,13 +352,13 @@ def test_an_order_that_needs_attention_says_who_must_act_and_shows_the_call_for_
     order = page.url.rsplit("/", 1)[-1]
     for mode in MODES:
         expect(lane(page, mode).locator("code")).to_have_text(f"saga order redrive {order} -m {mode}")
-        call = lane(page, mode).locator(".arrow.help").filter(has_text="PaymentStuck")
-        expect(call).to_have_text("✕ PaymentStuck")
+        call = lane(page, mode).locator(".arrow.help").filter(has_text="PaymentStepFailed")
+        expect(call).to_have_text("✕ PaymentStepFailed")
         refusal = lane(page, mode).locator(".arrow.rollback").first
         expect(call).to_have_css("color", refusal.evaluate("arrow => getComputedStyle(arrow).color"))
     view(page, "Messages")
     call = lane(page, "choreography").locator(".all strong.help")
-    expect(call).to_have_text("! PaymentStuck")
+    expect(call).to_have_text("! PaymentStepFailed")
 
 
 def test_an_order_that_was_just_placed_is_shown_message_by_message(browser: Any, url: str) -> None:

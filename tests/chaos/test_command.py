@@ -111,10 +111,10 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
-def eventually(condition: Any, what: str, patience_s: float = 60.0) -> None:
-    deadline = time.monotonic() + patience_s
+def eventually(condition: Any, what: str, timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited {patience_s} s in vain for {what}"
+        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain for {what}"
         time.sleep(0.05)
 
 
@@ -140,14 +140,14 @@ def test_a_folder_that_is_there_is_not_written_into(tmp_path: Path) -> None:
 def test_a_skewed_clock_without_faketime_is_said_and_with_it_one_worker_has_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from cli.commands.chaos import _skewed  # noqa: PLC0415 - the one look inside
+    from cli.commands.chaos import _choose_skew  # noqa: PLC0415 - the one look inside
 
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert _skewed(Mode.CHOREOGRAPHY, 1) == ({}, "no skewed clock: faketime is not installed")
+    assert _choose_skew(Mode.CHOREOGRAPHY, 1) == ({}, "no skewed clock: faketime is not installed")
     program = tmp_path / "faketime"
     program.touch(mode=0o755)
-    skewed, said = _skewed(Mode.CHOREOGRAPHY, 1)
+    skewed, said = _choose_skew(Mode.CHOREOGRAPHY, 1)
     ((worker, words),) = skewed.items()
     assert words[:2] == [str(program), "-f"]
     assert worker in said
-    assert _skewed(Mode.CHOREOGRAPHY, 1) == (skewed, said)
+    assert _choose_skew(Mode.CHOREOGRAPHY, 1) == (skewed, said)

@@ -5,22 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from api.broker_client import Door
-from bootstrap.memory_backend import EmbeddedParts
+from api.broker_client import BrokerOrderClient
+from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode, roles, topology
 from broker.topology import Address, Topology
 from broker.transport import Outgoing, Wire
-from lab.chaos.run import Chaos, Plan
-from lab.chaos.traffic import Customers
-from lab.virtual_time import run_virtually
+from lab.chaos.run import ChaosPlan, ChaosRun
+from lab.chaos.traffic import Traffic
+from lab.virtual_time import run_on_virtual_time
 from services.order.messages import PlaceOrder
 from tests.support.system import MODES
 
 #: Where a message sits -> whether somebody still has to handle it.
 PLACES: dict[str, tuple[Callable[[Topology], Address], bool]] = {
-    "its worker's queue": (lambda furniture: furniture.address_of(PlaceOrder), True),
-    "a delay queue": (lambda furniture: furniture.retry_address("payment", 3), True),
-    "the dead letters": (lambda furniture: furniture.dead_address("payment"), False),
+    "its worker's queue": (lambda declared_topology: declared_topology.address_of(PlaceOrder), True),
+    "a delay queue": (lambda declared_topology: declared_topology.retry_address("payment", 3), True),
+    "the dead letters": (lambda declared_topology: declared_topology.dead_address("payment"), False),
 }
 
 
@@ -30,16 +30,16 @@ def test_chaos_waits_for_a_message_that_somebody_still_has_to_handle(place: str,
     address, still_to_do = PLACES[place]
 
     async def rests() -> tuple[bool, bool]:
-        parts = EmbeddedParts(mode)
-        furniture, client = topology(mode), parts.transport("instrument")
+        backend = MemoryBackend(mode)
+        declared_topology, client = topology(mode), backend.transport("instrument")
         await client.open()
-        await client.declare(furniture)
-        chaos = Chaos(Plan(mode, seconds=1.0, seed=1, rate=1.0), tmp_path, spawn=pytest.fail)  # type: ignore[arg-type]
-        chaos._instrument = client
-        chaos._stores = {name: parts.store(name) for name in roles(mode)}
-        customers = Customers(Door(client, furniture, parts.sources), client, seed=1, rate=1.0)
-        before = await chaos._at_rest(customers)
-        await client.publish([Outgoing(address(furniture), Wire(b"", message_id="1"))])
-        return before, await chaos._at_rest(customers)
+        await client.declare(declared_topology)
+        chaos = ChaosRun(ChaosPlan(mode, seconds=1.0, seed=1, rate=1.0), tmp_path, spawn=pytest.fail)  # type: ignore[arg-type]
+        chaos._probe_transport = client
+        chaos._stores = {name: backend.store(name) for name in roles(mode)}
+        traffic = Traffic(BrokerOrderClient(client, declared_topology, backend.environment), client, seed=1, rate=1.0)
+        before = await chaos._is_at_rest(traffic)
+        await client.publish([Outgoing(address(declared_topology), Wire(b"", message_id="1"))])
+        return before, await chaos._is_at_rest(traffic)
 
-    assert run_virtually(rests()) == (True, not still_to_do)
+    assert run_on_virtual_time(rests()) == (True, not still_to_do)

@@ -6,15 +6,15 @@ from itertools import pairwise
 import pytest
 
 from bootstrap.modes import Mode, roles
-from lab.chaos.schedule import BROKER, DATABASE, GATEWAY, LONG_LASTS_S, Fault, Kind, draw, names
+from lab.chaos.schedule import BROKER, DATABASE, GATEWAY, LONG_DURATION_S, ChaosFault, ChaosFaultKind, draw_faults, fault_names
 
 CI_S, RELEASE_S = 40.0, 600.0
 SEEDS = range(200)
 BOTH = pytest.mark.parametrize("mode", list(Mode))
 
 
-def faults_of(mode: Mode, seed: int, seconds: float) -> list[Fault]:
-    return draw(seed, seconds, list(roles(mode)))
+def faults_of(mode: Mode, seed: int, seconds: float) -> list[ChaosFault]:
+    return draw_faults(seed, seconds, list(roles(mode)))
 
 
 @BOTH
@@ -26,7 +26,7 @@ def test_a_seed_gives_the_same_faults_each_time_and_another_seed_others(mode: Mo
 @BOTH
 def test_every_kind_of_fault_of_every_part_occurs_in_a_short_run(mode: Mode) -> None:
     for seed in SEEDS:
-        assert {fault.name for fault in faults_of(mode, seed, CI_S)} == names(list(roles(mode))), seed
+        assert {fault.name for fault in faults_of(mode, seed, CI_S)} == fault_names(list(roles(mode))), seed
 
 
 @BOTH
@@ -55,7 +55,7 @@ def test_broker_and_database_never_fail_at_the_same_time_in_a_short_run() -> Non
 def test_nothing_strikes_twice_at_once_on_the_same_part(mode: Mode) -> None:
     """A freeze that ends would end the other one too."""
     for seed in SEEDS:
-        last: dict[str, Fault] = {}
+        last: dict[str, ChaosFault] = {}
         for fault in faults_of(mode, seed, RELEASE_S):
             if before := last.get(fault.target):
                 assert before.until_s < fault.at_s, (seed, before, fault)
@@ -64,10 +64,10 @@ def test_nothing_strikes_twice_at_once_on_the_same_part(mode: Mode) -> None:
 
 def test_only_a_long_run_has_absences_that_outlast_a_heartbeat() -> None:
     longest = {s: max(fault.for_s for fault in faults_of(Mode.ORCHESTRATOR, 1, s)) for s in (CI_S, RELEASE_S)}
-    assert longest[CI_S] < LONG_LASTS_S[0] < 20 < longest[RELEASE_S] <= LONG_LASTS_S[1]
+    assert longest[CI_S] < LONG_DURATION_S[0] < 20 < longest[RELEASE_S] <= LONG_DURATION_S[1]
 
 
 def test_a_disk_is_filled_only_where_there_is_one_to_fill() -> None:
-    with_disk = draw(1, CI_S * 2, list(roles(Mode.ORCHESTRATOR)), [GATEWAY])
-    assert Fault(0, Kind.FULL_DISK, GATEWAY).name in {fault.name for fault in with_disk}
-    assert all(fault.kind is not Kind.FULL_DISK for fault in faults_of(Mode.ORCHESTRATOR, 1, CI_S * 2))
+    with_disk = draw_faults(1, CI_S * 2, list(roles(Mode.ORCHESTRATOR)), [GATEWAY])
+    assert ChaosFault(0, ChaosFaultKind.FULL_DISK, GATEWAY).name in {fault.name for fault in with_disk}
+    assert all(fault.kind is not ChaosFaultKind.FULL_DISK for fault in faults_of(Mode.ORCHESTRATOR, 1, CI_S * 2))

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from lab.chaos.tcp_proxy import Proxy
+from lab.chaos.tcp_proxy import TcpProxy
 from tests.support.wait import until
 
 #: How long an answer is waited for that shall not come. Only a broken proxy answers at all, and then at once.
@@ -70,27 +70,27 @@ async def connect() -> AsyncIterator[Connect]:
 
 
 async def test_what_is_sent_arrives_in_both_directions_and_the_end_of_a_connection_too(connect: Connect) -> None:
-    async with echo() as port, Proxy(port) as proxy:
+    async with echo() as port, TcpProxy(port) as proxy:
         client = await connect(proxy.port)
         assert await client.say(b"x" * 100_000) == b"x" * 100_000
         client.writer.write_eof()
         assert await client.gone()
-        assert (proxy.cut_off, proxy.swallowed, proxy.delayed) == (0, 0, 0)
+        assert (proxy.connections_cut, proxy.dropped_bytes, proxy.delayed_chunks) == (0, 0, 0)
 
 
 async def test_a_cut_resets_every_connection_and_new_ones_are_welcome(connect: Connect) -> None:
-    async with echo() as port, Proxy(port) as proxy:
+    async with echo() as port, TcpProxy(port) as proxy:
         clients = [await connect(proxy.port) for _ in range(3)]
         for client in clients:
             await client.say(b"hello")
         assert proxy.cut() == 3
         assert all([await client.gone() for client in clients])
         assert await (await connect(proxy.port)).say(b"again") == b"again"
-        assert proxy.cut_off == 3
+        assert proxy.connections_cut == 3
 
 
 async def test_a_cut_without_connections_says_that_it_hit_nothing(connect: Connect) -> None:
-    async with echo() as port, Proxy(port) as proxy:
+    async with echo() as port, TcpProxy(port) as proxy:
         client = await connect(proxy.port)
         await client.say(b"hello")
         client.writer.close()
@@ -99,16 +99,16 @@ async def test_a_cut_without_connections_says_that_it_hit_nothing(connect: Conne
 
 
 async def test_in_a_black_hole_nothing_arrives_and_nobody_is_told_until_it_heals(connect: Connect) -> None:
-    async with echo() as port, Proxy(port) as proxy:
+    async with echo() as port, TcpProxy(port) as proxy:
         old = await connect(proxy.port)
         await old.say(b"before")
-        proxy.swallow()
+        proxy.drop_data()
         new = await connect(proxy.port)
         for client in (old, new):
             client.writer.write(b"lost")
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(client.reader.read(1), SILENCE_S)
-        assert proxy.swallowed == 8
+        assert proxy.dropped_bytes == 8
         proxy.heal()
         assert await old.gone()
         assert await new.gone()
@@ -116,25 +116,25 @@ async def test_in_a_black_hole_nothing_arrives_and_nobody_is_told_until_it_heals
 
 
 async def test_a_connection_that_was_silent_during_a_black_hole_lives_on(connect: Connect) -> None:
-    async with echo() as port, Proxy(port) as proxy:
+    async with echo() as port, TcpProxy(port) as proxy:
         client = await connect(proxy.port)
         await client.say(b"before")
-        proxy.swallow()
+        proxy.drop_data()
         proxy.heal()
         assert await client.say(b"after") == b"after"
 
 
 async def test_a_slow_link_takes_its_time_in_both_directions_and_keeps_the_order(connect: Connect) -> None:
     loop = asyncio.get_running_loop()
-    async with echo() as port, Proxy(port) as proxy:
+    async with echo() as port, TcpProxy(port) as proxy:
         client = await connect(proxy.port)
-        proxy.delay(0.1)
+        proxy.delay_data(0.1)
         began = loop.time()
         assert await client.say(b"slow") == b"slow"
         assert loop.time() - began >= 0.2
         client.writer.write(b"one")
         assert await client.say(b"two") == b"one"
-        assert proxy.delayed >= 2
+        assert proxy.delayed_chunks >= 2
         proxy.heal()
         assert proxy.delay_s == 0
 
@@ -142,5 +142,5 @@ async def test_a_slow_link_takes_its_time_in_both_directions_and_keeps_the_order
 async def test_a_server_that_is_away_is_a_connection_reset(connect: Connect) -> None:
     async with echo() as port:
         pass
-    async with Proxy(port) as proxy:
+    async with TcpProxy(port) as proxy:
         assert await (await connect(proxy.port)).gone()

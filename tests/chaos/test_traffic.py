@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from api.broker_client import Door
+from api.broker_client import BrokerOrderClient
 from bootstrap.modes import Mode, topology
-from broker.environment import Sources
+from broker.environment import Environment
 from broker.transport import Outgoing, Receipt
-from lab.chaos.traffic import Customers
+from lab.chaos.traffic import Traffic
 from services.order.messages import PlaceOrder, WithdrawOrder
 
 
@@ -29,9 +29,9 @@ class Broker:
         return [str(item.wire.correlation_id) for item in self.published if item.wire.type == kind.type_name]
 
 
-def customers_of(broker: Broker, *, rate: float = 200.0, seed: int = 1) -> Customers:
-    door = Door(broker, topology(Mode.ORCHESTRATOR), Sources())  # type: ignore[arg-type]
-    return Customers(door, broker, seed, rate)  # type: ignore[arg-type]
+def customers_of(broker: Broker, *, rate: float = 200.0, seed: int = 1) -> Traffic:
+    order_client = BrokerOrderClient(broker, topology(Mode.ORCHESTRATOR), Environment())  # type: ignore[arg-type]
+    return Traffic(order_client, broker, seed, rate)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -42,39 +42,39 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_orders_come_at_their_rate_and_some_are_taken_back() -> None:
     broker = Broker()
-    customers = customers_of(broker)
-    await customers.run(0.5)
-    await customers.finish()
-    assert len(customers.placed) == 100
-    assert customers.accepted == customers.placed == set(broker.ids(PlaceOrder))
+    traffic = customers_of(broker)
+    await traffic.run(0.5)
+    await traffic.send_remaining()
+    assert len(traffic.placed) == 100
+    assert traffic.accepted == traffic.placed == set(broker.ids(PlaceOrder))
     withdrawn = broker.ids(WithdrawOrder)
-    assert 0 < len(withdrawn) == customers.withdrawals < len(customers.placed) / 2
-    assert set(withdrawn) <= customers.placed
+    assert 0 < len(withdrawn) == traffic.withdrawals < len(traffic.placed) / 2
+    assert set(withdrawn) <= traffic.placed
 
 
 async def test_an_order_in_doubt_is_sent_again_as_the_same_message_and_counts_once_it_is_confirmed() -> None:
     broker = Broker()
     broker.down = True
-    customers = customers_of(broker)
-    await customers.run(0.1)
-    assert customers.placed
-    assert not customers.accepted
+    traffic = customers_of(broker)
+    await traffic.run(0.1)
+    assert traffic.placed
+    assert not traffic.accepted
     broker.down = False
-    await customers.finish()
-    assert customers.accepted == customers.placed
-    assert customers.unconfirmed == 0
+    await traffic.send_remaining()
+    assert traffic.accepted == traffic.placed
+    assert traffic.unconfirmed == 0
     places = [item for item in broker.published if item.wire.type == PlaceOrder.type_name]
-    assert len(places) > len(customers.placed)
-    assert len({item.wire.message_id for item in places}) == len(customers.placed)
+    assert len(places) > len(traffic.placed)
+    assert len({item.wire.message_id for item in places}) == len(traffic.placed)
 
 
 async def test_while_the_broker_is_away_finishing_does_not_end() -> None:
     broker = Broker()
     broker.down = True
-    customers = customers_of(broker)
-    await customers.run(0.05)
+    traffic = customers_of(broker)
+    await traffic.run(0.05)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(customers.finish(), 0.1)
+        await asyncio.wait_for(traffic.send_remaining(), 0.1)
 
 
 async def test_a_seed_decides_what_is_ordered_and_what_fails() -> None:

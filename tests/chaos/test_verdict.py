@@ -14,8 +14,8 @@ import pytest
 from bootstrap.modes import Mode
 from broker.transport import Wire
 from lab.chaos.evidence import Evidence
-from lab.chaos.run import Plan, Report
-from lab.chaos.verdict import Remains, Verdict, judge
+from lab.chaos.run import ChaosPlan, ChaosReport
+from lab.chaos.verdict import ChaosVerdict, RunResult, evaluate_run
 from ops.audit import Audit
 from services.order.domain import OrderState
 from services.payment.domain import PaymentState
@@ -31,10 +31,10 @@ def sound(request: pytest.FixtureRequest) -> SoundSnapshot:
     return in_memory(Mode(request.param), every_kind)
 
 
-def remains_of(sound: SoundSnapshot, **changes: Any) -> Remains:
-    everything = Remains(
+def remains_of(sound: SoundSnapshot, **changes: Any) -> RunResult:
+    everything = RunResult(
         accepted=set(sound.seen.orders),
-        seen=sound.seen,
+        snapshot=sound.seen,
         effects={("payment", "m1", "payment.AuthorizePayment"): 1, ("delivery", "m1", "delivery.ScheduleDelivery"): 1},
         answers={("payment", "payment.PaymentAuthorized", "m1"): {"a1"}},
     )
@@ -42,18 +42,18 @@ def remains_of(sound: SoundSnapshot, **changes: Any) -> Remains:
 
 
 def test_a_sound_run_has_nothing_lost_doubled_or_stuck(sound: SoundSnapshot) -> None:
-    verdict = judge(remains_of(sound))
+    verdict = evaluate_run(remains_of(sound))
     assert (verdict.lost, verdict.doubled, verdict.stuck) == ((), (), ())
     assert verdict.ok
 
 
-Spoil = Callable[[SoundSnapshot], Remains]
+Spoil = Callable[[SoundSnapshot], RunResult]
 
 #: Name -> the damage, and under what it is counted.
 DAMAGE: dict[str, tuple[Spoil, str]] = {
     "an accepted order is unknown": (lambda s: remains_of(s, accepted={*s.seen.orders, UNKNOWN}), "lost"),
     "of an accepted order only the withdrawal arrived": (
-        lambda s: remains_of(s, seen=s.but("orders", s.withdrawn, state=OrderState.TOMBSTONE)),
+        lambda s: remains_of(s, snapshot=s.copy_with("orders", s.withdrawn, state=OrderState.TOMBSTONE)),
         "lost",
     ),
     "a worker committed the effect of one message twice": (
@@ -65,27 +65,34 @@ DAMAGE: dict[str, tuple[Spoil, str]] = {
         "doubled",
     ),
     "stock is held that nobody reserved": (
-        lambda s: remains_of(s, seen=s.but("stock", "book", held=4, available=6)),
+        lambda s: remains_of(s, snapshot=s.copy_with("stock", "book", held=4, available=6)),
         "doubled",
     ),
     "the gateway holds the price twice": (
-        lambda s: remains_of(s, seen=s.but("books", s.completed, amount_cents=2 * s.seen.books[s.completed].amount_cents)),
+        lambda s: remains_of(
+            s, snapshot=s.copy_with("books", s.completed, amount_cents=2 * s.seen.books[s.completed].amount_cents)
+        ),
         "doubled",
     ),
     "an order is still pending": (
-        lambda s: remains_of(s, seen=s.but("orders", s.completed, state=OrderState.PENDING)),
+        lambda s: remains_of(s, snapshot=s.copy_with("orders", s.completed, state=OrderState.PENDING)),
         "stuck",
     ),
     "an order needs attention": (
         lambda s: remains_of(
             s,
-            seen=s.but("orders", s.declined, state=OrderState.PENDING, attention=Attention(step="VoidPayment", error="no")),
+            snapshot=s.copy_with(
+                "orders", s.declined, state=OrderState.PENDING, attention=Attention(step="VoidPayment", error="no")
+            ),
         ),
         "stuck",
     ),
     "a payment still waits for the gateway": (
         lambda s: remains_of(
-            s, seen=s.but("payments", s.undeliverable, state=PaymentState.VOIDING, reason=Reason.UNDELIVERABLE, due_at=1.0)
+            s,
+            snapshot=s.copy_with(
+                "payments", s.undeliverable, state=PaymentState.VOIDING, reason=Reason.UNDELIVERABLE, due_at=1.0
+            ),
         ),
         "stuck",
     ),
@@ -100,13 +107,13 @@ DAMAGE: dict[str, tuple[Spoil, str]] = {
 @pytest.mark.parametrize("name", DAMAGE)
 def test_planted_damage_is_found_and_counted_under_its_name(sound: SoundSnapshot, name: str) -> None:
     spoil, kind = DAMAGE[name]
-    verdict = judge(spoil(sound))
+    verdict = evaluate_run(spoil(sound))
     assert len(getattr(verdict, kind)) == 1
     assert not verdict.ok
 
 
 def test_a_promise_that_does_not_hold_fails_a_run_in_which_nothing_else_is_wrong(sound: SoundSnapshot) -> None:
-    verdict = judge(remains_of(sound, seen=sound.less("deliveries", sound.completed)))
+    verdict = evaluate_run(remains_of(sound, snapshot=sound.less("deliveries", sound.completed)))
     assert (verdict.lost, verdict.doubled, verdict.stuck) == ((), (), ())
     assert not verdict.ok
 
@@ -114,9 +121,9 @@ def test_a_promise_that_does_not_hold_fails_a_run_in_which_nothing_else_is_wrong
 def test_of_what_workers_say_only_committed_effects_of_travelling_messages_count(tmp_path: Path) -> None:
     heard = Evidence(tmp_path)
     line = {"event": "handled", "message_id": "m1", "type": "payment.AuthorizePayment"}
-    for event in (line, line, {**line, "message_id": "m2"}, {**line, "type": "payment.LookAgain"}, {"event": "started"}):
-        heard.hear_line("payment", json.dumps(event).encode() + b"\n")
-    heard.hear_line("payment", b"Traceback: no JSON\n")
+    for event in (line, line, {**line, "message_id": "m2"}, {**line, "type": "payment.PollGateway"}, {"event": "started"}):
+        heard.record_line("payment", json.dumps(event).encode() + b"\n")
+    heard.record_line("payment", b"Traceback: no JSON\n")
     assert heard.effects == {("payment", f"m{n}", "payment.AuthorizePayment"): count for n, count in ((1, 2), (2, 1))}
     assert heard.starts == {"payment": 1}
     assert len((tmp_path / "payment.log").read_text().splitlines()) == 6
@@ -126,7 +133,7 @@ def test_the_same_answer_heard_twice_is_one_answer_and_a_repeated_withdrawal_is_
     heard = Evidence(tmp_path)
     event = Wire(b"", message_id="a1", type="payment.PaymentVoided", app_id="payment", headers={"causation_id": "m1"})
     for wire in (event, event, replace(event, message_id="a2"), replace(event, type="order.OrderWithdrawn")):
-        heard.hear_event(wire)
+        heard.record_event(wire)
     assert heard.answers == {("payment", "payment.PaymentVoided", "m1"): {"a1", "a2"}}
 
 
@@ -143,8 +150,8 @@ def test_the_same_answer_heard_twice_is_one_answer_and_a_repeated_withdrawal_is_
 def test_a_run_in_which_nothing_happened_fails(
     observed: dict[str, int], completed: int, rejected: dict[str, int], proves: bool
 ) -> None:
-    report = Report(
-        plan=Plan(Mode.ORCHESTRATOR, 10.0, 1, 10.0),
+    report = ChaosReport(
+        plan=ChaosPlan(Mode.ORCHESTRATOR, 10.0, 1, 10.0),
         injected=dict.fromkeys(observed, 1),
         observed=observed,
         orders=5,
@@ -153,7 +160,7 @@ def test_a_run_in_which_nothing_happened_fails(
         withdrawals=0,
         restarts=0,
         drained_s=0.0,
-        verdict=Verdict((), (), (), Audit(0, ())),
+        verdict=ChaosVerdict((), (), (), Audit(0, ())),
     )
     assert report.ok is proves
     assert bool(report.vacuous) is not proves

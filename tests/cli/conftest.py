@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bootstrap.modes import Mode, database_of, roles, topology
+from bootstrap.modes import Mode, database_name, roles, topology
 from broker.rabbitmq.transport import RabbitTransport
 from observer.recorder import NAME as OBSERVER
 from observer.recorder import with_observer
@@ -22,8 +22,8 @@ def env(rabbit_url: str, mongo_url: str, tmp_path: Path) -> dict[str, str]:
         "SAGA_GATEWAY_URL": f"http://127.0.0.1:{servers.free_port()}",
         "SAGA_GATEWAY_BOOKS": str(tmp_path / "books.db"),
         "SAGA_DEADLINE_S": "6",
-        "SAGA_PATIENCE_S": "1.5",
-        "SAGA_LOOK_AGAIN_S": "0.4",
+        "SAGA_AUTHORIZE_TIMEOUT_S": "1.5",
+        "SAGA_POLL_INTERVAL_S": "0.4",
         "SAGA_GATEWAY_TIMEOUT_S": "0.3",
     }
 
@@ -37,5 +37,5 @@ async def removed(rabbit_url: str, mongo_url: str) -> Any:
     for mode in Mode:
         await transport.delete(with_observer(topology(mode)))
         for worker in (*roles(mode), OBSERVER):
-            servers.drop(mongo_url, database_of(mode, worker))
+            servers.drop(mongo_url, database_name(mode, worker))
     await transport.close()

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from api.http_client import Customer
+from api.http_client import HttpOrderClient
 from api.messages import NAME
-from api.orders import door_topology
-from bootstrap.modes import Mode, database_of
+from api.orders import api_topology
+from bootstrap.modes import Mode, database_name
 from broker.rabbitmq.transport import RabbitTransport
 from broker.transport import Outgoing, Receipt, Wire
 from services.vocabulary import OrderDetails
@@ -42,12 +42,12 @@ def door_removed(removed: None, rabbit_url: str, mongo_url: str) -> Iterator[Non
         transport = RabbitTransport(rabbit_url, "tests")
         await transport.open()
         for mode in Mode:
-            await transport.delete(door_topology(mode))
+            await transport.delete(api_topology(mode))
         await transport.close()
 
     asyncio.run(remove())
     for mode in Mode:
-        servers.drop(mongo_url, database_of(mode, NAME))
+        servers.drop(mongo_url, database_name(mode, NAME))
 
 
 @contextmanager
@@ -98,9 +98,9 @@ def test_the_dead_letters_of_a_door_are_listed_sent_back_and_thrown_away_like_an
     async def give_up(count: int) -> None:
         transport = RabbitTransport(env["SAGA_BROKER_URL"], "tests")
         await transport.open()
-        furniture = door_topology(mode)
-        await transport.declare(furniture)
-        letters = [Outgoing(furniture.dead_address(NAME), Wire(b"{}")) for _ in range(count)]
+        declared_topology = api_topology(mode)
+        await transport.declare(declared_topology)
+        letters = [Outgoing(declared_topology.dead_address(NAME), Wire(b"{}")) for _ in range(count)]
         assert await transport.publish(letters) == [Receipt.CONFIRMED] * count
         await transport.close()
 
@@ -188,11 +188,11 @@ def test_a_door_that_is_killed_again_and_again_loses_and_doubles_no_order(
     """Customers come in a steady stream, each with one key, and ask until they have their 202."""
 
     async def come(url: str) -> list[str]:
-        async with Customer(url, patience_s=60) as customer:
+        async with HttpOrderClient(url, retry_for_s=60) as client:
             details = OrderDetails.model_validate_json(json.dumps(AN_ORDER))
             coming = []
             for _ in range(CUSTOMERS):
-                coming.append(asyncio.create_task(customer.place(details, ["inventory:out_of_stock"])))
+                coming.append(asyncio.create_task(client.place(details, ["inventory:out_of_stock"])))
                 await asyncio.sleep(0.01)
             return await asyncio.gather(*coming)
 
@@ -229,7 +229,7 @@ def test_without_servers_the_door_says_what_is_missing() -> None:
     "words", [["order", "list"], ["order", "place", "book"], ["order", "show", NOBODY], ["order", "withdraw", NOBODY]]
 )
 def test_a_door_where_nobody_answers_is_a_missing_server(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.http_orders.PATIENCE_S", 0.1)
+    monkeypatch.setattr("cli.http_orders.RETRY_FOR_S", 0.1)
     said = typed(*words, "--via", "http://127.0.0.1:9")
     assert said.exit_code == 4
     assert "http://127.0.0.1:9" in said.stderr

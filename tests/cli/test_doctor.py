@@ -16,7 +16,7 @@ from yarl import URL
 
 from bootstrap.modes import Mode, topology
 from broker.rabbitmq.transport import RabbitTransport
-from ops.doctor.all_checks import PLAN
+from ops.doctor.all_checks import ALL_CHECKS
 from tests.support.cli import BOTH, NOWHERE, up
 
 NO_DOCKER = {"DOCKER_HOST": "unix:///nowhere"}
@@ -36,7 +36,7 @@ def document(said: subprocess.CompletedProcess[str]) -> Any:
     """The JSON on stdout, whose shape is always the same."""
     found = json.loads(said.stdout)
     assert found.keys() == {"ok", "checks"}
-    assert [check["name"] for check in found["checks"]] == [check.name for check in PLAN]
+    assert [check["name"] for check in found["checks"]] == [check.name for check in ALL_CHECKS]
     for check in found["checks"]:
         assert list(check) == ["name", "ok", "why", "next"]
         assert check["ok"] in (True, False, None)
@@ -64,7 +64,7 @@ def test_for_people_each_check_is_a_line_and_beneath_a_failed_one_stand_why_and_
     assert said.returncode == 4, said.stderr
     lines = said.stdout.splitlines()
     heads = [line for line in lines if not line.startswith(" ")]
-    words = {check.name: line.partition(check.name)[0].strip() for check, line in zip(PLAN, heads, strict=True)}
+    words = {check.name: line.partition(check.name)[0].strip() for check, line in zip(ALL_CHECKS, heads, strict=True)}
     assert {name for name, word in words.items() if word == "FAILED"} - {"memory"} == MISSING
     assert words["durable commits"] == "ok"
     assert words["topology"] == "not made"

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from api.sample_orders import order_of
+from api.sample_orders import sample_order
 from bootstrap.modes import Mode, roles, topology
 from broker.codec import Origin, encode
-from broker.environment import Sources
+from broker.environment import Environment
 from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import queue_of
 from broker.transport import Outgoing
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.real, pytest.mark.usefixtures("removed")]
 DRAIN_S = 10.0
 ORDERS = 600
 #: Long enough that no order ends early because its worker was away.
-UNHURRIED = {"SAGA_PATIENCE_S": "30", "SAGA_DEADLINE_S": "60"}
+UNHURRIED = {"SAGA_AUTHORIZE_TIMEOUT_S": "30", "SAGA_DEADLINE_S": "60"}
 
 
 @contextmanager
@@ -139,17 +139,17 @@ async def a_worker(env: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Proc
 async def test_a_worker_whose_database_is_frozen_ends_within_ten_seconds_too_and_loses_nothing(
     env: dict[str, str], rabbit_url: str, mongo_url: str
 ) -> None:
-    server, furniture = URL(mongo_url), topology(MODE)
+    server, declared_topology = URL(mongo_url), topology(MODE)
     door = RabbitTransport(rabbit_url, "tests")
     await door.open()
     async with Proxy(server.host or "", server.port or 27017) as proxy:
         frozen = server.with_host("127.0.0.1").with_port(proxy.port)
         async with a_worker(env | {"SAGA_STORE_URL": str(frozen)}) as worker:
             proxy.freeze()
-            sources = Sources()
-            command = ReserveStock(order_id=sources.new_id(), details=order_of([Line(sku="book", quantity=1)]))
-            wire = encode(command, message_id=sources.new_id(), now=sources.now(), app_id="coordinator", origin=Origin())
-            await door.publish([Outgoing(furniture.address_of(ReserveStock), wire)])
+            environment = Environment()
+            command = ReserveStock(order_id=environment.new_id(), details=sample_order([Line(sku="book", quantity=1)]))
+            wire = encode(command, message_id=environment.new_id(), now=environment.now(), app_id="coordinator", origin=Origin())
+            await door.publish([Outgoing(declared_topology.address_of(ReserveStock), wire)])
             await until(lambda: taken(door, "inventory"), "the worker to have it in hand")
             told_at = time.monotonic()
             worker.terminate()

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from bootstrap.modes import Mode
-from cli.commands.watch import Look, _screen
+from cli.commands.watch import WatchFrame, _table
 from cli.history_view import print_history
 from cli.output import data
-from observer.history import History, history
-from observer.message_flow import PICTURES
+from observer.history import History, build_history
+from observer.message_flow import MESSAGE_FLOWS
 from tests.support.cli import NOBODY, typed
 from tests.support.journey_observations import failing, journey, told
 
@@ -58,7 +58,7 @@ def under_way(mode: Mode) -> History:
     heard = list(journey(mode, "happy"))
     told = "inventory.StockReserved" if mode is Mode.CHOREOGRAPHY else "payment.AuthorizePayment"
     last = [seen.type for seen in heard].index(told)
-    return history(PICTURES[mode], [seen for seen in heard[: last + 1] if seen.type != "order.OrderPlaced"])
+    return build_history(MESSAGE_FLOWS[mode], [seen for seen in heard[: last + 1] if seen.type != "order.OrderPlaced"])
 
 
 @pytest.mark.parametrize("mode", Mode)
@@ -89,7 +89,7 @@ def test_a_screen_shows_the_stuck_with_their_reason_and_the_others_with_whom_the
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     one, other = under_way(Mode.CHOREOGRAPHY), replace(told(Mode.CHOREOGRAPHY, "declined"), order_id=NOBODY)
-    data.print(_screen(Mode.CHOREOGRAPHY, Look((one, other), frozenset([one.order_id]), 1)))
+    data.print(_table(Mode.CHOREOGRAPHY, WatchFrame((one, other), frozenset([one.order_id]), 1)))
     said = capsys.readouterr().out
     assert "choreography: 1 open, 1 stuck" in said
     first, second = (next(line for line in said.splitlines() if shown.order_id in line) for shown in (one, other))
@@ -99,5 +99,5 @@ def test_a_screen_shows_the_stuck_with_their_reason_and_the_others_with_whom_the
 
 
 def test_a_screen_on_which_nothing_is_to_be_seen_says_why(capsys: pytest.CaptureFixture[str]) -> None:
-    data.print(_screen(Mode.CHOREOGRAPHY, Look((), frozenset(), 0)))
+    data.print(_table(Mode.CHOREOGRAPHY, WatchFrame((), frozenset(), 0)))
     assert "the observer has heard of no order yet" in capsys.readouterr().out

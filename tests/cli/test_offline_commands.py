@@ -11,11 +11,11 @@ from collections import Counter
 import pytest
 
 from bootstrap.modes import Mode
-from broker.loop.retry import COMPENSATION_ATTEMPTS, RETRYING_S
+from broker.loop.retry import COMPENSATION_ATTEMPTS, RETRY_TOTAL_S
 from broker.topology import RETRY_LEVELS_S
 from cli.generate_docs import command_lines
 from cli.settings import Settings
-from lab.journeys.catalogue import JOURNEYS, SHOWN
+from lab.journeys.catalogue import DEMO_JOURNEYS, JOURNEYS
 from store.mongo.store import DAY_S, INBOX_DAYS
 from tests.support.cli import NOWHERE, typed
 
@@ -53,7 +53,7 @@ def test_the_demo_shows_every_kind_of_journey_in_both_modes_with_balanced_books(
     assert said.returncode == 0
     assert said.stderr == ""
     runs = json.loads(said.stdout)["runs"]
-    assert Counter(run["journey"] for run in runs) == dict.fromkeys(SHOWN, 2)
+    assert Counter(run["journey"] for run in runs) == dict.fromkeys(DEMO_JOURNEYS, 2)
     assert all(run["balanced"] for run in runs)
     assert all(run["messages"] > 0 for run in runs)
     by_name = {(run["journey"], run["mode"]): run for run in runs}
@@ -66,7 +66,7 @@ def test_the_demo_shows_every_kind_of_journey_in_both_modes_with_balanced_books(
         assert refused["compensations"] == ["VoidPayment", "ReleaseStock"]
 
 
-@pytest.mark.parametrize("journey", [name for name in JOURNEYS if name not in SHOWN])
+@pytest.mark.parametrize("journey", [name for name in JOURNEYS if name not in DEMO_JOURNEYS])
 def test_the_demo_shows_any_journey_by_name(journey: str) -> None:
     said = typed("demo", "--journey", journey)
     assert said.exit_code == 0
@@ -212,13 +212,13 @@ def test_a_door_beside_that_cannot_be_is_refused_before_anything_is_opened(besid
 
 def test_a_door_beside_needs_a_page_here() -> None:
     with pytest.raises(ValueError, match="needs SAGA_OBSERVER_URL"):
-        Settings(beside="orchestrator=http://other:8080").beside_of(Mode.CHOREOGRAPHY)
+        Settings(beside="orchestrator=http://other:8080").remote_apis_of(Mode.CHOREOGRAPHY)
 
 
 def test_by_default_the_inbox_outlives_every_wait_and_every_retry_by_days() -> None:
-    waits_s = Settings().deadline_s + Settings().patience_s + RETRYING_S
+    waits_s = Settings().deadline_s + Settings().authorize_timeout_s + RETRY_TOTAL_S
     pauses = [RETRY_LEVELS_S[min(attempt, 3)] for attempt in range(COMPENSATION_ATTEMPTS - 1)]
-    assert sum(pauses) == RETRYING_S > 30.0
+    assert sum(pauses) == RETRY_TOTAL_S > 30.0
     assert INBOX_DAYS * DAY_S - waits_s > 6 * DAY_S
 
 

@@ -13,9 +13,9 @@ import aio_pika
 import pytest
 from yarl import URL
 
-from api.broker_client import Door
+from api.broker_client import BrokerOrderClient
 from bootstrap.modes import Mode, topology
-from broker.environment import Sources
+from broker.environment import Environment
 from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import Topology, commands_exchange, queue_of
 from broker.transport import Receipt
@@ -58,10 +58,10 @@ def test_a_wrong_password_is_not_taken_for_a_broker_that_is_away(env: dict[str, 
     assert "Start it" not in said
 
 
-async def declare(url: str, furniture: Topology) -> None:
+async def declare(url: str, declared_topology: Topology) -> None:
     transport = RabbitTransport(url, "tests")
     await transport.open()
-    await transport.declare(furniture)
+    await transport.declare(declared_topology)
     await transport.close()
 
 
@@ -73,7 +73,7 @@ async def test_a_queue_that_was_declared_differently_is_refused(env: dict[str, s
 
 
 @pytest.fixture
-async def furniture(rabbit_url: str) -> None:
+async def declared_topology(rabbit_url: str) -> None:
     """All that the mode needs on the broker."""
     await declare(rabbit_url, topology(MODE))
 
@@ -85,7 +85,7 @@ def test_furniture_that_may_not_be_made_is_refused_and_the_password_kept(env: di
 
 
 def test_furniture_that_is_there_need_not_be_declared(
-    env: dict[str, str], furniture: None, reader_url: str, tmp_path: Path
+    env: dict[str, str], declared_topology: None, reader_url: str, tmp_path: Path
 ) -> None:
     """As an administrator declares it, for users who may not."""
     ready = tmp_path / "ready"
@@ -116,21 +116,24 @@ async def test_an_exchange_of_an_earlier_version_is_refused_and_made_anew_once_i
 
 
 async def test_a_binding_that_is_missing_is_said_by_whoever_sends_and_made_by_the_worker_that_starts(rabbit_url: str) -> None:
-    furniture = topology(MODE, f"t{uuid.uuid4().hex[:8]}")
+    declared_topology = topology(MODE, f"t{uuid.uuid4().hex[:8]}")
     transport = RabbitTransport(rabbit_url, "tests")
     await transport.open()
-    await transport.declare(furniture)
-    door = Door(transport, furniture, Sources())
+    await transport.declare(declared_topology)
+    order_client = BrokerOrderClient(transport, declared_topology, Environment())
     try:
         await unbind(
-            rabbit_url, queue_of(furniture.prefix, "order"), commands_exchange(furniture.prefix), WithdrawOrder.type_name
+            rabbit_url,
+            queue_of(declared_topology.prefix, "order"),
+            commands_exchange(declared_topology.prefix),
+            WithdrawOrder.type_name,
         )
-        command = door.outgoing(WithdrawOrder(order_id=Sources().new_id(), reason=Reason.WITHDRAWN), ())
+        command = order_client.outgoing(WithdrawOrder(order_id=Environment().new_id(), reason=Reason.WITHDRAWN), ())
         assert await transport.publish([command]) == [Receipt.UNROUTABLE]
-        await transport.declare(furniture)  # as every worker does when it starts
+        await transport.declare(declared_topology)  # as every worker does when it starts
         assert await transport.publish([command]) == [Receipt.CONFIRMED]
     finally:
-        await transport.delete(furniture)
+        await transport.delete(declared_topology)
         await transport.close()
 
 

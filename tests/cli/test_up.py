@@ -50,7 +50,10 @@ def test_an_order_goes_its_way_and_every_command_tells_the_same_of_it(mode: Mode
 
 @BOTH
 def test_a_worker_killed_in_a_storm_is_started_again_and_nothing_is_lost(mode: Mode, env: dict[str, str], tmp_path: Path) -> None:
-    env |= {"SAGA_PATIENCE_S": "30", "SAGA_DEADLINE_S": "60"}  # a worker that is being restarted is not a gateway that hangs
+    env |= {
+        "SAGA_AUTHORIZE_TIMEOUT_S": "30",
+        "SAGA_DEADLINE_S": "60",
+    }  # a worker that is being restarted is not a gateway that hangs
     with up(mode, env, tmp_path / "log") as running:
         storm = subprocess.Popen(
             [*SAGA, "storm", "--mode", mode, "--orders", "400", "--in-flight", "60", "--fail", "payment:declined=20%", "--json"],

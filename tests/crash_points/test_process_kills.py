@@ -13,8 +13,8 @@ from dataclasses import asdict
 import pytest
 
 from bootstrap.modes import Mode
-from lab.journeys.run import Run
-from lab.simulation.plan import Point
+from lab.journeys.run import JourneyRun
+from lab.simulation.plan import CrashPoint
 from lab.system import System
 from tests.support.system import Servers, all_dead_letters, on_real_parts
 
@@ -30,14 +30,14 @@ DEATHS = (
 CASES = [
     pytest.param(point, *death, id=f"{point}, {death[1]}")
     for death in DEATHS
-    for point in Point
-    if (death[1], point) != ("VoidPayment", Point.BEFORE_REMOVAL)
+    for point in CrashPoint
+    if (death[1], point) != ("VoidPayment", CrashPoint.BEFORE_REMOVAL)
 ]
 
 
 @pytest.mark.parametrize(("point", "worker", "handling", "failures", "end"), CASES)
 def test_a_worker_killed_at_a_point_costs_nothing(
-    point: Point, worker: str, handling: str, failures: tuple[str, ...], end: str, mode: Mode, real: Servers, prefix: str
+    point: CrashPoint, worker: str, handling: str, failures: tuple[str, ...], end: str, mode: Mode, real: Servers, prefix: str
 ) -> None:
     told = {"mode": mode, "worker": worker, "prefix": prefix, "point": point, "handling": handling, "servers": asdict(real)}
 
@@ -51,7 +51,7 @@ def test_a_worker_killed_at_a_point_costs_nothing(
             async with asyncio.timeout(15):
                 while (line := await process.stdout.readline()) != b"armed\n":
                     assert line, "it died before it was armed"
-                run = Run(system)
+                run = JourneyRun(system)
                 order_id = await run.place({"book": 2}, *failures)
                 assert await process.wait() == -signal.SIGKILL, "nobody died"
         finally:
@@ -59,10 +59,10 @@ def test_a_worker_killed_at_a_point_costs_nothing(
                 process.kill()
                 await process.wait()
         await system.start(worker)
-        await run.end_of(order_id)
+        await run.wait_for_end(order_id)
         result = await run.result()
         assert result.ends == {end: 1}
         assert result.audit.ok, result.audit.findings
         assert await all_dead_letters(system) == {}
 
-    on_real_parts(mode, real.parts(prefix), play)
+    on_real_parts(mode, real.backend(prefix), play)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode, roles
 from broker.memory.transport import MemoryTransport
 from broker.transport import Outgoing, Receipt, Transport
@@ -28,8 +28,8 @@ POINTS = {
     "after the commit, before the acknowledgement": ("ack", When.BEFORE),
     "after the acknowledgement, before the publish": ("publish", When.BEFORE),
     "after the publish, before the confirms": ("publish", When.AFTER),
-    "before the removal from the outbox": ("forget", When.BEFORE),
-    "after the removal from the outbox": ("forget", When.AFTER),
+    "before the removal from the outbox": ("delete_published", When.BEFORE),
+    "after the removal from the outbox": ("delete_published", When.AFTER),
 }
 
 
@@ -82,10 +82,10 @@ def test_after_the_acknowledgement_nothing_comes_again_and_the_relay_publishes_w
         assert await stage.waiting("till") == 0
         assert len(stage.databases["till"].outbox) == 20
         await asyncio.sleep(0.01)  # a new process takes its time to start
-        began = stage.sources.now()
+        began = stage.environment.now()
         stage.start_all()
         await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] == 20, "the relay has published all")
-        assert stage.sources.now() - began < 0.1, "a new worker looks at once, at rows of any age"
+        assert stage.environment.now() - began < 0.1, "a new worker looks at once, at rows of any age"
         await stage.rest()
         assert stage.databases["till"].outbox == {}
 
@@ -155,19 +155,19 @@ def test_a_crash_between_the_copy_put_aside_and_the_acknowledgement_handles_the_
 
 
 class CrashingParts:
-    """`bootstrap.backend.Parts` in memory, in which one worker dies once, at its call number `call`; its successor lives."""
+    """`bootstrap.backend.Backend` in memory, in which one worker dies once, at its call number `call`; its successor lives."""
 
     def __init__(self, mode: Mode, victim: str, call: int, when: When) -> None:
-        self._parts = EmbeddedParts(mode)
+        self._backend = MemoryBackend(mode)
         self._victim = victim
         self.fence = Fence(lambda number, _, moment: self._armed and not self.fence.crashed and (number, moment) == (call, when))
         self._armed = False
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._parts, name)
+        return getattr(self._backend, name)
 
     def transport(self, worker: str) -> Transport:
-        transport = self._parts.transport(worker)
+        transport = self._backend.transport(worker)
         if worker != self._victim:
             return transport
         self.fence.is_down = False  # whoever asks is a new process; nothing is left of the old one
@@ -177,7 +177,7 @@ class CrashingParts:
         return fenced_transport(transport, self.fence)
 
     def store(self, worker: str) -> Store:
-        store = self._parts.store(worker)
+        store = self._backend.store(worker)
         return fenced_store(store, self.fence) if worker == self._victim else store
 
 
@@ -192,8 +192,8 @@ CALLS_MAX = 30
 def test_an_order_ends_the_same_wherever_one_of_its_workers_dies(name: str, mode: Mode, victim: str) -> None:
     async def play(system: System) -> tuple[Verdict, Fence]:
         verdict = await played(JOURNEYS[name], system)
-        assert isinstance(system.parts, CrashingParts)
-        return verdict, system.parts.fence
+        assert isinstance(system.backend, CrashingParts)
+        return verdict, system.backend.fence
 
     died_at = set()
     for call in range(1, CALLS_MAX):

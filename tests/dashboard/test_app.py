@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import pytest
 
 from choreography.reactions import REACTIONS
-from dashboard.fault_menu import FAILURES, shares_of
+from dashboard.fault_menu import FAULT_MENU, fault_shares
 from dashboard.static_files import STATIC
 from orchestrator.fulfilment import FULFILMENT
 from tests.support.api.asgi_client import Reply
@@ -101,9 +101,9 @@ def test_the_failures_on_offer_say_what_then_happens_and_are_known() -> None:
     told = lanes()
     assert len(told["failures"]) >= 8
     for failure in told["failures"]:
-        assert shares_of([failure["name"]]) == {failure["name"]: 1.0}
+        assert fault_shares([failure["name"]]) == {failure["name"]: 1.0}
         assert failure["what"].endswith(".")
-    assert len({failure.title for failure in FAILURES}) == len(FAILURES)
+    assert len({failure.title for failure in FAULT_MENU}) == len(FAULT_MENU)
     assert told["shelf"] == ["book", "lamp", "last-one", "sold-out"]
     assert told["seed"] == 1
 

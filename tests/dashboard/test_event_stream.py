@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 import observer.queries
-from api.sample_orders import order_of
+from api.sample_orders import sample_order
 from bootstrap.modes import Mode, roles
-from dashboard.event_stream import KEPT_MAX, LOOK_S, NEWEST, STUCK_S, Watching
-from dashboard.lanes.audit_light import judge, judge_in_a_thread
-from dashboard.lanes.demo import EmbeddedLane
-from dashboard.lanes.lane import Tally, Wanted
+from dashboard.event_stream import KEPT_MAX, NEWEST, POLL_S, STUCK_S, HistoryStream
+from dashboard.lanes.audit_light import run_audit, run_audit_in_thread
+from dashboard.lanes.demo import DemoLane
+from dashboard.lanes.lane import LaneCounters, OrderToPlace
 from observer.history import History
 from ops.audit import Audit
 from services.vocabulary import Line
@@ -90,7 +90,7 @@ def test_nothing_is_told_twice_to_whoever_missed_nothing() -> None:
 def test_a_number_of_another_epoch_or_of_none_begins_anew(last: str) -> None:
     async def program(page: Page) -> list[dict[str, Any]]:
         await page.at_rest(await page.place())
-        async with page.following(last.format(epoch=page.watching.epoch, number=page.watching._number)) as stream:
+        async with page.following(last.format(epoch=page.history_stream.epoch, number=page.history_stream._number)) as stream:
             return await upto(stream, is_ready)
 
     assert len(orders_in(at_a_page(program))) == 2
@@ -133,8 +133,8 @@ def test_books_that_do_not_balance_turn_the_light_red() -> None:
         placed = await page.place(modes=["orchestrator"])
         await page.at_rest(placed)
         await asyncio.sleep(10)
-        await lane._parts.store("delivery").wipe()
-        await lane._parts.store("delivery").put([])  # a commit: without one nobody would look again
+        await lane._backend.store("delivery").wipe()
+        await lane._backend.store("delivery").put([])  # a commit: without one nobody would look again
         await asyncio.sleep(6)
         return await lane.status()
 
@@ -145,15 +145,15 @@ def test_books_that_do_not_balance_turn_the_light_red() -> None:
 
 def test_as_long_as_nothing_changes_nothing_is_audited() -> None:
     async def program(page: Page) -> tuple[int, int]:
-        auditing = page.lanes["orchestrator"]._auditing
+        auditing = page.lanes["orchestrator"]._audit_light
         audits = 0
 
         async def counted(*parts: Any) -> Audit:
             nonlocal audits
             audits += 1
-            return await judge(*parts)
+            return await run_audit(*parts)
 
-        auditing._judge = counted
+        auditing._run_audit = counted
         await page.at_rest(await page.place())
         await asyncio.sleep(10)
         before = audits
@@ -167,14 +167,14 @@ def test_as_long_as_nothing_changes_nothing_is_audited() -> None:
 
 def test_in_real_time_the_audit_is_done_in_a_thread_and_finds_the_same() -> None:
     async def whole() -> tuple[Audit, Audit, str]:
-        async with EmbeddedLane(Mode.CHOREOGRAPHY, pace_s=0.0) as lane:
-            placed = Wanted("019b0000-0000-7000-8000-000000000001", order_of([Line(sku="book", quantity=1)]))
+        async with DemoLane(Mode.CHOREOGRAPHY, pace_s=0.0) as lane:
+            placed = OrderToPlace("019b0000-0000-7000-8000-000000000001", sample_order([Line(sku="book", quantity=1)]))
             await lane.place([placed])
-            await lane._system.at_rest()
-            lane._parts.store("delivery")._database.collections["deliveries"].clear()
-            stores = {name: lane._parts.copy_of(name) for name in roles(lane.mode)}
-            books = await lane._parts.books()
-            return await judge(stores, books), await judge_in_a_thread(stores, books), (await lane.status()).audit
+            await lane._system.wait_until_idle()
+            lane._backend.store("delivery")._database.collections["deliveries"].clear()
+            stores = {name: lane._backend.store_copy(name) for name in roles(lane.mode)}
+            books = await lane._backend.books()
+            return await run_audit(stores, books), await run_audit_in_thread(stores, books), (await lane.status()).audit
 
     here, there, light = asyncio.run(whole())
     assert here == there
@@ -190,11 +190,11 @@ def test_an_order_counts_once_however_often_something_is_heard_after_its_end() -
 
     one = at_a_page(program)
     before = replace(one, entries=one.entries[:-1])
-    tally = Tally()
+    counters = LaneCounters()
     counts = []
     for history in (replace(before, state="PENDING"), before, one, one):
-        tally.note(history)
-        counts.append((tally.orders, len(tally.open), tally.messages, tally.messages_per_order))
+        counters.count(history)
+        counts.append((counters.orders, len(counters.open), counters.messages, counters.messages_per_order))
     assert counts == [(1, 1, 9, None), (1, 0, 9, 9.0), (1, 0, 10, 10.0), (1, 0, 10, 10.0)]
 
 
@@ -203,23 +203,23 @@ def test_an_order_counts_once_however_often_something_is_heard_after_its_end() -
 
 def test_open_orders_that_do_not_move_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[str] = []
-    real = observer.queries.history
+    real = observer.queries.build_history
 
-    def counted(picture: Any, sightings: Any, *more: Any, **named: Any) -> History:
-        computed.append(sightings[0].order_id)
-        return real(picture, sightings, *more, **named)
+    def counted(flow: Any, observations: Any, *more: Any, **named: Any) -> History:
+        computed.append(observations[0].order_id)
+        return real(flow, observations, *more, **named)
 
-    monkeypatch.setattr(observer.queries, "history", counted)
+    monkeypatch.setattr(observer.queries, "build_history", counted)
 
     async def program(page: Page) -> tuple[int, int, int]:
         for mode in MODES:
             await page.post(f"/watch/workers/{mode}/inventory/kill")
         await page.place("inventory:out_of_stock", count=500, seed=1)
         await asyncio.sleep(8)
-        opened = [len(lane._heard.tally.open) for lane in page.lanes.values()]
+        opened = [len(lane._history_feed.counters.open) for lane in page.lanes.values()]
         assert opened == [500, 500]
         at_first = len(computed)
-        await asyncio.sleep(20 * LOOK_S)
+        await asyncio.sleep(20 * POLL_S)
         still = len(computed) - at_first
         async with page.following() as one, page.following() as other:
             told = [len(orders_in(await upto(stream, is_ready))) for stream in (one, other)]
@@ -251,7 +251,7 @@ def test_one_look_serves_all_who_watch() -> None:
             await asyncio.sleep(10)
             return looks - before
 
-    assert at_a_page(program) <= 10 / LOOK_S + 1
+    assert at_a_page(program) <= 10 / POLL_S + 1
 
 
 class Scripted:
@@ -268,7 +268,7 @@ class Scripted:
 
 def test_a_client_that_is_slow_gets_each_order_once_as_it_stands_and_holds_nothing_back() -> None:
     async def program(page: Page) -> tuple[int, int]:
-        stream = page.watching.stream(None)
+        stream = page.history_stream.stream(None)
         await anext(stream)
         while b"event: ready" not in await anext(stream):
             pass
@@ -282,7 +282,7 @@ def test_a_client_that_is_slow_gets_each_order_once_as_it_stands_and_holds_nothi
                 if b"event: order" in event:
                     told += 1
                     break
-        return told, len(page.watching._after(0))
+        return told, len(page.history_stream._after(0))
 
     assert at_a_page(program) == (1, 1)
 
@@ -294,17 +294,17 @@ def test_only_so_many_ended_orders_are_kept_and_whoever_missed_one_begins_anew()
         (one,) = await page.lanes["orchestrator"].newest(1)
         many = [replace(one, order_id=f"{number:08d}") for number in range(KEPT_MAX + 50)]
         lane: Any = Scripted(many[:KEPT_MAX], many[KEPT_MAX:])
-        watching = Watching([lane], asyncio.get_running_loop().time)
-        watching._began.set()
-        await watching._look()
-        slow = watching.stream(f"{watching.epoch}-10")
+        history_stream = HistoryStream([lane], asyncio.get_running_loop().time)
+        history_stream._started.set()
+        await history_stream._poll()
+        slow = history_stream.stream(f"{history_stream.epoch}-10")
         await anext(slow)
         await anext(slow)
-        await watching._look()
+        await history_stream._poll()
         rest = [event async for event in slow]
-        anew = watching.stream(f"{watching.epoch}-20")
+        anew = history_stream.stream(f"{history_stream.epoch}-20")
         first = [await anext(anew) for _ in range(NEWEST + 2)]
-        return len(watching._known), sum(b"event: order" in event for event in first), len(rest)
+        return len(history_stream._orders), sum(b"event: order" in event for event in first), len(rest)
 
     kept, told, rest = at_a_page(program)
     assert kept == KEPT_MAX
@@ -347,7 +347,7 @@ def test_streams_end_when_the_page_is_told_to_stop() -> None:
     async def program(page: Page) -> None:
         async with page.following() as stream:
             await upto(stream, is_ready)
-            page.watching.stop()
+            page.history_stream.stop()
             async with asyncio.timeout(1):
                 while await stream._exchange.sent.get():
                     """What was on its way; the last piece of an answer is empty."""

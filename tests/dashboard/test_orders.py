@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.fault_menu import FAILURES, WITHDRAWS
+from dashboard.fault_menu import CUSTOMER_WITHDRAWS, FAULT_MENU
 from dashboard.lanes.demo import ORDERS_MAX
 from tests.support.api.asgi_client import Reply
 from tests.support.dashboard import AN_ORDER, MODES, Page, at_a_page
@@ -27,7 +27,7 @@ ENDS = {
     "inventory:error": ("REJECTED", "deadline"),
     "delivery:undeliverable,payment:void_error": ("NEEDS_ATTENTION", None),
     "payment:declined,inventory:undo_error": ("NEEDS_ATTENTION", None),
-    WITHDRAWS: ("REJECTED", "withdrawn"),
+    CUSTOMER_WITHDRAWS: ("REJECTED", "withdrawn"),
 }
 
 
@@ -61,7 +61,7 @@ def test_an_order_may_go_to_one_lane_only() -> None:
     assert elsewhere == 404
 
 
-@pytest.mark.parametrize("name", [failure.name for failure in FAILURES])
+@pytest.mark.parametrize("name", [failure.name for failure in FAULT_MENU])
 def test_every_failure_that_is_offered_does_what_it_says_in_both_modes(name: str) -> None:
     async def program(page: Page) -> list[Any]:
         return await page.at_rest(await page.place(name))
@@ -106,7 +106,7 @@ def test_many_orders_are_drawn_from_a_seed_and_fail_alike_in_both_lanes() -> Non
 
 def test_some_customers_of_many_may_withdraw() -> None:
     async def program(page: Page) -> list[Any]:
-        return await page.at_rest(await page.place(f"{WITHDRAWS}=50%", count=20, seed=3))
+        return await page.at_rest(await page.place(f"{CUSTOMER_WITHDRAWS}=50%", count=20, seed=3))
 
     ends = Counter((one["mode"], one["state"], one["reason"]) for one in at_a_page(program))
     for mode in MODES:

@@ -10,14 +10,14 @@ from itertools import repeat
 
 import pytest
 
-from api.broker_client import NotTaken
-from api.sample_orders import order_of
+from api.broker_client import OrderNotConfirmed
+from api.sample_orders import sample_order
 from bootstrap.modes import Mode
 from broker.environment import new_uuid7
-from dashboard.app import PageApp
-from dashboard.lanes.lane import Wanted
-from dashboard.lanes.remote_api import ANSWER_MAX_BYTES, LaneBeside
-from dashboard.proxy import EVENTS_BESIDE, Relayed
+from dashboard.app import DashboardApp
+from dashboard.lanes.lane import OrderToPlace
+from dashboard.lanes.remote_api import RESPONSE_MAX_BYTES, RemoteApiLane
+from dashboard.proxy import REMOTE_EVENTS, ProxiedQueries
 from services.vocabulary import Line
 from tests.support.api.asgi_client import Caller
 from tests.support.dashboard_stack import ORDERS, run_bounded
@@ -57,8 +57,8 @@ def whole(status: bytes, body: bytes = b"", *headers: bytes) -> bytes:
     return b"\r\n".join(lines)
 
 
-def an_order() -> Wanted:
-    return Wanted(new_uuid7(), order_of([Line(sku="book", quantity=1)]))
+def an_order() -> OrderToPlace:
+    return OrderToPlace(new_uuid7(), sample_order([Line(sku="book", quantity=1)]))
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def an_order() -> Wanted:
 )
 def test_an_order_is_taken_beside_only_if_a_door_says_so(answer: bytes) -> None:
     async def program() -> None:
-        async with Peer(answer).listening() as url, LaneBeside(THERE, url) as lane:
+        async with Peer(answer).listening() as url, RemoteApiLane(THERE, url) as lane:
             placed = await lane.place([an_order()])
             assert placed.ids == ()
-            assert str(placed.why_not).startswith(f"the door of {THERE} does not answer")
-            with pytest.raises(NotTaken):
+            assert str(placed.refusal).startswith(f"the door of {THERE} does not answer")
+            with pytest.raises(OrderNotConfirmed):
                 await lane.withdraw(new_uuid7())
 
     run_bounded(program())
@@ -94,7 +94,7 @@ def test_an_order_is_not_carried_to_where_the_door_beside_points(status: bytes) 
         elsewhere = Peer(whole(b"202 Accepted", b"{}"))
         async with elsewhere.listening() as there:
             pointing = Peer(whole(status, b"", b"Location: " + there.encode()))
-            async with pointing.listening() as url, LaneBeside(THERE, url) as lane:
+            async with pointing.listening() as url, RemoteApiLane(THERE, url) as lane:
                 placed = await lane.place([an_order()])
                 assert (placed.ids, len(pointing.asked), elsewhere.asked) == ((), 1, [])
 
@@ -104,9 +104,9 @@ def test_an_order_is_not_carried_to_where_the_door_beside_points(status: bytes) 
 def test_a_refusal_without_end_is_read_up_to_a_length() -> None:
     async def program() -> None:
         peer = Peer(ENDLESS % b"500 Internal Server Error", without_end=True)
-        async with peer.listening() as url, LaneBeside(THERE, url) as lane:
+        async with peer.listening() as url, RemoteApiLane(THERE, url) as lane:
             assert (await lane.place([an_order()])).ids == ()
-            assert peer.sent < 2 * ANSWER_MAX_BYTES
+            assert peer.sent < 2 * RESPONSE_MAX_BYTES
 
     run_bounded(program())
 
@@ -114,15 +114,15 @@ def test_a_refusal_without_end_is_read_up_to_a_length() -> None:
 @asynccontextmanager
 async def looking_at(url: str) -> AsyncIterator[Caller]:
     """A page without lanes whose door and whose door beside both look at `url`."""
-    relayed = Relayed(Mode.CHOREOGRAPHY, url, {THERE: url})
-    app = PageApp([], relayed, seed=1, new_id=str, shelf=()).application()
+    relayed = ProxiedQueries(Mode.CHOREOGRAPHY, url, {THERE: url})
+    app = DashboardApp([], relayed, seed=1, new_id=str, articles=()).application()
     try:
         yield Caller(app)
     finally:
         await relayed.close()
 
 
-@pytest.mark.parametrize("path", [f"{ORDERS}?mode={THERE}", f"{ORDERS}/{THERE}/{AN_ID}", EVENTS_BESIDE, "/watch/events"])
+@pytest.mark.parametrize("path", [f"{ORDERS}?mode={THERE}", f"{ORDERS}/{THERE}/{AN_ID}", REMOTE_EVENTS, "/watch/events"])
 def test_what_is_shown_is_not_fetched_from_where_a_peer_points(path: str) -> None:
     async def program() -> None:
         elsewhere = Peer(whole(b"200 OK", b"a secret of the inside"))
@@ -142,7 +142,7 @@ def test_what_is_shown_is_read_up_to_a_length(status: bytes) -> None:
         async with peer.listening() as url, looking_at(url) as caller:
             reply = await caller.call("GET", f"{ORDERS}?mode={THERE}")
             assert (reply.status, reply.reason) == (503, "observer_away")
-            assert peer.sent < 2 * ANSWER_MAX_BYTES
+            assert peer.sent < 2 * RESPONSE_MAX_BYTES
 
     run_bounded(program())
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from api.sample_orders import order_of
+from api.sample_orders import sample_order
 from bootstrap.modes import Mode
-from dashboard.lanes.audit_light import judge
-from dashboard.lanes.demo import EmbeddedLane
-from dashboard.lanes.lane import Wanted
-from lab.virtual_time import run_virtually
+from dashboard.lanes.audit_light import run_audit
+from dashboard.lanes.demo import DemoLane
+from dashboard.lanes.lane import OrderToPlace
+from lab.virtual_time import run_on_virtual_time
 from services.vocabulary import Line
 from tests.support.dashboard import MODES, Page, at_a_page
 
@@ -102,15 +102,15 @@ def test_every_moment_is_told_by_the_clock_that_the_lane_was_given() -> None:
     async def whole() -> tuple[float, float]:
         offset = 1_000_000.0
         loop = asyncio.get_running_loop()
-        async with EmbeddedLane(Mode.CHOREOGRAPHY, clock=lambda: loop.time() + offset, judge=judge) as lane:
+        async with DemoLane(Mode.CHOREOGRAPHY, clock=lambda: loop.time() + offset, run_audit=run_audit) as lane:
             began = loop.time()
             order_id = "019b0000-0000-7000-8000-000000000001"
-            await lane.place([Wanted(order_id, order_of([Line(sku="book", quantity=1)]))])
+            await lane.place([OrderToPlace(order_id, sample_order([Line(sku="book", quantity=1)]))])
             await asyncio.sleep(3)
             found = await lane.order(order_id)
             assert found is not None
             return found[0].entries[1].at - offset - began, found[0].moved_at - offset - began
 
-    second, last = run_virtually(whole())
+    second, last = run_on_virtual_time(whole())
     assert 0.2 < second < 0.4
     assert 1.0 < last < 3.0

@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import pytest
 
-from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode
 from broker.memory.transport import MemoryBroker
 from broker.transport import Wire
 from lab.journeys.catalogue import JOURNEYS
-from lab.journeys.run import Run
+from lab.journeys.run import JourneyRun
 from lab.system import System
 from tests.support.broker.chaotic_transport import MischievousParts
 from tests.support.journey_checks import Verdict, judge, played
@@ -31,13 +31,13 @@ RACING = tuple(name for name in JOURNEYS if name not in STEADY)
 
 
 def twice_and_late(seed: int) -> Callable[[Mode], MischievousParts]:
-    return lambda mode: MischievousParts(EmbeddedParts(mode, seed), seed)
+    return lambda mode: MischievousParts(MemoryBackend(mode, seed), seed)
 
 
-def any_order(seed: int) -> Callable[[Mode], EmbeddedParts]:
+def any_order(seed: int) -> Callable[[Mode], MemoryBackend]:
     """A broker that hands over any of the messages that wait."""
-    chance = random.Random(seed)
-    return lambda mode: EmbeddedParts(mode, seed, broker=MemoryBroker(choose=chance.randrange))
+    rng = random.Random(seed)
+    return lambda mode: MemoryBackend(mode, seed, broker=MemoryBroker(choose=rng.randrange))
 
 
 def all_of_it(seed: int) -> Callable[[Mode], MischievousParts]:
@@ -82,7 +82,7 @@ def test_the_mischief_is_real(mode: Mode) -> None:
 
     async def many(system: System) -> list[Wire]:
         messages = published(system)
-        run = Run(system)
+        run = JourneyRun(system)
         for _ in range(5):
             await run.place({"book": 1})
         await finish(run)
@@ -98,8 +98,8 @@ def test_the_mischief_is_real(mode: Mode) -> None:
 def test_on_real_parts_everything_twice_and_late_ends_the_same(mode: Mode, real: Servers, prefix: str) -> None:
     """Two journeys at once, twenty-one orders: one of everything that the happy path and the last unit have."""
 
-    async def both(system: System) -> Run:
-        run = Run(system)
+    async def both(system: System) -> JourneyRun:
+        run = JourneyRun(system)
         await JOURNEYS["last-unit"].script(run)
         await JOURNEYS["undeliverable"].script(run)
         result = await run.result()
@@ -107,4 +107,4 @@ def test_on_real_parts_everything_twice_and_late_ends_the_same(mode: Mode, real:
         assert result.audit.ok, result.audit.findings
         return run
 
-    on_real_parts(mode, MischievousParts(real.parts(prefix), seed=1), both)
+    on_real_parts(mode, MischievousParts(real.backend(prefix), seed=1), both)

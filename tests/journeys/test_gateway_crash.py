@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bootstrap.modes import Mode
-from lab.journeys.run import Run
+from lab.journeys.run import JourneyRun
 from lab.system import System, set_up_stock
 from services.payment.domain import PaymentState
 from tests.support.gateway_process import running_gateway
@@ -28,25 +28,25 @@ def test_a_gateway_killed_in_mid_journey_loses_no_order_and_no_money(
 
         async def killed(system: System) -> None:
             await set_up_stock(system.stores["inventory"], {"plenty": 10 * ORDERS})
-            run = Run(system)
+            run = JourneyRun(system)
             pending = [await run.place({"plenty": 1}, "payment:pending") for _ in range(ORDERS)]
-            await run.payment_is(pending[-1], PaymentState.PENDING)
-            await system.until(lambda: all_booked(system, pending), "the gateway to have every payment in its books")
+            await run.wait_for_payment_state(pending[-1], PaymentState.PENDING)
+            await system.wait_until(lambda: all_booked(system, pending), "the gateway to have every payment in its books")
             await asyncio.to_thread(gateway.kill)
             without = [await run.place({"plenty": 1}) for _ in range(ORDERS)]
-            await run.payment_is(without[-1], PaymentState.PENDING)
-            assert not any(run.ended(order_id) for order_id in without), "these were to be in mid-journey"
+            await run.wait_for_payment_state(without[-1], PaymentState.PENDING)
+            assert not any(run.has_ended(order_id) for order_id in without), "these were to be in mid-journey"
             await asyncio.to_thread(gateway.start)
             await finish(run)
             result = await run.result()
             assert result.ends == {"COMPLETED": 2 * ORDERS}
             assert result.audit.ok, result.audit.findings
-            assert {booked.state for booked in result.seen.books.values()} == {"authorized"}
+            assert {book_entry.state for book_entry in result.snapshot.books.values()} == {"authorized"}
 
         real = Servers(rabbit_url, mongo_url, gateway.url)
         with a_prefix(real, mode) as prefix:
-            on_real_parts(mode, real.parts(prefix, UNHURRIED), killed)
+            on_real_parts(mode, real.backend(prefix, UNHURRIED), killed)
 
 
 async def all_booked(system: System, order_ids: list[str]) -> bool:
-    return set(order_ids) <= set((await system.parts.books()).payments)
+    return set(order_ids) <= set((await system.backend.books()).payments)

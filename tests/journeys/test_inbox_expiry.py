@@ -5,41 +5,41 @@ What the inbox's expiry rests on: keys go after days, the documents (tombstones 
 
 import pytest
 
-from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode
 from lab.journeys.catalogue import JOURNEYS
-from lab.journeys.run import Result, Run
+from lab.journeys.run import JourneyResult, JourneyRun
 from lab.system import System
 from services.order.domain import Order
 from tests.support.system import MODES, all_dead_letters, broker_of, in_memory, published
 
 
-def ends(result: Result) -> dict[str, Order]:
+def ends(result: JourneyResult) -> dict[str, Order]:
     """The orders, but for the answer to a withdrawal: one that is not known any more asks again, and is told that it is over."""
-    return {order_id: order.but(withdrawal_refused=None) for order_id, order in result.seen.orders.items()}
+    return {order_id: order.copy_with(withdrawal_refused=None) for order_id, order in result.snapshot.orders.items()}
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", JOURNEYS)
 def test_what_comes_again_after_the_inbox_has_forgotten_it_changes_nothing(name: str, mode: Mode) -> None:
     async def play(system: System) -> None:
-        messages, run = published(system), Run(system)
+        messages, run = published(system), JourneyRun(system)
         await JOURNEYS[name].script(run)
         before = await run.result()
-        parts = system.parts
-        assert isinstance(parts, EmbeddedParts)
-        for database in parts._databases.values():
+        backend = system.backend
+        assert isinstance(backend, MemoryBackend)
+        for database in backend._databases.values():
             database.inbox.clear()
         again = [item for item in messages if item.delay_s is None and not item.address.exchange.endswith(".aside")]
         assert len(again) >= len(run.order_ids)
         for item in again:
             broker_of(system).publish(item)
-        await system.at_rest()
+        await system.wait_until_idle()
         assert len(messages) > 2 * len(again), "nobody answered anything"
         after = await run.result()
         assert ends(after) == ends(before)
         for kept in ("books", "stock", "reservations", "payments", "deliveries", "sagas"):
-            assert getattr(after.seen, kept) == getattr(before.seen, kept), kept
+            assert getattr(after.snapshot, kept) == getattr(before.snapshot, kept), kept
         assert after.ends == JOURNEYS[name].ends
         assert after.audit.ok, after.audit.findings
         assert await all_dead_letters(system) == {}

@@ -22,7 +22,7 @@ def test_a_journey_ends_as_it_must_in_every_database(name: str, mode: Mode) -> N
 @pytest.mark.parametrize("name", JOURNEYS)
 def test_both_modes_end_a_journey_alike(name: str) -> None:
     """State and reason, compared with each other and not with what is written down."""
-    ends = [in_memory(mode, lambda system: played(JOURNEYS[name], system)).result.seen.orders for mode in MODES]
+    ends = [in_memory(mode, lambda system: played(JOURNEYS[name], system)).result.snapshot.orders for mode in MODES]
     one, other = [sorted((order.state, str(order.reason)) for order in orders.values()) for orders in ends]
     assert one == other
     assert one, "nothing was ordered"

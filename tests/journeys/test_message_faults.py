@@ -13,7 +13,7 @@ from bootstrap.modes import Mode
 from broker.faults import MessageFault
 from broker.loop.retry import FORWARD_ATTEMPTS
 from broker.transport import Outgoing, Wire
-from lab.journeys.run import Result, Run
+from lab.journeys.run import JourneyResult, JourneyRun
 from lab.system import System, set_up_stock
 from orchestrator.saga import Phase
 from services.faults import BUSINESS_FAULTS
@@ -36,17 +36,17 @@ OFFERED = {
     fault: [(mode, service) for mode in MODES for service in SERVICES if fault not in BUSINESS_FAULTS.get(service, ())]
     for fault in MessageFault
 }
-#: After how many seconds of delay `late` lets a step go on (`LATE_LEVEL` of the delay levels).
+#: After how many seconds of delay `late` lets a step go on (`LATE_FAULT_LEVEL` of the delay levels).
 LATE_S = 2.0
 
 
-async def with_failure(system: System, failure: str) -> tuple[Result, list[Outgoing]]:
+async def with_failure(system: System, failure: str) -> tuple[JourneyResult, list[Outgoing]]:
     """One order with a failure; it must have acted."""
     seen = published(system)
-    run = Run(system)
+    run = JourneyRun(system)
     order_id = await run.place({"book": 2}, failure)
     result = await run.result()
-    assert result.seen.acted.get(failure) == {order_id}, f"{failure} did not act"
+    assert result.snapshot.triggered_faults.get(failure) == {order_id}, f"{failure} did not act"
     assert result.audit.ok, result.audit.findings
     return result, seen
 
@@ -67,11 +67,11 @@ def test_a_worker_that_crashes_at_a_message_is_replaced_and_the_order_completes(
 def test_a_slow_step_completes_later(mode: Mode, service: str) -> None:
     async def slow(system: System) -> None:
         began = asyncio.get_running_loop().time()
-        run = Run(system)
+        run = JourneyRun(system)
         order_id = await run.place({"book": 2}, f"{service}:slow")
-        await run.end_of(order_id)
+        await run.wait_for_end(order_id)
         took_s = asyncio.get_running_loop().time() - began
-        assert system.parts.limits.slow_s <= took_s < system.parts.limits.slow_s + 0.2
+        assert system.backend.limits.slow_s <= took_s < system.backend.limits.slow_s + 0.2
         assert (await run.result()).ends == COMPLETED
 
     in_memory(mode, slow)
@@ -94,13 +94,13 @@ def test_everything_a_service_says_twice_has_its_effect_once(mode: Mode, service
 def test_a_late_step_completes_later(mode: Mode, service: str) -> None:
     async def late(system: System) -> None:
         began = asyncio.get_running_loop().time()
-        run = Run(system)
+        run = JourneyRun(system)
         order_id = await run.place({"book": 2}, f"{service}:late")
-        await run.end_of(order_id)
+        await run.wait_for_end(order_id)
         assert LATE_S <= asyncio.get_running_loop().time() - began < LATE_S + 0.2
         result = await run.result()
         assert result.ends == COMPLETED
-        assert result.seen.acted == {f"{service}:late": {order_id}}
+        assert result.snapshot.triggered_faults == {f"{service}:late": {order_id}}
 
     in_memory(mode, late)
 
@@ -122,7 +122,7 @@ def test_a_step_that_errs_at_every_attempt_is_a_dead_letter_and_the_deadline_und
         assert set(await all_dead_letters(system)) == {service}
         attempts = [item.wire.headers.get("attempt") for item in seen if item.wire.message_id == wire.message_id]
         assert attempts == [None, 2, 3, 4, 5, 5], "published once, four times again, then put into the dead letters"
-        assert all(run.phase is Phase.DONE for run in result.seen.sagas.values())
+        assert all(run.phase is Phase.DONE for run in result.snapshot.sagas.values())
 
     in_memory(mode, error)
 
@@ -130,15 +130,15 @@ def test_a_step_that_errs_at_every_attempt_is_a_dead_letter_and_the_deadline_und
 @pytest.mark.parametrize("mode", MODES)
 def test_an_order_that_the_order_service_errs_on_is_a_dead_letter_and_nothing_else(mode: Mode) -> None:
     async def error(system: System) -> None:
-        run = Run(system)
+        run = JourneyRun(system)
         await run.place({"book": 2}, "order:error")
-        await system.until(lambda: some_dead(system, "order"), "a dead letter of the order service")
+        await system.wait_until(lambda: some_dead(system, "order"), "a dead letter of the order service")
         result = await run.result()
         (wire,) = await dead_letters(system, "order")
         assert died(wire) == ("attempts_exhausted", FORWARD_ATTEMPTS)
         assert result.ends == {}
-        assert not result.seen.reservations, "somebody was asked"
-        assert not result.seen.books
+        assert not result.snapshot.reservations, "somebody was asked"
+        assert not result.snapshot.books
 
     in_memory(mode, error)
 
@@ -176,11 +176,11 @@ def test_failures_of_a_services_business_refuse_the_order(mode: Mode, failure: s
 @pytest.mark.parametrize("mode", MODES)
 def test_a_failure_that_nobody_knows_acts_nowhere_and_is_not_noted(mode: Mode) -> None:
     async def unknown(system: System) -> None:
-        run = Run(system)
+        run = JourneyRun(system)
         await run.place({"book": 2}, "inventory:no_such_failure")
         result = await run.result()
         assert result.ends == COMPLETED
-        assert result.seen.acted == {}
+        assert result.snapshot.triggered_faults == {}
 
     in_memory(mode, unknown)
 
@@ -188,12 +188,12 @@ def test_a_failure_that_nobody_knows_acts_nowhere_and_is_not_noted(mode: Mode) -
 @pytest.mark.parametrize("mode", MODES)
 def test_an_order_can_bring_several_failures(mode: Mode) -> None:
     async def several(system: System) -> None:
-        run = Run(system)
+        run = JourneyRun(system)
         order_id = await run.place({"book": 2}, "inventory:late", "payment:pending", "delivery:undeliverable")
         result = await run.result()
         assert result.ends == {"REJECTED undeliverable": 1}
         acted = {"inventory:late", "payment:pending", "delivery:undeliverable"}
-        assert result.seen.acted == {failure: {order_id} for failure in acted}
+        assert result.snapshot.triggered_faults == {failure: {order_id} for failure in acted}
 
     in_memory(mode, several)
 
@@ -206,14 +206,14 @@ def test_crashes_duplicates_and_late_steps_at_every_service_at_once_on_real_part
     async def play(system: System) -> None:
         await set_up_stock(system.stores["inventory"], {"plenty": len(failures)})
         before = {name: running.worker for name, running in system.running.items()}
-        run = Run(system)
+        run = JourneyRun(system)
         orders = {failure: await run.place({"plenty": 1}, failure) for failure in failures}
         await finish(run)
         result = await run.result()
         assert result.ends == {"COMPLETED": len(failures)}
         assert result.audit.ok, result.audit.findings
-        assert result.seen.acted == {failure: {order_id} for failure, order_id in orders.items()}
+        assert result.snapshot.triggered_faults == {failure: {order_id} for failure, order_id in orders.items()}
         assert all(system.running[service].worker is not before[service] for service in SERVICES), "somebody did not crash"
         assert await all_dead_letters(system) == {}
 
-    on_real_parts(mode, real.parts(prefix, UNHURRIED), play)
+    on_real_parts(mode, real.backend(prefix, UNHURRIED), play)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode, roles
 from broker.transport import Transport
-from lab.journeys.run import Run
+from lab.journeys.run import JourneyRun
 from lab.system import System, set_up_stock
 from tests.support.broker.fault_injection import Fence, fenced_transport
 from tests.support.system import (
@@ -41,7 +41,7 @@ async def many_orders(system: System, between: Callable[[int], Any] = lambda _: 
     await set_up_stock(system.stores["inventory"], {"plenty": ORDERS})
     for worker in roles(system.mode):
         await start_replica(system, worker)
-    run = Run(system)
+    run = JourneyRun(system)
     kinds = [(), (), *((failure,) for failure in FAILURES)]
     for number in range(ORDERS):
         await run.place({"plenty": 1}, *kinds[number % 5])
@@ -54,28 +54,28 @@ async def many_orders(system: System, between: Callable[[int], Any] = lambda _: 
 
 
 class CountingParts:
-    """`bootstrap.backend.Parts` in memory that counts the batches of each client."""
+    """`bootstrap.backend.Backend` in memory that counts the batches of each client."""
 
     def __init__(self, mode: Mode) -> None:
-        self._parts = EmbeddedParts(mode)
+        self._backend = MemoryBackend(mode)
         self.fences: dict[str, list[Fence]] = {}
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._parts, name)
+        return getattr(self._backend, name)
 
     def transport(self, worker: str) -> Transport:
         self.fences.setdefault(worker, []).append(Fence())
-        return fenced_transport(self._parts.transport(worker), self.fences[worker][-1])
+        return fenced_transport(self._backend.transport(worker), self.fences[worker][-1])
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_two_of_every_worker_end_a_hundred_orders_once(mode: Mode) -> None:
     async def play(system: System) -> None:
         await many_orders(system)
-        parts = system.parts
-        assert isinstance(parts, CountingParts)
+        backend = system.backend
+        assert isinstance(backend, CountingParts)
         for worker in roles(mode):
-            one, other = (fence.calls["ack"] for fence in parts.fences[worker])
+            one, other = (fence.calls["ack"] for fence in backend.fences[worker])
             if worker == "inventory":
                 assert one > 0
                 assert other == 0, "only one replica of inventory is active"
@@ -91,11 +91,11 @@ async def one_of_each_stops(system: System) -> None:
     await set_up_stock(system.stores["inventory"], {"plenty": ORDERS})
     for worker in roles(system.mode):
         await start_replica(system, worker)
-    run = Run(system)
+    run = JourneyRun(system)
     for number in range(ORDERS):
         await run.place({"plenty": 1})
         if number == ORDERS // 2:
-            assert not all(run.ended(order_id) for order_id in run.order_ids), "all was over: nothing was in hand"
+            assert not all(run.has_ended(order_id) for order_id in run.order_ids), "all was over: nothing was in hand"
             for worker in roles(system.mode):
                 await system.stop(worker)
     await finish(run)
@@ -113,9 +113,9 @@ def test_a_replica_takes_over_from_one_that_stops(mode: Mode) -> None:
 
 @pytest.mark.real
 def test_a_replica_takes_over_from_one_that_stops_on_real_parts(mode: Mode, real: Servers, prefix: str) -> None:
-    on_real_parts(mode, real.parts(prefix, UNHURRIED), one_of_each_stops)
+    on_real_parts(mode, real.backend(prefix, UNHURRIED), one_of_each_stops)
 
 
 @pytest.mark.real
 def test_two_of_every_worker_end_a_hundred_orders_once_on_real_parts(mode: Mode, real: Servers, prefix: str) -> None:
-    on_real_parts(mode, real.parts(prefix, UNHURRIED), many_orders)
+    on_real_parts(mode, real.backend(prefix, UNHURRIED), many_orders)

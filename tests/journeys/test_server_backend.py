@@ -7,7 +7,7 @@ declaring and deleting thirty quorum queues costs more than a journey.
 import pytest
 
 from bootstrap.modes import Mode
-from lab.journeys.catalogue import JOURNEYS, POINTS
+from lab.journeys.catalogue import JOURNEYS, WITHDRAWAL_POINTS
 from tests.support.journey_checks import Verdict, judge, played
 from tests.support.system import Servers, on_real_parts
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.real
 
 #: Three of the points before the pivot are enough here: a queue that waits, a gateway that waits, a step that is late.
 POINTS_PLAYED = ("inventory-down", "payment-pending", "delivery-late")
-LEFT_OUT = {f"withdraw-{point}" for point in POINTS if point not in POINTS_PLAYED}
+LEFT_OUT = {f"withdraw-{point}" for point in WITHDRAWAL_POINTS if point not in POINTS_PLAYED}
 PLAYED = tuple(name for name in JOURNEYS if name not in LEFT_OUT)
 
 
@@ -29,7 +29,7 @@ def verdicts() -> dict[tuple[str, Mode], Verdict]:
 def test_a_journey_ends_as_it_must_in_every_database(
     name: str, mode: Mode, real: Servers, prefix: str, verdicts: dict[tuple[str, Mode], Verdict]
 ) -> None:
-    verdict = on_real_parts(mode, real.parts(prefix), lambda system: played(JOURNEYS[name], system))
+    verdict = on_real_parts(mode, real.backend(prefix), lambda system: played(JOURNEYS[name], system))
     judge(name, mode, verdict)
     verdicts[name, mode] = verdict
     other = verdicts.get((name, Mode.CHOREOGRAPHY if mode is Mode.ORCHESTRATOR else Mode.ORCHESTRATOR))

@@ -12,9 +12,9 @@ import pytest
 from yarl import URL
 
 from bootstrap.modes import Mode, roles
-from bootstrap.server_backend import ConnectedParts
+from bootstrap.server_backend import ServerBackend
 from broker.transport import Transport
-from lab.journeys.run import Run
+from lab.journeys.run import JourneyRun
 from lab.system import System, set_up_stock
 from store.protocol import Store
 from tests.support.network.tcp_proxy import Proxy
@@ -31,7 +31,7 @@ AWAY_S = 1.5
 class ProxiedParts:
     """Real parts; the workers reach broker and database through proxies, the door and the instruments go straight there."""
 
-    def __init__(self, direct: ConnectedParts, proxied: ConnectedParts) -> None:
+    def __init__(self, direct: ServerBackend, proxied: ServerBackend) -> None:
         self._direct = direct
         self._proxied = proxied
 
@@ -64,16 +64,16 @@ def behind(url: str, proxy: Proxy) -> str:
 
 async def faults_under_load(system: System, broker: Proxy, database: Proxy) -> None:
     await set_up_stock(system.stores["inventory"], {"plenty": 1_000})
-    run = Run(system)
+    run = JourneyRun(system)
     for fault, server in ((cut, broker), (freeze, database), (freeze, broker), (cut, database)):
         over = fault(server)
         during = [await run.place({"plenty": 1}) for _ in range(ORDERS)]
         await asyncio.sleep(AWAY_S)  # that is the fault
-        assert not any(run.ended(order_id) for order_id in during), f"{fault.__name__} changed nothing"
+        assert not any(run.has_ended(order_id) for order_id in during), f"{fault.__name__} changed nothing"
         over()
         after = [await run.place({"plenty": 1}) for _ in range(ORDERS)]
         for order_id in during + after:
-            await run.end_of(order_id)
+            await run.wait_for_end(order_id)
     await finish(run)
     result = await run.result()
     assert result.ends == {"COMPLETED": 8 * ORDERS}
@@ -90,9 +90,9 @@ def test_workers_outlive_a_broker_and_a_database_that_are_cut_off_and_frozen(mod
             Proxy(beneath.host or "", beneath.port or 27017) as database,
         ):
             proxied = Servers(behind(real.broker_url, broker), behind(real.store_url, database), real.gateway_url)
-            parts = ProxiedParts(real.parts(prefix, UNHURRIED), proxied.parts(prefix, UNHURRIED))
-            async with System(mode, parts, prefix) as system, asyncio.timeout(60):  # type: ignore[arg-type]
+            backend = ProxiedParts(real.backend(prefix, UNHURRIED), proxied.backend(prefix, UNHURRIED))
+            async with System(mode, backend, prefix) as system, asyncio.timeout(60):  # type: ignore[arg-type]
                 await faults_under_load(system, broker, database)
-            await parts.empty_books()
+            await backend.clear_books()
 
     asyncio.run(whole())

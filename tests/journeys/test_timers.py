@@ -7,7 +7,7 @@ import pytest
 from bootstrap.memory_backend import SETTLE_AFTER_S
 from bootstrap.modes import Mode
 from broker.transport import Outgoing
-from lab.journeys.run import Run
+from lab.journeys.run import JourneyRun
 from lab.system import System, set_up_stock
 from services.order.messages import OrderCompleted, OrderWithdrawn
 from services.payment.domain import PaymentState
@@ -38,14 +38,14 @@ class Clock:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_pending_payment_completes_the_order_after_the_wait_and_not_before(mode: Mode) -> None:
     async def pending(system: System) -> None:
-        clock, run = Clock(system), Run(system)
+        clock, run = Clock(system), JourneyRun(system)
         order_id = await run.place({"book": 2}, "payment:pending")
-        await run.payment_is(order_id, PaymentState.PENDING)
+        await run.wait_for_payment_state(order_id, PaymentState.PENDING)
         result = await run.result()
         assert result.ends == {"COMPLETED": 1}
-        times, limits = system.parts.times.payment, system.parts.limits
+        timeouts, limits = system.backend.timeouts.payment, system.backend.limits
         # Settled after 3 s; asked every 2 s, each time up to a look of the watch later.
-        looked = 2 * (times.look_again_s + 2 * limits.watch_interval_s)
+        looked = 2 * (timeouts.poll_interval_s + 2 * limits.timer_interval_s)
         assert SETTLE_AFTER_S <= clock.first(PaymentAuthorized, order_id) <= looked
         assert SETTLE_AFTER_S <= clock.first(OrderCompleted, order_id) <= looked + 0.1
 
@@ -56,7 +56,7 @@ def test_a_pending_payment_completes_the_order_after_the_wait_and_not_before(mod
 def test_fifty_hanging_payments_hold_up_none_of_fifty_good_ones(mode: Mode) -> None:
     async def hung(system: System) -> None:
         await set_up_stock(system.stores["inventory"], {"plenty": 10 * MANY})
-        clock, run = Clock(system), Run(system)
+        clock, run = Clock(system), JourneyRun(system)
         for _ in range(MANY):
             await run.place({"plenty": 1}, "payment:hang")
         good = [await run.place({"plenty": 1}) for _ in range(MANY)]
@@ -73,12 +73,16 @@ def test_fifty_hanging_payments_hold_up_none_of_fifty_good_ones(mode: Mode) -> N
 @pytest.mark.parametrize("mode", MODES)
 def test_a_hanging_payment_is_given_up_when_patience_ends_and_well_before_the_deadline(mode: Mode) -> None:
     async def hangs(system: System) -> None:
-        clock, run = Clock(system), Run(system)
+        clock, run = Clock(system), JourneyRun(system)
         order_id = await run.place({"book": 1}, "payment:hang")
         await run.result()
-        patience_s = system.parts.times.payment.patience_s
-        assert patience_s <= clock.first(PaymentDeclined, order_id) <= patience_s + 2 * system.parts.limits.watch_interval_s
-        assert patience_s + 1 < system.parts.times.deadline_s
+        authorize_timeout_s = system.backend.timeouts.payment.authorize_timeout_s
+        assert (
+            authorize_timeout_s
+            <= clock.first(PaymentDeclined, order_id)
+            <= authorize_timeout_s + 2 * system.backend.limits.timer_interval_s
+        )
+        assert authorize_timeout_s + 1 < system.backend.timeouts.deadline_s
 
     in_memory(mode, hangs)
 
@@ -86,13 +90,13 @@ def test_a_hanging_payment_is_given_up_when_patience_ends_and_well_before_the_de
 @pytest.mark.parametrize("mode", MODES)
 def test_the_deadline_withdraws_an_order_after_its_time_and_not_before(mode: Mode) -> None:
     async def overdue(system: System) -> None:
-        clock, run = Clock(system), Run(system)
+        clock, run = Clock(system), JourneyRun(system)
         await run.stop("inventory")
         order_id = await run.place({"book": 1})
-        await run.heard(order_id, OrderWithdrawn)
+        await run.wait_for_event(order_id, OrderWithdrawn)
         await run.start("inventory")
         assert (await run.result()).ends == {"REJECTED deadline": 1}
-        deadline_s = system.parts.times.deadline_s
-        assert deadline_s <= clock.first(OrderWithdrawn, order_id) <= deadline_s + 2 * system.parts.limits.watch_interval_s
+        deadline_s = system.backend.timeouts.deadline_s
+        assert deadline_s <= clock.first(OrderWithdrawn, order_id) <= deadline_s + 2 * system.backend.limits.timer_interval_s
 
     in_memory(mode, overdue)

@@ -10,7 +10,7 @@ import pytest
 
 from bootstrap.modes import Mode
 from broker.transport import Outgoing, Wire
-from lab.journeys.run import Result, Run
+from lab.journeys.run import JourneyResult, JourneyRun
 from lab.system import System
 from services.delivery.messages import DeliveryCancelled, DeliveryScheduled
 from tests.support.system import MODES, all_dead_letters, broker_of, in_memory, published
@@ -22,7 +22,7 @@ HESITATION = range(12)
 WITHDRAWN, COMPLETED = {"REJECTED withdrawn": 1}, {"COMPLETED": 1}
 
 
-async def withdrawn_after(system: System, count: int, turns: int) -> tuple[Result, list[Wire]]:
+async def withdrawn_after(system: System, count: int, turns: int) -> tuple[JourneyResult, list[Wire]]:
     """One order, withdrawn `turns` of the loop after its message number `count`. Gives what came of it and all messages."""
     seen = published(system)
     reached = asyncio.Event()
@@ -32,7 +32,7 @@ async def withdrawn_after(system: System, count: int, turns: int) -> tuple[Resul
             reached.set()
 
     broker_of(system).on_publish.append(look)
-    run = Run(system)
+    run = JourneyRun(system)
     order_id = await run.place({"book": 2})
     await reached.wait()
     for _ in range(turns):
@@ -53,7 +53,7 @@ def barred(wires: list[Wire]) -> bool:
 def test_the_happy_path_has_as_many_messages_as_the_sweep_counts(mode: Mode) -> None:
     async def happy(system: System) -> int:
         seen = published(system)
-        run = Run(system)
+        run = JourneyRun(system)
         await run.place({"book": 2})
         await run.result()
         return len(seen)

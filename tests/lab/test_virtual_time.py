@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lab.virtual_time import EPOCH_S, NothingLeftToHappenError, run_virtually
+from lab.virtual_time import EPOCH_S, DeadlockError, run_on_virtual_time
 
 
 def test_an_hour_takes_no_time() -> None:
@@ -18,7 +18,7 @@ def test_an_hour_takes_no_time() -> None:
         return asyncio.get_running_loop().time() - began
 
     began = time.monotonic()
-    assert run_virtually(hour()) == pytest.approx(3600.0, abs=1e-3)
+    assert run_on_virtual_time(hour()) == pytest.approx(3600.0, abs=1e-3)
     assert time.monotonic() - began < 1.0
 
 
@@ -26,7 +26,7 @@ def test_the_clock_begins_at_the_same_moment_in_every_run() -> None:
     async def now() -> float:
         return asyncio.get_running_loop().time()
 
-    assert run_virtually(now()) == run_virtually(now()) == EPOCH_S
+    assert run_on_virtual_time(now()) == run_on_virtual_time(now()) == EPOCH_S
 
 
 def test_sleepers_wake_in_the_order_of_their_time_and_at_it() -> None:
@@ -40,7 +40,7 @@ def test_sleepers_wake_in_the_order_of_their_time_and_at_it() -> None:
         await asyncio.gather(*(sleeper(after_s) for after_s in (3.0, 0.001, 86_400.0, 1.5, 0.0)))
         return woken
 
-    assert run_virtually(sleepers()) == [0.0, 0.001, 1.5, 3.0, 86_400.0]
+    assert run_on_virtual_time(sleepers()) == [0.0, 0.001, 1.5, 3.0, 86_400.0]
 
 
 def test_time_does_not_pass_while_something_is_ready() -> None:
@@ -52,7 +52,7 @@ def test_time_does_not_pass_while_something_is_ready() -> None:
         await timer
         return asyncio.get_running_loop().time() - EPOCH_S
 
-    assert run_virtually(busy()) == pytest.approx(1.0, abs=1e-3)
+    assert run_on_virtual_time(busy()) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_a_time_limit_ends_what_takes_too_long() -> None:
@@ -61,15 +61,15 @@ def test_a_time_limit_ends_what_takes_too_long() -> None:
             await asyncio.sleep(6.0)
 
     with pytest.raises(TimeoutError):
-        run_virtually(too_long())
+        run_on_virtual_time(too_long())
 
 
 def test_a_deadlock_is_found_at_once() -> None:
     async def deadlock() -> None:
         await asyncio.Event().wait()
 
-    with pytest.raises(NothingLeftToHappenError):
-        run_virtually(deadlock())
+    with pytest.raises(DeadlockError):
+        run_on_virtual_time(deadlock())
 
 
 def test_two_who_wait_for_each_other_are_a_deadlock() -> None:
@@ -84,8 +84,8 @@ def test_two_who_wait_for_each_other_are_a_deadlock() -> None:
 
         await asyncio.gather(takes(one, other), takes(other, one))
 
-    with pytest.raises(NothingLeftToHappenError):
-        run_virtually(deadlock())
+    with pytest.raises(DeadlockError):
+        run_on_virtual_time(deadlock())
 
 
 async def in_a_thread() -> None:
@@ -137,7 +137,7 @@ def test_threads_sockets_and_processes_are_refused_loudly(program: Callable[[], 
             await program()
 
     with pytest.raises((RuntimeError, NotImplementedError)):
-        run_virtually(run())
+        run_on_virtual_time(run())
 
 
 def test_who_waits_for_another_thread_is_told_that_nothing_can_happen() -> None:
@@ -153,8 +153,8 @@ def test_who_waits_for_another_thread_is_told_that_nothing_can_happen() -> None:
             let_go.set()
             thread.join()
 
-    with pytest.raises(NothingLeftToHappenError):
-        run_virtually(waits())
+    with pytest.raises(DeadlockError):
+        run_on_virtual_time(waits())
 
 
 def test_the_order_of_tasks_in_a_set_is_the_order_of_their_making() -> None:
@@ -167,4 +167,4 @@ def test_the_order_of_tasks_in_a_set_is_the_order_of_their_making() -> None:
         done, _ = await asyncio.wait(tasks)
         return [task.get_name() for task in sorted(done, key=hash)]
 
-    assert run_virtually(many()) == [str(number) for number in range(50)]
+    assert run_on_virtual_time(many()) == [str(number) for number in range(50)]

@@ -8,11 +8,11 @@ import asyncio
 import struct
 from collections import Counter
 
-from broker.amqp_properties import BROKERS_OWN, DROPPED, OUR_OWN, UNREADABLE, read_wire, write_header
+from broker.amqp_properties import BROKER_HEADERS, DROPPED_HEADER, OWN_HEADERS, UNREADABLE_HEADER, read_wire, write_header
 from broker.codec import DeadReason, Undecodable, decode
-from broker.environment import Sources
-from broker.loop.retry import Aside
-from broker.rabbitmq import frames as amqp
+from broker.environment import Environment
+from broker.loop.retry import Republisher
+from broker.rabbitmq import frames as amqp_frames
 from broker.rabbitmq.channels import ConsumeChannel, FrameProtocol
 from broker.topology import Topology, WorkQueue
 from broker.transport import Delivery, Outgoing, Wire
@@ -46,15 +46,15 @@ RICH = Wire(
 
 def dead_letter(wire: Wire) -> Outgoing:
     """What a worker puts aside."""
-    aside = Aside(transport=None, topology=STOCK, worker="stock", sources=Sources())  # type: ignore[arg-type] - nothing is sent
-    return aside.dead(Delivery(wire, redelivered=False, tag=1), DeadReason.NOT_JSON, "a test")
+    republisher = Republisher(transport=None, topology=STOCK, worker="stock", environment=Environment())  # type: ignore[arg-type] - nothing is sent
+    return republisher.dead_letter_copy(Delivery(wire, redelivered=False, tag=1), DeadReason.NOT_JSON, "a test")
 
 
 def header_of(frames: bytes) -> bytes:
     """The content header among the frames of a publish."""
-    at = frames.index(amqp.FRAME_END) + 1
-    _, _, length = amqp.FRAME_HEAD.unpack_from(frames, at)
-    return frames[at + amqp.FRAME_HEAD.size :][:length]
+    at = frames.index(amqp_frames.FRAME_END) + 1
+    _, _, length = amqp_frames.FRAME_HEAD.unpack_from(frames, at)
+    return frames[at + amqp_frames.FRAME_HEAD.size :][:length]
 
 
 def headers() -> list[bytes]:
@@ -77,9 +77,13 @@ def handed_over(stream: bytes) -> list[Delivery]:
 
 def with_header(tag: int, header: bytes, body: bytes) -> bytes:
     """The frames of a delivery, with a content header that is honest about its class and the body's size only."""
-    method = amqp.DELIVER.to_bytes(4) + b"\x03tag" + tag.to_bytes(8) + b"\x00\x01x\x05stock"
+    method = amqp_frames.DELIVER.to_bytes(4) + b"\x03tag" + tag.to_bytes(8) + b"\x00\x01x\x05stock"
     honest = struct.pack(">HHQ", 60, 0, len(body)) + header[12:]
-    return frame(1, amqp.METHOD, method) + frame(1, amqp.HEADER, honest) + (frame(1, amqp.BODY, body) if body else b"")
+    return (
+        frame(1, amqp_frames.METHOD, method)
+        + frame(1, amqp_frames.HEADER, honest)
+        + (frame(1, amqp_frames.BODY, body) if body else b"")
+    )
 
 
 def test_whatever_the_properties_are_the_message_is_handed_over_and_so_is_the_next() -> None:
@@ -104,9 +108,9 @@ def test_what_was_read_of_mutated_properties_is_an_envelope_or_refused_and_can_b
         dead = dead_letter(wire).wire
         again = read_wire(write_header(dead, None), dead.body)
         assert again.headers["dead_reason"] == "not_json"
-        assert again.headers.keys() >= {key for key in wire.headers if key not in BROKERS_OWN and len(key.encode()) <= 255}
+        assert again.headers.keys() >= {key for key in wire.headers if key not in BROKER_HEADERS and len(key.encode()) <= 255}
         assert (again.message_id, again.type) == (_cut(wire.message_id), _cut(wire.type))
-        reasons["unreadable headers"] += UNREADABLE in wire.headers
+        reasons["unreadable headers"] += UNREADABLE_HEADER in wire.headers
     assert {DeadReason.NOT_JSON, DeadReason.WRONG_SCHEMA} & set(reasons), reasons
     assert reasons[DeadReason.MISSING_PROPERTY], reasons
     assert reasons["unreadable headers"], reasons
@@ -137,8 +141,8 @@ def largest_frame(data: bytes) -> int:
     """The payload of the largest frame in `data`."""
     largest = pos = 0
     while pos < len(data):
-        _, _, length = amqp.FRAME_HEAD.unpack_from(data, pos)
-        largest, pos = max(largest, length), pos + length + amqp.FRAME_OVERHEAD
+        _, _, length = amqp_frames.FRAME_HEAD.unpack_from(data, pos)
+        largest, pos = max(largest, length), pos + length + amqp_frames.FRAME_OVERHEAD
     return largest
 
 
@@ -151,24 +155,24 @@ def grown(count: int) -> bytes:
 
 def test_headers_that_no_longer_fit_into_a_frame_are_left_out_of_what_is_put_aside() -> None:
     """A content header has one frame. One that is too large costs the connection, again at every redelivery."""
-    frames = amqp.publish_frames(1, dead_letter(read_wire(grown(50_000), b"{}")), FRAME_MAX)
-    assert largest_frame(frames) <= FRAME_MAX - amqp.FRAME_OVERHEAD
+    frames = amqp_frames.publish_frames(1, dead_letter(read_wire(grown(50_000), b"{}")), FRAME_MAX)
+    assert largest_frame(frames) <= FRAME_MAX - amqp_frames.FRAME_OVERHEAD
     read = read_wire(header_of(frames), b"{}")
     assert (read.message_id, read.headers["version"], read.headers["dead_reason"]) == ("m", 1, "not_json")
-    assert read.headers[DROPPED] == 1
+    assert read.headers[DROPPED_HEADER] == 1
     assert "junk" not in read.headers
 
 
 def test_headers_that_fit_go_on_as_they_are() -> None:
-    frames = amqp.publish_frames(1, dead_letter(read_wire(grown(10_000), b"{}")), FRAME_MAX)
+    frames = amqp_frames.publish_frames(1, dead_letter(read_wire(grown(10_000), b"{}")), FRAME_MAX)
     assert read_wire(header_of(frames), b"{}").headers["junk"] == [1] * 10_000
 
 
 def test_our_own_headers_stay_whatever_a_stranger_puts_beside_them() -> None:
     """Every header that is written here is in the list of those that are never left out."""
     wire = good_wires(TYPES)[0]
-    aside = Aside(transport=None, topology=STOCK, worker="stock", sources=Sources())  # type: ignore[arg-type] - nothing is sent
+    republisher = Republisher(transport=None, topology=STOCK, worker="stock", environment=Environment())  # type: ignore[arg-type] - nothing is sent
     delivery = Delivery(wire, redelivered=False, tag=1)
-    written = {*wire.headers, *aside.dead(delivery, DeadReason.NOT_JSON, "").wire.headers}
-    written |= {*aside.later(delivery, 0, 2, jitter=False).wire.headers, "traceparent", "injected"}
-    assert written == OUR_OWN
+    written = {*wire.headers, *republisher.dead_letter_copy(delivery, DeadReason.NOT_JSON, "").wire.headers}
+    written |= {*republisher.delayed_copy(delivery, 0, 2, jitter=False).wire.headers, "traceparent", "injected"}
+    assert written == OWN_HEADERS

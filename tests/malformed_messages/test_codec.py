@@ -17,7 +17,7 @@ from broker.codec import MAX_BODY_BYTES, Envelope, Origin, Undecodable, decode, 
 from broker.message import Message
 from broker.transport import Outgoing, Wire
 from services.order.messages import PlaceOrder, WithdrawOrder
-from services.vocabulary import MAX_CENTS, MAX_LINES, MAX_QUANTITY, Address, Line, OrderDetails, Reason
+from services.vocabulary import MAX_CENTS, MAX_LINES, MAX_QUANTITY, DeliveryAddress, Line, OrderDetails, Reason
 from tests.support.malformed_messages.mutations import MUTATIONS
 from tests.support.system import MODES
 
@@ -33,7 +33,7 @@ words = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), m
 skus = st.text(string.ascii_letters + string.digits, min_size=1, max_size=64)
 lines = st.builds(Line, sku=skus, quantity=st.integers(1, MAX_QUANTITY))
 addresses = st.builds(
-    Address,
+    DeliveryAddress,
     name=words,
     street=words,
     postcode=st.text(string.ascii_uppercase + string.digits + " -", min_size=2, max_size=12),
@@ -143,7 +143,7 @@ def test_arbitrary_headers_on_a_good_message_are_refused_or_ignored(
 
 
 def good_wire() -> Wire:
-    at_home = Address(name="Ada", street="1 Lane", postcode="AB1 2CD", country="GB")
+    at_home = DeliveryAddress(name="Ada", street="1 Lane", postcode="AB1 2CD", country="GB")
     wanted = OrderDetails(lines=(Line(sku="book", quantity=1),), total_cents=1250, currency="EUR", address=at_home)
     order_id = "019b0000-0000-7000-8000-000000000001"
     return written(PlaceOrder(order_id=order_id, details=wanted), "019b0000-0000-7000-8000-000000000002", Origin())

@@ -13,7 +13,7 @@ from broker.codec import DeadReason
 from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import Address, queue_of
 from broker.transport import Delivery, Outgoing, Wire
-from lab.journeys.run import Run
+from lab.journeys.run import JourneyRun
 from lab.system import System
 from tests.support.broker.raw_messages import GARBAGE, publish_raw
 from tests.support.malformed_messages.corpus import CORPUS, GOOD, Bad, prop
@@ -50,14 +50,14 @@ def test_each_bad_message_is_a_dead_letter_and_the_good_ones_around_it_are_handl
         good += await sender.send(sender.good())
         await sender.send_bad(CORPUS[middle:])
         good += await sender.send(sender.good())
-        await system.until(sender.all_dead, "all bad messages to be dead letters")
+        await system.wait_until(sender.all_dead, "all bad messages to be dead letters")
         for order_id in good:
-            await system.until(lambda: sender.handled(order_id), "a good message to be handled")  # noqa: B023 - awaited here
+            await system.wait_until(lambda: sender.handled(order_id), "a good message to be handled")  # noqa: B023 - awaited here
         await asyncio.sleep(30.0)
         await sender.judge()
         assert not [item for item in seen if item.delay_s], "something was put aside to be tried again"
         assert not system.running[worker].task.done(), "the worker did not live on"
-        assert not await system.waiting(worker)
+        assert not await system.has_waiting_messages(worker)
 
     in_memory(mode, play)
 
@@ -73,7 +73,7 @@ def test_a_bad_message_that_comes_alone_does_no_harm_either(mode: Mode, worker: 
             await sender.send_bad((bad,))
             await asyncio.sleep(0.01)
         (order_id,) = await sender.send(sender.good())
-        await system.until(lambda: sender.handled(order_id), "the good message to be handled")
+        await system.wait_until(lambda: sender.handled(order_id), "the good message to be handled")
         await sender.judge()
 
     in_memory(mode, play)
@@ -93,7 +93,7 @@ def test_a_bad_message_that_came_back_from_a_lost_connection_is_a_dead_letter_al
         for _ in range(2):
             await taken_and_lost(system, worker, len(CORPUS) + 2)
         await system.start(worker)
-        await system.until(lambda: sender.handled(order_id), "the good message to be handled")
+        await system.wait_until(lambda: sender.handled(order_id), "the good message to be handled")
         await sender.judge()
 
     in_memory(mode, play)
@@ -101,10 +101,10 @@ def test_a_bad_message_that_came_back_from_a_lost_connection_is_a_dead_letter_al
 
 async def taken_and_lost(system: System, worker: str, count: int) -> None:
     """Somebody takes `count` messages of a worker's queue, and loses the connection."""
-    transport, taken = system.parts.transport("somebody"), list[Delivery]()
+    transport, taken = system.backend.transport("somebody"), list[Delivery]()
     await transport.open()
-    await transport.consume(queue_of(system.door.topology.prefix, worker), count, taken.append)
-    await system.until(lambda: len(taken) == count, "all to be taken")
+    await transport.consume(queue_of(system.client.topology.prefix, worker), count, taken.append)
+    await system.wait_until(lambda: len(taken) == count, "all to be taken")
     await transport.close()
 
 
@@ -115,7 +115,7 @@ def test_what_is_odd_and_good_is_handled(mode: Mode, worker: str) -> None:
         sender = Sender(system, worker)
         for name, spoil in GOOD.items():
             (order_id,) = await sender.send(spoil(sender.good()))
-            await system.until(lambda: sender.handled(order_id), f"{name} to be handled", timeout_s=5.0)  # noqa: B023 - awaited here
+            await system.wait_until(lambda: sender.handled(order_id), f"{name} to be handled", timeout_s=5.0)  # noqa: B023 - awaited here
         assert await dead_letters(system, worker) == []
 
     in_memory(mode, play)
@@ -141,7 +141,7 @@ def test_no_consumer_accepts_what_is_meant_for_another(mode: Mode, worker: str) 
         async def all_dead() -> bool:
             return len(await dead_letters(system, worker)) == len(foreign)
 
-        await system.until(all_dead, "all to be dead letters", timeout_s=5.0)
+        await system.wait_until(all_dead, "all to be dead letters", timeout_s=5.0)
         reasons = {(wire.type, wire.headers["dead_reason"]) for wire in await dead_letters(system, worker)}
         assert reasons == {(type_name, "unknown_type") for type_name in foreign}
 
@@ -151,7 +151,7 @@ def test_no_consumer_accepts_what_is_meant_for_another(mode: Mode, worker: str) 
 @pytest.mark.real
 def test_the_whole_corpus_at_every_consumer_of_a_running_mode_on_real_parts(mode: Mode, real: Servers, prefix: str) -> None:
     async def play(system: System) -> None:
-        run = Run(system)
+        run = JourneyRun(system)
         senders = [Sender(system, worker) for worker in roles(mode)]
         middle = len(CORPUS) // 2
         await run.place({"book": 1})
@@ -162,16 +162,16 @@ def test_the_whole_corpus_at_every_consumer_of_a_running_mode_on_real_parts(mode
             await sender.send_bad(CORPUS[middle:])
         await run.place({"book": 1})
         for sender in senders:
-            await system.until(sender.all_dead, f"all bad messages at {sender.worker} to be dead letters")
+            await system.wait_until(sender.all_dead, f"all bad messages at {sender.worker} to be dead letters")
         await finish(run)
         for sender in senders:
             await sender.judge()
         result = await run.result()
         assert result.ends == {"COMPLETED": 3}
         assert result.audit.ok, result.audit.findings
-        assert set(result.seen.orders) == set(run.order_ids), "a bad message left something behind"
+        assert set(result.snapshot.orders) == set(run.order_ids), "a bad message left something behind"
 
-    on_real_parts(mode, real.parts(prefix), play)
+    on_real_parts(mode, real.backend(prefix), play)
 
 
 @pytest.mark.real
@@ -181,16 +181,16 @@ def test_properties_that_are_garbage_at_every_consumer_of_a_running_mode_on_real
     """Bytes that no library of ours would write, with good orders before and after."""
 
     async def play(system: System) -> None:
-        run, stranger = Run(system), RabbitTransport(real.broker_url, "stranger")
+        run, stranger = JourneyRun(system), RabbitTransport(real.broker_url, "stranger")
         await stranger.open()
         await run.place({"book": 1})
         for worker in roles(mode):
             for header in GARBAGE.values():
-                queue = Address("", queue_of(system.door.topology.prefix, worker), mandatory=True)
+                queue = Address("", queue_of(system.client.topology.prefix, worker), mandatory=True)
                 publish_raw(stranger, Outgoing(queue, Wire(b"")), header)
         await run.place({"book": 1})
         for worker in roles(mode):
-            await system.until(lambda: dead_are(system, worker, len(GARBAGE)), f"the garbage at {worker} to be dead letters")  # noqa: B023 - awaited here
+            await system.wait_until(lambda: dead_are(system, worker, len(GARBAGE)), f"the garbage at {worker} to be dead letters")  # noqa: B023 - awaited here
         await finish(run)
         await stranger.close()
         dead = [wire for worker in roles(mode) for wire in await dead_letters(system, worker)]
@@ -198,7 +198,7 @@ def test_properties_that_are_garbage_at_every_consumer_of_a_running_mode_on_real
         assert (await run.result()).ends == {"COMPLETED": 2}
         assert (await run.result()).audit.ok
 
-    on_real_parts(mode, real.parts(prefix), play)
+    on_real_parts(mode, real.backend(prefix), play)
 
 
 async def dead_are(system: System, worker: str, count: int) -> bool:

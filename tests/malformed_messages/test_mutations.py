@@ -21,7 +21,7 @@ from tests.support.system import MODES
 
 #: What the decoder itself can say; the other reasons belong to what comes after it.
 OF_THE_DECODER = set(DeadReason) - {
-    *(DeadReason.MISROUTED, DeadReason.PROTOCOL_VIOLATION, DeadReason.KILLS_ITS_WORKER, DeadReason.ATTEMPTS_EXHAUSTED)
+    *(DeadReason.MISROUTED, DeadReason.PROTOCOL_VIOLATION, DeadReason.POISON_MESSAGE, DeadReason.ATTEMPTS_EXHAUSTED)
 }
 #: No mutation makes a body that large; the corpus has those.
 TOO_LARGE = {DeadReason.TOO_LARGE}
@@ -60,7 +60,7 @@ async def survives(store: MemoryStore, number: int, envelope: Envelope) -> None:
     await store.transact(keep)
     assert await store.transact(lambda reader: loaded(reader, record)) == record
     assert unpack(row.payload) == outgoing
-    await store.forget([row.message_id])
+    await store.delete_published([row.message_id])
 
 
 async def loaded(reader: Reader, record: Record) -> tuple[Changes, Record | None]:

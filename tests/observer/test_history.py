@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from bootstrap.modes import Mode
 from broker.faults import MessageFault
 from lab.journeys.catalogue import JOURNEYS
-from observer.history import NEEDS_ATTENTION, History, Loss, history
-from observer.message_flow import PICTURES
-from observer.observation import Sighting
+from observer.history import NEEDS_ATTENTION, History, LossPeriod, build_history
+from observer.message_flow import MESSAGE_FLOWS
+from observer.observation import Observation
 from services.faults import BUSINESS_FAULTS
 from services.message_types import SERVICES
 from tests.support.journey_observations import OFTEN, failing, journey, overdue, told
@@ -27,15 +27,15 @@ ALL = [(mode, name) for name in JOURNEYS for mode in MODES]
 TELLING = [(mode, name) for name in ("declined", "withdraw-payment-late", "inventory-down") for mode in MODES]
 
 
-def heard(mode: Mode, sightings: list[Sighting], *losses: Loss) -> History:
-    return history(PICTURES[mode], sightings, losses)
+def heard(mode: Mode, observations: list[Observation], *losses: LossPeriod) -> History:
+    return build_history(MESSAGE_FLOWS[mode], observations, losses)
 
 
-def upto(mode: Mode, name: str, *last: str) -> list[Sighting]:
+def upto(mode: Mode, name: str, *last: str) -> list[Observation]:
     """A journey's messages up to and with the first of a type."""
-    sightings = list(journey(mode, name))
-    types = [sighting.type for sighting in sightings]
-    return sightings[: max(types.index(type_name) for type_name in last if type_name in types) + 1]
+    observations = list(journey(mode, name))
+    types = [observation.type for observation in observations]
+    return observations[: max(types.index(type_name) for type_name in last if type_name in types) + 1]
 
 
 # --- how it ended, and why ------------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def test_a_step_that_was_undone_within_its_own_millisecond_was_undone_all_the_sa
     heard = journey(mode, "withdraw-payment-pending")
     (released,) = (seen.sent_at for seen in heard if seen.type == "inventory.StockReleased")
     late = [replace(seen, sent_at=released + 0.001) if seen.type == "inventory.StockReserved" else seen for seen in heard]
-    undone = {one.command: one.had_effect for one in history(PICTURES[mode], late).undone}
+    undone = {one.command: one.had_effect for one in build_history(MESSAGE_FLOWS[mode], late).undone}
     assert undone["ReleaseStock"] is True
 
 
@@ -238,7 +238,7 @@ def test_an_injected_crash_is_not_blamed_for_a_compensation_that_it_does_not_hit
     )
 
 
-def waited(mode: Mode, whole: Sequence[Sighting], type_name: str, failure: str | None) -> str | None:
+def waited(mode: Mode, whole: Sequence[Observation], type_name: str, failure: str | None) -> str | None:
     """The wait of the first message of a type, if it had come 2.3 s after its cause and `failure` was injected."""
     whole = [replace(one, injected=failure) for one in whole]
     late = next(one for one in whole if one.type == type_name)
@@ -271,13 +271,13 @@ def test_a_call_for_help_makes_it_need_attention_until_it_moves(mode: Mode) -> N
     last = begun[-1]
     facts = {"step": "ReleaseStock", "error": "no shelf"}
     cry = replace(
-        last, message_id=_id(1), type="inventory.InventoryStuck", sender="inventory", facts=facts, sent_at=last.sent_at + 1
+        last, message_id=_id(1), type="inventory.InventoryStepFailed", sender="inventory", facts=facts, sent_at=last.sent_at + 1
     )
     moved = replace(cry, message_id=_id(2), type="inventory.StockReleased", facts={}, sent_at=last.sent_at + 2)
     one = heard(mode, [*begun, cry])
     assert (one.state, one.reason) == (NEEDS_ATTENTION, "ReleaseStock: no shelf")
     assert one.why.startswith("inventory: ReleaseStock has failed for good: no shelf")
-    assert one.stuck(one.moved_at, patience_s=30.0)
+    assert one.stuck(one.moved_at, stuck_after_s=30.0)
     assert heard(mode, [*begun, cry, moved]).state == "PENDING"
 
 
@@ -294,7 +294,7 @@ def test_a_withdrawal_that_is_said_again_answers_no_call_for_help_but_the_caller
     mode: Mode, failure: str, answer: str
 ) -> None:
     whole = overdue(mode, "delivery:undeliverable", failure)
-    for count in range(next(n for n, seen in enumerate(whole) if seen.type.endswith("Stuck")) + 1, len(whole) + 1):
+    for count in range(next(n for n, seen in enumerate(whole) if seen.type.endswith("StepFailed")) + 1, len(whole) + 1):
         one = heard(mode, list(whole[:count]))
         assert one.state == NEEDS_ATTENTION, whole[count - 1].type
     last = whole[-1]
@@ -311,8 +311,8 @@ def test_two_services_that_call_for_help_must_both_answer(mode: Mode) -> None:
         replace(begun[-1], message_id=_id(number), type=kind, sender=sender, facts=facts, sent_at=begun[-1].sent_at + number)
         for number, (kind, sender, facts) in enumerate(
             [
-                ("payment.PaymentStuck", "payment", {"step": "VoidPayment", "error": "no"}),
-                ("delivery.DeliveryStuck", "delivery", {"step": "CancelDelivery", "error": "no car"}),
+                ("payment.PaymentStepFailed", "payment", {"step": "VoidPayment", "error": "no"}),
+                ("delivery.DeliveryStepFailed", "delivery", {"step": "CancelDelivery", "error": "no car"}),
                 ("delivery.DeliveryCancelled", "delivery", {}),
                 ("payment.PaymentVoided", "payment", {}),
             ],
@@ -331,14 +331,14 @@ def test_two_services_that_call_for_help_must_both_answer(mode: Mode) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_an_order_that_only_says_again_that_it_is_withdrawn_does_not_move_and_waits_once_for_each_deed(mode: Mode) -> None:
     whole = overdue(mode, "delivery:undeliverable", "payment:void_error")
-    calm = [seen for seen in whole if not seen.type.endswith("Stuck")]
+    calm = [seen for seen in whole if not seen.type.endswith("StepFailed")]
     one = heard(mode, calm)
     assert one.state == "PENDING"
     assert [(waiting.worker, waiting.deed) for waiting in one.waiting] == [("payment", "VoidPayment")]
     said = [entry.at for entry in one.entries if entry.name == "OrderWithdrawn"]
     assert len(said) == OFTEN
     assert one.moved_at < said[1]
-    assert one.stuck(said[-1], patience_s=said[-1] - said[1])
+    assert one.stuck(said[-1], stuck_after_s=said[-1] - said[1])
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -357,7 +357,7 @@ def test_the_wait_of_a_withdrawal_that_is_said_again_is_the_time_since_it_was_sa
 @pytest.mark.parametrize("mode", MODES)
 def test_before_a_call_for_help_the_service_was_not_away_but_tried(mode: Mode) -> None:
     whole = overdue(mode, "delivery:undeliverable", "payment:void_error")
-    wait = waited(mode, whole, "payment.PaymentStuck", None)
+    wait = waited(mode, whole, "payment.PaymentStepFailed", None)
     assert wait == "2.3 s until payment called for help: it had tried VoidPayment in vain"
 
 
@@ -368,9 +368,9 @@ def _id(number: int) -> str:
 @pytest.mark.parametrize("mode", MODES)
 def test_an_open_order_is_stuck_when_nothing_has_moved_it_for_long(mode: Mode) -> None:
     one = heard(mode, upto(mode, "happy", "inventory.StockReserved"))
-    assert not one.stuck(one.moved_at + 29, patience_s=30.0)
-    assert one.stuck(one.moved_at + 31, patience_s=30.0)
-    assert not told(mode, "happy").stuck(one.moved_at + 1e6, patience_s=30.0)
+    assert not one.stuck(one.moved_at + 29, stuck_after_s=30.0)
+    assert one.stuck(one.moved_at + 31, stuck_after_s=30.0)
+    assert not told(mode, "happy").stuck(one.moved_at + 1e6, stuck_after_s=30.0)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -387,10 +387,10 @@ def test_a_dead_letter_that_nothing_followed_is_the_root_cause(mode: Mode) -> No
 @pytest.mark.parametrize(("mode", "name"), TELLING)
 def test_a_message_that_was_not_heard_but_had_an_effect_is_a_gap_that_is_named(mode: Mode, name: str) -> None:
     whole = journey(mode, name)
-    for missing in {sighting.message_id for sighting in whole}:
-        rest = [sighting for sighting in whole if sighting.message_id != missing]
-        kind = next(sighting.type for sighting in whole if sighting.message_id == missing).partition(".")[2]
-        had_effect = any(sighting.cause == missing for sighting in rest)
+    for missing in {observation.message_id for observation in whole}:
+        rest = [observation for observation in whole if observation.message_id != missing]
+        kind = next(observation.type for observation in whole if observation.message_id == missing).partition(".")[2]
+        had_effect = any(observation.cause == missing for observation in rest)
         gaps = heard(mode, rest).gaps
         assert len(gaps) == had_effect
         assert all(kind in gap.partition(" was not heard")[0] for gap in gaps), gaps
@@ -400,9 +400,9 @@ def test_a_message_that_was_not_heard_but_had_an_effect_is_a_gap_that_is_named(m
 def test_messages_lost_while_an_order_was_under_way_make_a_gap_and_others_do_not(mode: Mode) -> None:
     whole = list(journey(mode, "pending"))
     began, ended = whole[0].sent_at, whole[-1].sent_at
-    assert not heard(mode, whole, Loss(began - 9, began - 1), Loss(ended + 1, ended + 9)).gaps
-    assert "lost messages" in heard(mode, whole, Loss(began + 1, began + 2)).gaps[0]
-    unended = heard(mode, whole[:3], Loss(ended + 1, ended + 9))
+    assert not heard(mode, whole, LossPeriod(began - 9, began - 1), LossPeriod(ended + 1, ended + 9)).gaps
+    assert "lost messages" in heard(mode, whole, LossPeriod(began + 1, began + 2)).gaps[0]
+    unended = heard(mode, whole[:3], LossPeriod(ended + 1, ended + 9))
     assert "lost messages" in unended.gaps[0]
     assert unended.remains_note == "messages are missing: some of this may have been done"
 
@@ -440,5 +440,5 @@ def test_messages_that_cause_each_other_are_told_all_the_same() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_sighting_survives_its_store(mode: Mode) -> None:
     for name in JOURNEYS:
-        for sighting in journey(mode, name):
-            assert Sighting.from_body(sighting.to_body()) == sighting
+        for observation in journey(mode, name):
+            assert Observation.from_body(observation.to_body()) == observation

@@ -9,9 +9,9 @@ from bootstrap.modes import Mode
 from choreography.reactions import REACTIONS
 from dashboard.lanes.lane import columns_of
 from lab.journeys.catalogue import JOURNEYS
-from observer.history import History, history
-from observer.mermaid import edges, sequence, static
-from observer.message_flow import PICTURES
+from observer.history import History, build_history
+from observer.mermaid import edges, flowchart, sequence_diagram
+from observer.message_flow import MESSAGE_FLOWS
 from orchestrator.fulfilment import FULFILMENT
 from tests.support.journey_observations import journey, told
 from tests.support.system import MODES
@@ -23,7 +23,7 @@ NOTE = re.compile(r"    Note over (\w+)(?:,(\w+))?: ([^;#<>]+)")
 
 def drawn(one: History) -> tuple[list[str], list[tuple[str, str, str, int, str]]]:
     """The participants and arrows of a diagram in which every line was understood."""
-    head, *lines = sequence(one).splitlines()
+    head, *lines = sequence_diagram(one).splitlines()
     assert head == "sequenceDiagram"
     parties, arrows = [], []
     for line in lines:
@@ -53,20 +53,20 @@ def test_a_path_shows_every_message_that_somebody_acts_on_commands_solid_and_eve
 def test_what_a_stranger_wrote_cannot_break_a_picture() -> None:
     hostile = "a; end\n    b->>c: <script>#quot;"
     heard = [replace(one, sender=hostile, facts={"reason": hostile}, dead=hostile) for one in journey(Mode.CHOREOGRAPHY, "happy")]
-    text = sequence(history(PICTURES[Mode.CHOREOGRAPHY], heard))
+    text = sequence_diagram(build_history(MESSAGE_FLOWS[Mode.CHOREOGRAPHY], heard))
     assert not re.search(r"[;#<>]", text.replace("->>", ""))
     assert all(line.split()[0] in ("participant", "Note") or "->>" in line for line in text.splitlines()[1:])
 
 
 def test_the_picture_of_choreography_shows_every_reaction_and_besides_only_the_door() -> None:
-    shown = [(edge.sender, edge.message, edge.taker, edge.does) for edge in edges(PICTURES["choreography"])]
+    shown = [(edge.sender, edge.message, edge.taker, edge.does) for edge in edges(MESSAGE_FLOWS["choreography"])]
     reactions = [(row.when.service, row.when.__name__, row.by, row.does.__name__) for row in REACTIONS]
     door = [("door", "PlaceOrder", "order", None), ("door", "WithdrawOrder", "order", None)]
     assert sorted(map(str, shown)) == sorted(map(str, reactions + door))
 
 
 def test_the_picture_of_the_orchestrator_leads_every_command_from_and_every_event_to_the_coordinator() -> None:
-    shown = edges(PICTURES["orchestrator"])
+    shown = edges(MESSAGE_FLOWS["orchestrator"])
     sent = {(edge.message, edge.taker) for edge in shown if edge.sender == "coordinator"}
     commands = [kind for step in FULFILMENT.steps for kind in (step.command, step.undo) if kind] + [FULFILMENT.rejects]
     assert sent == {(kind.__name__, kind.service) for kind in commands}
@@ -76,8 +76,8 @@ def test_the_picture_of_the_orchestrator_leads_every_command_from_and_every_even
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_static_picture_shows_each_message_as_it_travels(mode: Mode) -> None:
-    text = static(PICTURES[mode])
-    for edge in edges(PICTURES[mode]):
+    text = flowchart(MESSAGE_FLOWS[mode])
+    for edge in edges(MESSAGE_FLOWS[mode]):
         lines = [line for line in text.splitlines() if edge.message in line]
         arrow = "-->" if edge.command else "-.->"
         assert any(line.startswith(f"    {edge.sender} {arrow}|") and line.endswith(f"| {edge.taker}") for line in lines), edge

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from broker.codec import Origin, encode
-from observer.observation import sighting_of
+from observer.observation import observation_of
 from services.inventory.messages import ReleaseStock
 from services.vocabulary import Reason
 
@@ -34,12 +34,12 @@ EXPIRED, MAXLEN, GIVEN_UP = ({"reason": reason} for reason in ("expired", "maxle
 )
 def test_the_last_thing_that_the_broker_did_with_a_message_says_whether_it_is_dead(deaths: object, dead: str | None) -> None:
     headers = {**WIRE.headers, "x-death": deaths, "x-first-death-reason": "expired"}
-    seen = sighting_of(replace(WIRE, headers=headers))
+    seen = observation_of(replace(WIRE, headers=headers))
     assert seen is not None
     assert seen.dead == dead
 
 
 def test_a_message_that_a_worker_put_aside_says_why_itself() -> None:
-    seen = sighting_of(replace(WIRE, headers={**WIRE.headers, "dead_reason": "attempts_exhausted"}))
+    seen = observation_of(replace(WIRE, headers={**WIRE.headers, "dead_reason": "attempts_exhausted"}))
     assert seen is not None
     assert seen.dead == "attempts_exhausted"

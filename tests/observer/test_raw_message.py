@@ -12,25 +12,25 @@ from hypothesis import strategies as st
 
 from bootstrap.modes import Mode
 from broker.transport import Wire
-from observer.observation import Sighting, merged
-from observer.raw_message import BODY_MAX, HEADERS_MAX, TEXT_MAX, Original
+from observer.observation import Observation, merge
+from observer.raw_message import BODY_MAX, HEADERS_MAX, TEXT_MAX, RawMessage
 from tests.support.journey_observations import journey
 
 FIRST = journey(Mode.ORCHESTRATOR, "happy")[0]
 
 
-def original(**headers: object) -> Original:
-    return Original.of(Wire(b'{"order_id":"x"}', message_id="m", app_id="door", timestamp=7, headers=headers))
+def original(**headers: object) -> RawMessage:
+    return RawMessage.of(Wire(b'{"order_id":"x"}', message_id="m", app_id="door", timestamp=7, headers=headers))
 
 
-def copy(attempt: int, **headers: object) -> Sighting:
+def copy(attempt: int, **headers: object) -> Observation:
     """The message as it was sent again, as its `attempt`th attempt."""
     told = {**headers, "attempt": attempt} if attempt > 1 else headers
     return replace(FIRST, attempt=attempt, original=original(**told).to_text())
 
 
 def test_a_message_is_kept_with_its_headers_properties_and_body() -> None:
-    kept = Original.from_text(original(version=1, injected="payment:declined").to_text())
+    kept = RawMessage.from_text(original(version=1, injected="payment:declined").to_text())
     assert kept.headers == {"version": 1, "injected": "payment:declined"}
     assert kept.properties == {"message_id": "m", "app_id": "door", "timestamp": 7}
     assert (kept.body, kept.cut) == ({"order_id": "x"}, False)
@@ -38,7 +38,7 @@ def test_a_message_is_kept_with_its_headers_properties_and_body() -> None:
 
 def test_a_long_body_is_cut_and_says_so() -> None:
     body = json.dumps({"text": "é" * BODY_MAX}, ensure_ascii=False).encode()
-    kept = Original.of(Wire(body))
+    kept = RawMessage.of(Wire(body))
     assert kept.cut
     assert isinstance(kept.body, str)
     assert body.startswith(kept.body.encode())
@@ -46,7 +46,7 @@ def test_a_long_body_is_cut_and_says_so() -> None:
 
 
 def test_headers_of_strangers_are_bounded_and_become_json() -> None:
-    kept = Original.of(Wire(b"{}", headers={f"h{number}": "x" * 10_000 for number in range(1_000)}))
+    kept = RawMessage.of(Wire(b"{}", headers={f"h{number}": "x" * 10_000 for number in range(1_000)}))
     assert len(kept.headers) == HEADERS_MAX
     odd = original(nan=float("nan"), raw=b"\xff", nested={"a": [1]}, lone="\ud800")
     assert "NaN" not in odd.to_text().replace('"nan"', "")
@@ -55,14 +55,14 @@ def test_headers_of_strangers_are_bounded_and_become_json() -> None:
 
 def test_what_is_kept_of_one_message_is_bounded_and_what_does_not_fit_goes_headers_first() -> None:
     fat = {f"h{number}": "é" * 1_000 for number in range(HEADERS_MAX)}
-    kept = Original.from_text(original(**fat).to_text())
+    kept = RawMessage.from_text(original(**fat).to_text())
     assert (kept.headers, kept.body, kept.cut) == ({}, {"order_id": "x"}, True)
-    worst = Original.of(Wire(json.dumps("\U0001f4a5" * 1_000, ensure_ascii=False).encode(), headers=fat))
+    worst = RawMessage.of(Wire(json.dumps("\U0001f4a5" * 1_000, ensure_ascii=False).encode(), headers=fat))
     assert len(worst.to_text()) <= TEXT_MAX
 
 
 @given(st.permutations([copy(1), copy(2), copy(3, dead_reason="error"), replace(copy(4), original="")]))
-def test_whichever_copy_is_heard_first_the_message_is_shown_as_it_was_first_sent(copies: list[Sighting]) -> None:
-    whole = reduce(merged, copies)
+def test_whichever_copy_is_heard_first_the_message_is_shown_as_it_was_first_sent(copies: list[Observation]) -> None:
+    whole = reduce(merge, copies)
     assert whole.original == copy(1).original
     assert whole.attempt == 4

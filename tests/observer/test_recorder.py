@@ -17,10 +17,10 @@ from broker.memory.transport import MemoryTransport
 from broker.topology import Address, Topology, events_exchange
 from broker.transport import Outgoing, TransportUnavailable, UnsafeTopology, Wire
 from lab.journeys.catalogue import JOURNEYS
-from lab.journeys.run import Run
-from lab.system import System, observed
+from lab.journeys.run import JourneyRun
+from lab.system import System, run_observer
 from observer import recorder as ear
-from observer.documents import LOSSES_MAX, SIGHTINGS_MAX, HeardOrder, Losses
+from observer.documents import LOSSES_MAX, OBSERVATIONS_MAX, LossPeriods, ObservedOrder
 from observer.history import History
 from observer.queries import history_of, newest, open_orders
 from observer.recorder import NAME, Observer
@@ -32,8 +32,8 @@ from tests.support.system import MODES, broker_of, in_memory, published
 T = TypeVar("T")
 
 
-async def all_told(system: System, run: Run) -> list[History]:
-    found = [await history_of(system.parts.store(NAME), system.mode, order_id) for order_id in run.order_ids]
+async def all_told(system: System, run: JourneyRun) -> list[History]:
+    found = [await history_of(system.backend.store(NAME), system.mode, order_id) for order_id in run.order_ids]
     return [one for one in found if one]
 
 
@@ -41,8 +41,8 @@ async def all_told(system: System, run: Run) -> list[History]:
 @pytest.mark.parametrize("name", JOURNEYS)
 def test_what_it_writes_down_is_what_was_said(mode: Mode, name: str) -> None:
     async def play(system: System) -> list[History]:
-        run = Run(system)
-        async with observed(system):
+        run = JourneyRun(system)
+        async with run_observer(system):
             await JOURNEYS[name].script(run)
             result = await run.result()
         assert result.ends == JOURNEYS[name].ends
@@ -60,13 +60,13 @@ def test_what_it_writes_down_is_what_was_said(mode: Mode, name: str) -> None:
 @pytest.mark.parametrize("name", ["undeliverable", "withdraw-payment-late", "last-unit"])
 def test_it_decides_nothing_a_mode_sends_the_same_messages_with_it_and_without(mode: Mode, name: str) -> None:
     async def play(system: System, beside: AbstractAsyncContextManager[object]) -> list[tuple[str, str]]:
-        messages, run = published(system), Run(system)
+        messages, run = published(system), JourneyRun(system)
         async with beside:
             await JOURNEYS[name].script(run)
             await run.result()
         return sorted((str(message.wire.app_id), str(message.wire.type)) for message in messages)
 
-    with_it = in_memory(mode, lambda system: play(system, observed(system)))
+    with_it = in_memory(mode, lambda system: play(system, run_observer(system)))
     assert with_it == in_memory(mode, lambda system: play(system, nullcontext()))
     assert NAME not in {sender for sender, _ in with_it}
 
@@ -74,19 +74,19 @@ def test_it_decides_nothing_a_mode_sends_the_same_messages_with_it_and_without(m
 @pytest.mark.parametrize("mode", MODES)
 def test_killed_again_and_again_it_misses_nothing_and_delays_nobody(mode: Mode) -> None:
     async def play(system: System) -> list[History]:
-        run = Run(system)
+        run = JourneyRun(system)
         for _ in range(6):
-            transport = system.parts.transport(NAME)
-            observer = Observer(system.door.topology, transport, system.parts.store(NAME), system.parts.sources)
+            transport = system.backend.transport(NAME)
+            observer = Observer(system.client.topology, transport, system.backend.store(NAME), system.backend.environment)
             task = asyncio.create_task(observer.run())
-            await system.until(observer.ready.is_set, "the observer to hear")
+            await system.wait_until(observer.ready.is_set, "the observer to hear")
             order_id = await run.place({"book": 1})
-            await run.end_of(order_id)
+            await run.wait_for_end(order_id)
             task.cancel()  # at whatever it does
             await asyncio.wait([task])
             await transport.close()
-            await run.end_of(await run.place({"book": 1}))  # nobody hears this one live
-        async with observed(system):
+            await run.wait_for_end(await run.place({"book": 1}))  # nobody hears this one live
+        async with run_observer(system):
             pass  # it catches up
         return await all_told(system, run)
 
@@ -100,17 +100,17 @@ def test_a_queue_that_overflows_while_it_is_away_shows_as_a_time_of_loss(monkeyp
     monkeypatch.setattr(ear, "QUEUE_MAX", 8)
 
     async def play(system: System) -> list[History]:
-        run = Run(system)
-        async with observed(system):
-            await run.end_of(await run.place({"book": 1}))
+        run = JourneyRun(system)
+        async with run_observer(system):
+            await run.wait_for_end(await run.place({"book": 1}))
             await asyncio.sleep(5.0)
         for _ in range(3):
             await asyncio.sleep(5.0)
-            await run.end_of(await run.place({"book": 1}))
-        async with observed(system) as observer:
-            await system.until(observer.caught_up, "the observer to have written all down")
+            await run.wait_for_end(await run.place({"book": 1}))
+        async with run_observer(system) as observer:
+            await system.wait_until(observer.has_caught_up, "the observer to have written all down")
             await asyncio.sleep(5.0)
-            await run.end_of(await run.place({"book": 1}))
+            await run.wait_for_end(await run.place({"book": 1}))
             await asyncio.sleep(5.0)
         return await all_told(system, run)
 
@@ -131,19 +131,19 @@ def test_a_queue_that_was_deleted_while_it_was_away_shows_as_a_time_of_loss(
         if left and topology.listeners:
             raise left.pop()  # it was done, and the answer was lost
 
-    async def play(system: System) -> Losses:
-        async with observed(system):
+    async def play(system: System) -> LossPeriods:
+        async with run_observer(system):
             await asyncio.sleep(5.0)
         await asyncio.sleep(5.0)
-        broker_of(system).delete(replace(ear.with_observer(system.door.topology), queues=()))
-        transport = system.parts.transport("again")
+        broker_of(system).delete(replace(ear.with_observer(system.client.topology), queues=()))
+        transport = system.backend.transport("again")
         await transport.open()
-        await transport.declare(system.door.topology)
+        await transport.declare(system.client.topology)
         monkeypatch.setattr(MemoryTransport, "declare", declaring)
-        async with observed(system):
+        async with run_observer(system):
             await asyncio.sleep(5.0)
-        (record,) = await system.parts.store(NAME).find(Losses.collection)
-        return Losses.from_body(record.body)
+        (record,) = await system.backend.store(NAME).find(LossPeriods.collection)
+        return LossPeriods.from_body(record.body)
 
     losses = in_memory(Mode.CHOREOGRAPHY, play)
     ((since, until),) = losses.times
@@ -152,12 +152,12 @@ def test_a_queue_that_was_deleted_while_it_was_away_shows_as_a_time_of_loss(
 
 def test_a_queue_that_is_taken_away_under_it_ends_it_so_that_another_can_begin_anew() -> None:
     async def play(system: System) -> BaseException | None:
-        transport = system.parts.transport(NAME)
-        observer = Observer(system.door.topology, transport, system.parts.store(NAME), system.parts.sources)
+        transport = system.backend.transport(NAME)
+        observer = Observer(system.client.topology, transport, system.backend.store(NAME), system.backend.environment)
         task = asyncio.create_task(observer.run())
-        await system.until(observer.ready.is_set, "the observer to hear")
-        broker_of(system).delete(replace(ear.with_observer(system.door.topology), queues=()))
-        await system.until(task.done, "it to end")
+        await system.wait_until(observer.ready.is_set, "the observer to hear")
+        broker_of(system).delete(replace(ear.with_observer(system.client.topology), queues=()))
+        await system.wait_until(task.done, "it to end")
         await transport.close()
         return task.exception()
 
@@ -171,10 +171,10 @@ def test_a_database_that_is_away_is_waited_for_and_nothing_is_missing(
     outcome = [error("away")] * 5
 
     async def play(system: System) -> list[History]:
-        run = Run(system)
-        async with observed(system) as observer:
+        run = JourneyRun(system)
+        async with run_observer(system) as observer:
             fail_first(observer, outcome, monkeypatch)
-            await run.end_of(await run.place({"book": 1}))
+            await run.wait_for_end(await run.place({"book": 1}))
         return await all_told(system, run)
 
     (one,) = in_memory(Mode.CHOREOGRAPHY, play)
@@ -183,13 +183,13 @@ def test_a_database_that_is_away_is_waited_for_and_nothing_is_missing(
 
 def test_what_its_database_refuses_for_good_is_a_loss_and_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     async def play(system: System) -> list[History]:
-        run = Run(system)
-        async with observed(system) as observer:
+        run = JourneyRun(system)
+        async with run_observer(system) as observer:
             fail_first(observer, [DataRefused("no")], monkeypatch)
-            await run.end_of(await run.place({"book": 1}))
-            await system.until(observer.caught_up, "the observer to have written all down")
+            await run.wait_for_end(await run.place({"book": 1}))
+            await system.wait_until(observer.has_caught_up, "the observer to have written all down")
             await asyncio.sleep(5.0)
-            await run.end_of(await run.place({"book": 1}))
+            await run.wait_for_end(await run.place({"book": 1}))
         return await all_told(system, run)
 
     histories = in_memory(Mode.CHOREOGRAPHY, play)
@@ -199,24 +199,24 @@ def test_what_its_database_refuses_for_good_is_a_loss_and_it_goes_on(monkeypatch
 
 def fail_first(observer: Observer, errors: list[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the next attempts to write messages down fail."""
-    write: Callable[..., Awaitable[None]] = observer._write_down
+    write: Callable[..., Awaitable[None]] = observer._record
 
     async def failing(heard: object) -> None:
         if errors:
             raise errors.pop()
         await write(heard)
 
-    monkeypatch.setattr(observer, "_write_down", failing)
+    monkeypatch.setattr(observer, "_record", failing)
 
 
 def test_what_is_no_message_of_ours_is_heard_and_forgotten() -> None:
     async def play(system: System) -> int:
-        async with observed(system):
-            address = system.door.topology.dead_address("payment")
-            transport = system.parts.transport("stranger")
+        async with run_observer(system):
+            address = system.client.topology.dead_address("payment")
+            transport = system.backend.transport("stranger")
             await transport.open()
             await transport.publish([Outgoing(address, Wire(b"\xff", type="nonsense"))])
-        return len(await newest(system.parts.store(NAME), system.mode, 10))
+        return len(await newest(system.backend.store(NAME), system.mode, 10))
 
     assert in_memory(Mode.CHOREOGRAPHY, play) == 0
 
@@ -225,16 +225,16 @@ def test_what_came_by_another_key_than_its_type_is_not_believed() -> None:
     """A worker may use its own keys, and the broker does not look at what it says behind them."""
 
     async def play(system: System) -> list[bool]:
-        sources, known = system.parts.sources, []
-        async with observed(system):
-            transport = system.parts.transport("inventory")
+        environment, known = system.backend.environment, []
+        async with run_observer(system):
+            transport = system.backend.transport("inventory")
             await transport.open()
             for key in ("inventory.Anything", OrderCompleted.type_name):
-                message = OrderCompleted(order_id=sources.new_id())
-                wire = encode(message, message_id=sources.new_id(), now=sources.now(), app_id="order", origin=Origin())
+                message = OrderCompleted(order_id=environment.new_id())
+                wire = encode(message, message_id=environment.new_id(), now=environment.now(), app_id="order", origin=Origin())
                 await transport.publish([Outgoing(Address(events_exchange(system.mode), key, mandatory=False), wire)])
                 known.append(message.order_id)
-        store = system.parts.store(NAME)
+        store = system.backend.store(NAME)
         return [await history_of(store, system.mode, order_id) is not None for order_id in known]
 
     assert in_memory(Mode.CHOREOGRAPHY, play) == [False, True]
@@ -243,22 +243,22 @@ def test_what_came_by_another_key_than_its_type_is_not_believed() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_open_orders_are_found_until_they_end_the_stalest_first(mode: Mode) -> None:
     async def play(system: System) -> None:
-        run, store, now = Run(system), system.parts.store(NAME), system.parts.sources.now
+        run, store, now = JourneyRun(system), system.backend.store(NAME), system.backend.environment.now
 
         async def still_open(patience_s: float) -> list[str]:
-            await system.until(observer.caught_up, "the observer to have written all down")
+            await system.wait_until(observer.has_caught_up, "the observer to have written all down")
             return [one.order_id for one in await open_orders(store, mode, now() - patience_s, 10)]
 
-        async with observed(system) as observer:
+        async with run_observer(system) as observer:
             await run.stop("payment")
             for _ in range(2):
-                await run.step_queued(await run.place({"book": 1}), "payment")
+                await run.wait_for_queued_step(await run.place({"book": 1}), "payment")
                 await asyncio.sleep(5.0)
             assert await still_open(0.0) == run.order_ids
             assert await still_open(8.0) == run.order_ids[:1]
             await run.start("payment")
             for order_id in run.order_ids:
-                await run.end_of(order_id)
+                await run.wait_for_end(order_id)
             assert await still_open(0.0) == []
             assert [one.state for one in await newest(store, mode, 10)] == ["COMPLETED"] * 2
 
@@ -270,21 +270,21 @@ def test_open_orders_are_found_until_they_end_the_stalest_first(mode: Mode) -> N
 
 def test_of_an_order_that_goes_round_and_round_it_keeps_so_many_messages_and_says_that_it_does() -> None:
     (first, *_) = journey(Mode.CHOREOGRAPHY, "happy")
-    many = [replace(first, message_id=f"019b0000-0000-7000-8000-{number:012x}") for number in range(SIGHTINGS_MAX + 1)]
-    whole = HeardOrder(order_id=first.order_id).plus(many[:-1])
-    assert (len(whole.all()), whole.cut, whole.plus(many[:-1])) == (SIGHTINGS_MAX, False, whole)
-    assert (len(whole.plus(many).all()), whole.plus(many).cut) == (SIGHTINGS_MAX, True)
+    many = [replace(first, message_id=f"019b0000-0000-7000-8000-{number:012x}") for number in range(OBSERVATIONS_MAX + 1)]
+    whole = ObservedOrder(order_id=first.order_id).with_observations(many[:-1])
+    assert (len(whole.all()), whole.cut, whole.with_observations(many[:-1])) == (OBSERVATIONS_MAX, False, whole)
+    assert (len(whole.with_observations(many).all()), whole.with_observations(many).cut) == (OBSERVATIONS_MAX, True)
 
 
 def test_losses_that_touch_become_one_and_those_that_do_not_stay_apart() -> None:
-    losses = Losses(sure_until=10.0).lost(12.0).lost(15.0)
+    losses = LossPeriods(sure_until=10.0).with_loss(12.0).with_loss(15.0)
     assert losses.times == ((10.0, 15.0),)
-    assert losses.but(sure_until=20.0).lost(19.0).times == ((10.0, 15.0), (20.0, 20.0))
+    assert losses.copy_with(sure_until=20.0).with_loss(19.0).times == ((10.0, 15.0), (20.0, 20.0))
 
 
 def test_of_too_many_losses_the_oldest_become_one() -> None:
-    losses = Losses(sure_until=0.0)
+    losses = LossPeriods(sure_until=0.0)
     for second in range(LOSSES_MAX + 1):
-        losses = losses.but(sure_until=float(2 * second)).lost(float(2 * second + 1))
+        losses = losses.copy_with(sure_until=float(2 * second)).with_loss(float(2 * second + 1))
     assert len(losses.times) == LOSSES_MAX
     assert losses.times[:2] == ((0.0, 3.0), (4.0, 5.0))

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from bootstrap.backend import Booked
+from bootstrap.backend import BookEntry
 from bootstrap.modes import Mode
-from ops.audit import ALWAYS, AT_REST, IDS_NAMED, audit
+from ops.audit import IDS_NAMED, INVARIANTS, INVARIANTS_AT_REST, audit
 from ops.snapshot import Snapshot
-from services.delivery.domain import Delivery, DeliveryState
+from services.delivery.domain import DeliveryState, OrderDelivery
 from services.inventory.domain import Reservation, ReservationState
 from services.order.domain import Order, OrderState
 from services.payment.domain import Payment, PaymentState
@@ -39,78 +39,86 @@ Spoil = Callable[[SoundSnapshot], Snapshot]
 
 #: Name -> the damage, the promise under which it must be found, and for which id.
 DAMAGE: dict[str, tuple[Spoil, str, Callable[[SoundSnapshot], str]]] = {
-    "a unit vanished from the shelf": (lambda s: s.but("stock", "book", available=7), STOCK, lambda _: "book"),
-    "a unit appeared on the shelf": (lambda s: s.but("stock", "book", available=9), STOCK, lambda _: "book"),
-    "less than nothing is available": (lambda s: s.but("stock", "book", available=-2, held=12), STOCK, lambda _: "book"),
-    "less than nothing is held": (lambda s: s.but("stock", "book", available=12, held=-2), STOCK, lambda _: "book"),
+    "a unit vanished from the shelf": (lambda s: s.copy_with("stock", "book", available=7), STOCK, lambda _: "book"),
+    "a unit appeared on the shelf": (lambda s: s.copy_with("stock", "book", available=9), STOCK, lambda _: "book"),
+    "less than nothing is available": (lambda s: s.copy_with("stock", "book", available=-2, held=12), STOCK, lambda _: "book"),
+    "less than nothing is held": (lambda s: s.copy_with("stock", "book", available=12, held=-2), STOCK, lambda _: "book"),
     "a completed order lost its reservation": (lambda s: s.less("reservations", s.completed), WHOLE, lambda s: s.completed),
     "a completed order's stock was released": (
-        lambda s: s.but("reservations", s.completed, state=ReservationState.RELEASED),
+        lambda s: s.copy_with("reservations", s.completed, state=ReservationState.RELEASED),
         WHOLE,
         lambda s: s.completed,
     ),
     "a completed order holds other stock than it bought": (
-        lambda s: s.but("reservations", s.completed, quantities={"book": 1}),
+        lambda s: s.copy_with("reservations", s.completed, quantities={"book": 1}),
         WHOLE,
         lambda s: s.completed,
     ),
     "a completed order has no payment": (lambda s: s.less("payments", s.completed), WHOLE, lambda s: s.completed),
     "a completed order's payment was voided": (
-        lambda s: s.but("payments", s.completed, state=PaymentState.VOIDED),
+        lambda s: s.copy_with("payments", s.completed, state=PaymentState.VOIDED),
         WHOLE,
         lambda s: s.completed,
     ),
     "the gateway knows nothing of a completed order": (lambda s: s.less("books", s.completed), WHOLE, lambda s: s.completed),
     "the gateway voided a completed order": (
-        lambda s: s.but("books", s.completed, state="voided"),
+        lambda s: s.copy_with("books", s.completed, state="voided"),
         WHOLE,
         lambda s: s.completed,
     ),
     "the gateway still thinks about a completed order": (
-        lambda s: s.but("books", s.completed, state="pending"),
+        lambda s: s.copy_with("books", s.completed, state="pending"),
         WHOLE,
         lambda s: s.completed,
     ),
-    "the gateway holds another amount": (lambda s: s.but("books", s.completed, amount_cents=2_499), WHOLE, lambda s: s.completed),
+    "the gateway holds another amount": (
+        lambda s: s.copy_with("books", s.completed, amount_cents=2_499),
+        WHOLE,
+        lambda s: s.completed,
+    ),
     "a completed order has no delivery": (lambda s: s.less("deliveries", s.completed), WHOLE, lambda s: s.completed),
     "a completed order's delivery was cancelled": (
-        lambda s: s.but("deliveries", s.completed, state=DeliveryState.CANCELLED),
+        lambda s: s.copy_with("deliveries", s.completed, state=DeliveryState.CANCELLED),
         WHOLE,
         lambda s: s.completed,
     ),
-    "a completed order lost its details": (lambda s: s.but("orders", s.completed, details=None), WHOLE, lambda s: s.completed),
+    "a completed order lost its details": (
+        lambda s: s.copy_with("orders", s.completed, details=None),
+        WHOLE,
+        lambda s: s.completed,
+    ),
     "a rejected order holds stock": (
-        lambda s: s.but("reservations", s.declined, state=ReservationState.HELD),
+        lambda s: s.copy_with("reservations", s.declined, state=ReservationState.HELD),
         NOTHING,
         lambda s: s.declined,
     ),
     "a rejected order's payment is authorized": (
-        lambda s: s.but("payments", s.declined, state=PaymentState.AUTHORIZED),
+        lambda s: s.copy_with("payments", s.declined, state=PaymentState.AUTHORIZED),
         NOTHING,
         lambda s: s.declined,
     ),
     "a rejected order's payment is still pending": (
-        lambda s: s.but("payments", s.undeliverable, state=PaymentState.PENDING),
+        lambda s: s.copy_with("payments", s.undeliverable, state=PaymentState.PENDING),
         NOTHING,
         lambda s: s.undeliverable,
     ),
     "the gateway holds the money of a rejected order": (
-        lambda s: s.but("books", s.undeliverable, state="authorized"),
+        lambda s: s.copy_with("books", s.undeliverable, state="authorized"),
         NOTHING,
         lambda s: s.undeliverable,
     ),
     "the gateway may yet take the money of a rejected order": (
-        lambda s: s.but("books", s.undeliverable, state="pending"),
+        lambda s: s.copy_with("books", s.undeliverable, state="pending"),
         NOTHING,
         lambda s: s.undeliverable,
     ),
     "a rejected order is delivered": (
-        lambda s: s.but("deliveries", s.undeliverable, state=DeliveryState.SCHEDULED),
+        lambda s: s.copy_with("deliveries", s.undeliverable, state=DeliveryState.SCHEDULED),
         NOTHING,
         lambda s: s.undeliverable,
     ),
     "a withdrawn order that never began is delivered": (
-        lambda s: s.more("deliveries", s.withdrawn, Delivery(order_id=s.withdrawn, state=DeliveryState.SCHEDULED)),
+        lambda s: s.more("deliveries", s.withdrawn, OrderDelivery(order_id=s.withdrawn, state=DeliveryState.SCHEDULED)),
         NOTHING,
         lambda s: s.withdrawn,
     ),
@@ -125,18 +133,18 @@ DAMAGE: dict[str, tuple[Spoil, str, Callable[[SoundSnapshot], str]]] = {
     "an order that was only withdrawn, never placed, is paid": (
         lambda s: replace(
             s.more("orders", ORPHAN, Order(order_id=ORPHAN, state=OrderState.TOMBSTONE, withdrawn=Reason.WITHDRAWN)),
-            books={**s.seen.books, ORPHAN: Booked("authorized", 1)},
+            books={**s.seen.books, ORPHAN: BookEntry("authorized", 1)},
         ),
         NOTHING,
         lambda _: ORPHAN,
     ),
-    "a rejection without a reason": (lambda s: s.but("orders", s.declined, reason=None), WHY, lambda s: s.declined),
+    "a rejection without a reason": (lambda s: s.copy_with("orders", s.declined, reason=None), WHY, lambda s: s.declined),
     "a withdrawal that is not the reason": (
-        lambda s: s.but("orders", s.declined, withdrawn=Reason.WITHDRAWN),
+        lambda s: s.copy_with("orders", s.declined, withdrawn=Reason.WITHDRAWN),
         WHY,
         lambda s: s.declined,
     ),
-    "more is held than reservations hold": (lambda s: s.but("stock", "book", available=7, held=3), HELD, lambda _: "book"),
+    "more is held than reservations hold": (lambda s: s.copy_with("stock", "book", available=7, held=3), HELD, lambda _: "book"),
     "a reservation holds what the shelf does not know of": (
         lambda s: s.more(
             "reservations", s.withdrawn, Reservation(order_id=s.withdrawn, state=ReservationState.HELD, quantities={"lamp": 1})
@@ -152,12 +160,12 @@ DAMAGE: dict[str, tuple[Spoil, str, Callable[[SoundSnapshot], str]]] = {
         lambda _: "ghost",
     ),
     "the gateway holds money that belongs to no order": (
-        lambda s: s.more("books", ORPHAN, Booked("authorized", 1)),
+        lambda s: s.more("books", ORPHAN, BookEntry("authorized", 1)),
         MONEY,
         lambda _: ORPHAN,
     ),
     "the gateway may yet take money that belongs to no order": (
-        lambda s: s.more("books", ORPHAN, Booked("pending", 1)),
+        lambda s: s.more("books", ORPHAN, BookEntry("pending", 1)),
         MONEY,
         lambda _: ORPHAN,
     ),
@@ -172,7 +180,7 @@ DAMAGE: dict[str, tuple[Spoil, str, Callable[[SoundSnapshot], str]]] = {
         lambda _: ORPHAN,
     ),
     "a delivery without an order": (
-        lambda s: s.more("deliveries", ORPHAN, Delivery(order_id=ORPHAN, state=DeliveryState.SCHEDULED)),
+        lambda s: s.more("deliveries", ORPHAN, OrderDelivery(order_id=ORPHAN, state=DeliveryState.SCHEDULED)),
         ORPHANS,
         lambda _: ORPHAN,
     ),
@@ -181,12 +189,12 @@ DAMAGE: dict[str, tuple[Spoil, str, Callable[[SoundSnapshot], str]]] = {
 
 
 def test_every_promise_has_a_case() -> None:
-    assert {promise for _, promise, _ in DAMAGE.values()} == set(ALWAYS | AT_REST)
+    assert {promise for _, promise, _ in DAMAGE.values()} == set(INVARIANTS | INVARIANTS_AT_REST)
 
 
 def test_a_sound_snapshot_has_no_findings(sound: SoundSnapshot) -> None:
     assert audit(sound.seen).findings == ()
-    assert audit(sound.seen).open == 0
+    assert audit(sound.seen).open_orders == 0
 
 
 @pytest.mark.parametrize("name", DAMAGE)
@@ -201,29 +209,29 @@ def test_planted_damage_is_found_under_its_promise(name: str, sound: SoundSnapsh
 
 def test_an_order_that_is_open_is_counted_and_judged_only_by_what_always_holds(sound: SoundSnapshot) -> None:
     """Its books may be ahead of or behind each other; the books of ended orders may not."""
-    opened = sound.but("orders", sound.undeliverable, state=OrderState.PENDING, reason=None)
+    opened = sound.copy_with("orders", sound.undeliverable, state=OrderState.PENDING, reason=None)
     assert audit(opened).ok
-    assert audit(opened).open == 1
-    between = replace(opened, books={**opened.books, sound.undeliverable: Booked("authorized", 1_250)})
+    assert audit(opened).open_orders == 1
+    between = replace(opened, books={**opened.books, sound.undeliverable: BookEntry("authorized", 1_250)})
     assert audit(between).ok
     damaged = replace(opened, deliveries={})
     assert [finding.promise for finding in audit(damaged).findings] == [WHOLE]
 
 
-@pytest.mark.parametrize("promise", [*ALWAYS])
+@pytest.mark.parametrize("promise", [*INVARIANTS])
 def test_what_holds_at_all_times_is_judged_while_orders_are_open(promise: str, sound: SoundSnapshot) -> None:
     spoil, _, where = next(case for case in DAMAGE.values() if case[1] == promise)
     pending = Order(order_id=ORPHAN, state=OrderState.PENDING)
     seen = spoil(sound)
     verdict = audit(replace(seen, orders={**seen.orders, ORPHAN: pending}))
-    assert verdict.open == 1
+    assert verdict.open_orders == 1
     assert {finding.promise: finding.ids for finding in verdict.findings}[promise] == (where(sound),)
 
 
 def test_an_audit_names_the_ids_in_order() -> None:
     assert IDS_NAMED > 0
     ids = [f"019b0000-0000-7000-8000-{number:012d}" for number in (3, 1, 2)]
-    seen = Snapshot(books={order_id: Booked("authorized", 1) for order_id in ids})
+    seen = Snapshot(books={order_id: BookEntry("authorized", 1) for order_id in ids})
     (finding,) = audit(seen).findings
     assert finding.ids == tuple(sorted(ids))
 

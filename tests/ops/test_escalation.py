@@ -5,50 +5,50 @@ In memory on virtual time, and on real parts for what the broker and the databas
 
 import pytest
 
-from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode, roles
 from broker.codec import DeadReason
 from broker.loop.retry import COMPENSATION_ATTEMPTS
-from lab.journeys.run import Run
+from lab.journeys.run import JourneyRun
 from lab.system import System
 from ops.audit import audit
 from ops.dead_letters import DeadLetter, dead_letters, discard, requeue
-from ops.order_status import NEEDS_ATTENTION, needing_attention, standing
+from ops.order_status import NEEDS_ATTENTION, order_status, orders_needing_attention
 from services.order.domain import OrderState
-from services.payment.messages import PaymentStuck
+from services.payment.messages import PaymentStepFailed
 from tests.support.system import MODES, UNHURRIED, Program, T
 from tests.support.system import in_memory as run_in_memory
 
 
 def in_memory(mode: Mode, program: Program[T]) -> T:
     """No deadline comes before the budget of a compensation is used up."""
-    return run_in_memory(mode, program, lambda mode: EmbeddedParts(mode, times=UNHURRIED))
+    return run_in_memory(mode, program, lambda mode: MemoryBackend(mode, timeouts=UNHURRIED))
 
 
-async def stuck_order(system: System) -> tuple[Run, str]:
+async def stuck_order(system: System) -> tuple[JourneyRun, str]:
     """An order whose delivery is refused and whose stock cannot be given back."""
-    run = Run(system)
+    run = JourneyRun(system)
     order_id = await run.place({"book": 2}, "delivery:undeliverable", "inventory:undo_error")
 
     async def stuck() -> bool:
-        return order_id in needing_attention(await system.look())
+        return order_id in orders_needing_attention(await system.snapshot())
 
-    await system.until(stuck, "the order to need attention", timeout_s=120)
+    await system.wait_until(stuck, "the order to need attention", timeout_s=120)
     return run, order_id
 
 
 async def letters(system: System) -> list[DeadLetter]:
-    return await dead_letters(system.door.transport, system.door.topology, list(roles(system.mode)))
+    return await dead_letters(system.client.transport, system.client.topology, list(roles(system.mode)))
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_order_whose_compensation_fails_for_good_needs_attention_and_says_why(mode: Mode) -> None:
     async def play(system: System) -> None:
         _, order_id = await stuck_order(system)
-        seen = await system.look()
-        stands = await standing(system.stores, order_id)
+        seen = await system.snapshot()
+        stands = await order_status(system.stores, order_id)
         assert stands is not None
-        assert stands.brief() == {
+        assert stands.summary() == {
             "order_id": order_id,
             "state": NEEDS_ATTENTION,
             "reason": "ReleaseStock: InjectedError: an error of its compensation was asked for with this order",
@@ -67,16 +67,16 @@ def test_an_order_whose_compensation_fails_for_good_needs_attention_and_says_why
 def test_redriven_it_goes_on_where_it_stopped_and_ends_with_the_reason_it_had(mode: Mode) -> None:
     async def play(system: System) -> None:
         run, order_id = await stuck_order(system)
-        transport = system.parts.transport("redrive")
+        transport = system.backend.transport("redrive")
         await transport.open()
-        (sent,) = await requeue(transport, system.door.topology, "inventory", lambda letter: letter.order_id == order_id)
+        (sent,) = await requeue(transport, system.client.topology, "inventory", lambda letter: letter.order_id == order_id)
         await transport.close()
         assert sent.order_id == order_id
         result = await run.result()
         assert result.ends == {"REJECTED undeliverable": 1}
         assert result.audit.ok, result.audit.findings
         assert await letters(system) == []
-        assert needing_attention(result.seen) == {}
+        assert orders_needing_attention(result.snapshot) == {}
 
     in_memory(mode, play)
 
@@ -84,19 +84,21 @@ def test_redriven_it_goes_on_where_it_stopped_and_ends_with_the_reason_it_had(mo
 @pytest.mark.parametrize("mode", MODES)
 def test_a_void_that_the_gateway_never_confirms_is_asked_for_all_the_same_and_somebody_is_told(mode: Mode) -> None:
     async def play(system: System) -> None:
-        run = Run(system)
+        run = JourneyRun(system)
         order_id = await run.place({"book": 2}, "delivery:undeliverable", "payment:void_error")
-        await system.until(lambda: run.has_heard(order_id, PaymentStuck), "payment to call for help", timeout_s=120)
+        await system.wait_until(lambda: run.has_event(order_id, PaymentStepFailed), "payment to call for help", timeout_s=120)
 
         async def stuck() -> bool:
-            return order_id in needing_attention(await system.look())
+            return order_id in orders_needing_attention(await system.snapshot())
 
-        await system.until(stuck, "the order to need attention")
-        stands = await standing(system.stores, order_id)
+        await system.wait_until(stuck, "the order to need attention")
+        stands = await order_status(system.stores, order_id)
         assert stands is not None
         assert stands.attention is not None
         assert stands.attention.step == "VoidPayment"
-        assert [wire.type for wire in system.heard if wire.type == PaymentStuck.type_name] == [PaymentStuck.type_name], "once"
+        assert [wire.type for wire in system.events if wire.type == PaymentStepFailed.type_name] == [
+            PaymentStepFailed.type_name
+        ], "once"
 
     in_memory(mode, play)
 
@@ -104,14 +106,14 @@ def test_a_void_that_the_gateway_never_confirms_is_asked_for_all_the_same_and_so
 @pytest.mark.parametrize("mode", MODES)
 def test_only_the_dead_letters_that_were_chosen_go_and_the_others_stay_as_they_are(mode: Mode) -> None:
     async def play(system: System) -> None:
-        run = Run(system)
+        run = JourneyRun(system)
         orders = [await run.place({"book": 1}, "delivery:error") for _ in range(3)]
         for order_id in orders:
-            await run.end_of(order_id)
-        await system.at_rest()
-        transport = system.parts.transport("dlq")
+            await run.wait_for_end(order_id)
+        await system.wait_until_idle()
+        transport = system.backend.transport("dlq")
         await transport.open()
-        gone = await discard(transport, system.door.topology, "delivery", lambda letter: letter.order_id == orders[1])
+        gone = await discard(transport, system.client.topology, "delivery", lambda letter: letter.order_id == orders[1])
         await transport.close()
         assert [letter.order_id for letter in gone] == [orders[1]]
         left = await letters(system)

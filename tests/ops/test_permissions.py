@@ -9,15 +9,15 @@ from itertools import product
 
 import pytest
 
-from api.messages import NAME as DOOR
-from bootstrap.modes import Mode, database_of, roles
-from broker import declarations as furniture
+from api.messages import NAME as API
+from bootstrap.modes import Mode, database_name, roles
+from broker import declarations
 from broker.message import Command, Event
-from broker.topology import commands_exchange, dropped_queue, events_exchange, later_queue, queue_of
+from broker.topology import commands_exchange, delay_queue, dropped_queue, events_exchange, queue_of
 from lab.journeys.catalogue import JOURNEYS
 from lab.system import System
 from observer.recorder import NAME as OBSERVER
-from ops.permissions import DOOR_COMMANDS, OPERATOR, Account, accounts, topologies
+from ops.permissions import API_COMMANDS, OPERATOR, Account, accounts, topologies
 from orchestrator.coordinator import NAME as COORDINATOR
 from services.message_types import SERVICES
 from services.payment.messages import PaymentAuthorized
@@ -26,7 +26,7 @@ from tests.support.system import MODES, in_memory, published
 
 COMMANDS = sorted(kind.type_name for kind in subclasses(Command))
 EVENTS = sorted(kind.type_name for kind in subclasses(Event))
-DOORS = {kind.type_name for kind in DOOR_COMMANDS}
+DOORS = {kind.type_name for kind in API_COMMANDS}
 
 
 def account_of(mode: Mode, worker: str) -> Account:
@@ -36,7 +36,7 @@ def account_of(mode: Mode, worker: str) -> Account:
 def may_publish(account: Account, exchange: str, key: str) -> bool:
     if not re.search(account.write, exchange or "amq.default"):  # RabbitMQ's name for the one that has none
         return False
-    return exchange not in account.keys or bool(re.search(account.keys[exchange], key))
+    return exchange not in account.routing_keys or bool(re.search(account.routing_keys[exchange], key))
 
 
 def workers_of(mode: Mode) -> list[Account]:
@@ -62,7 +62,7 @@ def test_every_message_that_is_sent_may_be_sent_by_its_sender(mode: Mode, name: 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_worker_may_consume_its_own_queue_and_no_other(mode: Mode) -> None:
-    queues = [spec.name for each in Mode for topology in topologies(each) for spec in furniture.queues(topology)]
+    queues = [spec.name for each in Mode for topology in topologies(each) for spec in declarations.queues(topology)]
     for account in workers_of(mode):
         queue = queue_of(mode, account.worker)
         own = [queue, dropped_queue(queue)] if account.worker == OBSERVER else [queue]
@@ -73,7 +73,7 @@ def test_every_worker_may_consume_its_own_queue_and_no_other(mode: Mode) -> None
 def test_no_worker_may_declare_bind_or_delete_anything(mode: Mode) -> None:
     for account in workers_of(mode):
         for topology in topologies(mode):
-            names = [*furniture.exchanges(topology), *(spec.name for spec in furniture.queues(topology)), "amq.gen-x", "x"]
+            names = [*declarations.exchanges(topology), *(spec.name for spec in declarations.queues(topology)), "amq.gen-x", "x"]
             assert not [name for name in names if re.search(account.configure, name)]
 
 
@@ -84,7 +84,7 @@ def test_in_choreography_nobody_but_the_door_may_send_a_command_and_the_door_its
         for account, command in product(workers_of(Mode.CHOREOGRAPHY), COMMANDS)
         if may_publish(account, exchange, command)
     }
-    assert allowed == {(DOOR, command) for command in DOORS}
+    assert allowed == {(API, command) for command in DOORS}
 
 
 def test_in_the_orchestrated_mode_only_coordinator_and_door_may_send_commands_and_none_of_the_others() -> None:
@@ -95,20 +95,20 @@ def test_in_the_orchestrated_mode_only_coordinator_and_door_may_send_commands_an
     }
     accepted = {kind.type_name for role in roles(Mode.ORCHESTRATOR).values() for kind in role.accepts} & set(COMMANDS)
     silent = {worker: set() for worker in (*SERVICES, OBSERVER)}
-    assert sends == silent | {DOOR: DOORS, COORDINATOR: accepted - DOORS}
+    assert sends == silent | {API: DOORS, COORDINATOR: accepted - DOORS}
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_observer_may_publish_nothing(mode: Mode) -> None:
     observer = account_of(mode, OBSERVER)
     for topology in topologies(mode):
-        assert not [name for name in ("", *furniture.exchanges(topology)) if may_publish(observer, name, "order.PlaceOrder")]
+        assert not [name for name in ("", *declarations.exchanges(topology)) if may_publish(observer, name, "order.PlaceOrder")]
 
 
 def test_in_the_orchestrated_mode_no_participants_queue_hears_an_event() -> None:
     """And as nobody may bind or declare a queue, it stays so."""
     (workers, _) = topologies(Mode.ORCHESTRATOR)
-    hear = {spec.name for spec in furniture.queues(workers) for exchange, _ in spec.bindings if exchange.endswith(".events")}
+    hear = {spec.name for spec in declarations.queues(workers) for exchange, _ in spec.bindings if exchange.endswith(".events")}
     assert hear == {queue_of(Mode.ORCHESTRATOR, listener) for listener in (COORDINATOR, OBSERVER)}
 
 
@@ -122,10 +122,10 @@ def test_a_worker_publishes_its_own_events_and_nobody_elses(mode: Mode) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_worker_puts_aside_for_itself_only(mode: Mode) -> None:
-    queues = [queue_of(mode, worker) for worker in (*roles(mode), DOOR, OBSERVER)]
+    queues = [queue_of(mode, worker) for worker in (*roles(mode), API, OBSERVER)]
     for account in workers_of(mode):
         own = [] if account.worker == OBSERVER else [queue_of(mode, account.worker)]
-        assert [key for key in queues if may_publish(account, later_queue(mode, 0), key)] == own
+        assert [key for key in queues if may_publish(account, delay_queue(mode, 0), key)] == own
 
 
 @pytest.mark.parametrize("key", ["x.payment.PaymentAuthorized", "paymentx.PaymentAuthorized", "inventory.payment.x", ""])
@@ -147,14 +147,14 @@ def test_nobody_may_publish_straight_to_a_queue_or_to_the_other_mode(mode: Mode)
 @pytest.mark.parametrize("mode", MODES)
 def test_every_exchange_that_a_worker_may_write_to_has_a_pattern_for_its_keys(mode: Mode) -> None:
     """Without one RabbitMQ allows every key."""
-    exchanges = {name for topology in topologies(mode) for name in furniture.exchanges(topology)}
+    exchanges = {name for topology in topologies(mode) for name in declarations.exchanges(topology)}
     for account in workers_of(mode):
-        assert {name for name in exchanges if re.search(account.write, name)} == set(account.keys)
-        assert {kind for topology in topologies(mode) for kind in furniture.exchanges(topology).values()} == {"topic"}
+        assert {name for name in exchanges if re.search(account.write, name)} == set(account.routing_keys)
+        assert {kind for topology in topologies(mode) for kind in declarations.exchanges(topology).values()} == {"topic"}
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_worker_has_its_own_database_and_the_operator_those_of_his_mode(mode: Mode) -> None:
     workers = workers_of(mode)
-    assert [account.databases for account in workers] == [(database_of(mode, account.worker),) for account in workers]
+    assert [account.databases for account in workers] == [(database_name(mode, account.worker),) for account in workers]
     assert set(account_of(mode, OPERATOR).databases) == {name for account in workers for name in account.databases}

@@ -12,12 +12,12 @@ import pytest
 
 from broker.message import Command, Event
 from orchestrator.fulfilment import FULFILMENT
-from orchestrator.saga import Move, Phase, Saga, SagaRun, Step, advance
-from orchestrator.wiring import CALLS_FOR_HELP
+from orchestrator.saga import Phase, Saga, SagaRun, Step, Transition, advance
+from orchestrator.wiring import ESCALATIONS
 from services.delivery.messages import DeliveryRejected
 from services.inventory.messages import ReleaseStock, ReserveStock, StockReleased, StockReserved
 from services.order.messages import CompleteOrder, OrderCompleted
-from services.vocabulary import Attention, BackwardEvent, ForwardEvent, StuckEvent
+from services.vocabulary import Attention, BackwardEvent, ForwardEvent, StepFailed
 from tests.support.protocol.cells import ID, WANTED, R, X
 from tests.support.protocol.tables import LETTERS, Telling
 
@@ -48,10 +48,10 @@ EXPECTED = {
 
 #: Every event that the coordinator hears, with the reason r if it brings one.
 EVENTS: dict[str, Event] = {}
-for kind in (*FULFILMENT.events(), *CALLS_FOR_HELP):
+for kind in (*FULFILMENT.events(), *ESCALATIONS):
     if issubclass(kind, BackwardEvent):
         EVENTS[f"{kind.__name__}(r)"] = kind(order_id=ID, reason=R)
-    elif issubclass(kind, StuckEvent):
+    elif issubclass(kind, StepFailed):
         EVENTS[kind.__name__] = kind(order_id=ID, step="ReleaseStock", error="no shelf")
     else:
         EVENTS[kind.__name__] = kind(order_id=ID, details=WANTED) if issubclass(kind, ForwardEvent) else kind(order_id=ID)
@@ -75,10 +75,10 @@ def told_run(run: SagaRun) -> str:
 LETTER_OF = {reason: letter for letter, reason in LETTERS.items()}
 
 
-def told(move: Move | None) -> str | None:
-    if move is None:
+def told(transition: Transition | None) -> str | None:
+    if transition is None:
         return None
-    run, command = move
+    run, command = transition
     return ", ".join([told_run(run), *([Telling(LETTERS, WANTED).message(command)] if command else [])])
 
 
@@ -87,14 +87,14 @@ def told(move: Move | None) -> str | None:
     ("state", "run"), [pytest.param(*case, id=f"{case[0]} step {case[1].step if case[1] else '-'}") for case in runs()]
 )
 def test_a_saga_moves_as_the_table_says_and_only_so(state: str, run: SagaRun | None, event: str) -> None:
-    stuck = isinstance(EVENTS[event], StuckEvent) and run is not None and run.phase is not Phase.DONE
+    stuck = isinstance(EVENTS[event], StepFailed) and run is not None and run.phase is not Phase.DONE
     assert told(advance(FULFILMENT, run, EVENTS[event])) == (f"{state}!" if stuck else EXPECTED.get((state, event)))
 
 
 @pytest.mark.parametrize(("state", "event"), [(state, event) for state, event in EXPECTED if state != "none"])
 def test_a_saga_that_moves_again_needs_no_attention_any_more(state: str, event: str) -> None:
     run = next(run for name, run in runs() if name == state and run)
-    marked = run.but(attention=Attention(step="ReleaseStock", error="no shelf"))
+    marked = run.copy_with(attention=Attention(step="ReleaseStock", error="no shelf"))
     assert told(advance(FULFILMENT, marked, EVENTS[event])) == EXPECTED[state, event]
 
 
@@ -103,9 +103,9 @@ def test_every_row_of_the_table_was_played() -> None:
 
 
 def test_a_forward_command_carries_the_order_from_its_first_event() -> None:
-    move = advance(FULFILMENT, None, EVENTS["OrderPlaced"])
-    assert move is not None
-    _, command = move
+    transition = advance(FULFILMENT, None, EVENTS["OrderPlaced"])
+    assert transition is not None
+    _, command = transition
     assert command == ReserveStock(order_id=ID, details=WANTED)
 
 

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from lab.invariants import Broken
+from lab.invariants import InvariantViolated
 from services.payment.domain import Payment
 from services.payment.messages import Answer
 from tests.support.protocol.driver import Driver, end_of, run
@@ -47,7 +47,7 @@ def test_without_duplicates_there_is_no_ping_pong(mode: str) -> None:
             limits = AT_MOST_WITHDRAWN_AND_OVERDUE if overdue and plan.withdrawals else AT_MOST_WITHDRAWN
             assert count <= limits[choreographed], "\n".join(world.trace)
             most = max(most, count)
-        elif plan.order_id not in world.patience_over:
+        elif plan.order_id not in world.payment_timed_out:
             assert count == AT_MOST[end_of(world)][choreographed], "\n".join(world.trace)
     assert most >= AT_MOST_WITHDRAWN[choreographed], "the bound is the page's, and it was reached"
 
@@ -65,7 +65,7 @@ class VoidsNever(GatewayModel):
 def stuck(mode: str, model: type[GatewayModel], plan: Plan, *, patience: bool) -> World:
     rng = Random(1)
     world = World(mode, model({plan.order_id: plan.gateway}), STOCK, rank=rng.random)
-    with pytest.raises(Broken, match="G3: the order never ends"):
+    with pytest.raises(InvariantViolated, match="G3: the order never ends"):
         Driver(world, Scenario((plan,), STOCK, patience=patience), rng).run()
     return world
 
@@ -75,7 +75,7 @@ def stuck(mode: str, model: type[GatewayModel], plan: Plan, *, patience: bool) -
 def test_what_hangs_at_the_gateway_stays_pending_where_there_is_no_timer(mode: str, decision: Decision) -> None:
     plan = Plan(order_id(1), details({"cup": 2}), gateway=decision)
     world = stuck(mode, GatewayModel, plan, patience=False)
-    assert world.picture(plan.order_id).states() | {"gateway": ""} == {
+    assert world.order_snapshot(plan.order_id).states() | {"gateway": ""} == {
         "order": "PENDING", "stock": "HELD", "payment": "PENDING", "delivery": "none", "gateway": "",
     }  # fmt: skip
 
@@ -84,7 +84,7 @@ def test_what_hangs_at_the_gateway_stays_pending_where_there_is_no_timer(mode: s
 def test_an_order_whose_void_never_succeeds_stays_pending_and_keeps_its_stock(mode: str) -> None:
     plan = Plan(order_id(1), details({"cup": 2}), gateway=Decision.MUTE)
     world = stuck(mode, VoidsNever, plan, patience=True)
-    assert world.picture(plan.order_id).states() == {
+    assert world.order_snapshot(plan.order_id).states() == {
         "order": "PENDING", "stock": "HELD", "payment": "VOIDING", "delivery": "none", "gateway": "authorized",
     }  # fmt: skip
     payment = world.find(Payment, plan.order_id)

@@ -9,11 +9,11 @@ from tests.support.protocol.gateway_model import Decision, GatewayModel
 #: What makes the real gateway decide as the model does. It never declines what was pending.
 FAILURES = {
     Decision.AUTHORIZES: None,
-    Decision.DECLINES: rules.Failure.DECLINED,
-    Decision.PENDING_THEN_AUTHORIZED: rules.Failure.PENDING,
-    Decision.MUTE: rules.Failure.HANG,
+    Decision.DECLINES: rules.GatewayFault.DECLINED,
+    Decision.PENDING_THEN_AUTHORIZED: rules.GatewayFault.PENDING,
+    Decision.MUTE: rules.GatewayFault.HANG,
 }
-HEARD = (rules.Manner.AT_ONCE,)
+HEARD = (rules.ResponseMode.IMMEDIATE,)
 
 
 class RealRules:
@@ -21,22 +21,24 @@ class RealRules:
 
     def __init__(self, decision: Decision) -> None:
         self._failure = FAILURES[decision]
-        self._known: rules.Payment | None = None
+        self._known: rules.PaymentRecord | None = None
         self._now = 0.0
 
     def handle(self, verb: Verb) -> Answer | None:
         if verb is Verb.VOID:
-            ruling = rules.void(self._known, self._failure)
+            gateway_decision = rules.void(self._known, self._failure)
         else:
-            ruling = rules.authorize(self._known, 100, "EUR", self._failure, now=self._now, settle_after_s=10.0)
-        self._known = ruling.record or self._known
-        return Answer(ruling.answer.value) if ruling.answer and ruling.manner in HEARD else None
+            gateway_decision = rules.authorize(self._known, 100, "EUR", self._failure, now=self._now, settle_after_s=10.0)
+        self._known = gateway_decision.record or self._known
+        return (
+            Answer(gateway_decision.answer.value) if gateway_decision.answer and gateway_decision.response_mode in HEARD else None
+        )
 
     def settle(self) -> None:
         self._now = 20.0
 
     def book(self) -> str | None:
-        return rules.present(self._known, self._now).state.value if self._known else None
+        return rules.current(self._known, self._now).state.value if self._known else None
 
 
 ASK, VOID, SETTLE = "authorize", "void", "settle"

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from lab.invariants import Broken
+from lab.invariants import InvariantViolated
 from tests.support.protocol.bugs import DROPPED, SHORT_CUTS, Bug
 from tests.support.protocol.driver import run
 from tests.support.protocol.rule_bugs import RULES
@@ -22,14 +22,14 @@ BUGS = [pytest.param(bug, mode, id=f"{bug.name}, {mode}") for bug in (*DROPPED, 
 HARMLESS = [pytest.param(bug, id=bug.name) for bug in RULES if "C4" in bug.name or "C5" in bug.name]
 
 
-def caught(bug: Bug, mode: str, seeds: int) -> Broken | None:
+def caught(bug: Bug, mode: str, seeds: int) -> InvariantViolated | None:
     """The first guarantee that is seen broken."""
     for seed in range(seeds):
         rng = Random(seed)
         scenario = Scenario.single(rng)
         try:
             run(mode, scenario, rng, roles=bug.roles(mode), model=bug.gateway)
-        except Broken as broken:
+        except InvariantViolated as broken:
             return broken
     return None
 

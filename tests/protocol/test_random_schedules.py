@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from lab.invariants import Broken
+from lab.invariants import InvariantViolated
 from services.order.domain import Order, OrderState
 from services.order.messages import Refusal, WithdrawOrder
 from services.vocabulary import Reason
@@ -37,7 +37,7 @@ CELLS = {
         (["ReserveStock", "ReleaseStock"], "none HELD REJECTED RELEASED"),
         (
             [
-                *("AuthorizePayment", "VoidPayment", "LookAgain"),
+                *("AuthorizePayment", "VoidPayment", "PollGateway"),
                 *(f"GatewayAnswered {answer} to authorize" for answer in ANSWERS),
                 *(f"GatewayAnswered {answer} to void" for answer in ("voided", "in_doubt")),
             ],
@@ -68,7 +68,7 @@ OUT_OF_REACH = {
 class Exploration:
     """What all runs of one mode saw. `broken`: the first failure."""
 
-    broken: Broken | None = None
+    broken: InvariantViolated | None = None
     ends: Counter[str] = field(default_factory=Counter)
     cells: set[tuple[str, str]] = field(default_factory=set)
     #: Things that happened, by their words in the trace.
@@ -87,7 +87,7 @@ def explored(mode: str) -> Exploration:
     for seed in range(SEEDS):
         try:
             world = run(mode, *drawn(seed))
-        except Broken as broken:
+        except InvariantViolated as broken:
             broken.add_note(f"seed {seed}")
             seen.broken = broken
             break

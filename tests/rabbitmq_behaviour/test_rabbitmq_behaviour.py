@@ -13,9 +13,9 @@ import aio_pika
 import pytest
 from yarl import URL
 
-from broker import declarations as furniture
-from broker.amqp_properties import DROPPED, UNREADABLE
-from broker.rabbitmq.connection import asking
+from broker import declarations
+from broker.amqp_properties import DROPPED_HEADER, UNREADABLE_HEADER
+from broker.rabbitmq.connection import broker_request
 from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import Address, Topology, WorkQueue, commands_exchange, dead_queue, queue_of
 from broker.transport import Delivery, Outgoing, Receipt, TransportUnavailable, UnsafeTopology, Wire
@@ -47,7 +47,7 @@ class Site:
 
     def client(self, **options: float) -> RabbitTransport:
         """A client behind the proxy, not open yet. Its connections arrive there in the order: publishing, consuming."""
-        return RabbitTransport(self.proxied, "trap test", reconnect_patience_s=0.2, **options)  # type: ignore[arg-type]
+        return RabbitTransport(self.proxied, "trap test", reconnect_timeout_s=0.2, **options)  # type: ignore[arg-type]
 
     def command(self, body: bytes | str = b"", worker: str = "stock") -> Outgoing:
         return Outgoing(Address(commands_exchange(self.topology.prefix), f"{worker}.Do", mandatory=True), message(body))
@@ -73,7 +73,7 @@ async def site(rabbit_url: str) -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def client(site: Site) -> AsyncIterator[RabbitTransport]:
-    made = site.client(confirm_patience_s=0.3)
+    made = site.client(confirm_timeout_s=0.3)
     await made.open()
     yield made
     site.proxy.thaw()
@@ -105,7 +105,7 @@ async def test_1_a_message_that_kills_its_consumer_becomes_a_dead_letter(site: S
 
 def test_1_every_work_queue_has_an_explicit_limit_and_a_place_for_dead_letters() -> None:
     topology = fresh()
-    specs = {spec.name: spec.arguments for spec in furniture.queues(topology)}
+    specs = {spec.name: spec.arguments for spec in declarations.queues(topology)}
     for work in topology.queues:
         arguments = specs[queue_of(topology.prefix, work.worker)]
         assert arguments["x-delivery-limit"] == topology.delivery_limit
@@ -152,13 +152,13 @@ async def test_3_a_cancellation_that_nobody_asked_for_is_a_lost_connection() -> 
     future = asyncio.get_running_loop().create_future()
     future.cancel()
     with pytest.raises(TransportUnavailable, match="asking: the connection was lost"):
-        async with asking("asking"):
+        async with broker_request("asking"):
             await future
 
 
 async def test_3_a_cancellation_that_somebody_asked_for_stays_one() -> None:
     async def ask() -> None:
-        async with asking("asking"):
+        async with broker_request("asking"):
             await asyncio.get_running_loop().create_future()
 
     task = asyncio.create_task(ask())
@@ -173,7 +173,7 @@ async def test_3_a_cancellation_that_aiormq_swallows_is_heeded_all_the_same(inst
     """It does when the end of a channel that is being closed comes at the same time: a third of the time that `depth` takes."""
 
     async def ask() -> None:
-        async with asking("asking"):
+        async with broker_request("asking"):
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.get_running_loop().create_future()
             if instead:
@@ -212,7 +212,7 @@ async def test_5_during_an_outage_a_publish_waits_a_little_instead_of_failing_at
 
 
 async def test_5_a_publish_that_meets_the_end_of_an_outage_succeeds(site: Site) -> None:
-    client = RabbitTransport(site.proxied, "trap test", reconnect_patience_s=10)
+    client = RabbitTransport(site.proxied, "trap test", reconnect_timeout_s=10)
     await client.open()
     site.proxy.cut()
     publishing = asyncio.create_task(client.publish([site.command()]))
@@ -269,13 +269,13 @@ async def test_7_acknowledgements_go_on_while_the_publishing_connection_is_block
 
 
 async def test_7_a_blocked_connection_is_not_written_full_however_often_it_is_tried(site: Site) -> None:
-    client = site.client(confirm_patience_s=0.01)
+    client = site.client(confirm_timeout_s=0.01)
     await client.open()
     site.proxy.freeze(only=0)
     batch = [site.command(b"x" * 50_000)] * 20
     for _ in range(10):
         assert await client.publish(batch) == [UNKNOWN] * 20
-    session = client._out.session
+    session = client._publish_connection.session
     assert session is not None
     assert session.writer.transport.get_write_buffer_size() < 2 * 20 * 50_000
     site.proxy.thaw()
@@ -335,7 +335,7 @@ async def test_8_a_consumer_whose_queue_was_deleted_comes_back_with_the_queue(si
     """But if that is at once, RabbitMQ 3.10 may forget to tell the consumer: so purge rather than delete and declare."""
     stock = Heard()
     await client.consume(site.stock, 10, stock)
-    session = client._in.session
+    session = client._consume_connection.session
     assert session is not None
     await site.direct.delete(site.topology)
     await until(session.ended.done, "the consumer was told")
@@ -422,7 +422,7 @@ async def test_garbage_in_the_properties_is_handed_over_and_can_be_put_aside(
     assert await patient.publish([aside]) == [CONFIRMED]
     await site.depth(dead_queue(site.stock), 1)
     (dead,) = await patient.get(dead_queue(site.stock), 1)
-    assert UNREADABLE not in dead.headers or UNREADABLE in stock[0].wire.headers
+    assert UNREADABLE_HEADER not in dead.headers or UNREADABLE_HEADER in stock[0].wire.headers
 
 
 async def test_headers_that_grow_beyond_a_frame_when_put_aside_do_not_cost_the_connection(
@@ -437,7 +437,7 @@ async def test_headers_that_grow_beyond_a_frame_when_put_aside_do_not_cost_the_c
     assert await patient.publish([aside]) == [CONFIRMED]
     assert site.proxy.accepted == 2  # nothing was reconnected
     (dead,) = await patient.get(dead_queue(site.stock), 1)
-    assert dead.headers[DROPPED] == 1
+    assert dead.headers[DROPPED_HEADER] == 1
     assert "junk" not in dead.headers
 
 
@@ -464,7 +464,7 @@ async def test_a_broker_that_is_not_there_is_named_without_the_password() -> Non
 
 async def test_a_broker_that_never_answers_is_given_up_in_time(site: Site) -> None:
     site.proxy.freeze()
-    client = site.client(connect_patience_s=0.2)
+    client = site.client(connect_timeout_s=0.2)
     with pytest.raises(TransportUnavailable, match=r"no answer within 0\.2 s"):
         await client.open()
 
@@ -493,7 +493,7 @@ async def test_closing_leaves_no_task_behind(site: Site) -> None:
 
 
 async def test_closing_does_not_wait_long_for_a_frozen_broker(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.rabbitmq.connection.CLOSE_PATIENCE_S", 0.1)
+    monkeypatch.setattr("broker.rabbitmq.connection.CLOSE_TIMEOUT_S", 0.1)
     client = site.client()
     await client.open()
     site.proxy.freeze()

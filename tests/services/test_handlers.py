@@ -8,7 +8,7 @@ from services.order.domain import Order
 from services.order.messages import DeadlinePassed, Refusal
 from services.payment.domain import Payment
 from services.payment.gateway import GatewayCall
-from services.payment.messages import LookAgain, Verb
+from services.payment.messages import PollGateway, Verb
 from services.vocabulary import Reason
 from store.document import Document, Key
 from tests.support.protocol.cells import DEADLINE_S, GIVEN, ID, LOOK_AGAIN_S, PATIENCE_S, SERVICES, WANTED, play
@@ -58,7 +58,7 @@ def test_the_gateway_is_asked_about_this_order_and_its_amount(row: str, column: 
 
 
 def woken_at(payment: Payment, now: float) -> Outcome:
-    return decide(SERVICES["payment"].handlers[LookAgain], LookAgain(order_id=ID), {payment.key: payment}, now=now)
+    return decide(SERVICES["payment"].handlers[PollGateway], PollGateway(order_id=ID), {payment.key: payment}, now=now)
 
 
 def test_a_pending_payment_is_looked_at_again_but_never_later_than_its_patience_ends() -> None:
@@ -72,7 +72,7 @@ def test_a_pending_payment_is_looked_at_again_but_never_later_than_its_patience_
         looks += 1
     assert looks == PATIENCE_S / LOOK_AGAIN_S
     assert isinstance(payment, Payment)
-    assert (payment.state, payment.reason, payment.asked) == ("VOIDING", Reason.PAYMENT_TIMEOUT, False)
+    assert (payment.state, payment.reason, payment.void_requested) == ("VOIDING", Reason.PAYMENT_TIMEOUT, False)
 
 
 def test_a_void_is_insisted_on_for_ever() -> None:

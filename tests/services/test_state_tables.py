@@ -55,7 +55,7 @@ PAYMENT_AT_WORK = """
 | due_at                      | =, -                        | =, ask gw                            | =, void gw                      | =, void gw                   |
 | before due_at               | =, -                        | =, -                                 | =, -                            | =, -                         |
 | patience over               | =, -                        | VOIDING(payment_timeout), void gw    | =, void gw                      | =, void gw                   |
-| insistence over             | =, -                        | VOIDING(payment_timeout), void gw    | =, PaymentStuck, void gw        | =, PaymentStuck, void gw     |
+| insistence over             | =, -                        | VOIDING(payment_timeout), void gw    | =, PaymentStepFailed, void gw        | =, PaymentStepFailed, void gw     |
 | gw voided, to void          | bug                         | =, -                                 | DECLINED(x), PaymentDeclined(x) | VOIDED(x), PaymentVoided(x)  |
 """  # noqa: E501 - a table
 PAYMENT_AT_REST = """

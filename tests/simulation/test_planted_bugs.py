@@ -6,7 +6,7 @@ A bug that goes unnoticed within SEEDS seeds means that the simulator or its che
 import pytest
 
 from bootstrap.modes import Mode
-from lab.simulation.campaign import be_quiet
+from lab.simulation.campaign import silence_logs
 from tests.support.simulation.bugs import PLANTED, Planted
 from tests.support.simulation.proof import first_catch
 
@@ -17,7 +17,7 @@ BUGS = [pytest.param(bug, mode, id=f"{bug.name}, {mode}") for bug in PLANTED for
 
 @pytest.mark.parametrize(("bug", "mode"), BUGS)
 def test_a_planted_bug_is_caught_by_its_checker(bug: Planted, mode: Mode) -> None:
-    be_quiet()
+    silence_logs()
     assert first_catch(bug, mode, SEEDS) is not None, f"{SEEDS} seeds did not notice"
 
 

@@ -7,22 +7,22 @@ was mended; docs/proof.md lists them.
 import pytest
 
 from bootstrap.modes import Mode
-from lab.simulation.campaign import be_quiet
-from lab.simulation.plan import Fault, Kind, Order, Plan, Point
+from lab.simulation.campaign import silence_logs
+from lab.simulation.plan import CrashPoint, Fault, FaultKind, PlannedOrder, SimulationPlan
 from lab.simulation.run import simulate
 from services.vocabulary import Line
 
 SHELF = {"book": 100, "lamp": 100, "pen": 100}
 
 
-def an_order(number: int, at_s: float, **wanted: int) -> Order:
-    return Order(number, at_s, tuple(Line(sku=sku, quantity=quantity) for sku, quantity in wanted.items()))
+def an_order(number: int, at_s: float, **wanted: int) -> PlannedOrder:
+    return PlannedOrder(number, at_s, tuple(Line(sku=sku, quantity=quantity) for sku, quantity in wanted.items()))
 
 
 FOUND = {
     # asyncio.wait_for swallows a cancellation that comes in the same turn as its result (Python 3.11): the relay lived on, and
     # the worker that waited for its end never ended.
-    "a worker that is told to stop while a commit is in doubt": Plan(
+    "a worker that is told to stop while a commit is in doubt": SimulationPlan(
         1893,
         Mode.CHOREOGRAPHY,
         (
@@ -33,14 +33,14 @@ FOUND = {
         SHELF,
         1,
         (
-            Fault(Kind.COMMIT_KEPT, "order", 1),
-            Fault(Kind.STOP, "order", at_s=3.505185844955635),
-            Fault(Kind.STORE_DOWN, "order", at_s=0.42216823323788244, for_s=3.299692932261061),
+            Fault(FaultKind.COMMIT_KEPT, "order", 1),
+            Fault(FaultKind.STOP, "order", at_s=3.505185844955635),
+            Fault(FaultKind.STORE_DOWN, "order", at_s=0.42216823323788244, for_s=3.299692932261061),
         ),
     ),
     # A message that the worker itself gave back, because its copy could not be put aside, counted as having come again: with one
     # real kill and another such return it was taken for a killer.
-    "a copy that cannot be put aside, and then a kill": Plan(
+    "a copy that cannot be put aside, and then a kill": SimulationPlan(
         6141,
         Mode.CHOREOGRAPHY,
         (
@@ -53,20 +53,20 @@ FOUND = {
         SHELF,
         2,
         (
-            Fault(Kind.BUSINESS, "inventory:late", 2),
-            Fault(Kind.WITHDRAWAL, "", 3, 2.0306509182819),
-            Fault(Kind.WITHDRAWAL, "", 4, 1.6718068518904352),
-            Fault(Kind.WITHDRAWAL, "", 5, 2.1633232918602756),
-            Fault(Kind.PUBLISH_LOST, "inventory", 3),
-            Fault(Kind.COMMIT_KEPT, "order", 8),
-            Fault(Kind.BROKER_DOWN, at_s=3.168951881940975, for_s=1.3101033677870402),
-            Fault(Kind.BROKER_DOWN, at_s=0.17686349538680973, for_s=2.5019030787256877),
-            Fault(Kind.KILL_AT, "inventory", 7, point=Point.BEFORE_COMMIT),
+            Fault(FaultKind.BUSINESS, "inventory:late", 2),
+            Fault(FaultKind.WITHDRAWAL, "", 3, 2.0306509182819),
+            Fault(FaultKind.WITHDRAWAL, "", 4, 1.6718068518904352),
+            Fault(FaultKind.WITHDRAWAL, "", 5, 2.1633232918602756),
+            Fault(FaultKind.PUBLISH_LOST, "inventory", 3),
+            Fault(FaultKind.COMMIT_KEPT, "order", 8),
+            Fault(FaultKind.BROKER_DOWN, at_s=3.168951881940975, for_s=1.3101033677870402),
+            Fault(FaultKind.BROKER_DOWN, at_s=0.17686349538680973, for_s=2.5019030787256877),
+            Fault(FaultKind.KILL_AT, "inventory", 7, point=CrashPoint.BEFORE_COMMIT),
         ),
     ),
     # Two deliveries of one message in one batch, the first of a connection that is gone. Its handler raised and its copy could
     # not be put aside, so it was given back, which had no effect; the second, dropped as a duplicate, was acknowledged: lost.
-    "a twin of a message that cannot be put aside": Plan(
+    "a twin of a message that cannot be put aside": SimulationPlan(
         11598,
         Mode.CHOREOGRAPHY,
         (
@@ -79,27 +79,27 @@ FOUND = {
         SHELF,
         1,
         (
-            Fault(Kind.BUSINESS, "delivery:error", 2),
-            Fault(Kind.BUSINESS, "delivery:late", 5),
-            Fault(Kind.UNBOUND, "payment", at_s=1.4511252389954867, for_s=0.1797807581746232),
-            Fault(Kind.BROKER_DOWN, at_s=1.7061566234669006, for_s=2.5727000043814963),
-            Fault(Kind.PUBLISH_LOST, "delivery", 3),
-            Fault(Kind.PUBLISH_LOST, "order", 3),
-            Fault(Kind.ANSWER_LOST, nth=2),
-            Fault(Kind.FREEZE, "delivery", at_s=3.2852168790772596, for_s=2.0924083120263397),
+            Fault(FaultKind.BUSINESS, "delivery:error", 2),
+            Fault(FaultKind.BUSINESS, "delivery:late", 5),
+            Fault(FaultKind.BINDING_LOST, "payment", at_s=1.4511252389954867, for_s=0.1797807581746232),
+            Fault(FaultKind.BROKER_DOWN, at_s=1.7061566234669006, for_s=2.5727000043814963),
+            Fault(FaultKind.PUBLISH_LOST, "delivery", 3),
+            Fault(FaultKind.PUBLISH_LOST, "order", 3),
+            Fault(FaultKind.ANSWER_LOST, nth=2),
+            Fault(FaultKind.FREEZE, "delivery", at_s=3.2852168790772596, for_s=2.0924083120263397),
         ),
     ),
     # The broker in memory lost a message whose time in the delay queue was over while its queue was not bound; RabbitMQ keeps it
     # (dead-lettering at least once).
-    "a queue that is not bound when a delay ends": Plan(
+    "a queue that is not bound when a delay ends": SimulationPlan(
         1067,
         Mode.ORCHESTRATOR,
         (an_order(1, 1.4630522987861319, book=3), an_order(2, 0.8189063274842111, book=3)),
         SHELF,
         2,
         (
-            Fault(Kind.BUSINESS, "delivery:undeliverable,inventory:undo_error", 1),
-            Fault(Kind.UNBOUND, "inventory", at_s=3.360073081733316, for_s=3.436450442495516),
+            Fault(FaultKind.BUSINESS, "delivery:undeliverable,inventory:undo_error", 1),
+            Fault(FaultKind.BINDING_LOST, "inventory", at_s=3.360073081733316, for_s=3.436450442495516),
         ),
     ),
 }
@@ -107,7 +107,7 @@ FOUND = {
 
 @pytest.mark.parametrize("name", FOUND)
 def test_what_was_found_once_is_not_found_again(name: str) -> None:
-    be_quiet()
+    silence_logs()
     outcome = simulate(FOUND[name])
-    assert outcome.findings == ()
-    assert len(outcome.struck) >= len(FOUND[name].faults), "every fault has struck"
+    assert outcome.violations == ()
+    assert len(outcome.triggered_faults) >= len(FOUND[name].faults), "every fault has struck"

@@ -12,9 +12,9 @@ from dataclasses import replace
 import pytest
 
 from bootstrap.modes import Mode
-from lab.simulation.campaign import SEEDS_FOR_EVERY_KIND, Summary, as_dict, be_quiet, campaign, differ
-from lab.simulation.plan import Fault, Kind, Plan, Point, draw
-from lab.simulation.run import Outcome, simulate
+from lab.simulation.campaign import SEEDS_FOR_EVERY_KIND, CampaignSummary, as_dict, compare_modes, run_campaign, silence_logs
+from lab.simulation.plan import CrashPoint, Fault, FaultKind, SimulationPlan, draw_plan
+from lab.simulation.run import RunOutcome, simulate
 from lab.simulation.shrink import shrink
 from tests.support.simulation.bugs import PLANTED
 
@@ -24,14 +24,14 @@ BY_NAME = {bug.name: bug for bug in PLANTED}
 
 @pytest.fixture(autouse=True)
 def quiet() -> None:
-    be_quiet()
+    silence_logs()
 
 
 def test_a_campaign_of_both_modes_finds_nothing_and_has_shown_every_kind_of_fault() -> None:
     seen: list[int] = []
-    summary = campaign(1, SEEDS_FOR_EVERY_KIND, MODES, lambda so_far: seen.append(so_far.runs))
+    summary = run_campaign(1, SEEDS_FOR_EVERY_KIND, MODES, lambda so_far: seen.append(so_far.runs))
     assert summary.failures == []
-    assert set(summary.faults) == {str(kind) for kind in Kind}
+    assert set(summary.faults) == {str(kind) for kind in FaultKind}
     assert summary.completed > 0
     assert summary.compensations > 0
     assert summary.attention > 0
@@ -41,16 +41,16 @@ def test_a_campaign_of_both_modes_finds_nothing_and_has_shown_every_kind_of_faul
 
 
 def test_a_campaign_in_which_nothing_happened_fails() -> None:
-    idle = Summary(seeds=SEEDS_FOR_EVERY_KIND)
-    assert "no order completed" in idle.vacuous()
-    assert "no kill was injected" in idle.vacuous()
-    assert "nothing was undone" in idle.vacuous()
+    idle = CampaignSummary(seeds=SEEDS_FOR_EVERY_KIND)
+    assert "no order completed" in idle.missing_coverage()
+    assert "no kill was injected" in idle.missing_coverage()
+    assert "nothing was undone" in idle.missing_coverage()
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_seed_gives_the_same_trace_again(mode: Mode) -> None:
     for seed in (3, 11, 42):
-        assert simulate(draw(seed, mode)).trace == simulate(draw(seed, mode)).trace
+        assert simulate(draw_plan(seed, mode)).trace == simulate(draw_plan(seed, mode)).trace
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -65,16 +65,18 @@ def test_a_seed_gives_the_same_trace_under_another_hash_seed(mode: Mode) -> None
 
 def test_the_orders_of_a_seed_are_the_same_in_both_modes() -> None:
     for seed in range(1, 50):
-        first, second = (draw(seed, mode) for mode in MODES)
-        assert (first.orders, first.shelf) == (second.orders, second.shelf)
-        assert first.of(Kind.BUSINESS, Kind.WITHDRAWAL) == second.of(Kind.BUSINESS, Kind.WITHDRAWAL)
+        first, second = (draw_plan(seed, mode) for mode in MODES)
+        assert (first.orders, first.stock) == (second.orders, second.stock)
+        assert first.faults_of(FaultKind.BUSINESS, FaultKind.WITHDRAWAL) == second.faults_of(
+            FaultKind.BUSINESS, FaultKind.WITHDRAWAL
+        )
 
 
 def test_without_races_both_modes_end_every_order_alike() -> None:
     ends = set()
     for seed in range(1, 60):
-        outcome = differ(seed)
-        assert outcome.findings == (), seed
+        outcome = compare_modes(seed)
+        assert outcome.violations == (), seed
         ends |= set(outcome.ends.values())
     assert {"COMPLETED", "REJECTED payment_declined", "REJECTED undeliverable", "REJECTED out_of_stock"} <= ends
 
@@ -82,30 +84,30 @@ def test_without_races_both_modes_end_every_order_alike() -> None:
 def test_a_failing_seed_is_reduced_to_the_faults_that_it_takes() -> None:
     bug = BY_NAME["a timer in memory"]
 
-    def with_bug(plan: Plan) -> Outcome:
-        return simulate(plan, make_world=bug.world)
+    def with_bug(plan: SimulationPlan) -> RunOutcome:
+        return simulate(plan, make_cluster=bug.world)
 
-    plans = (draw(seed, Mode.CHOREOGRAPHY) for seed in range(1, 300))
+    plans = (draw_plan(seed, Mode.CHOREOGRAPHY) for seed in range(1, 300))
     failing = next(plan for plan in plans if len(plan.faults) > 4 and with_bug(plan).failed)
     plan, outcome = shrink(failing, with_bug)
     assert outcome.failed
     assert 0 < len(plan.faults) < len(failing.faults)
-    assert all(not with_bug(plan.without(fault)).failed for fault in plan.faults), "not one of them can be left out"
+    assert all(not with_bug(plan.without_fault(fault)).failed for fault in plan.faults), "not one of them can be left out"
 
 
 def test_a_plan_that_does_not_fail_is_not_reduced() -> None:
-    plan = replace(draw(1, Mode.CHOREOGRAPHY), faults=())
+    plan = replace(draw_plan(1, Mode.CHOREOGRAPHY), faults=())
     with pytest.raises(ValueError, match="does not fail"):
         shrink(plan, simulate)
 
 
 def test_a_fault_says_what_it_is() -> None:
-    told = str(Fault(Kind.KILL_AT, "payment", 2, point=Point.BEFORE_ACK, handling="VoidPayment"))
+    told = str(Fault(FaultKind.KILL_AT, "payment", 2, point=CrashPoint.BEFORE_ACK, handling="VoidPayment"))
     assert told == "kill at a point at between commit and acknowledge of payment with VoidPayment #2"
 
 
 def test_the_summary_has_the_fields_that_scripts_read() -> None:
-    told = as_dict(campaign(1, 2, [Mode.CHOREOGRAPHY], lambda _: None))
+    told = as_dict(run_campaign(1, 2, [Mode.CHOREOGRAPHY], lambda _: None))
     fields = "seeds orders seconds seeds_per_s faults completed rejected needs_attention duplicates_dropped failures"
     assert list(told) == fields.split()
     json.dumps(told)

@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from api.sample_orders import order_of
+from api.sample_orders import sample_order
 from bootstrap.modes import Mode, roles
 from cli import http_orders as via
 from cli.generate_docs import ROOT
@@ -84,7 +84,7 @@ def door_of(mode: Mode) -> str:
 
 def placed(mode: Mode, *failures: str) -> tuple[str | None, str | None]:
     """State and reason of an order for one book, placed at the door and followed to its end."""
-    end = asyncio.run(via.place(door_of(mode), order_of([Line(sku="book", quantity=1)]), list(failures), patience_s=60.0))
+    end = asyncio.run(via.place(door_of(mode), sample_order([Line(sku="book", quantity=1)]), list(failures), follow_for_s=60.0))
     return end["state"], end["reason"]
 
 

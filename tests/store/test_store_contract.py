@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from store.document import Key, Record
-from store.limits import RERUNS_MAX
+from store.limits import CONFLICT_RETRIES_MAX
 from store.memory import MemoryDatabase, MemoryStore
 from store.mongo.store import MongoStore
 from store.protocol import Changes, DataRefused, DuplicateInput, OutboxRow, Reader, Store, WriteConflict
@@ -80,17 +80,17 @@ async def load(store: Store, *keys: Key) -> dict[Key, Record]:
 
 async def seen(store: Store, *inbox_keys: str) -> set[str]:
     async def work(reader: Reader) -> tuple[Changes, set[str]]:
-        return Changes(), await reader.seen(inbox_keys)
+        return Changes(), await reader.known_inbox_keys(inbox_keys)
 
     return await store.transact(work)
 
 
-async def owed(store: Store) -> list[str]:
-    return [owed.message_id for owed in await store.owed(written_before=1e12, limit=1000)]
+async def pending_outbox(store: Store) -> list[str]:
+    return [pending_outbox.message_id for pending_outbox in await store.pending_outbox(written_before=1e12, limit=1000)]
 
 
 async def is_empty(store: Store) -> bool:
-    return not await store.find(ORDERS) and not await owed(store) and not await seen(store, "in1")
+    return not await store.find(ORDERS) and not await pending_outbox(store) and not await seen(store, "in1")
 
 
 def incremented(key: Key, inbox: Sequence[str] = ()) -> Callable[[Reader], Awaitable[tuple[Changes, int]]]:
@@ -121,7 +121,7 @@ async def test_a_commit_writes_documents_inbox_and_outbox(store: Store) -> None:
     await commit(store, order(state="PENDING"), inbox=["in1"], outbox=[row("m1")])
     assert (await load(store, (ORDERS, "o1")))[ORDERS, "o1"] == order(state="PENDING")
     assert await seen(store, "in1", "in2") == {"in1"}
-    assert await store.owed(written_before=2.0, limit=10) == [row("m1")]
+    assert await store.pending_outbox(written_before=2.0, limit=10) == [row("m1")]
 
 
 async def test_a_commit_gives_the_result_of_its_work(store: Store) -> None:
@@ -176,7 +176,7 @@ async def test_a_message_id_that_is_owed_already_is_refused(store: Store) -> Non
     with pytest.raises(DataRefused):
         await commit(store, order(), outbox=[row("m1"), row("m2")])
     assert await store.find(ORDERS) == []
-    assert await owed(store) == ["m1"]
+    assert await pending_outbox(store) == ["m1"]
 
 
 async def test_a_commit_to_a_collection_never_heard_of_creates_it(store: Store) -> None:
@@ -195,12 +195,12 @@ async def test_a_batch_of_256_is_one_commit(store: Store) -> None:
     async def work(reader: Reader) -> tuple[Changes, int]:
         found = await reader.load(keys)
         again = [Record(*key, found[key].version + 1, {"n": n + 1}) for n, key in enumerate(keys)]
-        return Changes(records=again, outbox=second, sent=[row.message_id for row in first]), len(found)
+        return Changes(records=again, outbox=second, published=[row.message_id for row in first]), len(found)
 
     assert await store.transact(work) == size
     assert [found.body["n"] for found in (await load(store, *keys)).values()].count(0) == 0
     assert await seen(store, *inbox) == set(inbox)
-    assert sorted(await owed(store)) == sorted(row.message_id for row in second)
+    assert sorted(await pending_outbox(store)) == sorted(row.message_id for row in second)
 
 
 # --- versions and conflicts ---------------------------------------------------------------------------------------------------
@@ -225,9 +225,9 @@ async def test_a_version_that_does_not_follow_the_stored_one_is_a_conflict(store
 
     with pytest.raises(WriteConflict):
         await store.transact(work)
-    assert runs == 1 + RERUNS_MAX
+    assert runs == 1 + CONFLICT_RETRIES_MAX
     assert await store.find(ORDERS) == [order(version=2, state="two")]
-    assert await owed(store) == []
+    assert await pending_outbox(store) == []
     assert await seen(store, "in1") == set()
 
 
@@ -290,7 +290,7 @@ async def test_work_reads_one_snapshot_whatever_others_commit_meanwhile(connect:
         before = await reader.load([(ORDERS, "o1")])
         await commit(second, order("o1", version=2, n=2), order("o2", version=2, n=2), order("o3", n=2), inbox=["in1"])
         after = await reader.load([(ORDERS, "o1"), (ORDERS, "o2"), (ORDERS, "o3")])
-        return Changes(), [before, after, await reader.seen(["in1"])]
+        return Changes(), [before, after, await reader.known_inbox_keys(["in1"])]
 
     before, after, inbox = await first.transact(work)
     assert [record.body["n"] for record in before.values()] == [1]
@@ -415,7 +415,7 @@ async def test_data_that_no_database_takes_is_refused_and_nothing_written(
     with pytest.raises(DataRefused):
         await commit(store, order("o0"), Record(ORDERS, "o1", version, body), inbox=["in1"], outbox=[row("m1")])
     assert await store.find(ORDERS) == before
-    assert await owed(store) == []
+    assert await pending_outbox(store) == []
     assert await seen(store, "in1") == set()
 
 
@@ -466,29 +466,29 @@ async def test_a_document_that_waits_no_longer_is_not_due(store: Store) -> None:
 
 async def test_owed_gives_what_is_unsent_oldest_first_up_to_a_limit(store: Store) -> None:
     await commit(store, outbox=[row("m3", 3.0), row("m1", 1.0), row("m2", 2.0)])
-    assert await store.owed(written_before=3.0, limit=10) == [row("m1", 1.0), row("m2", 2.0)]
-    assert await store.owed(written_before=9.0, limit=1) == [row("m1", 1.0)]
-    assert await store.owed(written_before=1.0, limit=10) == []
+    assert await store.pending_outbox(written_before=3.0, limit=10) == [row("m1", 1.0), row("m2", 2.0)]
+    assert await store.pending_outbox(written_before=9.0, limit=1) == [row("m1", 1.0)]
+    assert await store.pending_outbox(written_before=1.0, limit=10) == []
 
 
 async def test_a_later_commit_removes_what_was_sent(store: Store) -> None:
     await commit(store, outbox=[row("m1"), row("m2")])
-    await commit(store, outbox=[row("m3")], sent=["m1", "never written"])
-    assert sorted(await owed(store)) == ["m2", "m3"]
+    await commit(store, outbox=[row("m3")], published=["m1", "never written"])
+    assert sorted(await pending_outbox(store)) == ["m2", "m3"]
 
 
 async def test_a_commit_that_fails_removes_nothing_sent(store: Store) -> None:
     await commit(store, inbox=["in1"], outbox=[row("m1")])
     with pytest.raises(DuplicateInput):
-        await commit(store, inbox=["in1"], sent=["m1"])
-    assert await owed(store) == ["m1"]
+        await commit(store, inbox=["in1"], published=["m1"])
+    assert await pending_outbox(store) == ["m1"]
 
 
 async def test_forget_removes_what_was_sent(store: Store) -> None:
     await commit(store, outbox=[row("m1"), row("m2")])
-    await store.forget(["m1", "never written"])
-    await store.forget([])
-    assert await owed(store) == ["m2"]
+    await store.delete_published(["m1", "never written"])
+    await store.delete_published([])
+    assert await pending_outbox(store) == ["m2"]
 
 
 async def test_find_gives_matching_documents_newest_id_first(store: Store) -> None:
@@ -530,4 +530,4 @@ async def test_opening_again_is_harmless(connect: Connect, store: Store) -> None
     other = await connect()
     assert await other.find(ORDERS) == [order()]
     assert await seen(store, "in1") == {"in1"}
-    assert await owed(other) == ["m1"]
+    assert await pending_outbox(other) == ["m1"]

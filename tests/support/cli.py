@@ -72,10 +72,10 @@ class Up:
         return found
 
 
-def eventually(condition: Callable[[], bool], what: str, patience_s: float = 30.0) -> None:
-    deadline = time.monotonic() + patience_s
+def eventually(condition: Callable[[], bool], what: str, authorize_timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + authorize_timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited {patience_s} s for {what}"
+        assert time.monotonic() < deadline, f"waited {authorize_timeout_s} s for {what}"
         time.sleep(0.05)
 
 

@@ -7,16 +7,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from api.request_limits import Guard
-from bootstrap.memory_backend import seeded_sources
+from api.request_limits import RequestLimits
+from bootstrap.memory_backend import seeded_environment
 from bootstrap.modes import Mode
-from dashboard.app import PageApp
-from dashboard.event_stream import Watching
-from dashboard.lanes.audit_light import judge
-from dashboard.lanes.demo import SHELF, EmbeddedLane
-from dashboard.queries import Looking
-from dashboard.security_headers import Shield
-from lab.virtual_time import run_virtually
+from dashboard.app import DashboardApp
+from dashboard.event_stream import HistoryStream
+from dashboard.lanes.audit_light import run_audit
+from dashboard.lanes.demo import DEMO_STOCK, DemoLane
+from dashboard.queries import LocalQueries
+from dashboard.security_headers import SecurityHeaders
+from lab.virtual_time import run_on_virtual_time
 from tests.support.api.asgi_client import Caller, Reply, Stream
 
 T = TypeVar("T")
@@ -31,8 +31,8 @@ MODES = tuple(Mode)
 class Page:
     """The page's inside, and a browser in front of it."""
 
-    lanes: Mapping[str, EmbeddedLane]
-    watching: Watching
+    lanes: Mapping[str, DemoLane]
+    history_stream: HistoryStream
     caller: Caller
 
     async def post(self, path: str, body: object = None, **headers: str) -> Reply:
@@ -93,17 +93,19 @@ async def a_page(*, seed: int = 1, pace_s: float = 0.25) -> AsyncIterator[Page]:
     """Both modes and their page, until the block ends."""
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
-        made = [EmbeddedLane(mode, seed=seed, pace_s=pace_s, clock=loop.time, judge=judge) for mode in MODES]
+        made = [DemoLane(mode, seed=seed, pace_s=pace_s, clock=loop.time, run_audit=run_audit) for mode in MODES]
         lanes = [await stack.enter_async_context(lane) for lane in made]
-        watching = Watching(lanes, loop.time)
-        new_id = seeded_sources(seed + 1, loop.time).new_id
-        app = PageApp(lanes, Looking(lanes, watching), seed=seed, new_id=new_id, shelf=SHELF).application()
-        looking = asyncio.create_task(watching.run())
+        history_stream = HistoryStream(lanes, loop.time)
+        new_id = seeded_environment(seed + 1, loop.time).new_id
+        app = DashboardApp(
+            lanes, LocalQueries(lanes, history_stream), seed=seed, new_id=new_id, articles=DEMO_STOCK
+        ).application()
+        open_stores = asyncio.create_task(history_stream.run())
         try:
-            yield Page({str(lane.mode): lane for lane in lanes}, watching, Caller(Shield(Guard(app))))
+            yield Page({str(lane.mode): lane for lane in lanes}, history_stream, Caller(SecurityHeaders(RequestLimits(app))))
         finally:
-            watching.stop()
-            await looking
+            history_stream.stop()
+            await open_stores
 
 
 def at_a_page(program: Callable[[Page], Awaitable[T]], *, pace_s: float = 0.25) -> T:
@@ -113,4 +115,4 @@ def at_a_page(program: Callable[[Page], Awaitable[T]], *, pace_s: float = 0.25) 
         async with a_page(pace_s=pace_s) as page:
             return await program(page)
 
-    return run_virtually(whole())
+    return run_on_virtual_time(whole())

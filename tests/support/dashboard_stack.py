@@ -13,15 +13,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from api.request_limits import Guard
+from api.request_limits import RequestLimits
 from api.sample_orders import SKUS
-from api.server import Beside
-from bootstrap.memory_backend import EmbeddedParts
+from api.server import PathSwitch
+from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode, topology
 from broker.transport import TransportUnavailable
-from dashboard.api_mount import AtDoor, page_at_door
-from dashboard.lanes.observer import ObservedLane
-from dashboard.observer_mount import Within, served_to_door
+from dashboard.api_mount import MountedDashboard, mount_dashboard
+from dashboard.lanes.observer import ObserverLane
+from dashboard.observer_mount import ServerWithoutSignals, serve_observer_lane
 from lab.system import System, set_up_stock
 from observer.recorder import NAME as OBSERVER
 from observer.recorder import Observer
@@ -51,7 +51,7 @@ class Stack:
     system: System
     caller: Caller
     door: Door
-    page: AtDoor
+    page: MountedDashboard
     observing: AsyncExitStack
 
     async def post(self, path: str, body: object = None) -> Any:
@@ -75,31 +75,33 @@ class Stack:
 @asynccontextmanager
 async def a_stack(mode: Mode, beside: Mapping[Mode, str] | None = None) -> AsyncIterator[Stack]:
     async with AsyncExitStack() as stack:
-        parts = EmbeddedParts(mode)
-        system = await stack.enter_async_context(System(mode, parts))
+        backend = MemoryBackend(mode)
+        system = await stack.enter_async_context(System(mode, backend))
         await set_up_stock(system.stores["inventory"], {"book": 100} | dict.fromkeys(SKUS, 10_000))
         door = await stack.enter_async_context(a_door(system))
-        store, ear = parts.store(OBSERVER), parts.transport(OBSERVER)
-        lane = ObservedLane(mode, Counts({}), store, parts.sources.now)
-        observer = Observer(topology(mode), ear, store, parts.sources, linger_s=0.02, written=lane.heard.note)
+        store, ear = backend.store(OBSERVER), backend.transport(OBSERVER)
+        lane = ObserverLane(mode, Counts({}), store, backend.environment.now)
+        observer = Observer(
+            topology(mode), ear, store, backend.environment, linger_s=0.02, on_recorded=lane.history_feed.mark_changed
+        )
         hearing = asyncio.create_task(observer.run())
         stack.push_async_callback(ear.close)
         stack.push_async_callback(lambda: asyncio.wait([hearing]))
         stack.callback(observer.stop)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         observing = await stack.enter_async_context(AsyncExitStack())
-        await observing.enter_async_context(served_to_door(lane, listener))
-        page = await stack.enter_async_context(page_at_door(mode, door.desk, url_of(listener), beside or {}))
+        await observing.enter_async_context(serve_observer_lane(lane, listener))
+        page = await stack.enter_async_context(mount_dashboard(mode, door.orders, url_of(listener), beside or {}))
         assert page.app is not None
         await observer.ready.wait()
-        yield Stack(system, Caller(Beside(page.app, door.caller._app)), door, page, observing)
+        yield Stack(system, Caller(PathSwitch(page.app, door.caller._app)), door, page, observing)
 
 
 @asynccontextmanager
 async def served(at: Stack, port: int = 0) -> AsyncIterator[str]:
     """The door of a stack over HTTP, at this URL while the block runs."""
     with socket.create_server(("127.0.0.1", port)) as listener:
-        server = Within(Guard(at.caller._app), at.page.stop)
+        server = ServerWithoutSignals(RequestLimits(at.caller._app), at.page.stop)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield url_of(listener)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bootstrap.modes import Mode
-from lab.journeys.catalogue import JOURNEYS, SHELF, Journey
-from lab.journeys.run import Result, Run
+from lab.journeys.catalogue import INITIAL_STOCK, JOURNEYS, Journey
+from lab.journeys.run import JourneyResult, JourneyRun
 from lab.system import System
 from orchestrator.saga import Phase
 from tests.support.journey_outcomes import EXPECTED, stored_of
@@ -30,13 +30,13 @@ BUSY_JOURNEYS = (
 class Verdict:
     """What came of one journey, dead letters included."""
 
-    result: Result
+    result: JourneyResult
     dead: dict[str, list[str]]
 
 
 async def played(journey: Journey, system: System) -> Verdict:
     """Run the journey to its end."""
-    run = Run(system)
+    run = JourneyRun(system)
     await journey.script(run)
     return Verdict(await run.result(), await all_dead_letters(system))
 
@@ -46,38 +46,40 @@ def judge(name: str, mode: Mode, verdict: Verdict) -> None:
     result, journey, expected = verdict.result, JOURNEYS[name], EXPECTED[name]
     assert result.ends == journey.ends
     assert stored_of(result) == expected.of(mode)
-    assert result.undone == undone(journey, mode)
+    assert result.compensations == undone(journey, mode)
     assert result.audit.ok, result.audit.findings
     assert verdict.dead == {}
-    phases = {order_id: run.phase for order_id, run in result.seen.sagas.items()}
-    begun = set(result.seen.orders) if mode is Mode.ORCHESTRATOR and expected.asked else set()
+    phases = {order_id: run.phase for order_id, run in result.snapshot.sagas.items()}
+    begun = set(result.snapshot.orders) if mode is Mode.ORCHESTRATOR and expected.asked else set()
     assert phases == dict.fromkeys(begun, Phase.DONE)
     _judge_stock(result)
     _judge_money(result)
 
 
 def undone(journey: Journey, mode: Mode) -> tuple[str, ...]:
-    if mode is Mode.CHOREOGRAPHY and journey.undone_in_choreography is not None:
-        return journey.undone_in_choreography
-    return journey.undone
+    if mode is Mode.CHOREOGRAPHY and journey.compensations_in_choreography is not None:
+        return journey.compensations_in_choreography
+    return journey.compensations
 
 
-def _judge_stock(result: Result) -> None:
+def _judge_stock(result: JourneyResult) -> None:
     """What is gone from the shelf is what completed orders bought."""
-    bought: dict[str, int] = dict.fromkeys(SHELF, 0)
-    for order in result.seen.orders.values():
+    bought: dict[str, int] = dict.fromkeys(INITIAL_STOCK, 0)
+    for order in result.snapshot.orders.values():
         if order.state == "COMPLETED":
             assert order.details is not None
             for sku, quantity in order.details.quantities().items():
                 bought[sku] += quantity
-    left = {sku: (stock.available, stock.held) for sku, stock in result.seen.stock.items()}
-    assert left == {sku: (SHELF[sku] - bought[sku], bought[sku]) for sku in SHELF}
+    left = {sku: (stock.available, stock.held) for sku, stock in result.snapshot.stock.items()}
+    assert left == {sku: (INITIAL_STOCK[sku] - bought[sku], bought[sku]) for sku in INITIAL_STOCK}
 
 
-def _judge_money(result: Result) -> None:
+def _judge_money(result: JourneyResult) -> None:
     """What the gateway holds is what completed orders cost, to the cent."""
-    holds = {key: booked.amount_cents for key, booked in result.seen.books.items() if booked.state == "authorized"}
-    completed = {order_id: order for order_id, order in result.seen.orders.items() if order.state == "COMPLETED"}
+    holds = {
+        key: book_entry.amount_cents for key, book_entry in result.snapshot.books.items() if book_entry.state == "authorized"
+    }
+    completed = {order_id: order for order_id, order in result.snapshot.orders.items() if order.state == "COMPLETED"}
     assert holds == {order_id: order.details.total_cents for order_id, order in completed.items() if order.details}
 
 

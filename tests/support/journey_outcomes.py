@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bootstrap.modes import Mode
-from lab.journeys.run import Result
+from lab.journeys.run import JourneyResult
 
 
 class Stored(NamedTuple):
@@ -20,7 +20,7 @@ class Stored(NamedTuple):
     payment: str | None = None
     delivery: str | None = None
     #: At the gateway.
-    booked: str | None = None
+    book_entry: str | None = None
     withdrawal_refused: str | None = None
 
 
@@ -37,9 +37,9 @@ class Expected:
         return self.choreography if differs and self.choreography else self.stored
 
 
-def stored_of(result: Result) -> dict[Stored, int]:
+def stored_of(result: JourneyResult) -> dict[Stored, int]:
     """What is stored now, counted."""
-    seen = result.seen
+    seen = result.snapshot
 
     def state(documents: object, order_id: str) -> str | None:
         assert isinstance(documents, dict)

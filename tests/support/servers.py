@@ -269,12 +269,12 @@ def died(popen: subprocess.Popen[bytes], name: str) -> bool:
     raise NoServer(msg)
 
 
-def wait_until(condition: Callable[[], bool], what: str, patience_s: float = START_PATIENCE_S) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = START_PATIENCE_S) -> None:
     """Ask until `condition` holds; raises NoServer that says what was waited for."""
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
-            msg = f"waited {patience_s} s in vain until {what}"
+            msg = f"waited {timeout_s} s in vain until {what}"
             raise NoServer(msg)
         time.sleep(0.05)
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bootstrap.backend import Booked
-from lab.journeys.run import Run
+from bootstrap.backend import BookEntry
+from lab.journeys.run import JourneyRun
 from lab.system import System
 from ops.snapshot import Snapshot
 
@@ -19,11 +19,11 @@ class SoundSnapshot:
         self.seen = seen
         self.completed, self.declined, self.undeliverable, self.withdrawn = order_ids
 
-    def but(self, what: str, key: str, **changes: Any) -> Snapshot:
+    def copy_with(self, what: str, key: str, **changes: Any) -> Snapshot:
         """One document changed."""
         documents = getattr(self.seen, what)
         found = documents[key]
-        changed = replace(found, **changes) if isinstance(found, Booked) else found.but(**changes)
+        changed = replace(found, **changes) if isinstance(found, BookEntry) else found.copy_with(**changes)
         return self.with_(what, {**documents, key: changed})
 
     def less(self, what: str, key: str) -> Snapshot:
@@ -39,13 +39,13 @@ class SoundSnapshot:
 
 
 async def every_kind(system: System) -> SoundSnapshot:
-    run = Run(system)
+    run = JourneyRun(system)
     ids = [await run.place({"book": 2}), await run.place({"book": 1}, "payment:declined")]
     ids.append(await run.place({"book": 1}, "delivery:undeliverable"))
     withdrawn = run.new_id()
     await run.withdraw(withdrawn)
-    await run.order_exists(withdrawn)
+    await run.wait_for_order(withdrawn)
     ids.append(await run.place({"book": 1}, order_id=withdrawn))
     result = await run.result()
     assert result.audit.ok
-    return SoundSnapshot(result.seen, ids)
+    return SoundSnapshot(result.snapshot, ids)

@@ -11,30 +11,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bootstrap.backend import Parts
-from bootstrap.memory_backend import EmbeddedParts
-from bootstrap.modes import Mode, database_of, roles
-from bootstrap.server_backend import ConnectedParts
+from bootstrap.backend import Backend
+from bootstrap.memory_backend import MemoryBackend
+from bootstrap.modes import Mode, database_name, roles
+from bootstrap.server_backend import ServerBackend
 from broker.limits import Limits
 from broker.memory.transport import MemoryBroker
 from broker.topology import dead_queue, queue_of
 from broker.transport import Outgoing, Wire
-from lab.journeys.catalogue import SHELF
-from lab.journeys.run import Run
-from lab.system import Running, System, set_up_stock
-from lab.virtual_time import run_virtually
-from services.payment.domain import PaymentTimes
-from services.registry import Times
+from lab.journeys.catalogue import INITIAL_STOCK
+from lab.journeys.run import JourneyRun
+from lab.system import RunningWorker, System, set_up_stock
+from lab.virtual_time import run_on_virtual_time
+from services.payment.domain import PaymentTimeouts
+from services.registry import Timeouts
 from tests.support import servers
 
 T = TypeVar("T")
 Program = Callable[[System], Awaitable[T]]
 
 #: On real parts nobody wants to wait half a minute for a deadline. A payment at the tests' gateways settles after 0.4 s.
-SHORT_TIMES = Times(deadline_s=3.5, payment=PaymentTimes(look_again_s=0.3, patience_s=1.2))
+SHORT_TIMES = Timeouts(deadline_s=3.5, payment=PaymentTimeouts(poll_interval_s=0.3, authorize_timeout_s=1.2))
 #: A deadline and patience that no order of a short test meets.
-UNHURRIED = Times(deadline_s=60.0, payment=PaymentTimes(look_again_s=0.5, patience_s=30.0))
-SHORT_LIMITS = Limits(watch_interval_s=0.1)
+UNHURRIED = Timeouts(deadline_s=60.0, payment=PaymentTimeouts(poll_interval_s=0.5, authorize_timeout_s=30.0))
+SHORT_LIMITS = Limits(timer_interval_s=0.1)
 GATEWAY_TIMEOUT_S = 0.25
 #: The longest that one program on real parts may take.
 REAL_PATIENCE_S = 40.0
@@ -44,15 +44,15 @@ MODES = tuple(Mode)
 # --- in memory ------------------------------------------------------------------------------------------------------------
 
 
-def in_memory(mode: Mode, program: Program[T], parts: Callable[[Mode], Parts] = EmbeddedParts) -> T:
+def in_memory(mode: Mode, program: Program[T], backend: Callable[[Mode], Backend] = MemoryBackend) -> T:
     """Run `program` against the whole mode in memory, on virtual time, with the journeys' shelf set up."""
 
     async def whole() -> T:
-        async with System(mode, parts(mode)) as system:
-            await set_up_stock(system.stores["inventory"], SHELF)
+        async with System(mode, backend(mode)) as system:
+            await set_up_stock(system.stores["inventory"], INITIAL_STOCK)
             return await program(system)
 
-    return run_virtually(whole())
+    return run_on_virtual_time(whole())
 
 
 def published(system: System) -> list[Outgoing]:
@@ -64,7 +64,7 @@ def published(system: System) -> list[Outgoing]:
 
 def broker_of(system: System) -> MemoryBroker:
     """The broker in memory that the system runs on."""
-    broker = getattr(system.parts, "broker", None)
+    broker = getattr(system.backend, "broker", None)
     assert isinstance(broker, MemoryBroker), "this program runs in memory only"
     return broker
 
@@ -80,13 +80,13 @@ class Servers:
     store_url: str
     gateway_url: str
 
-    def parts(self, prefix: str, times: Times = SHORT_TIMES) -> ConnectedParts:
-        return ConnectedParts(
+    def backend(self, prefix: str, timeouts: Timeouts = SHORT_TIMES) -> ServerBackend:
+        return ServerBackend(
             prefix,
             self.broker_url,
             self.store_url,
             self.gateway_url,
-            times=times,
+            timeouts=timeouts,
             limits=SHORT_LIMITS,
             gateway_timeout_s=GATEWAY_TIMEOUT_S,
         )
@@ -99,55 +99,55 @@ def a_prefix(real: Servers, mode: Mode) -> Iterator[str]:
     try:
         yield prefix
     finally:
-        asyncio.run(_remove(real.parts(prefix), mode, prefix))
+        asyncio.run(_remove(real.backend(prefix), mode, prefix))
         # A server that no longer answers shall fail the test, not hold it up for ever.
         url = real.store_url + ("&" if "?" in real.store_url else "/?") + "socketTimeoutMS=10000"
         for worker in roles(mode):
-            servers.drop(url, database_of(prefix, worker))
+            servers.drop(url, database_name(prefix, worker))
 
 
-async def _remove(parts: ConnectedParts, mode: Mode, prefix: str) -> None:
+async def _remove(backend: ServerBackend, mode: Mode, prefix: str) -> None:
     from bootstrap.modes import topology  # noqa: PLC0415 - `topology` is also a good name for other things here
 
-    transport = parts.transport("cleaner")
+    transport = backend.transport("cleaner")
     await transport.open()
     try:
         await transport.delete(topology(mode, prefix))
     finally:
         await transport.close()
-    await parts.empty_books()
+    await backend.clear_books()
 
 
-def on_real_parts(mode: Mode, parts: ConnectedParts, program: Program[T]) -> T:
-    """Run `program` against the whole mode under the prefix of `parts`, with the shelf set up; leaves no message and no data."""
+def on_real_parts(mode: Mode, backend: ServerBackend, program: Program[T]) -> T:
+    """Run `program` against the whole mode under the prefix of `backend`, with the shelf set up; leaves no message and no data."""
 
     async def whole() -> T:
-        async with System(mode, parts, parts.prefix) as system:
+        async with System(mode, backend, backend.prefix) as system:
             try:
-                await set_up_stock(system.stores["inventory"], SHELF)
+                await set_up_stock(system.stores["inventory"], INITIAL_STOCK)
                 async with asyncio.timeout(REAL_PATIENCE_S):
                     return await program(system)
             finally:
-                await _empty(system, parts)
+                await _empty(system, backend)
 
     return asyncio.run(whole())
 
 
-async def _empty(system: System, parts: ConnectedParts) -> None:
+async def _empty(system: System, backend: ServerBackend) -> None:
     for name in list(system.running):
         await system.stop(name)
-    await system.door.transport.purge(system.door.topology)
+    await system.client.transport.purge(system.client.topology)
     for store in system.stores.values():
         await store.wipe()
-    await parts.empty_books()
+    await backend.clear_books()
 
 
 # --- looking at a mode ----------------------------------------------------------------------------------------------------
 
 
 async def dead_letters(system: System, worker: str, limit: int = 1_000) -> list[Wire]:
-    queue = dead_queue(queue_of(system.door.topology.prefix, worker))
-    return await system.door.transport.get(queue, limit)
+    queue = dead_queue(queue_of(system.client.topology.prefix, worker))
+    return await system.client.transport.get(queue, limit)
 
 
 async def all_dead_letters(system: System) -> dict[str, list[str]]:
@@ -162,14 +162,14 @@ def replica_name(worker: str) -> str:
 
 async def start_replica(system: System, worker: str) -> None:
     """A second worker of the same role beside the first, with clients of its own."""
-    first: Running = system.running.pop(worker)
+    first: RunningWorker = system.running.pop(worker)
     await system.start(worker)
     system.running[replica_name(worker)] = system.running.pop(worker)
     system.running[worker] = first
 
 
-async def finish(run: Run) -> None:
+async def finish(run: JourneyRun) -> None:
     """Wait for the end of every order that the run has placed, then for all to come to rest."""
     for order_id in run.order_ids:
-        await run.end_of(order_id)
-    await run.system.at_rest()
+        await run.wait_for_end(order_id)
+    await run.system.wait_until_idle()

@@ -10,18 +10,18 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from bootstrap.memory_backend import seeded_sources
+from bootstrap.memory_backend import seeded_environment
 from broker.codec import Origin, encode
 from broker.handler import NOTHING, Context, Documents, Handler, Outcome, ProtocolViolation
 from broker.limits import Limits
 from broker.memory.transport import MemoryBroker, MemoryTransport
 from broker.message import Command, Event
-from broker.role import Role, Service, Watch, as_it_is, topology_of
+from broker.role import Role, Service, Timer, identity, topology_of
 from broker.topology import dead_queue, queue_of
 from broker.transport import Outgoing, Transport, Wire
 from broker.worker import Worker
 from lab.system import WorkerCrashed
-from lab.virtual_time import run_virtually
+from lab.virtual_time import run_on_virtual_time
 from store.document import Document, Key
 from store.memory import MemoryDatabase, MemoryStore
 from store.protocol import Store
@@ -88,28 +88,28 @@ def _the_till(command: PutIn, _: Documents) -> Iterable[Key]:
     return (Till.key_of(command.order_id),)
 
 
-def _put_in(command: PutIn, found: Documents, context: Context) -> Outcome:
+def _put_in(command: PutIn, documents: Documents, context: Context) -> Outcome:
     if command.how is How.RAISES:
         raise ArithmeticError("thirteen is no amount")
     if command.how is How.KILLS:
         raise WorkerCrashed
     if command.how is How.VIOLATES:
         raise ProtocolViolation("nobody puts that in")
-    till = found.get(Till, command.order_id) or Till(order_id=command.order_id)
+    till = documents.get(Till, command.order_id) or Till(order_id=command.order_id)
     amount = 2**70 if command.how is How.REFUSED else command.amount
     waits = command.how in (How.WAITS, How.WAITS_BADLY)
     due_at = context.now + 1.0 if waits else None
-    till = till.but(total=till.total + amount, times=till.times + 1, how=command.how, due_at=due_at)
+    till = till.copy_with(total=till.total + amount, times=till.times + 1, how=command.how, due_at=due_at)
     return Outcome((till,), (WasPutIn(order_id=command.order_id, amount=command.amount),))
 
 
-def _wake(command: Woken, found: Documents, context: Context) -> Outcome:
-    till = found.get(Till, command.order_id)
+def _wake(command: Woken, documents: Documents, context: Context) -> Outcome:
+    till = documents.get(Till, command.order_id)
     if till is None or till.due_at is None or till.due_at > context.now:
         return NOTHING  # the watch may find a wait twice
     if till.how is How.WAITS_BADLY:
         raise ArithmeticError("woken badly")
-    return Outcome((till.but(woken=till.woken + 1, due_at=None),), (WasPutIn(order_id=till.order_id, amount=0),))
+    return Outcome((till.copy_with(woken=till.woken + 1, due_at=None),), (WasPutIn(order_id=till.order_id, amount=0),))
 
 
 def _the_woken(command: Woken, _: Documents) -> Iterable[Key]:
@@ -120,18 +120,18 @@ def _the_entry(event: WasPutIn, _: Documents) -> Iterable[Key]:
     return (Entry.key_of(event.order_id),)
 
 
-def _enter(event: WasPutIn, found: Documents, _: Context) -> Outcome:
-    entry = found.get(Entry, event.order_id) or Entry(order_id=event.order_id)
-    return Outcome((entry.but(total=entry.total + event.amount, times=entry.times + 1),))
+def _enter(event: WasPutIn, documents: Documents, _: Context) -> Outcome:
+    entry = documents.get(Entry, event.order_id) or Entry(order_id=event.order_id)
+    return Outcome((entry.copy_with(total=entry.total + event.amount, times=entry.times + 1),))
 
 
 def roles() -> dict[str, Role]:
     """The till, and two who hear the same event."""
-    till = Service("till", {PutIn: Handler(_the_till, _put_in), Woken: Handler(_the_woken, _wake)}, (Watch(Till, Woken),))
+    till = Service("till", {PutIn: Handler(_the_till, _put_in), Woken: Handler(_the_woken, _wake)}, (Timer(Till, Woken),))
     listeners = [Service(name, {WasPutIn: Handler(_the_entry, _enter)}) for name in ("ledger", "bell")]
     return {
-        "till": Role(till, {PutIn: as_it_is}),
-        **{service.name: Role(service, {WasPutIn: as_it_is}) for service in listeners},
+        "till": Role(till, {PutIn: identity}),
+        **{service.name: Role(service, {WasPutIn: identity}) for service in listeners},
     }
 
 
@@ -141,7 +141,7 @@ class Stage:
     def __init__(self, seed: int = 1, limits: Limits | None = None) -> None:
         self.broker = MemoryBroker()
         self.databases = {name: MemoryDatabase() for name in roles()}
-        self.sources = seeded_sources(seed, asyncio.get_running_loop().time)
+        self.environment = seeded_environment(seed, asyncio.get_running_loop().time)
         self.limits = limits or Limits()
         self.topology = topology_of(PREFIX, roles().values())
         self.door = MemoryTransport(self.broker)
@@ -167,7 +167,7 @@ class Stage:
             self.topology,
             transport or self.transport(),
             store or self.store(name),
-            sources=self.sources,
+            environment=self.environment,
             limits=options.pop("limits", self.limits),
             **options,
         )
@@ -196,8 +196,8 @@ class Stage:
     # --- what comes in ----------------------------------------------------------------------------------------------------
 
     def wire(self, how: How = How.WELL, amount: int = 1, order_id: str | None = None) -> Wire:
-        command = PutIn(order_id=order_id or self.sources.new_id(), amount=amount, how=how)
-        return encode(command, message_id=self.sources.new_id(), now=self.sources.now(), app_id="door", origin=Origin())
+        command = PutIn(order_id=order_id or self.environment.new_id(), amount=amount, how=how)
+        return encode(command, message_id=self.environment.new_id(), now=self.environment.now(), app_id="door", origin=Origin())
 
     async def send(self, *wires: Wire) -> None:
         """To the till."""
@@ -212,32 +212,32 @@ class Stage:
 
     # --- what came of it --------------------------------------------------------------------------------------------------
 
-    async def rest(self, patience_s: float = 120.0) -> None:
+    async def rest(self, timeout_s: float = 120.0) -> None:
         """Wait until nobody has anything to do, nothing is owed and nobody waits for anything."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience_s
+        deadline = loop.time() + timeout_s
         while not self._is_quiet():
             self._raise_what_failed()
-            assert loop.time() < deadline, f"waited {patience_s} s in vain until all was quiet"
+            assert loop.time() < deadline, f"waited {timeout_s} s in vain until all was quiet"
             await asyncio.sleep(0.05)
 
     def _is_quiet(self) -> bool:
-        owed = any(database.outbox or any(database.waiting.values()) for database in self.databases.values())
-        return not owed and self.broker.unfinished() == 0 and all(worker.idle for worker in self.tasks)
+        pending_outbox = any(database.outbox or any(database.due_index.values()) for database in self.databases.values())
+        return not pending_outbox and self.broker.unfinished() == 0 and all(worker.idle for worker in self.tasks)
 
     def _raise_what_failed(self) -> None:
         for task in self.tasks.values():
             if task.done():
                 task.result()
 
-    async def until(self, condition: Callable[[], bool], what: str, patience_s: float = 60.0) -> None:
+    async def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
         """Look at every turn of the loop until `condition` holds; on virtual time also across waits."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience_s
+        deadline = loop.time() + timeout_s
         turns = 0
         while not condition():
             self._raise_what_failed()
-            assert loop.time() < deadline, f"waited {patience_s} s in vain until {what}"
+            assert loop.time() < deadline, f"waited {timeout_s} s in vain until {what}"
             turns += 1
             await asyncio.sleep(0 if turns % 50 else 0.005)
 
@@ -278,4 +278,4 @@ def on_stage(scene: Callable[[Stage], Awaitable[None]], limits: Limits | None = 
         finally:
             await stage.close()
 
-    run_virtually(play())
+    run_on_virtual_time(play())

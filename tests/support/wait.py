@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable
 PATIENCE_S = 10.0
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, patience_s: float = PATIENCE_S) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, timeout_s: float = PATIENCE_S) -> None:
     """Ask until `condition` (plain or awaited) holds. Raises AssertionError that says what was waited for."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience_s
+    deadline = loop.time() + timeout_s
     while True:
         holds = condition()
         if await holds if inspect.isawaitable(holds) else holds:
             return
         if loop.time() > deadline:
-            msg = f"waited {patience_s} s in vain until {what}"
+            msg = f"waited {timeout_s} s in vain until {what}"
             raise AssertionError(msg)
         await asyncio.sleep(0.005)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from broker.limits import Limits
-from broker.loop.outbox_relay import REMOVED_AT_ONCE
+from broker.loop.outbox_relay import DELETE_BATCH_ROWS
 from broker.topology import queue_of
 from broker.transport import Outgoing, Receipt
 from tests.support.broker.chaotic_transport import MischievousTransport
@@ -51,14 +51,14 @@ def test_the_removal_of_what_was_published_rides_on_a_later_commit_once_it_is_wo
         stage.start(stage.worker("till", store=fenced_store(stage.store("till"), fence)))
         stage.start(stage.worker("ledger"), stage.worker("bell"))
         outbox = stage.databases["till"].outbox
-        await stage.put_in(*[How.WELL] * (REMOVED_AT_ONCE - 1))
-        await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] == REMOVED_AT_ONCE - 1, "all were published")
+        await stage.put_in(*[How.WELL] * (DELETE_BATCH_ROWS - 1))
+        await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] == DELETE_BATCH_ROWS - 1, "all were published")
         await stage.put_in(How.WELL)
-        await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] == REMOVED_AT_ONCE, "one more was published")
-        assert len(outbox) == REMOVED_AT_ONCE, "too few for a command of their own"
+        await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] == DELETE_BATCH_ROWS, "one more was published")
+        assert len(outbox) == DELETE_BATCH_ROWS, "too few for a command of their own"
         await stage.put_in(How.WELL)
         await stage.until(lambda: len(outbox) == 1, "all but the last were removed from the outbox")
-        assert fence.calls["forget"] == 0, "it was removed by a call of its own"
+        assert fence.calls["delete_published"] == 0, "it was removed by a call of its own"
 
     on_stage(scene, Limits(relay_interval_s=60.0))
 
@@ -128,11 +128,11 @@ def test_several_poison_messages_of_every_kind_cost_only_themselves() -> None:
 def test_a_protocol_violation_goes_to_the_dead_letters_at_once() -> None:
     async def scene(stage: Stage) -> None:
         stage.start_all()
-        began = stage.sources.now()
+        began = stage.environment.now()
         await stage.put_in(How.VIOLATES)
         await stage.rest()
         assert stage.dead("till") == [("protocol_violation", 1)]
-        assert stage.sources.now() - began < 0.1, "it was tried again"
+        assert stage.environment.now() - began < 0.1, "it was tried again"
         (wire,) = stage.broker.dead_letters("till")
         assert wire.headers["dead_detail"] == "ProtocolViolation: nobody puts that in"
 
@@ -142,12 +142,12 @@ def test_a_protocol_violation_goes_to_the_dead_letters_at_once() -> None:
 def test_a_retry_waits_longer_each_time_and_holds_up_nobody() -> None:
     async def scene(stage: Stage) -> None:
         seen: list[float] = []
-        stage.broker.on_publish.append(lambda item: seen.append(stage.sources.now()) if item.delay_s else None)
+        stage.broker.on_publish.append(lambda item: seen.append(stage.environment.now()) if item.delay_s else None)
         stage.start_all()
-        began = stage.sources.now()
+        began = stage.environment.now()
         await stage.put_in(How.RAISES, How.WELL)
         await stage.until(lambda: bool(stage.databases["bell"].inbox), "the good one was heard of")
-        assert stage.sources.now() - began < 0.05, "the good one waited for the other"
+        assert stage.environment.now() - began < 0.05, "the good one waited for the other"
         await stage.rest()
         gaps = [later - earlier for earlier, later in zip([began, *seen], seen, strict=False)]
         assert len(gaps) == 4
@@ -183,7 +183,7 @@ def test_a_listener_that_is_down_costs_the_other_nothing() -> None:
 
 def test_messages_of_one_order_in_one_batch_build_on_each_other() -> None:
     async def scene(stage: Stage) -> None:
-        order_id = stage.sources.new_id()
+        order_id = stage.environment.new_id()
         await stage.send(*(stage.wire(amount=amount, order_id=order_id) for amount in range(1, 11)))
         stage.start_all()
         await stage.rest()
@@ -223,7 +223,7 @@ def test_a_message_that_comes_again_later_meets_the_inbox() -> None:
 
 def test_everything_twice_late_and_shuffled_has_its_effect_once() -> None:
     async def scene(stage: Stage) -> None:
-        mischief = MischievousTransport(stage.transport(), stage.sources.chance)
+        mischief = MischievousTransport(stage.transport(), stage.environment.rng)
         stage.start(stage.worker("till", transport=mischief), stage.worker("ledger"), stage.worker("bell"))
         wires = [stage.wire() for _ in range(50)]
         await stage.send(*wires, *reversed(wires))

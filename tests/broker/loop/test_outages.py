@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode
-from broker.loop.fault_injection import NOTES
+from broker.loop.fault_injection import INJECTED_COLLECTION
 from broker.transport import UnsafeTopology
 from lab.journeys.catalogue import JOURNEYS
-from lab.journeys.run import Run
+from lab.journeys.run import JourneyRun
 from lab.system import System, set_up_stock
 from store.memory import MemoryStore
 from store.protocol import (
@@ -102,10 +102,10 @@ def test_what_was_committed_in_doubt_is_published_as_soon_as_that_is_known() -> 
         store = FailingStore(stage.store("till"), [did_commit])
         stage.start(stage.worker("till", store=store))
         await asyncio.sleep(0.5)
-        began = stage.sources.now()
+        began = stage.environment.now()
         await stage.put_in(*[How.WELL] * 20)
         await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] == 20, "all events were published")
-        assert stage.sources.now() - began < stage.limits.relay_interval_s
+        assert stage.environment.now() - began < stage.limits.relay_interval_s
         stage.start(stage.worker("ledger"), stage.worker("bell"))
         await stage.rest()
         assert type_names(stage.published)["till.WasPutIn"] == 20
@@ -177,9 +177,9 @@ def test_a_database_that_is_away_pauses_the_worker_and_all_that_runs_beside_it()
         assert store.refused > 10
         assert await stage.times("till") == {1: 2}
         store.is_on = True
-        began = stage.sources.now()
+        began = stage.environment.now()
         await stage.rest()
-        assert stage.sources.now() - began < 10.0, "it took long to notice"
+        assert stage.environment.now() - began < 10.0, "it took long to notice"
         assert await stage.times("till") == {1: 12}
         assert sum(till.woken for till in (await stage.tills()).values()) == 1, "the wait outlived the outage"
 
@@ -221,9 +221,9 @@ def test_a_worker_that_waits_for_its_database_can_be_stopped() -> None:
         till = stage.worker("till", store=store)
         stage.start(till)
         await asyncio.sleep(5.0)
-        began = stage.sources.now()
+        began = stage.environment.now()
         await stage.stop(till)
-        assert stage.sources.now() == began, "it waited for the next attempt"
+        assert stage.environment.now() == began, "it waited for the next attempt"
 
     on_stage(scene)
 
@@ -258,20 +258,20 @@ def test_a_queue_that_is_not_there_is_not_waited_for_but_named_with_what_to_do()
 
 
 class FailingParts:
-    """`bootstrap.backend.Parts` in memory whose databases fail one transaction in four, in every way there is."""
+    """`bootstrap.backend.Backend` in memory whose databases fail one transaction in four, in every way there is."""
 
     WAYS = (did_commit, did_not_commit, is_away, conflicts)
 
     def __init__(self, mode: Mode, seed: int) -> None:
-        self._parts = EmbeddedParts(mode, seed)
+        self._backend = MemoryBackend(mode, seed)
         self._chance = random.Random(seed)
         self.failed = 0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._parts, name)
+        return getattr(self._backend, name)
 
     def store(self, worker: str) -> Store:
-        return _Moody(self._parts.store(worker), self)  # type: ignore[return-value]
+        return _Moody(self._backend.store(worker), self)  # type: ignore[return-value]
 
     def mood(self) -> Fail | None:
         if self._chance.random() > 0.25:
@@ -281,15 +281,15 @@ class FailingParts:
 
 
 class _Moody:
-    def __init__(self, store: Store, parts: FailingParts) -> None:
+    def __init__(self, store: Store, backend: FailingParts) -> None:
         self._store = store
-        self._parts = parts
+        self._backend = backend
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     async def transact(self, work: Work[Any]) -> Any:
-        fail = self._parts.mood()
+        fail = self._backend.mood()
         return await (fail(self._store, work) if fail else self._store.transact(work))
 
 
@@ -301,8 +301,8 @@ def test_a_journey_ends_the_same_on_databases_that_fail_in_every_way(name: str, 
 
         async def play(system: System) -> int:
             judge(name, mode, await played(JOURNEYS[name], system))
-            assert isinstance(system.parts, FailingParts)
-            return system.parts.failed
+            assert isinstance(system.backend, FailingParts)
+            return system.backend.failed
 
         failed += in_memory(mode, play, lambda mode: FailingParts(mode, seed))  # noqa: B023 - used at once
     assert failed > 0
@@ -316,7 +316,7 @@ def test_a_note_of_an_injected_failure_waits_for_its_database(mode: Mode) -> Non
         store = system.stores["inventory"] = Switch(system.stores["inventory"])  # type: ignore[assignment]
         await system.stop("inventory")
         await system.start("inventory")
-        run = Run(system)
+        run = JourneyRun(system)
         await asyncio.sleep(1.0)
         store.is_on = False  # type: ignore[attr-defined]
         await run.place({"book": 1}, "inventory:late")
@@ -324,7 +324,7 @@ def test_a_note_of_an_injected_failure_waits_for_its_database(mode: Mode) -> Non
         store.is_on = True  # type: ignore[attr-defined]
         result = await run.result()
         assert result.ends == {"COMPLETED": 1}
-        assert len(await system.stores["inventory"].find(NOTES)) == 1
+        assert len(await system.stores["inventory"].find(INJECTED_COLLECTION)) == 1
 
     in_memory(mode, play)
 
@@ -337,16 +337,16 @@ OUTAGES = 4
 @pytest.mark.parametrize("mode", MODES)
 def test_a_broker_that_goes_down_again_and_again_under_load_loses_no_order(mode: Mode, seed: int) -> None:
     async def play(system: System) -> None:
-        chance = random.Random(seed)
-        broker, run = broker_of(system), Run(system)
+        rng = random.Random(seed)
+        broker, run = broker_of(system), JourneyRun(system)
         await set_up_stock(system.stores["inventory"], {"plenty": ORDERS - 10})
         outages = 0
         for number in range(ORDERS):
             await run.place({"plenty": 1}, *(["payment:pending"] if number % 3 else []))
-            await asyncio.sleep(chance.uniform(0.0, 0.05))
+            await asyncio.sleep(rng.uniform(0.0, 0.05))
             if number % (ORDERS // OUTAGES) == 7:
                 broker.stop()
-                await asyncio.sleep(chance.choice([0.001, 0.5, 7.0]))
+                await asyncio.sleep(rng.choice([0.001, 0.5, 7.0]))
                 broker.start()
                 outages += 1
         await every_end(run)
@@ -360,14 +360,14 @@ def test_a_broker_that_goes_down_again_and_again_under_load_loses_no_order(mode:
     in_memory(mode, play)
 
 
-async def every_end(run: Run) -> None:
+async def every_end(run: JourneyRun) -> None:
     """Of all orders. The tap that hears events was away during the outages, so the order service's database is asked."""
 
     async def ended() -> bool:
-        orders = (await run.system.look()).orders
+        orders = (await run.system.snapshot()).orders
         return all(order_id in orders and orders[order_id].ended for order_id in run.order_ids)
 
-    await run.system.until(ended, "every order to end", timeout_s=120.0)
+    await run.system.wait_until(ended, "every order to end", timeout_s=120.0)
 
 
 def test_an_outage_between_commit_and_publish_leaves_it_to_the_relay() -> None:

@@ -6,21 +6,21 @@ from typing import Any
 
 from broker.codec import Origin, encode, pack
 from broker.limits import Limits
-from broker.loop.outbox_relay import ROWS_AT_ONCE
+from broker.loop.outbox_relay import RELAY_BATCH_ROWS
 from broker.topology import Address, commands_exchange
 from broker.transport import Outgoing, Receipt
 from store.protocol import Changes, OutboxRow, Reader, Store, StoreUnavailable
 from tests.support.toy_service import How, Stage, WasPutIn, on_stage, type_names
 
 
-def owed(stage: Stage, count: int, *, age_s: float = 0.0, to: Address | None = None) -> list[OutboxRow]:
+def outbox_rows(stage: Stage, count: int, *, age_s: float = 0.0, to: Address | None = None) -> list[OutboxRow]:
     """Rows as a till left them that died after its commit; `to` in place of where they belong."""
     rows = []
     for _ in range(count):
-        event = WasPutIn(order_id=stage.sources.new_id(), amount=1)
-        wire = encode(event, message_id=stage.sources.new_id(), now=stage.sources.now(), app_id="till", origin=Origin())
+        event = WasPutIn(order_id=stage.environment.new_id(), amount=1)
+        wire = encode(event, message_id=stage.environment.new_id(), now=stage.environment.now(), app_id="till", origin=Origin())
         item = Outgoing(to or stage.topology.address_of(WasPutIn), wire)
-        rows.append(OutboxRow(str(wire.message_id), stage.sources.now() - age_s, pack(item)))
+        rows.append(OutboxRow(str(wire.message_id), stage.environment.now() - age_s, pack(item)))
     return rows
 
 
@@ -33,12 +33,12 @@ async def leave(stage: Stage, rows: Sequence[OutboxRow]) -> None:
 
 def test_what_was_left_is_published_by_the_next_worker_at_once_and_removed() -> None:
     async def scene(stage: Stage) -> None:
-        await leave(stage, owed(stage, 10))
+        await leave(stage, outbox_rows(stage, 10))
         await asyncio.sleep(0.01)
-        began = stage.sources.now()
+        began = stage.environment.now()
         stage.start_all()
         await stage.until(lambda: not stage.databases["till"].outbox, "the outbox is empty")
-        assert stage.sources.now() - began < 0.1
+        assert stage.environment.now() - began < 0.1
         await stage.rest()
         assert await stage.times("ledger") == {1: 10}
         assert type_names(stage.published)["till.WasPutIn"] == 10
@@ -50,12 +50,12 @@ def test_a_great_deal_that_was_left_is_published_without_a_pause() -> None:
     """After a long outage there may be thousands of rows: they must not go out one page an interval."""
 
     async def scene(stage: Stage) -> None:
-        await leave(stage, owed(stage, 2_000))
+        await leave(stage, outbox_rows(stage, 2_000))
         await asyncio.sleep(0.01)
-        began = stage.sources.now()
+        began = stage.environment.now()
         stage.start_all()
         await stage.until(lambda: not stage.databases["till"].outbox, "the outbox is empty")
-        assert stage.sources.now() - began < 0.5
+        assert stage.environment.now() - began < 0.5
         await stage.rest()
         assert await stage.times("bell") == {1: 2_000}
 
@@ -66,11 +66,11 @@ def test_rows_of_another_replica_are_left_alone_while_they_are_young() -> None:
     async def scene(stage: Stage) -> None:
         stage.start_all()
         await asyncio.sleep(0.5)
-        await leave(stage, owed(stage, 10))
-        began = stage.sources.now()
+        await leave(stage, outbox_rows(stage, 10))
+        began = stage.environment.now()
         await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] > 0, "they were published")
         limits = stage.limits
-        assert limits.relay_after_s < stage.sources.now() - began <= limits.relay_after_s + limits.relay_interval_s
+        assert limits.relay_after_s < stage.environment.now() - began <= limits.relay_after_s + limits.relay_interval_s
         await stage.rest()
 
     on_stage(scene)
@@ -115,7 +115,7 @@ def test_what_cannot_be_routed_stays_in_the_outbox_until_somebody_listens() -> N
         stage.start(till)
         await asyncio.sleep(0.5)
         stage.broker.delete(stage.topology)
-        await leave(stage, owed(stage, 3, age_s=60.0))
+        await leave(stage, outbox_rows(stage, 3, age_s=60.0))
         await asyncio.sleep(5.0)
         assert len(stage.databases["till"].outbox) == 3
         await stage.stop(till)
@@ -137,21 +137,21 @@ class ForgetFails:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def forget(self, sent: Collection[str]) -> None:
+    async def delete_published(self, published: Collection[str]) -> None:
         if self.times:
             self.times -= 1
             raise StoreUnavailable("not now")
-        await self._store.forget(sent)
+        await self._store.delete_published(published)
 
 
 def test_a_page_full_of_what_can_never_be_routed_holds_up_nothing_that_is_younger() -> None:
     async def scene(stage: Stage) -> None:
         nowhere = Address(commands_exchange(stage.topology.prefix), "nobody", mandatory=True)
-        await leave(stage, owed(stage, 2 * ROWS_AT_ONCE, age_s=60.0, to=nowhere))
-        await leave(stage, owed(stage, 3))
+        await leave(stage, outbox_rows(stage, 2 * RELAY_BATCH_ROWS, age_s=60.0, to=nowhere))
+        await leave(stage, outbox_rows(stage, 3))
         stage.start_all()
-        await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] >= 3 * ROWS_AT_ONCE, "the relay looks again")
-        await stage.until(lambda: len(stage.databases["till"].outbox) == 2 * ROWS_AT_ONCE, "the younger ones are gone")
+        await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] >= 3 * RELAY_BATCH_ROWS, "the relay looks again")
+        await stage.until(lambda: len(stage.databases["till"].outbox) == 2 * RELAY_BATCH_ROWS, "the younger ones are gone")
         assert await stage.times("ledger") == {1: 3}
 
     on_stage(scene)

@@ -54,7 +54,7 @@ def test_a_killer_costs_three_restarts_and_nobody_but_itself(place: int, batch_m
         assert await kept_running(stage) <= KILLER_COSTS
         (letter,) = stage.broker.dead_letters("till")
         assert letter.correlation_id == orders[place]
-        assert letter.headers["dead_reason"] == DeadReason.KILLS_ITS_WORKER
+        assert letter.headers["dead_reason"] == DeadReason.POISON_MESSAGE
         assert await handled(stage) == {order: 1 for index, order in enumerate(orders) if index != place}
 
     on_stage(play, limits=Limits(batch_max=batch_max, prefetch=512))

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from broker.memory.transport import MemoryBroker, MemoryTransport
-from broker.topology import RETRY_LEVELS_S, Address, Topology, WorkQueue, dead_queue, later_queue
+from broker.topology import RETRY_LEVELS_S, Address, Topology, WorkQueue, dead_queue, delay_queue
 from broker.transport import Outgoing, Receipt, TransportUnavailable, Wire
 from tests.support.broker.transports import Heard, message
 from tests.support.wait import until
@@ -19,7 +19,7 @@ def command(body: str) -> Outgoing:
 
 
 async def client_of(broker: MemoryBroker) -> MemoryTransport:
-    client = MemoryTransport(broker, reconnect_patience_s=0.05)
+    client = MemoryTransport(broker, reconnect_timeout_s=0.05)
     await client.open()
     await client.declare(TOPOLOGY)
     return client
@@ -137,7 +137,7 @@ async def test_a_live_queue_is_one_whose_messages_somebody_still_has_to_handle()
     levels = [Outgoing(TOPOLOGY.retry_address("stock", level), message("later")) for level in range(len(RETRY_LEVELS_S))]
     await client.publish([command("1"), *levels, Outgoing(TOPOLOGY.dead_address("stock"), message("dead"))])
     depths = {name: await client.depth(name) for name in TOPOLOGY.live_queues()}
-    assert depths == dict.fromkeys((STOCK, *(later_queue("m", level) for level in range(len(RETRY_LEVELS_S)))), 1)
+    assert depths == dict.fromkeys((STOCK, *(delay_queue("m", level) for level in range(len(RETRY_LEVELS_S)))), 1)
     assert set(TOPOLOGY.queue_names()) - set(depths) == {dead_queue(STOCK)}
 
 

@@ -10,10 +10,10 @@ import pytest
 from yarl import URL
 
 from bootstrap.modes import Mode
-from bootstrap.server_backend import ConnectedParts
+from bootstrap.server_backend import ServerBackend
 from broker.rabbitmq.transport import RabbitTransport
 from broker.transport import Outgoing, Receipt, Transport
-from lab.journeys.run import Run
+from lab.journeys.run import JourneyRun
 from lab.system import System, set_up_stock
 from tests.support.broker.alarm import block, unblock
 from tests.support.network.tcp_proxy import Proxy
@@ -31,7 +31,7 @@ class Counted(RabbitTransport):
     """Remembers what became of each publish."""
 
     def __init__(self, url: str, name: str) -> None:
-        super().__init__(url, name, confirm_patience_s=0.3, reconnect_patience_s=0.2)
+        super().__init__(url, name, confirm_timeout_s=0.3, reconnect_timeout_s=0.2)
         self.receipts: list[Receipt] = []
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> list[Receipt]:
@@ -43,20 +43,20 @@ class Counted(RabbitTransport):
 class ProxiedParts:
     """Real parts; one worker reaches the broker through the proxy."""
 
-    def __init__(self, parts: ConnectedParts) -> None:
-        self._parts = parts
+    def __init__(self, backend: ServerBackend) -> None:
+        self._backend = backend
         #: None until somebody puts one up; who connects before goes straight to the broker.
         self.proxy: Proxy | None = None
         self.counted: Counted
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._parts, name)
+        return getattr(self._backend, name)
 
     def transport(self, worker: str) -> Transport:
         if worker != BLOCKED or self.proxy is None:
-            return self._parts.transport(worker)
-        url = URL(self._parts.broker_url).with_host("127.0.0.1").with_port(self.proxy.port)
-        self.counted = Counted(str(url), f"{self._parts.prefix}.{worker}")
+            return self._backend.transport(worker)
+        url = URL(self._backend.broker_url).with_host("127.0.0.1").with_port(self.proxy.port)
+        self.counted = Counted(str(url), f"{self._backend.prefix}.{worker}")
         return self.counted
 
 
@@ -64,22 +64,22 @@ def test_a_worker_whose_publisher_is_blocked_comes_back_by_itself_and_every_orde
     mode: Mode, real: Servers, prefix: str
 ) -> None:
     async def play(system: System) -> None:
-        parts = system.parts
-        assert isinstance(parts, ProxiedParts)
+        backend = system.backend
+        assert isinstance(backend, ProxiedParts)
         target = URL(real.broker_url)
         await system.stop(BLOCKED)
         async with Proxy(target.host or "", target.port or 5672) as proxy:
-            parts.proxy = proxy
+            backend.proxy = proxy
             await system.start(BLOCKED)
             await system.running[BLOCKED].worker.ready.wait()
             await set_up_stock(system.stores["inventory"], {"plenty": ORDERS})
-            run = Run(system)
-            await run.end_of(await run.place({"plenty": 1}))
+            run = JourneyRun(system)
+            await run.wait_for_end(await run.place({"plenty": 1}))
             block(proxy, PUBLISHING)
             for _ in range(ORDERS - 1):
                 await run.place({"plenty": 1})
-            await system.until(lambda: Receipt.UNKNOWN in parts.counted.receipts, "a publish to be in doubt")
-            assert not all(run.ended(order_id) for order_id in run.order_ids)
+            await system.wait_until(lambda: Receipt.UNKNOWN in backend.counted.receipts, "a publish to be in doubt")
+            assert not all(run.has_ended(order_id) for order_id in run.order_ids)
             assert not system.running[BLOCKED].task.done(), "the worker gave up"
             unblock(proxy, PUBLISHING)
             await finish(run)
@@ -90,4 +90,4 @@ def test_a_worker_whose_publisher_is_blocked_comes_back_by_itself_and_every_orde
         assert result.audit.ok, result.audit.findings
         assert await all_dead_letters(system) == {}
 
-    on_real_parts(mode, ProxiedParts(real.parts(prefix, UNHURRIED)), play)  # type: ignore[arg-type]
+    on_real_parts(mode, ProxiedParts(real.backend(prefix, UNHURRIED)), play)  # type: ignore[arg-type]

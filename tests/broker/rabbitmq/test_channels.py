@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.rabbitmq import channels
-from broker.rabbitmq import frames as amqp
+from broker.rabbitmq import frames as amqp_frames
 from broker.rabbitmq.channels import Channel, ConsumeChannel, FrameProtocol, PublishChannel
 from broker.topology import Address
 from broker.transport import Delivery, Outgoing, Receipt, Wire
@@ -37,20 +37,20 @@ def publisher() -> tuple[PublishChannel, list[str]]:
 async def test_confirms_are_booked_one_by_one_and_in_bulk() -> None:
     channel, _ = publisher()
     first, second = channel.publish([outgoing() for _ in range(3)]), channel.publish([outgoing() for _ in range(3)])
-    feed(channel, confirm(amqp.ACK, 2), confirm(amqp.NACK, 4))
+    feed(channel, confirm(amqp_frames.ACK, 2), confirm(amqp_frames.NACK, 4))
     assert not first.done.done()
-    feed(channel, confirm(amqp.ACK, 5, multiple=True))
+    feed(channel, confirm(amqp_frames.ACK, 5, multiple=True))
     assert first.done.done()
     assert first.result() == [C, C, C]
     assert not second.done.done()
-    feed(channel, confirm(amqp.ACK, 6))
+    feed(channel, confirm(amqp_frames.ACK, 6))
     assert second.result() == [U, C, C]  # refused by the broker: it may be published again
 
 
 async def test_a_bulk_confirm_speaks_only_of_what_nobody_has_spoken_of_yet() -> None:
     channel, _ = publisher()
     batch = channel.publish([outgoing() for _ in range(4)])
-    feed(channel, confirm(amqp.ACK, 3, multiple=True), confirm(amqp.NACK, 4, multiple=True))
+    feed(channel, confirm(amqp_frames.ACK, 3, multiple=True), confirm(amqp_frames.NACK, 4, multiple=True))
     assert batch.result() == [C, C, C, U]
 
 
@@ -58,10 +58,16 @@ async def test_twins_are_returned_in_the_order_they_were_published() -> None:
     channel, _ = publisher()
     twin = outgoing("twin", "nobody", b"body")
     batch = channel.publish([outgoing("twin"), twin, outgoing("other", "nobody"), twin])
-    feed(channel, *returned(twin), *returned(outgoing("other", "nobody")), *returned(twin), confirm(amqp.ACK, 4, multiple=True))
+    feed(
+        channel,
+        *returned(twin),
+        *returned(outgoing("other", "nobody")),
+        *returned(twin),
+        confirm(amqp_frames.ACK, 4, multiple=True),
+    )
     assert batch.result() == [C, N, N, N]
     second = channel.publish([twin, twin])
-    feed(channel, *returned(twin), confirm(amqp.ACK, 6, multiple=True))
+    feed(channel, *returned(twin), confirm(amqp_frames.ACK, 6, multiple=True))
     assert second.result() == [N, C]
 
 
@@ -70,17 +76,17 @@ async def test_nobody_waits_any_more_but_the_book_goes_on() -> None:
     abandoned = channel.publish([outgoing(), outgoing()])
     abandoned.done.cancel()
     batch = channel.publish([outgoing()])
-    feed(channel, confirm(amqp.ACK, 1), confirm(amqp.NACK, 2))
+    feed(channel, confirm(amqp_frames.ACK, 1), confirm(amqp_frames.NACK, 2))
     assert not batch.done.done()
-    feed(channel, confirm(amqp.ACK, 3))
+    feed(channel, confirm(amqp_frames.ACK, 3))
     assert batch.result() == [C]
 
 
 async def test_a_lost_channel_leaves_in_doubt_what_is_open_and_takes_nothing_new() -> None:
     channel, _ = publisher()
     batch = channel.publish([outgoing(), outgoing()])
-    feed(channel, confirm(amqp.ACK, 1))
-    channel.lost()
+    feed(channel, confirm(amqp_frames.ACK, 1))
+    channel.on_lost()
     assert batch.done.done()
     assert batch.result() == [C, U]
     late = channel.publish([outgoing()])
@@ -93,7 +99,7 @@ async def test_a_batch_with_a_name_that_amqp_cannot_carry_is_refused_before_anyt
     with pytest.raises(ValueError, match="255"):
         channel.publish([outgoing(), outgoing(key="k" * 256)])
     batch = channel.publish([outgoing()])
-    feed(channel, confirm(amqp.ACK, 1))
+    feed(channel, confirm(amqp_frames.ACK, 1))
     assert batch.result() == [C]
 
 
@@ -108,7 +114,9 @@ async def test_a_socket_that_takes_nothing_any_more_is_trouble_not_an_error() ->
 async def test_a_channel_that_the_broker_closes_tells_why_and_leaves_the_answer_to_aio_pika() -> None:
     channel, troubles = publisher()
     text = b"NOT_FOUND - no exchange 'x'"
-    assert not channel.on_frame(amqp.METHOD, amqp.CHANNEL_CLOSE.to_bytes(4) + (404).to_bytes(2) + bytes([len(text)]) + text)
+    assert not channel.on_frame(
+        amqp_frames.METHOD, amqp_frames.CHANNEL_CLOSE.to_bytes(4) + (404).to_bytes(2) + bytes([len(text)]) + text
+    )
     assert troubles == ["the broker closed the channel: 404 NOT_FOUND - no exchange 'x'"]
 
 
@@ -121,7 +129,7 @@ def test_however_the_stream_is_cut_deliveries_come_whole_and_the_rest_passes(dat
     foreign = [
         frame(0, 8, b""),
         deliver(2, 1, Wire(b"z", "not ours")),
-        frame(1, amqp.METHOD, (0x003C0015).to_bytes(4) + b"\x03tag"),
+        frame(1, amqp_frames.METHOD, (0x003C0015).to_bytes(4) + b"\x03tag"),
     ]
     stream = b"".join(foreign[i] + deliver(1, i + 1, wires[i], redelivered=i == 1, part=10) for i in range(3))
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=10).map(sorted))
@@ -144,7 +152,7 @@ def test_however_the_stream_is_cut_deliveries_come_whole_and_the_rest_passes(dat
 
 
 async def test_aio_pika_is_told_that_the_connection_lives_although_it_sees_no_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "SIGN_OF_LIFE_S", 0.0)
+    monkeypatch.setattr(channels, "HEARTBEAT_INTERVAL_S", 0.0)
     reader = asyncio.StreamReader()
     protocol = FrameProtocol(reader, lambda _: None)
     handed: list[Any] = []
@@ -152,7 +160,7 @@ async def test_aio_pika_is_told_that_the_connection_lives_although_it_sees_no_de
     await asyncio.sleep(0.001)  # the clock has moved on
     protocol.data_received(deliver(1, 1, Wire(b"")))
     assert len(handed) == 1
-    assert await reader.readexactly(8) == amqp.HEARTBEAT_FRAME
+    assert await reader.readexactly(8) == amqp_frames.HEARTBEAT_FRAME
 
 
 async def test_what_is_no_frame_reaches_aio_pika_when_the_server_hangs_up() -> None:

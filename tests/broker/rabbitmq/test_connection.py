@@ -3,7 +3,7 @@
 import pytest
 from yarl import URL
 
-from broker.rabbitmq.connection import asking
+from broker.rabbitmq.connection import broker_request
 from broker.rabbitmq.transport import RabbitTransport
 from broker.transport import TransportUnavailable
 from tests.support.network.tcp_proxy import Proxy
@@ -28,5 +28,5 @@ async def test_opening_what_is_open_makes_no_second_pair_of_connections_now_or_a
 async def test_a_connection_that_ends_before_its_first_frame_is_a_broker_that_is_away() -> None:
     """The library raises StopAsyncIteration then, which nobody expects. Found by `saga chaos`."""
     with pytest.raises(TransportUnavailable, match="connecting: the connection was lost"):
-        async with asking("connecting"):
+        async with broker_request("connecting"):
             raise StopAsyncIteration

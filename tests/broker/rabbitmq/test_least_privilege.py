@@ -14,7 +14,7 @@ import pytest
 from aiormq.exceptions import AMQPError, ChannelAccessRefused
 
 from broker.codec import Origin, encode
-from broker.environment import Sources
+from broker.environment import Environment
 from broker.memory.transport import MemoryBroker, MemoryTransport
 from broker.message import Message
 from broker.rabbitmq import connection as link
@@ -24,14 +24,23 @@ from broker.topology import (
     RETRY_LEVELS_S,
     Address,
     Topology,
-    aside_exchange,
     commands_exchange,
     dead_queue,
+    delay_queue,
     events_exchange,
-    later_queue,
     queue_of,
+    retry_exchange,
 )
-from broker.transport import FurnitureDiffers, NotPermitted, Outgoing, Receipt, Transport, TransportError, Wire, furnish
+from broker.transport import (
+    DeclarationDiffers,
+    NotPermitted,
+    Outgoing,
+    Receipt,
+    Transport,
+    TransportError,
+    Wire,
+    declare_or_check,
+)
 from broker.worker import Worker
 from ops.dead_letters import dead_letters, requeue
 from store.memory import MemoryDatabase, MemoryStore
@@ -40,7 +49,7 @@ from tests.support.broker.users import NOTHING, lent
 from tests.support.toy_service import Entry, How, PutIn, WasPutIn, roles
 from tests.support.wait import until
 
-SOURCES = Sources()
+SOURCES = Environment()
 
 
 class Site:
@@ -48,8 +57,8 @@ class Site:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.furniture = topology_of(f"t{uuid4().hex[:8]}", roles().values())
-        self.prefix = self.furniture.prefix
+        self.declared_topology = topology_of(f"t{uuid4().hex[:8]}", roles().values())
+        self.prefix = self.declared_topology.prefix
         self.admin = RabbitTransport(url, "tests")
 
     @contextmanager
@@ -58,14 +67,14 @@ class Site:
         `commands` it sends, and puts aside what is its own."""
         queue = queue_of(self.prefix, worker)
         keys = {commands_exchange(self.prefix): commands, events_exchange(self.prefix): rf"^{worker}\."}
-        keys |= {aside_exchange(self.prefix): f"^{dead_queue(queue)}$"}
-        keys |= {later_queue(self.prefix, level): f"^{queue}$" for level in range(len(RETRY_LEVELS_S))}
+        keys |= {retry_exchange(self.prefix): f"^{dead_queue(queue)}$"}
+        keys |= {delay_queue(self.prefix, level): f"^{queue}$" for level in range(len(RETRY_LEVELS_S))}
         with lent(self.url, read=f"^{queue}$", write=rf"^{self.prefix}\.(commands|events|aside|later\..)$", keys=keys) as url:
             yield url
 
     @asynccontextmanager
     async def client(self, url: str) -> AsyncIterator[RabbitTransport]:
-        client = RabbitTransport(url, "tests", confirm_patience_s=1.0)
+        client = RabbitTransport(url, "tests", confirm_timeout_s=1.0)
         await client.open()
         try:
             yield client
@@ -77,8 +86,8 @@ class Site:
         """A worker that runs; gives its database."""
         store = MemoryStore(MemoryDatabase())
         async with self.client(url) as transport:
-            await furnish(transport, self.furniture)
-            worker = Worker(role, self.furniture, transport, store)
+            await declare_or_check(transport, self.declared_topology)
+            worker = Worker(role, self.declared_topology, transport, store)
             running = asyncio.create_task(worker.run())
             try:
                 yield store
@@ -86,14 +95,14 @@ class Site:
                 worker.stop()
                 await running
 
-    async def dead(self, worker: str, count: int, patience_s: float = 10.0) -> list[Wire]:
+    async def dead(self, worker: str, count: int, timeout_s: float = 10.0) -> list[Wire]:
         """The dead letters of a worker, once there are so many."""
         queue = dead_queue(queue_of(self.prefix, worker))
 
         async def are_there() -> bool:
             return await self.admin.depth(queue) >= count
 
-        await until(are_there, f"{count} dead letters in {queue}", patience_s)
+        await until(are_there, f"{count} dead letters in {queue}", timeout_s)
         return await self.admin.get(queue, 100)
 
 
@@ -101,9 +110,9 @@ class Site:
 async def site(rabbit_url: str) -> AsyncIterator[Site]:
     made = Site(rabbit_url)
     await made.admin.open()
-    await made.admin.declare(made.furniture)
+    await made.admin.declare(made.declared_topology)
     yield made
-    await made.admin.delete(made.furniture)
+    await made.admin.delete(made.declared_topology)
     await made.admin.close()
 
 
@@ -133,13 +142,13 @@ async def has_entered(store: MemoryStore, event: Wire) -> None:
 @pytest.mark.real
 async def test_a_worker_with_the_least_rights_starts_publishes_retries_and_puts_aside(site: Site) -> None:
     heard: list[Wire] = []
-    await site.admin.subscribe(site.furniture, ["#"], heard.append)
+    await site.admin.subscribe(site.declared_topology, ["#"], heard.append)
     with site.user("till") as url:
         async with site.working(roles()["till"], url):
             well, raises, violates = put_in(), put_in(How.RAISES), put_in(How.VIOLATES)
-            to = site.furniture.address_of(PutIn)
+            to = site.declared_topology.address_of(PutIn)
             await site.admin.publish([Outgoing(to, wire) for wire in (well, raises, violates)])
-            letters = await site.dead("till", 2, patience_s=30.0)
+            letters = await site.dead("till", 2, timeout_s=30.0)
     reasons = {letter.message_id: (letter.headers["dead_reason"], letter.headers["attempts"]) for letter in letters}
     assert reasons == {violates.message_id: ("protocol_violation", 1), raises.message_id: ("attempts_exhausted", 5)}
     assert [(event.type, event.correlation_id) for event in heard] == [("till.WasPutIn", well.correlation_id)]
@@ -152,14 +161,18 @@ async def test_a_right_for_some_keys_lets_nobody_use_another(site: Site) -> None
         await site.admin.consume(queue_of(site.prefix, worker), 10, stock)
     till, bell = queue_of(site.prefix, "till"), queue_of(site.prefix, "bell")
     with site.user("bell") as url, site.user("bell", commands=r"^till\.PutIn$") as sender:
-        foreign = [site.furniture.address_of(PutIn), site.furniture.address_of(WasPutIn), Address("", till, mandatory=True)]
-        foreign += [site.furniture.retry_address("till", 0), site.furniture.dead_address("till")]
-        foreign += [Address(aside_exchange(site.prefix), key, mandatory=True) for key in (till, bell)]
+        foreign = [
+            site.declared_topology.address_of(PutIn),
+            site.declared_topology.address_of(WasPutIn),
+            Address("", till, mandatory=True),
+        ]
+        foreign += [site.declared_topology.retry_address("till", 0), site.declared_topology.dead_address("till")]
+        foreign += [Address(retry_exchange(site.prefix), key, mandatory=True) for key in (till, bell)]
         for address in foreign:  # a client for each: what is refused costs it its channel
             async with site.client(url) as client:
                 assert await client.publish([Outgoing(address, put_in())]) == [Receipt.UNKNOWN], address
         async with site.client(sender) as client:
-            own = [site.furniture.address_of(PutIn), site.furniture.retry_address("bell", 0)]
+            own = [site.declared_topology.address_of(PutIn), site.declared_topology.retry_address("bell", 0)]
             assert await client.publish([Outgoing(address, put_in()) for address in own]) == [Receipt.CONFIRMED] * 2
     await stock.reach(2)
     assert {delivery.routing_key for delivery in stock} == {"till.PutIn", bell}
@@ -170,11 +183,11 @@ async def test_a_type_that_is_forged_behind_a_permitted_key_is_refused(site: Sit
     """A queue that takes both, and a sender who may use the one key."""
     ledger = roles()["ledger"].service
     both = Role(ledger, {WasPutIn: lambda event: event, PutIn: lambda put: WasPutIn(order_id=put.order_id, amount=put.amount)})
-    site.furniture = topology_of(site.prefix, (roles() | {"ledger": both}).values())
-    await site.admin.declare(site.furniture)
+    site.declared_topology = topology_of(site.prefix, (roles() | {"ledger": both}).values())
+    await site.admin.declare(site.declared_topology)
     with site.user("ledger") as url, site.user("bell", commands=r"^till\.PutIn$") as sender:
         async with site.working(both, url) as store, site.client(sender) as client:
-            to, forged, genuine = site.furniture.address_of(PutIn), was_put_in(), put_in()
+            to, forged, genuine = site.declared_topology.address_of(PutIn), was_put_in(), put_in()
             assert await client.publish([Outgoing(to, forged), Outgoing(to, genuine)]) == [Receipt.CONFIRMED] * 2
             await has_entered(store, genuine)
             (letter,) = await site.dead("ledger", 1)
@@ -191,8 +204,8 @@ async def test_a_message_that_is_sent_on_by_its_cc_header_is_refused(site: Site,
     prefix, ledger = site.prefix, queue_of(site.prefix, "ledger")
     way, on = {
         "events": (Address(events_exchange(prefix), "bell.Rang", mandatory=False), "till.WasPutIn"),
-        "delay": (site.furniture.retry_address("bell", 0), ledger),
-        "dead": (site.furniture.dead_address("bell"), ledger),
+        "delay": (site.declared_topology.retry_address("bell", 0), ledger),
+        "dead": (site.declared_topology.dead_address("bell"), ledger),
     }[through]
     with site.user("ledger") as url, site.user("bell") as sender:
         async with site.working(roles()["ledger"], url) as store:
@@ -205,7 +218,7 @@ async def test_a_message_that_is_sent_on_by_its_cc_header_is_refused(site: Site,
                 (letter,) = await site.dead("ledger", 1)
                 assert (letter.message_id, letter.headers["dead_reason"]) == (forged.message_id, "misrouted")
             genuine = was_put_in()
-            await site.admin.publish([Outgoing(site.furniture.address_of(WasPutIn), genuine)])
+            await site.admin.publish([Outgoing(site.declared_topology.address_of(WasPutIn), genuine)])
             await has_entered(store, genuine)
             assert await entries(store) == {genuine.correlation_id}
 
@@ -216,9 +229,9 @@ async def test_a_message_put_aside_is_not_sent_on_by_the_cc_header_that_it_came_
     with site.user("ledger") as url:
         async with site.working(roles()["ledger"], url) as store:
             forged, genuine = was_put_in(), was_put_in()
-            await publish_on(site.url, site.furniture.dead_address("bell"), forged, queue_of(site.prefix, "ledger"))
+            await publish_on(site.url, site.declared_topology.dead_address("bell"), forged, queue_of(site.prefix, "ledger"))
             await site.dead("ledger", 1)
-            retry = Outgoing(site.furniture.retry_address("ledger", 0), genuine)
+            retry = Outgoing(site.declared_topology.retry_address("ledger", 0), genuine)
             await site.admin.publish([retry])  # takes longer than another round would
             await has_entered(store, genuine)
             assert [letter.message_id for letter in await site.dead("ledger", 1)] == [forged.message_id]
@@ -226,16 +239,16 @@ async def test_a_message_put_aside_is_not_sent_on_by_the_cc_header_that_it_came_
 
 @pytest.mark.real
 async def test_what_the_broker_gave_up_is_known_to_be_misrouted_by_its_history(site: Site) -> None:
-    to, forged, genuine = site.furniture.address_of(PutIn), was_put_in(), put_in()
+    to, forged, genuine = site.declared_topology.address_of(PutIn), was_put_in(), put_in()
     assert await site.admin.publish([Outgoing(to, forged), Outgoing(to, genuine)]) == [Receipt.CONFIRMED] * 2
-    await exhaust_deliveries(site.admin, site.furniture, "till", 2)
-    letters = await dead_letters(site.admin, site.furniture, ["till"])
+    await exhaust_deliveries(site.admin, site.declared_topology, "till", 2)
+    letters = await dead_letters(site.admin, site.declared_topology, ["till"])
     assert {letter.id: letter.reason for letter in letters} == {
         forged.message_id: "misrouted",
         genuine.message_id: "delivery_limit",
     }
     async with site.client(site.url) as client:
-        (back,) = await requeue(client, site.furniture, "till", lambda _: True)
+        (back,) = await requeue(client, site.declared_topology, "till", lambda _: True)
     assert back.id == genuine.message_id
 
 
@@ -262,11 +275,11 @@ async def publish_on(url: str, way: Address, wire: Wire, on: str) -> None:
 async def test_a_user_who_may_not_declare_is_refused_only_if_something_is_missing(site: Site) -> None:
     with site.user("till") as url:
         async with site.client(url) as client:
-            await furnish(client, site.furniture)
+            await declare_or_check(client, site.declared_topology)
             more = topology_of(site.prefix, [*roles().values(), Role(Service("more", {}), {})])
             with pytest.raises(NotPermitted, match="An administrator must declare the topology"):
-                await furnish(client, more)
-            await furnish(client, site.furniture)
+                await declare_or_check(client, more)
+            await declare_or_check(client, site.declared_topology)
 
 
 @pytest.mark.real
@@ -275,16 +288,16 @@ async def test_a_user_who_may_not_declare_is_refused_once_at_a_start_and_not_for
 ) -> None:
     """Each refusal costs a channel, and is an error in the broker's log that an administrator reads."""
     refused: list[TransportError] = []
-    in_our_words = link._in_our_words
+    in_our_words = link._translate
 
-    def noted(doing: str, error: AMQPError) -> TransportError:
-        refused.append(in_our_words(doing, error))
+    def noted(action: str, error: AMQPError) -> TransportError:
+        refused.append(in_our_words(action, error))
         return refused[-1]
 
-    monkeypatch.setattr(link, "_in_our_words", noted)
+    monkeypatch.setattr(link, "_translate", noted)
     with site.user("till") as url:
         async with site.client(url) as client:
-            await furnish(client, site.furniture)
+            await declare_or_check(client, site.declared_topology)
     assert [type(error) for error in refused] == [NotPermitted]
 
 
@@ -296,21 +309,21 @@ class Guarded(MemoryTransport):
 
 
 async def test_in_memory_too_what_may_not_be_declared_must_be_there() -> None:
-    broker, furniture = MemoryBroker(), topology_of("toy", roles().values())
+    broker, declared_topology = MemoryBroker(), topology_of("toy", roles().values())
     guarded, admin = Guarded(broker), MemoryTransport(broker)
     await guarded.open()
     await admin.open()
     with pytest.raises(NotPermitted, match="not allowed"):
-        await furnish(guarded, furniture)
-    await furnish(admin, furniture)
-    await furnish(guarded, furniture)
+        await declare_or_check(guarded, declared_topology)
+    await declare_or_check(admin, declared_topology)
+    await declare_or_check(guarded, declared_topology)
 
 
 async def test_what_is_there_and_differs_is_refused_whoever_asks() -> None:
     broker = MemoryBroker()
     transport: Transport = MemoryTransport(broker)
     await transport.open()
-    furniture = topology_of("toy", roles().values())
-    await furnish(transport, furniture)
-    with pytest.raises(FurnitureDiffers):
-        await furnish(transport, replace(furniture, delivery_limit=3))
+    declared_topology = topology_of("toy", roles().values())
+    await declare_or_check(transport, declared_topology)
+    with pytest.raises(DeclarationDiffers):
+        await declare_or_check(transport, replace(declared_topology, delivery_limit=3))

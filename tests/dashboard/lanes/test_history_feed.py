@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bootstrap.modes import Mode
-from dashboard.lanes.history_feed import AT_ONCE, Heard
-from observer.documents import HeardOrder
+from dashboard.lanes.history_feed import AT_ONCE, HistoryFeed
+from observer.documents import ObservedOrder
 from store.document import Record
 from store.memory import MemoryDatabase, MemoryStore
 from store.protocol import StoreUnavailable
@@ -31,32 +31,32 @@ class Watched(MemoryStore):
 
 async def written(store: MemoryStore, order_id: str, count: int) -> None:
     """The first `count` messages of an order are written down."""
-    document = HeardOrder(order_id=order_id).plus(SEEN[:count])
+    document = ObservedOrder(order_id=order_id).with_observations(SEEN[:count])
     await store.put([Record(*document.key, count, document.to_body())])
 
 
-async def heard_in(store: MemoryStore, *order_ids: str) -> Heard:
-    await store.open([HeardOrder.collection])
-    heard = Heard(store, MODE)
+async def heard_in(store: MemoryStore, *order_ids: str) -> HistoryFeed:
+    await store.open([ObservedOrder.collection])
+    history_feed = HistoryFeed(store, MODE)
     for order_id in order_ids:
         await written(store, order_id, 1)
-    heard.note(order_ids)
-    return heard
+    history_feed.mark_changed(order_ids)
+    return history_feed
 
 
 def test_an_order_that_moves_while_it_is_read_is_told_again() -> None:
     async def program() -> tuple[list[str], list[str]]:
         store = Watched(MemoryDatabase())
-        heard = await heard_in(store, SEEN[0].order_id)
+        history_feed = await heard_in(store, SEEN[0].order_id)
 
         def meanwhile() -> None:
             store.before = lambda: None
-            heard.note([SEEN[0].order_id])
+            history_feed.mark_changed([SEEN[0].order_id])
 
         store.before = meanwhile
-        first = await heard.changed(1)
+        first = await history_feed.changed(1)
         await written(store, SEEN[0].order_id, len(SEEN))
-        return [one.state for one in first], [one.state for one in await heard.changed(100)]
+        return [one.state for one in first], [one.state for one in await history_feed.changed(100)]
 
     assert asyncio.run(program()) == (["ACCEPTED"], ["COMPLETED"])
 
@@ -65,7 +65,7 @@ def test_what_could_not_be_read_is_told_later_all_of_it() -> None:
     async def program() -> None:
         store = Watched(MemoryDatabase())
         ids = [SEEN[0].order_id[:-3] + f"{number:03}" for number in range(2 * AT_ONCE)]
-        heard = await heard_in(store, *ids)
+        history_feed = await heard_in(store, *ids)
         readings = []
 
         def fail_at_the_second() -> None:
@@ -75,8 +75,8 @@ def test_what_could_not_be_read_is_told_later_all_of_it() -> None:
 
         store.before = fail_at_the_second
         with pytest.raises(StoreUnavailable):
-            await heard.changed(100)
-        assert len(await heard.changed(100)) == len(ids)
-        assert heard.tally.orders == 1
+            await history_feed.changed(100)
+        assert len(await history_feed.changed(100)) == len(ids)
+        assert history_feed.counters.orders == 1
 
     asyncio.run(program())

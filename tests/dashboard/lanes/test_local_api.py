@@ -8,14 +8,14 @@ import json
 
 import pytest
 
-from api.orders import Busy, NotKnownYet
-from bootstrap.memory_backend import EmbeddedParts
+from api.orders import CommitTimeout, TooManyRequests
+from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode, topology
 from broker.topology import dead_queue, queue_of
-from dashboard.app import PageApp
-from dashboard.lanes.observer import ObservedLane
-from dashboard.proxy import Relayed
-from dashboard.security_headers import Shield
+from dashboard.app import DashboardApp
+from dashboard.lanes.observer import ObserverLane
+from dashboard.proxy import ProxiedQueries
+from dashboard.security_headers import SecurityHeaders
 from observer.recorder import NAME as OBSERVER
 from observer.recorder import with_observer
 from store.protocol import StoreUnavailable
@@ -57,7 +57,7 @@ def test_orders_that_are_drawn_and_withdrawn_go_through_the_desk_too() -> None:
     run_bounded(program())
 
 
-@pytest.mark.parametrize("error", [Busy(), NotKnownYet(), StoreUnavailable("away")])
+@pytest.mark.parametrize("error", [TooManyRequests(), CommitTimeout(), StoreUnavailable("away")])
 def test_what_the_desk_cannot_take_is_said_and_what_it_took_is_not_denied(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,9 +66,9 @@ def test_what_the_desk_cannot_take_is_said_and_what_it_took_is_not_denied(
 
     async def program() -> None:
         async with a_stack(Mode.CHOREOGRAPHY) as at:
-            monkeypatch.setattr(at.door.desk, "take_back", refuse)
+            monkeypatch.setattr(at.door.orders, "withdraw", refuse)
             assert len(await at.ids("customer:withdraws")) == 1
-            monkeypatch.setattr(at.door.desk, "take", refuse)
+            monkeypatch.setattr(at.door.orders, "place", refuse)
             reply = await at.post(ORDERS, AN_ORDER)
             assert (reply.status, reply.reason) == (503, "not_taken")
 
@@ -123,15 +123,15 @@ def test_a_queue_without_a_consumer_and_dead_letters_are_faults_and_a_broker_tha
     async def program() -> None:
         mode = Mode.CHOREOGRAPHY
         payment, order = queue_of(mode, "payment"), queue_of(mode, "order")
-        parts = EmbeddedParts(mode)
+        backend = MemoryBackend(mode)
         counts = Counts({payment: (7, 0), dead_queue(order): (2, 0)})
-        lane = ObservedLane(mode, counts, parts.store(OBSERVER), parts.sources.now)
+        lane = ObserverLane(mode, counts, backend.store(OBSERVER), backend.environment.now)
         status = await lane.status()
         assert set(status.faults) == {"payment is down: nobody consumes its queue", "order has 2 dead letters"}
         assert {worker.name: worker.up for worker in status.workers}["payment"] is False
         assert {queue.name: (queue.depth, queue.consumers) for queue in status.queues}[payment] == (7, 0)
         assert {queue.name for queue in status.queues} == set(with_observer(topology(mode)).queue_names())
-        away = ObservedLane(mode, Counts(None), parts.store(OBSERVER), parts.sources.now)
+        away = ObserverLane(mode, Counts(None), backend.store(OBSERVER), backend.environment.now)
         status = await away.status()
         assert status.faults == ("the broker does not say how its queues are",)
         assert all(worker.up for worker in status.workers)
@@ -143,7 +143,7 @@ def test_a_queue_without_a_consumer_and_dead_letters_are_faults_and_a_broker_tha
 def test_an_observer_that_hangs_in_the_middle_of_an_answer_or_breaks_off_is_away(
     breaks_off: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.proxy.PATIENCE_S", 0.5)
+    monkeypatch.setattr("dashboard.proxy.PEER_TIMEOUT_S", 0.5)
 
     async def half_an_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -156,9 +156,9 @@ def test_an_observer_that_hangs_in_the_middle_of_an_answer_or_breaks_off_is_away
 
     async def program() -> None:
         async with await asyncio.start_server(half_an_answer, "127.0.0.1", 0) as server:
-            relayed = Relayed(Mode.CHOREOGRAPHY, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-            page = PageApp([], relayed, seed=1, new_id=str, shelf=[])
-            reply = await Caller(Shield(page.application())).call("GET", f"{ORDERS}?mode=choreography")
+            relayed = ProxiedQueries(Mode.CHOREOGRAPHY, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            page = DashboardApp([], relayed, seed=1, new_id=str, articles=[])
+            reply = await Caller(SecurityHeaders(page.application())).call("GET", f"{ORDERS}?mode=choreography")
             assert (reply.status, reply.reason) == (503, "observer_away")
             await relayed.close()
             await asyncio.sleep(0.05)  # the other end sees it

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from api.sample_orders import AN_ADDRESS, order_of
+from api.sample_orders import SAMPLE_ADDRESS, sample_order
 from bootstrap.modes import Mode
-from dashboard.proxy import EVENTS_BESIDE
+from dashboard.proxy import REMOTE_EVENTS
 from services.vocabulary import Line
 from tests.support.dashboard import AN_ORDER, orders_in, upto
 from tests.support.dashboard_stack import ORDERS, Stack, a_stack, run_bounded, served
@@ -50,7 +50,7 @@ def test_the_lanes_stand_in_one_order_whichever_door_is_looked_through(mode: Mod
         async with two_doors(mode) as (here, _, _):
             lanes = (await here.caller.call("GET", "/watch/lanes")).json["lanes"]
             assert [lane["mode"] for lane in lanes] == ["orchestrator", "choreography"]
-            assert {lane["mode"]: lane["events"] for lane in lanes} == {mode: "/watch/events", other(mode): EVENTS_BESIDE}
+            assert {lane["mode"]: lane["events"] for lane in lanes} == {mode: "/watch/events", other(mode): REMOTE_EVENTS}
 
     run_bounded(program())
 
@@ -62,7 +62,7 @@ def test_an_order_is_placed_at_both_doors_by_one_id_and_seen_in_both_lanes(mode:
             said = await here.placed("delivery:undeliverable")
             (order_id,) = {order["order_id"] for order in said["orders"]}
             assert ([order["mode"] for order in said["orders"]], said["not_taken"]) == (list(map(str, Mode)), [])
-            told = [await ended(here, "/watch/events", order_id), await ended(here, EVENTS_BESIDE, order_id)]
+            told = [await ended(here, "/watch/events", order_id), await ended(here, REMOTE_EVENTS, order_id)]
             assert [one["mode"] for one in told] == [mode, other(mode)]
             assert {one["reason"] for one in told} == {"undeliverable"}
             for at, one in ((here, mode), (there, other(mode))):
@@ -121,7 +121,7 @@ def test_while_the_door_beside_is_away_orders_are_taken_here_and_the_page_says_w
             (missing,) = said["not_taken"]
             assert (missing["mode"], missing["count"]) == (there.system.mode, 3)
             assert missing["why"].startswith(f"the door of {there.system.mode} does not answer")
-            reply = await here.caller.call("GET", EVENTS_BESIDE)
+            reply = await here.caller.call("GET", REMOTE_EVENTS)
             assert (reply.status, reply.reason) == (503, "observer_away")
             only_there = await here.post(ORDERS, {**AN_ORDER, "modes": [there.system.mode]})
             assert (only_there.status, only_there.reason) == (503, "not_taken")
@@ -151,7 +151,9 @@ def test_the_same_id_again_is_no_second_order_and_anothers_is_refused() -> None:
 def test_an_id_that_is_the_key_of_another_order_is_refused() -> None:
     async def program() -> None:
         async with a_stack(Mode.CHOREOGRAPHY) as at:
-            details = order_of([Line(**line) for line in AN_ORDER["lines"]], AN_ADDRESS.model_copy(update={"name": "Ada"}))
+            details = sample_order(
+                [Line(**line) for line in AN_ORDER["lines"]], SAMPLE_ADDRESS.model_copy(update={"name": "Ada"})
+            )
             theirs = await at.caller.place(AN_ID, details.model_dump(mode="json"))
             taken = await at.post(ORDERS, {**AN_ORDER, "order_id": AN_ID})
             assert (theirs.status, taken.status, taken.reason) == (202, 503, "not_taken")

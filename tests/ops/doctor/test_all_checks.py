@@ -20,19 +20,19 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 from yarl import URL
 
-from bootstrap.modes import Mode, database_of, roles, topology
-from bootstrap.server_backend import ConnectedParts
-from broker.environment import Sources
+from bootstrap.modes import Mode, database_name, roles, topology
+from bootstrap.server_backend import ServerBackend
+from broker.environment import Environment
 from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import dead_queue, events_exchange, queue_of
 from broker.transport import Outgoing, Receipt, TransportUnavailable, Wire
 from lab.system import System
-from ops.dead_letters import with_door
+from ops.dead_letters import with_api
 from ops.doctor import broker as broker_checks
-from ops.doctor.all_checks import PLAN
-from ops.doctor.check import Check, Finding, examine
+from ops.doctor.all_checks import ALL_CHECKS
+from ops.doctor.check import Check, CheckResult, run_checks
 from ops.doctor.port_probe import addresses_in
-from ops.doctor.targets import DOCKER_HOST, MEMINFO, Patient
+from ops.doctor.targets import DOCKER_HOST, MEMINFO, Targets
 from store.document import Record
 from store.mongo.preflight import check_user
 from store.protocol import Changes, OutboxRow, Reader, StoreUnavailable
@@ -48,46 +48,46 @@ WORKERS = tuple(roles(MODE))
 
 def only(*names: str) -> list[Check]:
     """These checks of the plan, with all that they need."""
-    wanted, planned = set(names), {item.name: item for item in PLAN}
-    for item in reversed(PLAN):
+    wanted, planned = set(names), {item.name: item for item in ALL_CHECKS}
+    for item in reversed(ALL_CHECKS):
         if item.name in wanted:
-            wanted.update(item.needs)
+            wanted.update(item.requires)
     assert wanted <= planned.keys()
-    return [item for item in PLAN if item.name in wanted]
+    return [item for item in ALL_CHECKS if item.name in wanted]
 
 
 async def examined(
-    parts: ConnectedParts, *names: str, mode: Mode = MODE, meminfo: Path = MEMINFO, docker_host: str = DOCKER_HOST
-) -> dict[str, Finding]:
+    backend: ServerBackend, *names: str, mode: Mode = MODE, meminfo: Path = MEMINFO, docker_host: str = DOCKER_HOST
+) -> dict[str, CheckResult]:
     """What the named checks (without names: all) find, by name, with those that they need."""
-    async with Patient(mode, parts, meminfo, docker_host) as patient:
-        return await examine(patient, only(*names) if names else PLAN)
+    async with Targets(mode, backend, meminfo, docker_host) as targets:
+        return await run_checks(targets, only(*names) if names else ALL_CHECKS)
 
 
-def failed(found: dict[str, Finding]) -> set[str]:
+def failed(found: dict[str, CheckResult]) -> set[str]:
     return {name for name, finding in found.items() if finding.ok is False}
 
 
-def not_made(found: dict[str, Finding]) -> set[str]:
+def not_made(found: dict[str, CheckResult]) -> set[str]:
     return {name for name, finding in found.items() if finding.ok is None}
 
 
-def nowhere(**urls: str) -> ConnectedParts:
+def nowhere(**urls: str) -> ServerBackend:
     """Parts where nothing listens, but for what is given."""
     port = servers.free_port()
     away = {"broker": f"amqp://127.0.0.1:{port}/", "store": f"mongodb://127.0.0.1:{port}/", "gateway": f"http://127.0.0.1:{port}"}
-    return ConnectedParts("nobody", *(away | urls).values())
+    return ServerBackend("nobody", *(away | urls).values())
 
 
 @pytest.fixture
-def own(rabbit_url: str, mongo_url: str, gateway_url: str) -> Iterator[ConnectedParts]:
+def own(rabbit_url: str, mongo_url: str, gateway_url: str) -> Iterator[ServerBackend]:
     """Real parts under a prefix of this test's own, nothing declared or stored."""
     there = Servers(rabbit_url, mongo_url, gateway_url)
     with a_prefix(there, MODE) as prefix:
-        yield there.parts(prefix)
+        yield there.backend(prefix)
 
 
-Either = tuple[Mode, ConnectedParts]
+Either = tuple[Mode, ServerBackend]
 
 
 @pytest.fixture(params=MODES)
@@ -95,12 +95,12 @@ def either(request: pytest.FixtureRequest, rabbit_url: str, mongo_url: str, gate
     """Each mode, and real parts for it, nothing declared or stored."""
     there = Servers(rabbit_url, mongo_url, gateway_url)
     with a_prefix(there, request.param) as prefix:
-        yield request.param, there.parts(prefix)
+        yield request.param, there.backend(prefix)
 
 
 @asynccontextmanager
-async def transport_of(parts: ConnectedParts) -> AsyncIterator[RabbitTransport]:
-    transport = parts.transport("tests")
+async def transport_of(backend: ServerBackend) -> AsyncIterator[RabbitTransport]:
+    transport = backend.transport("tests")
     await transport.open()
     try:
         yield transport
@@ -108,15 +108,15 @@ async def transport_of(parts: ConnectedParts) -> AsyncIterator[RabbitTransport]:
         await transport.close()
 
 
-async def declare(parts: ConnectedParts, **changed: Any) -> None:
-    async with transport_of(parts) as transport:
-        await transport.declare(replace(topology(MODE, parts.prefix), **changed))
+async def declare(backend: ServerBackend, **changed: Any) -> None:
+    async with transport_of(backend) as transport:
+        await transport.declare(replace(topology(MODE, backend.prefix), **changed))
 
 
-async def announce(parts: ConnectedParts, mode: Mode = MODE, /, faults: bool = True, **ahead_s: float) -> None:
+async def announce(backend: ServerBackend, mode: Mode = MODE, /, faults: bool = True, **ahead_s: float) -> None:
     """What every worker of the mode says of itself when it starts."""
     for worker in roles(mode):
-        store = parts.store(worker)
+        store = backend.store(worker)
         await store.open([])
         said = {"faults": faults, "started_at": 0.0, "clock_ahead_s": ahead_s.get(worker, 0.0)}
         await store.put([Record("workers", worker, 1, said)])
@@ -128,16 +128,16 @@ async def announce(parts: ConnectedParts, mode: Mode = MODE, /, faults: bool = T
 
 @real
 async def test_a_mode_that_runs_on_good_servers_passes_every_check(either: Either, tmp_path: Path) -> None:
-    mode, parts = either
+    mode, backend = either
     enough = tmp_path / "meminfo"
     enough.write_text("MemTotal: 9000000 kB\nMemAvailable: 2000000 kB\n")
-    async with System(mode, parts, parts.prefix):
-        await announce(parts, mode)
+    async with System(mode, backend, backend.prefix):
+        await announce(backend, mode)
         async with docker_engine(tmp_path / "engine") as docker_host:
-            found = await examined(parts, mode=mode, meminfo=enough, docker_host=docker_host)
+            found = await examined(backend, mode=mode, meminfo=enough, docker_host=docker_host)
     assert {name: finding.why for name, finding in found.items() if finding.ok is not True} == {}
-    assert list(found) == [check.name for check in PLAN]
-    assert {name: finding.next for name, finding in found.items() if finding.next} == {}
+    assert list(found) == [check.name for check in ALL_CHECKS]
+    assert {name: finding.next_step for name, finding in found.items() if finding.next_step} == {}
     assert all(finding.why for finding in found.values())
 
 
@@ -151,7 +151,7 @@ async def test_a_broker_that_is_not_there_is_one_failure_and_the_rest_cannot_be_
     assert failed(found) == {"broker"}
     assert not_made(found) == {*BROKER} - {"broker"}
     assert found["broker"].server_missing
-    assert "SAGA_BROKER_URL" in found["broker"].next
+    assert "SAGA_BROKER_URL" in found["broker"].next_step
     assert {found[name].why for name in not_made(found)} == {"see broker"}
 
 
@@ -186,24 +186,24 @@ async def test_a_broker_url_that_cannot_be_used_is_said_once() -> None:
     ("version", "ok"), [("3.9.29", False), ("2.8.1", False), ("3.10.0", True), ("4.1.0", True), ("5.0.0-rc.1", True), ("", None)]
 )
 def test_a_broker_that_is_too_old_is_named_with_its_version(version: str, ok: bool | None) -> None:
-    finding = broker_checks.judge_version("RabbitMQ", version)
+    finding = broker_checks.check_version("RabbitMQ", version)
     assert finding.ok is ok
     assert version in finding.why
 
 
 @real
-async def test_a_topology_that_was_never_declared_is_named_and_not_made(own: ConnectedParts) -> None:
+async def test_a_topology_that_was_never_declared_is_named_and_not_made(own: ServerBackend) -> None:
     for _ in range(2):
         found = await examined(own, *BROKER)
         assert failed(found) == {"topology"}
         assert not_made(found) == {"consumers", "dead letters"}
         for name in (*topology(MODE, own.prefix).queue_names(), events_exchange(own.prefix)):
             assert name in found["topology"].why
-        assert f"saga up --mode {MODE}" in found["topology"].next
+        assert f"saga up --mode {MODE}" in found["topology"].next_step
 
 
 @real
-async def test_a_queue_that_was_deleted_is_the_only_one_named(own: ConnectedParts, rabbit_url: str) -> None:
+async def test_a_queue_that_was_deleted_is_the_only_one_named(own: ServerBackend, rabbit_url: str) -> None:
     await declare(own)
     lost = dead_queue(queue_of(own.prefix, "payment"))
     async with await aio_pika.connect(rabbit_url) as connection, connection.channel() as channel:
@@ -214,19 +214,19 @@ async def test_a_queue_that_was_deleted_is_the_only_one_named(own: ConnectedPart
 
 
 @real
-async def test_a_queue_that_was_declared_differently_is_named_with_what_differs(own: ConnectedParts) -> None:
+async def test_a_queue_that_was_declared_differently_is_named_with_what_differs(own: ServerBackend) -> None:
     await declare(own, delivery_limit=3)
     found = await examined(own, "topology")
     assert failed(found) == {"topology"}
     named = found["topology"].why.partition(" (")[0]
     assert named == "declared differently by another version: " + ", ".join(queue_of(own.prefix, worker) for worker in WORKERS)
     assert "x-delivery-limit" in found["topology"].why
-    assert "rabbitmqctl delete_queue" in found["topology"].next
-    assert f"saga reset --mode {MODE} --yes" in found["topology"].next
+    assert "rabbitmqctl delete_queue" in found["topology"].next_step
+    assert f"saga reset --mode {MODE} --yes" in found["topology"].next_step
 
 
 @real
-async def test_an_exchange_of_another_type_is_named(own: ConnectedParts, rabbit_url: str) -> None:
+async def test_an_exchange_of_another_type_is_named(own: ServerBackend, rabbit_url: str) -> None:
     async with await aio_pika.connect(rabbit_url) as connection, connection.channel() as channel:
         await channel.declare_exchange(events_exchange(own.prefix), "fanout", durable=True)
     found = await examined(own, "topology")
@@ -235,7 +235,7 @@ async def test_an_exchange_of_another_type_is_named(own: ConnectedParts, rabbit_
 
 @real
 async def test_a_user_who_may_not_declare_sees_what_is_there_and_is_told_that_nothing_was_compared(
-    own: ConnectedParts, reader_url: str
+    own: ServerBackend, reader_url: str
 ) -> None:
     await declare(own)
     found = await examined(replace(own, broker_url=reader_url), *BROKER)
@@ -245,7 +245,7 @@ async def test_a_user_who_may_not_declare_sees_what_is_there_and_is_told_that_no
 
 
 @real
-async def test_a_queue_that_nobody_consumes_is_named(own: ConnectedParts) -> None:
+async def test_a_queue_that_nobody_consumes_is_named(own: ServerBackend) -> None:
     await declare(own)
     async with transport_of(own) as transport:
         await transport.consume(queue_of(own.prefix, "order"), 1, lambda _: None)
@@ -253,26 +253,26 @@ async def test_a_queue_that_nobody_consumes_is_named(own: ConnectedParts) -> Non
     assert failed(found) == {"consumers"}
     idle = [queue_of(own.prefix, worker) for worker in WORKERS if worker != "order"]
     assert found["consumers"].why == f"nobody consumes {', '.join(idle)}"
-    assert "saga worker inventory" in found["consumers"].next
+    assert "saga worker inventory" in found["consumers"].next_step
 
 
 @real
-async def test_dead_letters_are_counted_and_no_failure(own: ConnectedParts) -> None:
+async def test_dead_letters_are_counted_and_no_failure(own: ServerBackend) -> None:
     await declare(own)
-    furniture = with_door(topology(MODE, own.prefix))
-    dead = [Outgoing(furniture.dead_address(worker), Wire(b"{}")) for worker in ("order", "order", "payment", "door")]
+    declared_topology = with_api(topology(MODE, own.prefix))
+    dead = [Outgoing(declared_topology.dead_address(worker), Wire(b"{}")) for worker in ("order", "order", "payment", "door")]
     async with transport_of(own) as transport:
-        await transport.declare(furniture)
+        await transport.declare(declared_topology)
         assert await transport.publish(dead) == [Receipt.CONFIRMED] * 4
     found = await examined(own, "dead letters")
     assert found["dead letters"].ok
     assert found["dead letters"].why == "dead letters wait: order 2, payment 1, door 1"
-    assert "saga dlq list" in found["dead letters"].next
+    assert "saga dlq list" in found["dead letters"].next_step
 
 
 @real
 @pytest.mark.parametrize(("age_s", "ok"), [(120.0, False), (5.0, True)])
-async def test_a_message_that_stays_in_its_outbox_shows_a_missing_binding(own: ConnectedParts, age_s: float, ok: bool) -> None:
+async def test_a_message_that_stays_in_its_outbox_shows_a_missing_binding(own: ServerBackend, age_s: float, ok: bool) -> None:
     async def owe(_: Reader) -> tuple[Changes, None]:
         return Changes(outbox=[OutboxRow("m1", time.time() - age_s, b"x")]), None
 
@@ -294,7 +294,7 @@ async def test_a_database_that_is_not_there_is_one_failure_and_the_rest_cannot_b
     found = await examined(nowhere(), *DATABASE, "bindings", "clocks of the workers")
     assert failed(found) == {"database"}
     assert found["database"].server_missing
-    assert "SAGA_STORE_URL" in found["database"].next
+    assert "SAGA_STORE_URL" in found["database"].next_step
     assert found["durable commits"].ok
     assert {found[name].why for name in not_made(found)} == {"see database"}
     assert len(not_made(found)) == len(DATABASE)
@@ -316,7 +316,7 @@ async def test_a_database_that_is_no_replica_set_is_told_how_to_become_one(stand
     found = await examined(nowhere(store=standalone), *DATABASE)
     assert failed(found) == {"replica set"}
     assert "standalone" in found["replica set"].why
-    assert "--replSet" in found["replica set"].next
+    assert "--replSet" in found["replica set"].next_step
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ async def test_a_replica_set_without_a_primary_is_told_from_a_missing_database(s
     assert found["database"].ok
     assert failed(found) == {"replica set"}
     assert "primary" in found["replica set"].why
-    assert "rs.initiate()" in found["replica set"].next
+    assert "rs.initiate()" in found["replica set"].next_step
     assert not found["replica set"].server_missing
     assert not_made(found) == {*DATABASE} - {"database", "replica set", "durable commits"}
 
@@ -346,13 +346,13 @@ async def test_a_replica_set_whose_members_have_names_that_are_not_known_here_is
     assert found["database"].ok
     assert failed(found) == {"replica set"}
     assert "calls its members inside.invalid:27017" in found["replica set"].why
-    assert "directConnection=true" in found["replica set"].next
+    assert "directConnection=true" in found["replica set"].next_step
 
 
 @real
 @pytest.mark.parametrize(("code", "why"), [(263, "refuses a transaction"), (13, "Check the user")], ids=["all", "this user"])
 async def test_a_database_that_refuses_transactions_to_all_or_to_this_user_is_named(
-    own: ConnectedParts, code: int, why: str
+    own: ServerBackend, code: int, why: str
 ) -> None:
     """By a fail point that acts on this test's clients only: the server has other users."""
     client_name = f"of {own.prefix}"
@@ -367,13 +367,13 @@ async def test_a_database_that_refuses_transactions_to_all_or_to_this_user_is_na
         client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
     assert failed(found) == {"transactions"}
     assert why in found["transactions"].why
-    assert found["transactions"].next
+    assert found["transactions"].next_step
 
 
 @pytest.mark.parametrize("option", ["w=1", "journal=false", "retryWrites=false"])
 async def test_commits_that_would_not_be_durable_are_found_in_the_url_even_without_a_server(option: str) -> None:
-    parts = nowhere()
-    found = await examined(replace(parts, store_url=f"{parts.store_url}?{option}"), *DATABASE)
+    backend = nowhere()
+    found = await examined(replace(backend, store_url=f"{backend.store_url}?{option}"), *DATABASE)
     assert failed(found) == {"database", "durable commits"}
     assert "out of the URL" in found["durable commits"].why
 
@@ -386,14 +386,14 @@ async def test_a_database_url_that_cannot_be_used_is_said_once() -> None:
 
 
 @real
-async def test_an_inbox_that_takes_a_key_twice_is_named_with_its_database(own: ConnectedParts) -> None:
-    async with Patient(MODE, own) as patient:
-        connection = patient.store("payment").connection
+async def test_an_inbox_that_takes_a_key_twice_is_named_with_its_database(own: ServerBackend) -> None:
+    async with Targets(MODE, own) as targets:
+        connection = targets.store("payment").connection
         rows = connection.rows
         vars(connection)["rows"] = lambda name: TakesAnything(rows(name)) if name == "inbox" else rows(name)
-        found = await examine(patient, only("inbox key"))
+        found = await run_checks(targets, only("inbox key"))
     assert failed(found) == {"inbox key"}
-    assert f"inbox of {database_of(own.prefix, 'payment')} takes a key twice" in found["inbox key"].why
+    assert f"inbox of {database_name(own.prefix, 'payment')} takes a key twice" in found["inbox key"].why
 
 
 # --- clocks ---------------------------------------------------------------------------------------------------------------
@@ -402,15 +402,15 @@ async def test_an_inbox_that_takes_a_key_twice_is_named_with_its_database(own: C
 @real
 @pytest.mark.parametrize(("off_s", "where"), [(30.0, "30.0 s ahead of"), (-30.0, "30.0 s behind")])
 async def test_a_clock_that_is_not_the_databases_is_named_with_its_direction(
-    own: ConnectedParts, off_s: float, where: str
+    own: ServerBackend, off_s: float, where: str
 ) -> None:
-    found = await examined(replace(own, sources=Sources(lambda: time.time() + off_s)), "clock of the database")
+    found = await examined(replace(own, environment=Environment(lambda: time.time() + off_s)), "clock of the database")
     assert failed(found) == {"clock of the database"}
     assert where in found["clock of the database"].why
 
 
 @real
-async def test_two_workers_whose_clocks_differ_are_named(own: ConnectedParts) -> None:
+async def test_two_workers_whose_clocks_differ_are_named(own: ServerBackend) -> None:
     await announce(own, inventory=0.9, payment=-0.3)
     found = await examined(own, "clocks of the workers")
     assert failed(found) == {"clocks of the workers"}
@@ -418,7 +418,7 @@ async def test_two_workers_whose_clocks_differ_are_named(own: ConnectedParts) ->
 
 
 @real
-async def test_workers_that_have_never_started_have_no_clocks_to_compare(own: ConnectedParts) -> None:
+async def test_workers_that_have_never_started_have_no_clocks_to_compare(own: ServerBackend) -> None:
     found = await examined(own, "clocks of the workers")
     assert not_made(found) == {"clocks of the workers"}
     assert not failed(found)
@@ -431,7 +431,7 @@ async def test_a_gateway_that_is_not_there_is_a_missing_server() -> None:
     found = await examined(nowhere(), "payment gateway")
     assert failed(found) == {"payment gateway"}
     assert found["payment gateway"].server_missing
-    assert "saga worker gateway" in found["payment gateway"].next
+    assert "saga worker gateway" in found["payment gateway"].next_step
 
 
 async def test_a_gateway_url_that_cannot_be_used_is_named() -> None:
@@ -444,7 +444,7 @@ async def test_a_gateway_url_that_cannot_be_used_is_named() -> None:
 @real
 @pytest.mark.parametrize(("gateways", "workers"), [(True, False), (False, True)])
 async def test_a_gateway_that_treats_failures_otherwise_than_the_workers_is_named(
-    own: ConnectedParts, tmp_path: Path, gateways: bool, workers: bool
+    own: ServerBackend, tmp_path: Path, gateways: bool, workers: bool
 ) -> None:
     await announce(own, faults=workers)
     with running_gateway(tmp_path / "books.db", faults=gateways) as gateway:
@@ -484,9 +484,9 @@ async def test_a_port_that_something_else_holds_is_told_from_one_where_nothing_i
     free = (await examined(nowhere(**urls), name))[name]
     assert (taken.ok, taken.server_missing) == (free.ok, free.server_missing) == (False, True)
     assert f"port {port} of 127.0.0.1 is taken by something that does not answer as a {name}" in taken.why
-    assert f"See what holds port {port}" in taken.next
+    assert f"See what holds port {port}" in taken.next_step
     assert "taken" not in free.why
-    assert "Start" in free.next
+    assert "Start" in free.next_step
 
 
 @pytest.mark.parametrize(
@@ -532,16 +532,16 @@ async def test_memory_that_is_enough_only_for_what_already_runs_is_told_of_and_n
     meminfo.write_text("MemAvailable: 524288 kB\n")
     memory = (await examined(nowhere(), "memory", meminfo=meminfo))["memory"]
     assert (memory.ok, memory.why) == (True, "0.5 GB are free")
-    assert "Before you start a mode here" in memory.next
+    assert "Before you start a mode here" in memory.next_step
 
 
 async def test_a_docker_engine_that_is_not_there_is_told_of_and_no_failure(tmp_path: Path) -> None:
     async with docker_engine(tmp_path / "engine") as docker_host:
         there = (await examined(nowhere(), "docker", docker_host=docker_host))["docker"]
     away = (await examined(nowhere(), "docker", docker_host=docker_host))["docker"]
-    assert (there.ok, there.why, there.next) == (True, "an engine answers", "")
+    assert (there.ok, there.why, there.next_step) == (True, "an engine answers", "")
     assert (away.ok, away.why) == (True, f"no engine answers at {docker_host}")
-    assert "start Docker" in away.next
+    assert "start Docker" in away.next_step
 
 
 @asynccontextmanager
@@ -565,27 +565,27 @@ async def docker_engine(socket: Path) -> AsyncIterator[str]:
 # --- how checks are made together -----------------------------------------------------------------------------------------
 
 
-async def made(*plan: Check, patience_s: float = 5.0) -> list[Finding]:
-    return list((await examine(Patient(MODE, nowhere()), plan, patience_s)).values())
+async def made(*plan: Check, timeout_s: float = 5.0) -> list[CheckResult]:
+    return list((await run_checks(Targets(MODE, nowhere()), plan, timeout_s)).values())
 
 
-async def fine(_: Patient) -> Finding:
-    return Finding(True)
+async def fine(_: Targets) -> CheckResult:
+    return CheckResult(True)
 
 
-async def lost(_: Patient) -> Finding:
+async def lost(_: Targets) -> CheckResult:
     raise StoreUnavailable("it went away")
 
 
-async def endless(_: Patient) -> Finding:
+async def endless(_: Targets) -> CheckResult:
     await asyncio.Event().wait()
     raise AssertionError
 
 
 @pytest.mark.parametrize(("ask", "why"), [(lost, "it went away"), (endless, "no answer within 0.05 s")])
 async def test_a_check_without_an_answer_has_failed_when_what_it_needs_was_fine(ask: Any, why: str) -> None:
-    _, asked = await made(Check("server", fine), Check("asked", ask, ("server",), "look"), patience_s=0.05)
-    assert (asked.ok, asked.why, asked.next) == (False, why, "look")
+    _, asked = await made(Check("server", fine), Check("asked", ask, ("server",), "look"), timeout_s=0.05)
+    assert (asked.ok, asked.why, asked.next_step) == (False, why, "look")
 
 
 async def test_a_check_without_an_answer_is_not_made_when_what_it_needs_was_not_made_either() -> None:
@@ -594,33 +594,33 @@ async def test_a_check_without_an_answer_is_not_made_when_what_it_needs_was_not_
     assert last.ok is None
 
 
-async def away(_: Patient) -> Finding:
-    return Finding(False, server_missing=True)
+async def away(_: Targets) -> CheckResult:
+    return CheckResult(False, server_missing=True)
 
 
 async def test_a_slow_check_takes_the_answer_from_no_other() -> None:
-    async def impatient(patient: Patient) -> Finding:
+    async def impatient(targets: Targets) -> CheckResult:
         async with asyncio.timeout(0):
-            await patient._once("shared", answer)
+            await targets._cached_call("shared", answer)
         raise AssertionError
 
-    async def patient_one(patient: Patient) -> Finding:
-        return Finding(True, await patient._once("shared", answer))
+    async def patient_one(targets: Targets) -> CheckResult:
+        return CheckResult(True, await targets._cached_call("shared", answer))
 
     async def answer() -> str:
         await asyncio.sleep(0)
         return "here"
 
-    async with Patient(MODE, nowhere()) as patient:
-        first, second = (await examine(patient, [Check("first", impatient), Check("second", patient_one)])).values()
+    async with Targets(MODE, nowhere()) as targets:
+        first, second = (await run_checks(targets, [Check("first", impatient), Check("second", patient_one)])).values()
     assert first.ok is False
     assert second.why == "here"
 
 
 @real
-async def test_the_doctor_closes_what_it_opened(own: ConnectedParts) -> None:
-    async with Patient(MODE, own) as patient:
-        transport = await patient.broker()
-        await check_user(patient.store("order").connection)
+async def test_the_doctor_closes_what_it_opened(own: ServerBackend) -> None:
+    async with Targets(MODE, own) as targets:
+        transport = await targets.broker()
+        await check_user(targets.store("order").connection)
     with pytest.raises(TransportUnavailable):
         await transport.product()

@@ -96,8 +96,8 @@ async def landed(store: MongoStore) -> int:
 
     async def work(reader: Reader) -> tuple[Changes, tuple[int, int, int]]:
         record = (await reader.load([KEY])).get(KEY)
-        inbox = await reader.seen(["in1"])
-        return Changes(), (record.body["count"] if record else 0, len(inbox), len(await store.owed(9.0, 9)))
+        inbox = await reader.known_inbox_keys(["in1"])
+        return Changes(), (record.body["count"] if record else 0, len(inbox), len(await store.pending_outbox(9.0, 9)))
 
     count, inbox, outbox = await store.transact(work)
     assert count == inbox == outbox, "torn: documents, inbox and outbox do not agree"
@@ -141,13 +141,13 @@ async def test_every_call_says_that_the_server_went_away(line: Interceptor, conn
     for call in (
         store.transact(increment),
         store.due(ORDERS, 1.0, 1),
-        store.owed(1.0, 1),
+        store.pending_outbox(1.0, 1),
         store.find(ORDERS),
         store.open([ORDERS]),
     ):
         with pytest.raises(StoreUnavailable):
             await call
-    for write in (store.forget(["m1"]), store.put([Record(*KEY, 1, {})]), store.wipe()):
+    for write in (store.delete_published(["m1"]), store.put([Record(*KEY, 1, {})]), store.wipe()):
         with pytest.raises((StoreUnavailable, OutcomeUnknown)):
             await write
 
@@ -174,7 +174,7 @@ async def test_a_connection_lost_before_each_commit_wrote_nothing(line: Intercep
 
 
 async def test_a_server_that_stalls_before_the_commit_wrote_nothing(line: Interceptor, connect: Connect) -> None:
-    store = await connect(through(line), call_s=0.5, patience_s=1.0)
+    store = await connect(through(line), call_s=0.5, transaction_timeout_s=1.0)
     line.inject(Fault.STALL, b"insert", times=1_000)
     with pytest.raises(StoreUnavailable):
         await store.transact(increment)
@@ -279,7 +279,7 @@ def indexes(url: str, database: str, collection: str) -> dict[str, Any]:
 @pytest.mark.parametrize("times", [1, 2, 1_000])
 async def test_a_commit_whose_answer_is_lost_is_never_denied(line: Interceptor, connect: Connect, times: int) -> None:
     """The server commits; its answer never arrives. The store may know better after asking again, or not know."""
-    store = await connect(through(line), call_s=0.5, patience_s=1.0)
+    store = await connect(through(line), call_s=0.5, transaction_timeout_s=1.0)
     line.inject(Fault.LOSE, b"commitTransaction", times)
     end = await ends(store)
     assert line.struck.is_set()
@@ -295,7 +295,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_done_twice(line: Interceptor
         changes, count = await increment(reader)
         return Changes(records=changes.records), count
 
-    store = await connect(through(line), call_s=0.5, patience_s=1.0)
+    store = await connect(through(line), call_s=0.5, transaction_timeout_s=1.0)
     line.inject(Fault.LOSE, b"commitTransaction", times)
     with suppress(OutcomeUnknown):
         await store.transact(bare)
@@ -324,7 +324,7 @@ async def test_a_commit_that_succeeded_and_is_denied_is_not_done_twice(
 
 @pytest.mark.parametrize("fault", [Fault.CUT, Fault.STALL])
 async def test_a_commit_that_the_server_never_heard_is_in_doubt(line: Interceptor, connect: Connect, fault: Fault) -> None:
-    store = await connect(through(line), call_s=0.5, patience_s=1.0)
+    store = await connect(through(line), call_s=0.5, transaction_timeout_s=1.0)
     line.inject(fault, b"commitTransaction", times=1_000_000)
     end = await ends(store)
     assert line.struck.is_set()
@@ -337,14 +337,14 @@ async def test_a_commit_that_was_never_heard_removes_nothing_sent(line: Intercep
         return Changes(outbox=[OutboxRow("m0", 1.0, b"x")]), None
 
     async def sent(_: Reader) -> tuple[Changes, None]:
-        return Changes(sent=["m0"]), None
+        return Changes(published=["m0"]), None
 
-    store = await connect(through(line), call_s=0.5, patience_s=1.0)
+    store = await connect(through(line), call_s=0.5, transaction_timeout_s=1.0)
     await store.transact(owing)
     line.inject(Fault.CUT, b"commitTransaction", times=1_000_000)
     with pytest.raises(OutcomeUnknown):
         await store.transact(sent)
-    assert [row.message_id for row in await store.owed(9.0, 9)] == ["m0"]
+    assert [row.message_id for row in await store.pending_outbox(9.0, 9)] == ["m0"]
 
 
 async def test_a_commit_that_is_heard_at_the_second_time_succeeds(line: Interceptor, connect: Connect) -> None:
@@ -357,7 +357,7 @@ async def test_a_commit_that_is_heard_at_the_second_time_succeeds(line: Intercep
 
 async def test_a_transaction_whose_commit_was_never_heard_is_in_nobodys_way(line: Interceptor, connect: Connect) -> None:
     """The server would keep what it wrote from everybody for a minute: nobody told it that its client has given up."""
-    store = await connect(through(line), patience_s=1.0)
+    store = await connect(through(line), transaction_timeout_s=1.0)
     line.inject(Fault.CUT, b"commitTransaction", times=99)
     assert isinstance(await ends(store), OutcomeUnknown)
     line.times = 0
@@ -439,7 +439,7 @@ async def test_whatever_a_commit_fails_with_is_success_or_in_doubt(
     connect: Connect, fail_command: Callable[..., None], how: dict[str, Any], times: int
 ) -> None:
     # A server that is said to step down is asked again only with the next heartbeat.
-    store = await connect(patience_s=5.0, heartbeatFrequencyMS=500)
+    store = await connect(transaction_timeout_s=5.0, heartbeatFrequencyMS=500)
     fail_command("commitTransaction", times, **how)
     end = await ends(store)
     fail_command("commitTransaction", 0)

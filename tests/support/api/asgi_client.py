@@ -10,11 +10,11 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from api.problems import PROBLEM
-from api.sample_orders import order_of
+from api.sample_orders import sample_order
 from services.vocabulary import Line
 
 #: An order of two books, as a customer sends it.
-AN_ORDER = order_of([Line(sku="book", quantity=2)]).model_dump(mode="json")
+AN_ORDER = sample_order([Line(sku="book", quantity=2)]).model_dump(mode="json")
 
 
 @dataclass(frozen=True)

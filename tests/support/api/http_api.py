@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from api.app import DoorApp
-from api.event_stream import Following
-from api.handlers import door_role
-from api.orders import Desk, door_limits, door_topology
-from api.request_limits import Guard
-from bootstrap.backend import Parts
+from api.app import ApiApp
+from api.event_stream import EventStreams
+from api.handlers import api_role
+from api.orders import Orders, api_topology, door_limits
+from api.request_limits import RequestLimits
+from bootstrap.backend import Backend
 from bootstrap.build_worker import assemble
 from bootstrap.modes import Mode
 from lab.system import System
@@ -34,45 +34,45 @@ T = TypeVar("T")
 class Door:
     """One door: its inside, and a customer in front of it."""
 
-    desk: Desk
-    following: Following
+    orders: Orders
+    following: EventStreams
     caller: Caller
 
     async def ended(self, system: System, order_id: str) -> None:
         """Wait until the door has heard of the order's end."""
 
         async def has_ended() -> bool:
-            order = await self.desk.order(order_id)
+            order = await self.orders.get(order_id)
             return order is not None and order.state.ended
 
-        await system.until(has_ended, f"the door to hear of the end of {order_id}")
+        await system.wait_until(has_ended, f"the door to hear of the end of {order_id}")
 
 
-def a_desk(prefix: str, parts: Parts, *, patience_s: float = 5.0) -> Desk:
+def a_desk(prefix: str, backend: Backend, *, commit_timeout_s: float = 5.0) -> Orders:
     """A desk on a worker of its own, put together as `saga api` does."""
     worker = assemble(
-        *(door_role(), door_topology(prefix), parts.transport("door"), parts.store("door")),
-        environment=parts.sources,
-        limits=door_limits(parts.limits),
+        *(api_role(), api_topology(prefix), backend.transport("door"), backend.store("door")),
+        environment=backend.environment,
+        limits=door_limits(backend.limits),
     )
-    return Desk(prefix, worker, patience_s=patience_s)
+    return Orders(prefix, worker, commit_timeout_s=commit_timeout_s)
 
 
 @asynccontextmanager
-async def a_door(system: System, *, patience_s: float = 5.0, stream_s: float = 600.0) -> AsyncIterator[Door]:
+async def a_door(system: System, *, commit_timeout_s: float = 5.0, stream_s: float = 600.0) -> AsyncIterator[Door]:
     """A door of the system's mode, at work until the block ends."""
-    desk = a_desk(system.door.topology.prefix, system.parts, patience_s=patience_s)
-    await desk.prepare()
-    following = Following(desk, stream_s=stream_s)
-    app = DoorApp(desk, following, pivot_first=system.mode is Mode.CHOREOGRAPHY).application()
-    working = asyncio.create_task(desk.worker.run())
-    await desk.worker.ready.wait()
+    orders = a_desk(system.client.topology.prefix, system.backend, commit_timeout_s=commit_timeout_s)
+    await orders.prepare()
+    following = EventStreams(orders, stream_s=stream_s)
+    app = ApiApp(orders, following, pivot_first=system.mode is Mode.CHOREOGRAPHY).application()
+    working = asyncio.create_task(orders.worker.run())
+    await orders.worker.ready.wait()
     try:
-        yield Door(desk, following, Caller(Guard(app)))
+        yield Door(orders, following, Caller(RequestLimits(app)))
     finally:
-        desk.worker.stop()
+        orders.worker.stop()
         await working
-        await desk.close()
+        await orders.close()
 
 
 def at_a_door(mode: Mode, program: Callable[[System, Door], Awaitable[T]]) -> T:

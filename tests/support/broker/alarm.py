@@ -3,7 +3,7 @@
 RabbitMQ does this to connections that publish (connection.blocked). A real alarm would be everybody's.
 """
 
-from broker.rabbitmq import frames as amqp
+from broker.rabbitmq import frames
 from tests.support.network.tcp_proxy import Proxy
 
 _BLOCKED, _UNBLOCKED = 0x000A003C, 0x000A003D
@@ -23,4 +23,4 @@ def unblock(proxy: Proxy, connection: int) -> None:
 
 
 def _frame(payload: bytes) -> bytes:
-    return amqp.FRAME_HEAD.pack(amqp.METHOD, 0, len(payload)) + payload + amqp.FRAME_END
+    return frames.FRAME_HEAD.pack(frames.METHOD, 0, len(payload)) + payload + frames.FRAME_END

@@ -18,9 +18,9 @@ HELD_BACK_S = 0.05
 class MischievousTransport:
     """Whatever is not about publishing is the wrapped transport's."""
 
-    def __init__(self, transport: Transport, chance: random.Random) -> None:
+    def __init__(self, transport: Transport, rng: random.Random) -> None:
         self._transport = transport
-        self._chance = chance
+        self._chance = rng
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -44,14 +44,14 @@ class MischievousTransport:
 
 
 class MischievousParts:
-    """`bootstrap.backend.Parts` whose transports misbehave, from one seed."""
+    """`bootstrap.backend.Backend` whose transports misbehave, from one seed."""
 
-    def __init__(self, parts: Any, seed: int) -> None:
-        self._parts = parts
+    def __init__(self, backend: Any, seed: int) -> None:
+        self._backend = backend
         self._chance = random.Random(seed)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._parts, name)
+        return getattr(self._backend, name)
 
     def transport(self, worker: str) -> MischievousTransport:
-        return MischievousTransport(self._parts.transport(worker), self._chance)
+        return MischievousTransport(self._backend.transport(worker), self._chance)

@@ -20,7 +20,7 @@ from store.protocol import Store
 NOT_FENCED = frozenset({"find", "put", "close"})
 
 #: Asked again and again while nothing happens: counted the first time only.
-POLLS = frozenset({"due", "owed"})
+POLLS = frozenset({"due", "pending_outbox"})
 
 
 class When(StrEnum):
@@ -71,7 +71,7 @@ class _Fenced:
             return call
 
         async def fenced(*args: Any, **kwargs: Any) -> Any:
-            if name == "owed" and args[0] == math.inf:  # somebody looks whether all is at rest
+            if name == "pending_outbox" and args[0] == math.inf:  # somebody looks whether all is at rest
                 return await call(*args, **kwargs)
             self._fence.pass_through(name, When.BEFORE)
             result = await call(*args, **kwargs)

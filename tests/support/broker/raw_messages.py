@@ -1,6 +1,6 @@
 """Content headers that no client library would write, and a way to publish them."""
 
-from broker.rabbitmq import frames as amqp
+from broker.rabbitmq import frames
 from broker.rabbitmq.transport import RabbitTransport
 from broker.transport import Outgoing
 
@@ -42,6 +42,6 @@ GARBAGE = {
 def publish_raw(client: RabbitTransport, outgoing: Outgoing, header: bytes) -> None:
     """Publish with a content header of our own making, past every check and past the receipts."""
     channel = client._publisher
-    method = amqp.publish_frames(channel.number, outgoing, 1000).split(amqp.FRAME_END)[0] + amqp.FRAME_END
+    method = frames.publish_frames(channel.number, outgoing, 1000).split(frames.FRAME_END)[0] + frames.FRAME_END
     channel._next += 1
-    channel._send(method + amqp.FRAME_HEAD.pack(amqp.HEADER, channel.number, len(header)) + header + amqp.FRAME_END)
+    channel._send(method + frames.FRAME_HEAD.pack(frames.HEADER, channel.number, len(header)) + header + frames.FRAME_END)

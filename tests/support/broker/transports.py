@@ -101,7 +101,7 @@ async def memory_world() -> AsyncIterator[World]:
     broker = MemoryBroker()
 
     async def make() -> Transport:
-        return MemoryTransport(broker, reconnect_patience_s=0.2)
+        return MemoryTransport(broker, reconnect_timeout_s=0.2)
 
     async with _served(World(fresh(), make, broker.stop, broker.start)) as world:
         yield world
@@ -114,7 +114,7 @@ async def rabbit_world(url: str) -> AsyncIterator[World]:
         through = str(target.with_host("127.0.0.1").with_port(proxy.port))
 
         async def make() -> Transport:
-            return RabbitTransport(through, "contract test", reconnect_patience_s=0.2)
+            return RabbitTransport(through, "contract test", reconnect_timeout_s=0.2)
 
         async with _served(World(fresh(), make, proxy.cut, proxy.restore)) as world:
             yield world
@@ -140,9 +140,9 @@ async def _tidy(world: World) -> None:
     await cleaner.close()
 
 
-async def exhaust_deliveries(transport: Transport, furniture: Topology, worker: str, count: int) -> None:
+async def exhaust_deliveries(transport: Transport, declared_topology: Topology, worker: str, count: int) -> None:
     """Requeue what is in a worker's queue until the broker has made `count` messages dead letters."""
-    queue = queue_of(furniture.prefix, worker)
+    queue = queue_of(declared_topology.prefix, worker)
     back: list[asyncio.Task[None]] = []
     await transport.consume(queue, 10, lambda delivery: back.append(asyncio.create_task(transport.requeue([delivery]))))
 

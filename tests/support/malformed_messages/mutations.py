@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from api.sample_orders import order_of
+from api.sample_orders import sample_order
 from bootstrap.modes import roles
 from broker.codec import Origin, encode
 from broker.message import Message
@@ -30,7 +30,7 @@ AN_ID, ANOTHER_ID = "019b0000-0000-7000-8000-000000000001", "019b0000-0000-7000-
 #: A value for each field that any message of the project has.
 FIELDS: Mapping[str, Any] = {
     "order_id": AN_ID,
-    "details": order_of([Line(sku="book", quantity=1), Line(sku="lamp", quantity=20)]),
+    "details": sample_order([Line(sku="book", quantity=1), Line(sku="lamp", quantity=20)]),
     "reason": Reason.OUT_OF_STOCK,
     "step": "ReleaseStock",
     "error": "TimeoutError: no answer",
@@ -54,7 +54,7 @@ ODD_TEXT: Sequence[Any] = (
     *(None, "", " ", "a", "a" * 255, "\x00", "\ud800", "\ufffd", "1"),
     *(AN_ID, ANOTHER_ID, AN_ID.upper(), AN_ID + "\n", "{" + AN_ID + "}"),
     *("application/json", "application/json;charset=utf-8", "Application/JSON", "gzip", "utf-8", "UTF-8", "order.PlaceOrder"),
-    *("inventory.ReserveStock", "payment.LookAgain", "order.placeorder", "*", "#", 0, True, b"bytes"),
+    *("inventory.ReserveStock", "payment.PollGateway", "order.placeorder", "*", "#", 0, True, b"bytes"),
 )
 ODD_VALUES: Sequence[Any] = (
     *(None, True, False, 0, 1, 2, 3, 12, 1_000, 1_001, -1, 2**31, 2**63 - 1, -(2**63), 0.0, 1.0, float("nan"), float("inf")),
@@ -83,7 +83,7 @@ class Mutator:
     def __init__(self, seed: int, good: Sequence[Wire]) -> None:
         self._chance = random.Random(seed)
         self._good = good
-        self._ways: Sequence[Callable[[Wire], Wire]] = (
+        self._allowed_routes: Sequence[Callable[[Wire], Wire]] = (
             self._flip,
             self._cut,
             self._double,
@@ -98,7 +98,7 @@ class Mutator:
     def wire(self) -> Wire:
         wire = self._chance.choice(self._good)
         for _ in range(self._chance.randint(1, 4)):
-            wire = self._chance.choice(self._ways)(wire)
+            wire = self._chance.choice(self._allowed_routes)(wire)
         return wire
 
     def _flip(self, wire: Wire) -> Wire:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
-from api.sample_orders import order_of
+from api.sample_orders import sample_order
 from bootstrap.modes import Mode, roles
 from broker.codec import Origin, encode
 from broker.message import Message
@@ -47,10 +47,10 @@ class Sender:
         self.sent_bad: list[tuple[Bad, Wire]] = []
 
     def good(self, of: str = "forward") -> Wire:
-        sources = self._system.parts.sources
-        what = {"details": order_of([Line(sku="book", quantity=1)])} if of == "forward" else {"reason": Reason.WITHDRAWN}
-        message = self.kinds[of](order_id=sources.new_id(), **what)  # type: ignore[arg-type]
-        return encode(message, message_id=sources.new_id(), now=sources.now(), app_id="stranger", origin=Origin())
+        environment = self._system.backend.environment
+        what = {"details": sample_order([Line(sku="book", quantity=1)])} if of == "forward" else {"reason": Reason.WITHDRAWN}
+        message = self.kinds[of](order_id=environment.new_id(), **what)  # type: ignore[arg-type]
+        return encode(message, message_id=environment.new_id(), now=environment.now(), app_id="stranger", origin=Origin())
 
     async def send(self, *wires: Wire) -> list[str]:
         """To where this consumer gets its forward messages from, whatever they are. Gives the order ids."""
@@ -59,8 +59,8 @@ class Sender:
 
     async def _publish(self, letters: Iterable[tuple[Wire, str]]) -> None:
         """Each to where this consumer gets messages of that kind from."""
-        to = {of: self._system.door.topology.address_of(kind) for of, kind in self.kinds.items()}
-        await self._system.door.transport.publish([Outgoing(to[of], wire) for wire, of in letters])
+        to = {of: self._system.client.topology.address_of(kind) for of, kind in self.kinds.items()}
+        await self._system.client.transport.publish([Outgoing(to[of], wire) for wire, of in letters])
 
     async def send_bad(self, corpus: tuple[Bad, ...]) -> None:
         """Each under its name as `app_id`, which nobody looks at: so its dead letter is known again."""
@@ -69,8 +69,8 @@ class Sender:
         await self._publish((wire, each.of) for each, wire in bad)
 
     async def all_dead(self) -> bool:
-        queue = dead_queue(queue_of(self._system.door.topology.prefix, self.worker))
-        return await self._system.door.transport.depth(queue) >= len(self.sent_bad)
+        queue = dead_queue(queue_of(self._system.client.topology.prefix, self.worker))
+        return await self._system.client.transport.depth(queue) >= len(self.sent_bad)
 
     async def judge(self) -> None:
         """Every bad message is one dead letter, with its reason, and otherwise as it came."""

@@ -18,8 +18,8 @@ from bootstrap.modes import Mode
 from broker.loop.inputs import Input
 from broker.transport import Outgoing, Receipt, Transport
 from broker.worker import Worker
-from lab.simulation.crash_matrix import command_in
-from lab.simulation.plan import Point
+from lab.simulation.crash_matrix import command_of
+from lab.simulation.plan import CrashPoint
 from store.protocol import Changes, Reader, Store, Work
 from tests.support.system import Servers
 
@@ -27,13 +27,13 @@ from tests.support.system import Servers
 class Trap:
     """Dies at `point` when the command called `handling` is in hand."""
 
-    def __init__(self, point: Point, handling: str) -> None:
+    def __init__(self, point: CrashPoint, handling: str) -> None:
         self._point = point
-        self._handling = handling
-        self.in_hand: list[str] = []
+        self._busy = handling
+        self.commands_in_progress: list[str] = []
 
-    def reach(self, point: Point) -> None:
-        if point is self._point and self._handling in self.in_hand:
+    def reach(self, point: CrashPoint) -> None:
+        if point is self._point and self._busy in self.commands_in_progress:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -43,15 +43,15 @@ class _Store:
         self._trap = trap
 
     async def transact(self, work: Work[Any]) -> Any:
-        self._trap.reach(Point.BEFORE_LOAD)
+        self._trap.reach(CrashPoint.BEFORE_LOAD)
 
         async def decided(reader: Reader) -> tuple[Changes, Any]:
             result = await work(reader)
-            self._trap.reach(Point.BEFORE_COMMIT)
+            self._trap.reach(CrashPoint.BEFORE_COMMIT)
             return result
 
         result = await self._inner.transact(decided)
-        self._trap.reach(Point.BEFORE_ACK)
+        self._trap.reach(CrashPoint.BEFORE_ACK)
         return result
 
     def __getattr__(self, name: str) -> Any:
@@ -66,12 +66,12 @@ class _Transport:
     async def ack(self, deliveries: Sequence[Any]) -> None:
         await self._inner.ack(deliveries)
         await asyncio.sleep(0.2)  # so that the broker has it before this process is gone
-        self._trap.reach(Point.BEFORE_PUBLISH)
+        self._trap.reach(CrashPoint.BEFORE_PUBLISH)
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> list[Receipt]:
         receipts = await self._inner.publish(outgoing)
         if outgoing:
-            self._trap.reach(Point.BEFORE_REMOVAL)
+            self._trap.reach(CrashPoint.BEFORE_REMOVAL)
         return receipts
 
     def __getattr__(self, name: str) -> Any:
@@ -82,22 +82,22 @@ class _Worker(Worker):
     trap: Trap
 
     async def handle(self, inputs: Sequence[Input], **options: Any) -> None:
-        self.trap.in_hand = [command_in(item, self.role) for item in inputs]
+        self.trap.commands_in_progress = [command_of(item, self.role) for item in inputs]
         await super().handle(inputs, **options)
-        self.trap.in_hand = []
+        self.trap.commands_in_progress = []
 
 
 async def work(mode: Mode, name: str, prefix: str, servers: Servers, trap: Trap) -> None:
-    parts = servers.parts(prefix)
-    gateway = parts.gateway()
+    backend = servers.backend(prefix)
+    gateway = backend.gateway()
     worker = build_worker(
         *(mode, name),
-        _Transport(parts.transport(name), trap),  # type: ignore[arg-type]
-        _Store(parts.store(name), trap),  # type: ignore[arg-type]
+        _Transport(backend.transport(name), trap),  # type: ignore[arg-type]
+        _Store(backend.store(name), trap),  # type: ignore[arg-type]
         prefix=prefix,
-        times=parts.times,
-        environment=parts.sources,
-        limits=parts.limits,
+        timeouts=backend.timeouts,
+        environment=backend.environment,
+        limits=backend.limits,
         gateway=gateway if name == PAYMENT else None,
         faults=True,
         make=_Worker,
@@ -115,5 +115,5 @@ async def work(mode: Mode, name: str, prefix: str, servers: Servers, trap: Trap)
 
 if __name__ == "__main__":
     told = json.loads(sys.argv[1])
-    trap = Trap(Point(told["point"]), told["handling"])
+    trap = Trap(CrashPoint(told["point"]), told["handling"])
     asyncio.run(work(Mode(told["mode"]), told["worker"], told["prefix"], Servers(**told["servers"]), trap))

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 import structlog
 
-from bootstrap.memory_backend import EmbeddedParts
+from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode
 from broker.transport import Outgoing
-from lab.journeys.catalogue import SHELF
-from lab.journeys.run import Run
+from lab.journeys.catalogue import INITIAL_STOCK
+from lab.journeys.run import JourneyRun
 from lab.system import System, set_up_stock
-from lab.virtual_time import run_virtually
+from lab.virtual_time import run_on_virtual_time
 from tests.support.broker.chaotic_transport import MischievousParts
 from tests.support.system import finish, published
 
@@ -25,13 +25,13 @@ FAILURES = ("payment:declined", "payment:pending", "payment:hang", "delivery:und
 
 async def busy_run(mode: Mode, seed: int) -> list[str]:
     """Thirty orders of all kinds, some withdrawn, every message twice and late."""
-    parts = MischievousParts(EmbeddedParts(mode, seed), seed)
+    backend = MischievousParts(MemoryBackend(mode, seed), seed)
     arrivals: list[float] = []
-    async with System(mode, parts) as system:
-        await set_up_stock(system.stores["inventory"], {**SHELF, "plenty": 20})
+    async with System(mode, backend) as system:
+        await set_up_stock(system.stores["inventory"], {**INITIAL_STOCK, "plenty": 20})
         seen = published(system)
-        parts.broker.on_publish.append(lambda _: arrivals.append(parts.sources.now()))
-        run = Run(system)
+        backend.broker.on_publish.append(lambda _: arrivals.append(backend.environment.now()))
+        run = JourneyRun(system)
         for number in range(30):
             failure = FAILURES[number % 10 :][:1]
             order_id = await run.place({"plenty": 1}, *failure)
@@ -50,5 +50,5 @@ def _lines(arrivals: list[float], seen: list[Outgoing]) -> Iterator[str]:
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    for line in run_virtually(busy_run(Mode(sys.argv[1]), int(sys.argv[2]))):
+    for line in run_on_virtual_time(busy_run(Mode(sys.argv[1]), int(sys.argv[2]))):
         sys.stdout.write(line + "\n")

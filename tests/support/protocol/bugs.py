@@ -7,13 +7,13 @@ them. The undone rules themselves are in planted_rules.py.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from broker.handler import NOTHING, Context, Decide, Documents, Outcome
+from broker.handler import NOTHING, Context, Documents, Handle, Outcome
 from broker.message import Command, Event, Message
 from broker.role import Role
 from choreography.reaction import Reaction
 from choreography.reactions import REACTIONS
 from orchestrator.coordinator import NAME
-from orchestrator.saga import Move, SagaRun
+from orchestrator.saga import SagaRun, Transition
 from services.delivery.messages import DeliveryCancelled, DeliveryRejected
 from services.inventory.messages import ReleaseStock
 from services.order.messages import OrderWithdrawn, RejectOrder
@@ -62,7 +62,7 @@ def short_cut(when: type[Event], does: type[Command], *breaks: str) -> Bug:
 
     def eager(role: Role) -> Role:
         assert when not in role.accepts, "the short cut would replace a row instead of adding one"
-        return replace(role, accepts={**role.accepts, when: does.drawn_from})
+        return replace(role, accepts={**role.accepts, when: does.from_source})
 
     def change(roles: Roles) -> Roles:
         return tuple(eager(role) if role.worker == reaction.by else role for role in roles)
@@ -86,12 +86,12 @@ SHORT_CUTS = (
 )
 
 
-def wrapped(kind: type[Message], wrap: Callable[[Decide], Decide]) -> Change:
+def wrapped(kind: type[Message], wrap: Callable[[Handle], Handle]) -> Change:
     """Roles in which the handler of `kind` decides otherwise; what it reads stays the same."""
 
     def with_handler(role: Role) -> Role:
         real = role.service.handlers[kind]
-        handlers = {**role.service.handlers, kind: replace(real, decide=wrap(real.decide))}
+        handlers = {**role.service.handlers, kind: replace(real, handle=wrap(real.handle))}
         return replace(role, service=replace(role.service, handlers=handlers))
 
     def change(roles: Roles) -> Roles:
@@ -100,18 +100,18 @@ def wrapped(kind: type[Message], wrap: Callable[[Decide], Decide]) -> Change:
     return change
 
 
-def led_by(think: Callable[[SagaRun | None, Event], Move | None]) -> Change:
+def led_by(think: Callable[[SagaRun | None, Event], Transition | None]) -> Change:
     """Roles whose coordinator thinks otherwise than `advance`."""
 
-    def follow(event: Event, found: Documents, _: Context) -> Outcome:
-        move = think(found.get(SagaRun, event.order_id), event)
-        if move is None:
+    def follow(event: Event, documents: Documents, _: Context) -> Outcome:
+        transition = think(documents.get(SagaRun, event.order_id), event)
+        if transition is None:
             return NOTHING
-        run, command = move
+        run, command = transition
         return Outcome((run,), (command,) if command else ())
 
     def misled(role: Role) -> Role:
-        handlers = {kind: replace(real, decide=follow) for kind, real in role.service.handlers.items()}
+        handlers = {kind: replace(real, handle=follow) for kind, real in role.service.handlers.items()}
         return replace(role, service=replace(role.service, handlers=handlers))
 
     def change(roles: Roles) -> Roles:

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from broker.handler import Outcome
 from broker.message import Message
-from services.delivery.domain import Delivery, DeliveryState
+from services.delivery.domain import DeliveryState, OrderDelivery
 from services.delivery.messages import CancelDelivery, ScheduleDelivery
 from services.inventory.domain import Reservation, ReservationState, Stock
 from services.inventory.messages import ReleaseStock, ReserveStock
 from services.order.domain import Order, OrderState
 from services.order.messages import CompleteOrder, DeadlinePassed, MarkForAttention, PlaceOrder, RejectOrder, WithdrawOrder
 from services.payment.domain import Payment, PaymentState
-from services.payment.messages import Answer, AuthorizePayment, GatewayAnswered, LookAgain, Verb, VoidPayment
+from services.payment.messages import Answer, AuthorizePayment, GatewayAnswered, PollGateway, Verb, VoidPayment
 from services.registry import all_services
 from services.vocabulary import Reason
 from store.document import Document, Key
@@ -23,7 +23,7 @@ WANTED = details({"cup": 2, "pot": 1})
 UNSERVED = details({"cup": 2, "pot": 1}, served=False)
 SERVICES = all_services(TIMES)
 TEN_YEARS_S = 10 * 365 * 86_400.0
-LOOK_AGAIN_S, PATIENCE_S, DEADLINE_S = TIMES.payment.look_again_s, TIMES.payment.patience_s, TIMES.deadline_s
+LOOK_AGAIN_S, PATIENCE_S, DEADLINE_S = TIMES.payment.poll_interval_s, TIMES.payment.authorize_timeout_s, TIMES.deadline_s
 X, R = LETTERS["x"], LETTERS["r"]
 
 #: States in which a document waits for something, so that a watch must find it.
@@ -37,9 +37,9 @@ def waits(document: Document) -> bool:
 _PLACED = Order(order_id=ID, state=OrderState.PENDING, details=WANTED, placed_at=NOW, due_at=NOW + DEADLINE_S)
 _ENDED = Order(order_id=ID, state=OrderState.COMPLETED, details=WANTED, placed_at=NOW, ended_at=NOW)
 _ASKED = Payment(
-    order_id=ID, state=PaymentState.PENDING, details=WANTED, patience_until=NOW + PATIENCE_S, due_at=NOW + LOOK_AGAIN_S
+    order_id=ID, state=PaymentState.PENDING, details=WANTED, authorize_until=NOW + PATIENCE_S, due_at=NOW + LOOK_AGAIN_S
 )
-_VOIDING = _ASKED.voiding(X, NOW, TIMES.payment, asked=False)
+_VOIDING = _ASKED.voiding(X, NOW, TIMES.payment, void_requested=False)
 
 #: service -> column -> the document in that state.
 GIVEN: Mapping[str, Mapping[str, Document | None]] = {
@@ -47,10 +47,10 @@ GIVEN: Mapping[str, Mapping[str, Document | None]] = {
         "none": None,
         "tombstone(w)": Order(order_id=ID, state=OrderState.TOMBSTONE, withdrawn=Reason.WITHDRAWN),
         "PENDING": _PLACED,
-        "PENDING+w": _PLACED.but(withdrawn=Reason.WITHDRAWN),
-        "PENDING+d": _PLACED.but(withdrawn=Reason.DEADLINE),
+        "PENDING+w": _PLACED.copy_with(withdrawn=Reason.WITHDRAWN),
+        "PENDING+d": _PLACED.copy_with(withdrawn=Reason.DEADLINE),
         "COMPLETED": _ENDED,
-        "REJECTED(x)": _ENDED.but(state=OrderState.REJECTED, reason=ORDER_LETTERS["x"]),
+        "REJECTED(x)": _ENDED.copy_with(state=OrderState.REJECTED, reason=ORDER_LETTERS["x"]),
     },
     "inventory": {
         "none": None,
@@ -62,16 +62,16 @@ GIVEN: Mapping[str, Mapping[str, Document | None]] = {
         "none": None,
         "PENDING": _ASKED,
         "VOIDING(x)": _VOIDING,
-        "VOIDING(x, asked)": _VOIDING.but(asked=True),
+        "VOIDING(x, asked)": _VOIDING.copy_with(void_requested=True),
         "AUTHORIZED": _ASKED.ended(PaymentState.AUTHORIZED),
         "DECLINED(x)": _ASKED.ended(PaymentState.DECLINED, X),
         "VOIDED(x)": _ASKED.ended(PaymentState.VOIDED, X),
     },
     "delivery": {
         "none": None,
-        "SCHEDULED": Delivery(order_id=ID, state=DeliveryState.SCHEDULED, details=WANTED),
-        "REJECTED(x)": Delivery(order_id=ID, state=DeliveryState.REJECTED, reason=X),
-        "CANCELLED(x)": Delivery(order_id=ID, state=DeliveryState.CANCELLED, reason=X),
+        "SCHEDULED": OrderDelivery(order_id=ID, state=DeliveryState.SCHEDULED, details=WANTED),
+        "REJECTED(x)": OrderDelivery(order_id=ID, state=DeliveryState.REJECTED, reason=X),
+        "CANCELLED(x)": OrderDelivery(order_id=ID, state=DeliveryState.CANCELLED, reason=X),
     },
 }
 
@@ -103,10 +103,10 @@ COMMANDS: Mapping[str, Message] = {
     "gw pending": _answer(Verb.AUTHORIZE, Answer.PENDING),
     "gw in doubt, to authorize": _answer(Verb.AUTHORIZE, Answer.IN_DOUBT),
     "gw in doubt, to void": _answer(Verb.VOID, Answer.IN_DOUBT),
-    "due_at": LookAgain(order_id=ID),
-    "before due_at": LookAgain(order_id=ID),
-    "patience over": LookAgain(order_id=ID),
-    "insistence over": LookAgain(order_id=ID),
+    "due_at": PollGateway(order_id=ID),
+    "before due_at": PollGateway(order_id=ID),
+    "patience over": PollGateway(order_id=ID),
+    "insistence over": PollGateway(order_id=ID),
     "gw voided, to void": _answer(Verb.VOID, Answer.VOIDED),
     "ScheduleDelivery, served": ScheduleDelivery(order_id=ID, details=WANTED),
     "ScheduleDelivery, unserved": ScheduleDelivery(order_id=ID, details=UNSERVED),
@@ -114,7 +114,12 @@ COMMANDS: Mapping[str, Message] = {
     "CancelDelivery(r)": CancelDelivery(order_id=ID, reason=R),
 }
 #: When a row happens, if that matters; seconds after the document was written.
-WHEN = {"deadline": DEADLINE_S, "due_at": LOOK_AGAIN_S, "patience over": PATIENCE_S, "insistence over": TIMES.payment.insist_s}
+WHEN = {
+    "deadline": DEADLINE_S,
+    "due_at": LOOK_AGAIN_S,
+    "patience over": PATIENCE_S,
+    "insistence over": TIMES.payment.escalate_after_s,
+}
 #: The failure that somebody asked for with the order.
 INJECTED = {"ReserveStock, injected": "out_of_stock", "ScheduleDelivery, injected": "undeliverable"}
 #: Units of each article that are available; where the reservation is HELD, two cups and a pot are held besides.

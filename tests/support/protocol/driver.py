@@ -9,12 +9,12 @@ from dataclasses import replace
 from random import Random
 
 from broker.role import Role
-from lab.invariants import Broken, Decisions, check_end
+from lab.invariants import Decisions, InvariantViolated, check_end
 from services.inventory.domain import Reservation, ReservationState
 from services.order.domain import Order, OrderState
 from services.order.messages import DeadlinePassed, PlaceOrder, WithdrawOrder
 from services.payment.domain import Payment
-from services.payment.messages import Answer, LookAgain
+from services.payment.messages import Answer, PollGateway
 from services.vocabulary import Reason
 from tests.support.protocol.gateway_model import GatewayModel
 from tests.support.protocol.harness import NOW, TIMES, order_id
@@ -59,8 +59,8 @@ class Driver:
             self._enter(None)
             self._drain()
             for plan in self.scenario.plans:
-                check_end(self.world.picture(plan.order_id), decisions(self.world, plan))
-        except Broken as broken:
+                check_end(self.world.order_snapshot(plan.order_id), decisions(self.world, plan))
+        except InvariantViolated as broken:
             broken.add_note(f"{self.world.mode}, {self.scenario}\n  " + "\n  ".join(self.world.trace))
             raise
         return self.world
@@ -90,8 +90,8 @@ class Driver:
             self.world.gateway.settle(number)
             self.world.check(number)
         elif what == 1 and payment and payment.due_at is not None:
-            self.world.look_again(number)
-        elif what == 2 and self.scenario.patience and payment and payment.patience_until is not None:
+            self.world.poll_gateway(number)
+        elif what == 2 and self.scenario.patience and payment and payment.authorize_until is not None:
             self.world.patience_ends(number)
         elif what == 3 and self.scenario.deadline and self._rng.random() < 0.5 and order and order.due_at is not None:
             self.world.deadline_passes(number)
@@ -102,7 +102,7 @@ class Driver:
         """A watch found a document that has been handled since: whoever is woken looks at what is there now."""
         order, payment = self.world.find(Order, number), self.world.find(Payment, number)
         if payment is None or payment.due_at is None:
-            self.world.handle("payment", LookAgain(order_id=number), now=LONG_AFTER)
+            self.world.handle("payment", PollGateway(order_id=number), now=LONG_AFTER)
         if order is None or order.due_at is None:
             self.world.handle("order", DeadlinePassed(order_id=number), now=LONG_AFTER)
 
@@ -152,8 +152,8 @@ class Driver:
     def _wake(self, number: str, *, patient: bool) -> None:
         order, payment = self.world.find(Order, number), self.world.find(Payment, number)
         if payment and payment.due_at is not None:
-            if patient or payment.patience_until is None or not self.scenario.patience:
-                self.world.look_again(number)
+            if patient or payment.authorize_until is None or not self.scenario.patience:
+                self.world.poll_gateway(number)
             else:
                 self.world.patience_ends(number)
         overdue = order and order.state is OrderState.PENDING and number not in self.world.first_withdrawal
@@ -167,7 +167,7 @@ class Driver:
                 return
             item = bag.pop(self._rng.randrange(len(bag)))
             self.world.take(item)
-        raise Broken("G3", f"not drained after {DRAIN_STEPS} steps, {len(bag)} items left")
+        raise InvariantViolated("G3", f"not drained after {DRAIN_STEPS} steps, {len(bag)} items left")
 
 
 def decisions(world: World, plan: Plan) -> Decisions:
@@ -180,7 +180,7 @@ def decisions(world: World, plan: Plan) -> Decisions:
         gateway_refuses=plan.gateway.refuses,
         delivery_refuses=plan.undeliverable,
         withdrawn=world.first_withdrawal.get(plan.order_id),
-        patience_over=plan.order_id in world.patience_over,
+        payment_timed_out=plan.order_id in world.payment_timed_out,
     )
 
 

@@ -7,27 +7,27 @@ counterexamples of protocol.md section 5.
 from collections.abc import Callable
 from dataclasses import replace
 
-from broker.handler import NOTHING, Context, Decide, Documents, Outcome
+from broker.handler import NOTHING, Context, Documents, Handle, Outcome
 from broker.message import Command
-from services.delivery.domain import Delivery, DeliveryState
+from services.delivery.domain import DeliveryState, OrderDelivery
 from services.delivery.messages import CancelDelivery, DeliveryRejected
 from services.inventory.domain import Reservation, ReservationState, Stock
 from services.inventory.messages import ReleaseStock, StockRejected
 from services.order.domain import Order, OrderState
 from services.order.messages import RejectOrder, WithdrawOrder
 from services.payment.domain import Payment, PaymentState
-from services.payment.messages import Answer, GatewayAnswered, LookAgain, PaymentDeclined, PaymentVoided, VoidPayment
+from services.payment.messages import Answer, GatewayAnswered, PaymentDeclined, PaymentVoided, PollGateway, VoidPayment
 from services.vocabulary import ForwardCommand, Reason
 from tests.support.protocol.gateway_model import GatewayModel
 
 # -- R1: in doubt at the gateway
 
 
-def void_published_before_the_gateway_confirms(real: Decide) -> Decide:
+def void_published_before_the_gateway_confirms(real: Handle) -> Handle:
     """C1: the void is called, but the payment says VOIDED at once."""
 
-    def void(command: VoidPayment, found: Documents, context: Context) -> Outcome:
-        outcome = real(command, found, context)
+    def void(command: VoidPayment, documents: Documents, context: Context) -> Outcome:
+        outcome = real(command, documents, context)
         if not outcome.calls:
             return outcome
         (payment,) = outcome.documents
@@ -38,14 +38,14 @@ def void_published_before_the_gateway_confirms(real: Decide) -> Decide:
     return void
 
 
-def tombstone_without_calling_the_gateway(real: Decide) -> Decide:
+def tombstone_without_calling_the_gateway(real: Handle) -> Handle:
     """C2: a payment that does not exist yet is barred in our own book only."""
 
-    def void(command: VoidPayment, found: Documents, context: Context) -> Outcome:
-        if found.get(Payment, command.order_id):
-            return real(command, found, context)
+    def void(command: VoidPayment, documents: Documents, context: Context) -> Outcome:
+        if documents.get(Payment, command.order_id):
+            return real(command, documents, context)
         tombstone = Payment(order_id=command.order_id, state=PaymentState.VOIDED, reason=command.reason)
-        return Outcome((tombstone,), (PaymentVoided.drawn_from(command),))
+        return Outcome((tombstone,), (PaymentVoided.from_source(command),))
 
     return void
 
@@ -66,53 +66,53 @@ class RelentingGateway(GatewayModel):
         return super().authorize(order_id)
 
 
-def timeout_published_at_once(real: Decide) -> Decide:
+def timeout_published_at_once(real: Handle) -> Handle:
     """When patience is over the payment is DECLINED at once; the void is called, but not waited for."""
 
-    def look_again(command: LookAgain, found: Documents, context: Context) -> Outcome:
-        outcome = real(command, found, context)
-        payment = found.get(Payment, command.order_id)
-        if not payment or payment.patience_until is None or context.now < payment.patience_until:
+    def poll_gateway(command: PollGateway, documents: Documents, context: Context) -> Outcome:
+        outcome = real(command, documents, context)
+        payment = documents.get(Payment, command.order_id)
+        if not payment or payment.authorize_until is None or context.now < payment.authorize_until:
             return outcome
         declined = PaymentDeclined(order_id=command.order_id, reason=Reason.PAYMENT_TIMEOUT)
         return Outcome((payment.ended(PaymentState.DECLINED, Reason.PAYMENT_TIMEOUT),), (declined,), outcome.calls)
 
-    return look_again
+    return poll_gateway
 
 
-def nothing_is_asked_again(real: Decide) -> Decide:
+def nothing_is_asked_again(real: Handle) -> Handle:
     """A call whose answer was lost, pending or in doubt is not repeated at `due_at`."""
 
-    def look_again(command: LookAgain, found: Documents, context: Context) -> Outcome:
-        outcome = real(command, found, context)
-        payment = found.get(Payment, command.order_id)
-        impatient = payment and payment.patience_until is not None and context.now >= payment.patience_until
+    def poll_gateway(command: PollGateway, documents: Documents, context: Context) -> Outcome:
+        outcome = real(command, documents, context)
+        payment = documents.get(Payment, command.order_id)
+        impatient = payment and payment.authorize_until is not None and context.now >= payment.authorize_until
         return outcome if impatient else replace(outcome, calls=())
 
-    return look_again
+    return poll_gateway
 
 
 # -- R2: one answer while voiding
 
 
-def void_while_voiding_forgotten(real: Decide) -> Decide:
+def void_while_voiding_forgotten(real: Handle) -> Handle:
     """C4: the payment is VOIDING already, so VoidPayment is taken for a repetition."""
 
-    def void(command: VoidPayment, found: Documents, context: Context) -> Outcome:
-        payment = found.get(Payment, command.order_id)
-        return NOTHING if payment and payment.state is PaymentState.VOIDING else real(command, found, context)
+    def void(command: VoidPayment, documents: Documents, context: Context) -> Outcome:
+        payment = documents.get(Payment, command.order_id)
+        return NOTHING if payment and payment.state is PaymentState.VOIDING else real(command, documents, context)
 
     return void
 
 
-def late_authorization_believed(real: Decide) -> Decide:
+def late_authorization_believed(real: Handle) -> Handle:
     """An "authorized" that arrives while voiding is taken at its word."""
 
-    def answered(command: GatewayAnswered, found: Documents, context: Context) -> Outcome:
-        payment = found.get(Payment, command.order_id)
+    def answered(command: GatewayAnswered, documents: Documents, context: Context) -> Outcome:
+        payment = documents.get(Payment, command.order_id)
         if payment and payment.state is PaymentState.VOIDING and command.answer is Answer.AUTHORIZED and payment.details:
-            found.put(payment.but(state=PaymentState.PENDING))
-        return real(command, found, context)
+            documents.put(payment.copy_with(state=PaymentState.PENDING))
+        return real(command, documents, context)
 
     return answered
 
@@ -120,79 +120,81 @@ def late_authorization_believed(real: Decide) -> Decide:
 # -- R3: compensations answer with their own event and leave tombstones
 
 
-def refusal_repeated_by_delivery(real: Decide) -> Decide:
+def refusal_repeated_by_delivery(real: Handle) -> Handle:
     """C5: asked to cancel what was refused, delivery gives the same answer again."""
 
-    def cancel(command: CancelDelivery, found: Documents, context: Context) -> Outcome:
-        delivery = found.get(Delivery, command.order_id)
+    def cancel(command: CancelDelivery, documents: Documents, context: Context) -> Outcome:
+        delivery = documents.get(OrderDelivery, command.order_id)
         if delivery and delivery.state is DeliveryState.REJECTED and delivery.reason:
             return Outcome(messages=(DeliveryRejected(order_id=command.order_id, reason=delivery.reason),))
-        return real(command, found, context)
+        return real(command, documents, context)
 
     return cancel
 
 
-def refusal_repeated_by_payment(real: Decide) -> Decide:
+def refusal_repeated_by_payment(real: Handle) -> Handle:
     """C5: asked to void what was declined, payment gives the same answer again."""
 
-    def void(command: VoidPayment, found: Documents, context: Context) -> Outcome:
-        payment = found.get(Payment, command.order_id)
+    def void(command: VoidPayment, documents: Documents, context: Context) -> Outcome:
+        payment = documents.get(Payment, command.order_id)
         if payment and payment.state is PaymentState.DECLINED and payment.reason:
             return Outcome(messages=(PaymentDeclined(order_id=command.order_id, reason=payment.reason),))
-        return real(command, found, context)
+        return real(command, documents, context)
 
     return void
 
 
-def refusal_repeated_by_inventory(real: Decide) -> Decide:
+def refusal_repeated_by_inventory(real: Handle) -> Handle:
     """C5: asked to release what was refused, inventory gives the same answer again."""
 
-    def release(command: ReleaseStock, found: Documents, context: Context) -> Outcome:
-        reservation = found.get(Reservation, command.order_id)
+    def release(command: ReleaseStock, documents: Documents, context: Context) -> Outcome:
+        reservation = documents.get(Reservation, command.order_id)
         if reservation and reservation.state is ReservationState.REJECTED and reservation.reason:
             return Outcome(messages=(StockRejected(order_id=command.order_id, reason=reservation.reason),))
-        return real(command, found, context)
+        return real(command, documents, context)
 
     return release
 
 
-def undone_in_silence(real: Decide) -> Decide:
+def undone_in_silence(real: Handle) -> Handle:
     """A compensation for which there is nothing to do is not answered."""
 
-    def undo(command: Command, found: Documents, context: Context) -> Outcome:
-        outcome = real(command, found, context)
+    def undo(command: Command, documents: Documents, context: Context) -> Outcome:
+        outcome = real(command, documents, context)
         return outcome if outcome.documents else NOTHING
 
     return undo
 
 
-def no_tombstone(kind: type[Delivery] | type[Reservation]) -> Callable[[Decide], Decide]:
+def no_tombstone(kind: type[OrderDelivery] | type[Reservation]) -> Callable[[Handle], Handle]:
     """C11: a compensation that finds nothing leaves nothing."""
 
-    def wrap(real: Decide) -> Decide:
-        def undo(command: Command, found: Documents, context: Context) -> Outcome:
-            outcome = real(command, found, context)
-            return outcome if found.get(kind, command.order_id) else replace(outcome, documents=())
+    def wrap(real: Handle) -> Handle:
+        def undo(command: Command, documents: Documents, context: Context) -> Outcome:
+            outcome = real(command, documents, context)
+            return outcome if documents.get(kind, command.order_id) else replace(outcome, documents=())
 
         return undo
 
     return wrap
 
 
-def tombstone_expires(kind: type[Delivery] | type[Reservation] | type[Payment], tombstone: str) -> Callable[[Decide], Decide]:
+def tombstone_expires(
+    kind: type[OrderDelivery] | type[Reservation] | type[Payment], tombstone: str
+) -> Callable[[Handle], Handle]:
     """C11: a forward step no longer finds what was released, voided or cancelled."""
 
-    def wrap(real: Decide) -> Decide:
-        def forward(command: ForwardCommand, found: Documents, context: Context) -> Outcome:
-            document = found.get(kind, command.order_id)
+    def wrap(real: Handle) -> Handle:
+        def forward(command: ForwardCommand, documents: Documents, context: Context) -> Outcome:
+            document = documents.get(kind, command.order_id)
             if not document or document.state != tombstone:
-                return real(command, found, context)
+                return real(command, documents, context)
             left = Documents()
             left.add([kind.key_of(command.order_id)], {})
             if kind is Reservation:
                 skus = command.details.quantities()
                 left.add([Stock.key_of(sku) for sku in skus], {})
-                for article in filter(None, (found.get(Stock, sku) for sku in skus)):
+                for article in filter(None, (documents.get(Stock, sku) for sku in skus)):
                     left.put(article)
             return real(command, left, context)
 
@@ -204,33 +206,33 @@ def tombstone_expires(kind: type[Delivery] | type[Reservation] | type[Payment], 
 # -- R6: the first withdrawal is the reason
 
 
-def withdrawal_before_the_order_forgotten(real: Decide) -> Decide:
+def withdrawal_before_the_order_forgotten(real: Handle) -> Handle:
     """WithdrawOrder before PlaceOrder leaves no tombstone."""
 
-    def withdraw(command: WithdrawOrder, found: Documents, context: Context) -> Outcome:
-        return real(command, found, context) if found.get(Order, command.order_id) else NOTHING
+    def withdraw(command: WithdrawOrder, documents: Documents, context: Context) -> Outcome:
+        return real(command, documents, context) if documents.get(Order, command.order_id) else NOTHING
 
     return withdraw
 
 
-def reason_of_the_message(real: Decide) -> Decide:
+def reason_of_the_message(real: Handle) -> Handle:
     """C8: the rejection takes the reason that its message carries."""
 
-    def reject(command: RejectOrder, found: Documents, context: Context) -> Outcome:
-        outcome = real(command, found, context)
-        rejected = tuple(order.but(reason=command.reason) for order in outcome.documents if isinstance(order, Order))
+    def reject(command: RejectOrder, documents: Documents, context: Context) -> Outcome:
+        outcome = real(command, documents, context)
+        rejected = tuple(order.copy_with(reason=command.reason) for order in outcome.documents if isinstance(order, Order))
         return replace(outcome, documents=rejected)
 
     return reject
 
 
-def last_withdrawal_counts(real: Decide) -> Decide:
+def last_withdrawal_counts(real: Handle) -> Handle:
     """A later withdrawal overwrites the first."""
 
-    def withdraw(command: WithdrawOrder, found: Documents, context: Context) -> Outcome:
-        order = found.get(Order, command.order_id)
+    def withdraw(command: WithdrawOrder, documents: Documents, context: Context) -> Outcome:
+        order = documents.get(Order, command.order_id)
         if order and order.state is OrderState.PENDING:
-            found.put(order.but(withdrawn=None))
-        return real(command, found, context)
+            documents.put(order.copy_with(withdrawn=None))
+        return real(command, documents, context)
 
     return withdraw

@@ -7,17 +7,19 @@ from collections.abc import Mapping
 
 from broker.handler import Context, Documents, Handler, Outcome
 from broker.message import Message
-from services.payment.domain import PaymentTimes
-from services.registry import Times
-from services.vocabulary import Address, Line, OrderDetails
+from services.payment.domain import PaymentTimeouts
+from services.registry import Timeouts
+from services.vocabulary import DeliveryAddress, Line, OrderDetails
 from store.document import Document, Key
 
 #: Seconds since the epoch; no handler cares which.
 NOW = 1_000.0
-#: Patience is long against `look_again_s`, so that a payment can be looked at often without running out of it.
-TIMES = Times(deadline_s=5_000.0, payment=PaymentTimes(look_again_s=1.0, patience_s=1_000.0, insist_s=2_000.0))
+#: Patience is long against `poll_interval_s`, so that a payment can be looked at often without running out of it.
+TIMES = Timeouts(
+    deadline_s=5_000.0, payment=PaymentTimeouts(poll_interval_s=1.0, authorize_timeout_s=1_000.0, escalate_after_s=2_000.0)
+)
 
-ADDRESS = Address(name="Ada", street="Main Street 1", postcode="12345", country="DE")
+ADDRESS = DeliveryAddress(name="Ada", street="Main Street 1", postcode="12345", country="DE")
 NOBODY_DRIVES_THERE = ADDRESS.model_copy(update={"country": "AQ"})
 
 
@@ -40,10 +42,10 @@ def decide(
 ) -> Outcome:
     """Run one handler: read what it names until it names nothing new, then decide. It may write only what it has read."""
     found = Documents()
-    while missing := found.unread(handler.reads(command, found)):
+    while missing := found.not_loaded(handler.required_keys(command, found)):
         found.add(missing, {})
         for key in missing & stored.keys():
             found.put(stored[key])
-    outcome = handler.decide(command, found, Context(now, injected))
-    assert not found.unread(document.key for document in outcome.documents), "a handler wrote what it had not read"
+    outcome = handler.handle(command, found, Context(now, injected))
+    assert not found.not_loaded(document.key for document in outcome.documents), "a handler wrote what it had not read"
     return outcome

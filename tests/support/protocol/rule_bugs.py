@@ -3,13 +3,13 @@
 What the bugs do is in planted_handlers.py and planted_coordinator.py.
 """
 
-from services.delivery.domain import Delivery, DeliveryState
+from services.delivery.domain import DeliveryState, OrderDelivery
 from services.delivery.messages import CancelDelivery, ScheduleDelivery
 from services.inventory.domain import Reservation, ReservationState
 from services.inventory.messages import ReleaseStock, ReserveStock
 from services.order.messages import RejectOrder, WithdrawOrder
 from services.payment.domain import Payment, PaymentState
-from services.payment.messages import AuthorizePayment, GatewayAnswered, LookAgain, VoidPayment
+from services.payment.messages import AuthorizePayment, GatewayAnswered, PollGateway, VoidPayment
 from tests.support.protocol.bugs import Bug, Change, led_by, no_change, wrapped
 from tests.support.protocol.coordinator_bugs import (
     early_withdrawal_dropped,
@@ -56,8 +56,8 @@ RULES = (
     _rule("R1 C2 tombstone without calling the gateway", "G1 G2", wrapped(VoidPayment, tombstone_without_calling_the_gateway)),
     _rule("R1 C3 gateway forgets voids of unknown keys", "G1 G2", gateway=ForgetfulGateway),
     _rule("R1 gateway authorizes after a void", "G1 G2", gateway=RelentingGateway),
-    _rule("R1 timeout published early", "G1 G2", wrapped(LookAgain, timeout_published_at_once)),
-    _rule("R1 nothing is asked again", "G3", wrapped(LookAgain, nothing_is_asked_again)),
+    _rule("R1 timeout published early", "G1 G2", wrapped(PollGateway, timeout_published_at_once)),
+    _rule("R1 nothing is asked again", "G3", wrapped(PollGateway, nothing_is_asked_again)),
     _rule("R2 C4 void while voiding forgotten", "G3", wrapped(VoidPayment, void_while_voiding_forgotten), mode=LED),
     _rule("R2 late authorization believed", "G1 G3 G5", wrapped(GatewayAnswered, late_authorization_believed)),
     _rule("R3 C5 refusal repeated by delivery", "G3", wrapped(CancelDelivery, refusal_repeated_by_delivery), mode=LED),
@@ -66,10 +66,12 @@ RULES = (
     _rule("R3 delivery undone in silence", "G3", wrapped(CancelDelivery, undone_in_silence), mode=LED),
     _rule("R3 payment undone in silence", "G3", wrapped(VoidPayment, undone_in_silence), mode=LED),
     _rule("R3 stock undone in silence", "G3", wrapped(ReleaseStock, undone_in_silence), mode=LED),
-    _rule("R3 C11 no delivery tombstone", "G1 G2", wrapped(CancelDelivery, no_tombstone(Delivery))),
+    _rule("R3 C11 no delivery tombstone", "G1 G2", wrapped(CancelDelivery, no_tombstone(OrderDelivery))),
     _rule("R3 C11 no stock tombstone", "G1 G2", wrapped(ReleaseStock, no_tombstone(Reservation))),
     _rule(
-        "R3 C11 CANCELLED expires", "G1 G2 final", wrapped(ScheduleDelivery, tombstone_expires(Delivery, DeliveryState.CANCELLED))
+        "R3 C11 CANCELLED expires",
+        "G1 G2 final",
+        wrapped(ScheduleDelivery, tombstone_expires(OrderDelivery, DeliveryState.CANCELLED)),
     ),
     _rule("R3 C11 VOIDED expires", "G1 G2 final", wrapped(AuthorizePayment, tombstone_expires(Payment, PaymentState.VOIDED))),
     _rule(

@@ -118,18 +118,18 @@ class Script:
             payment = self.world.find(Payment, self.plan.order_id)
             if payment is None or payment.due_at is None:
                 return
-            self.world.look_again(self.plan.order_id)
+            self.world.poll_gateway(self.plan.order_id)
 
     def ends_as(self, **states: str) -> None:
         """Drained, the order has ended as its decisions say (G3, G5), and these are the states: `order="REJECTED(deadline)"`."""
         self.drain()
-        now = self.world.picture(self.plan.order_id)
+        now = self.world.order_snapshot(self.plan.order_id)
         check_end(now, decisions(self.world, self.plan))
         self.stands(**states)
 
     def stands(self, **states: str) -> None:
         """These are the states at this moment."""
-        now = self.world.picture(self.plan.order_id)
+        now = self.world.order_snapshot(self.plan.order_id)
         found = now.states()
         if now.order and now.order.reason:
             found["order"] += f"({now.order.reason.value})"

@@ -66,7 +66,7 @@ class Telling:
             return f"PENDING+{self._word(withdrawn)}"
         if not document.reason:
             return str(document.state)
-        asked = ", asked" if document.state == "VOIDING" and document.asked else ""
+        asked = ", asked" if document.state == "VOIDING" and document.void_requested else ""
         return f"{document.state}({self._word(document.reason)}{asked})"
 
     def message(self, message: Message) -> str:

@@ -15,15 +15,15 @@ import orchestrator.wiring
 from broker.handler import Outcome, ProtocolViolation
 from broker.message import Message
 from broker.role import Role
-from lab.invariants import Broken, Picture, check_step, check_stock
+from lab.invariants import InvariantViolated, OrderSnapshot, check_step, check_stock
 from orchestrator.saga import SagaRun
-from services.delivery.domain import Delivery
+from services.delivery.domain import OrderDelivery
 from services.inventory.domain import Reservation, Stock
 from services.order.domain import Order, OrderState
 from services.order.messages import DeadlinePassed, Refusal, WithdrawalRefused, WithdrawOrder
 from services.payment.domain import Payment
 from services.payment.gateway import GatewayCall
-from services.payment.messages import Answer, GatewayAnswered, LookAgain
+from services.payment.messages import Answer, GatewayAnswered, PollGateway
 from services.registry import all_services
 from services.vocabulary import Reason
 from store.document import Document, Key
@@ -42,7 +42,7 @@ KEEPER: Mapping[type[Document], str] = {
     Reservation: "inventory",
     Stock: "inventory",
     Payment: "payment",
-    Delivery: "delivery",
+    OrderDelivery: "delivery",
     SagaRun: "coordinator",
 }
 
@@ -111,14 +111,14 @@ class World:
         self.trace: list[str] = []
         #: What happened to whom, watched from outside: the documents are not asked.
         self.first_withdrawal: dict[str, Reason] = {}
-        self.patience_over: set[str] = set()
+        self.payment_timed_out: set[str] = set()
         self.told: set[tuple[str, Refusal]] = set()
         self.deliveries: Counter[str] = Counter()
         #: (command, state it found) of everything handled.
         self.cells: set[tuple[str, str]] = set()
         tick = count()
         self._rank = rank or (lambda: float(next(tick)))
-        self._pictures: dict[str, Picture] = {}
+        self._order_snapshots: dict[str, OrderSnapshot] = {}
 
     # -- what is
 
@@ -133,12 +133,12 @@ class World:
     def all_of(self, kind: type[D]) -> Iterator[D]:
         return (document for document in self.stored[KEEPER[kind]].values() if isinstance(document, kind))
 
-    def picture(self, number: str) -> Picture:
-        return Picture(
+    def order_snapshot(self, number: str) -> OrderSnapshot:
+        return OrderSnapshot(
             self.find(Order, number),
             self.find(Reservation, number),
             self.find(Payment, number),
-            self.find(Delivery, number),
+            self.find(OrderDelivery, number),
             self.gateway.books.get(number),
             self.find(SagaRun, number),
         )
@@ -190,7 +190,7 @@ class World:
         try:
             return decide(handler, command, self.stored[worker], now=now)
         except ProtocolViolation as violation:
-            raise Broken("never", str(violation)) from violation
+            raise InvariantViolated("never", str(violation)) from violation
 
     def _call(self, outcome: Outcome, *, answered: bool) -> None:
         for call in outcome.calls:
@@ -199,21 +199,21 @@ class World:
 
     # -- time: a watch may wake anything that waits, at any moment
 
-    def look_again(self, number: str) -> None:
+    def poll_gateway(self, number: str) -> None:
         """Payment's watch finds a payment whose `due_at` has passed, but not its patience."""
         payment = self.find(Payment, number)
         assert payment is not None
         assert payment.due_at is not None
         self.trace.append(f"payment looks again ({number[-2:]})")
-        self.handle("payment", LookAgain(order_id=number), now=payment.due_at)
+        self.handle("payment", PollGateway(order_id=number), now=payment.due_at)
 
     def patience_ends(self, number: str) -> None:
         payment = self.find(Payment, number)
         assert payment is not None
-        assert payment.patience_until is not None
+        assert payment.authorize_until is not None
         self.trace.append(f"payment's patience is over ({number[-2:]})")
-        self.patience_over.add(number)
-        self.handle("payment", LookAgain(order_id=number), now=payment.patience_until)
+        self.payment_timed_out.add(number)
+        self.handle("payment", PollGateway(order_id=number), now=payment.authorize_until)
 
     def deadline_passes(self, number: str) -> None:
         order = self.find(Order, number)
@@ -236,15 +236,15 @@ class World:
         self.told.update((number, message.refusal) for message in outcome.messages if isinstance(message, WithdrawalRefused))
 
     def _note_cell(self, command: Message) -> None:
-        for name, state in self.picture(command.order_id).states().items():
+        for name, state in self.order_snapshot(command.order_id).states().items():
             if type(command).service == {"stock": "inventory"}.get(name, name):
                 answer = f" {command.answer.value} to {command.verb.value}" if isinstance(command, GatewayAnswered) else ""
                 self.cells.add((type(command).__name__ + answer, state))
 
     def check(self, number: str) -> None:
         """Everything that must hold in every state, for the order that was just touched."""
-        before, now = self._pictures.get(number, Picture()), self.picture(number)
+        before, now = self._order_snapshots.get(number, OrderSnapshot()), self.order_snapshot(number)
         check_step(before, now, self.mode)
         if now.reservation is not before.reservation:
             check_stock(self.all_of(Stock), self.all_of(Reservation), self.initial)
-        self._pictures[number] = now
+        self._order_snapshots[number] = now

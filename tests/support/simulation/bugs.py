@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from unittest import mock
 
 from bootstrap.modes import Mode, roles
-from broker.handler import Context, Decide, Documents, Outcome
+from broker.handler import Context, Documents, Handle, Outcome
 from broker.role import Role
 from broker.worker import Worker
-from lab.simulation.history import History
-from lab.simulation.plan import Plan
-from lab.simulation.world import World
+from lab.simulation.history import SimulationHistory
+from lab.simulation.plan import SimulationPlan
+from lab.simulation.world import SimulatedCluster
 from payment_gateway import rules
-from payment_gateway.rules import Failure, Manner, Payment, Ruling, State
-from services.delivery.domain import Delivery
+from payment_gateway.rules import AuthorizationState, Decision, GatewayFault, PaymentRecord, ResponseMode
+from services.delivery.domain import OrderDelivery
 from services.delivery.messages import CancelDelivery
 from services.inventory.domain import Reservation, ReservationState, Stock
 from services.inventory.messages import ReleaseStock, ReserveStock, StockReleased, StockReserved
@@ -25,7 +25,7 @@ from services.order.messages import DeadlinePassed, RejectOrder, WithdrawOrder
 from services.payment.domain import Payment as PaymentDocument
 from services.payment.domain import PaymentState
 from services.payment.messages import AuthorizePayment, GatewayAnswered, VoidPayment
-from services.registry import Times
+from services.registry import Timeouts
 from tests.support.protocol.bugs import SHORT_CUTS, Change, led_by, no_change, wrapped
 from tests.support.protocol.coordinator_bugs import late_success_believed, silent_step_not_undone
 from tests.support.protocol.handler_bugs import (
@@ -54,12 +54,12 @@ class Planted:
     rules: Callable[[], "mock._patch[object]"] | None = None
     modes: tuple[Mode, ...] = BOTH
 
-    def world(self, plan: Plan, history: History) -> World:
-        """For `simulate(plan, make_world=...)`."""
-        return World(plan, history, role_of=self._roles, make_worker=self.worker)
+    def world(self, plan: SimulationPlan, history: SimulationHistory) -> SimulatedCluster:
+        """For `simulate(plan, make_cluster=...)`."""
+        return SimulatedCluster(plan, history, make_roles=self._roles, make_worker=self.worker)
 
-    def _roles(self, mode: Mode, times: Times) -> Mapping[str, Role]:
-        return {role.worker: role for role in self.change(tuple(roles(mode, times).values()))}
+    def _roles(self, mode: Mode, timeouts: Timeouts) -> Mapping[str, Role]:
+        return {role.worker: role for role in self.change(tuple(roles(mode, timeouts).values()))}
 
 
 STATE = ("state G1", "state G2", "state final", "audit", "state G5")
@@ -69,70 +69,70 @@ STUCK = ("everything ends",)
 # --- handlers ---------------------------------------------------------------------------------------------------------------
 
 
-def releases_nothing(real: Decide) -> Decide:
+def releases_nothing(real: Handle) -> Handle:
     """The compensation answers and does nothing."""
 
-    def release(command: ReleaseStock, found: Documents, context: Context) -> Outcome:
-        return Outcome(messages=(StockReleased.drawn_from(command),))
+    def release(command: ReleaseStock, documents: Documents, context: Context) -> Outcome:
+        return Outcome(messages=(StockReleased.from_source(command),))
 
     return release
 
 
-def releases_again(real: Decide) -> Decide:
+def releases_again(real: Handle) -> Handle:
     """Asked again, the shelf gets the units a second time."""
 
-    def release(command: ReleaseStock, found: Documents, context: Context) -> Outcome:
-        outcome = real(command, found, context)
-        reservation = found.get(Reservation, command.order_id)
+    def release(command: ReleaseStock, documents: Documents, context: Context) -> Outcome:
+        outcome = real(command, documents, context)
+        reservation = documents.get(Reservation, command.order_id)
         if reservation is None or reservation.state is not ReservationState.RELEASED:
             return outcome
-        stock = {sku: found.get(Stock, sku) for sku in reservation.quantities}
+        stock = {sku: documents.get(Stock, sku) for sku in reservation.quantities}
         wanted = reservation.quantities
-        again = tuple(article.but(available=article.available + wanted[sku]) for sku, article in stock.items() if article)
+        again = tuple(article.copy_with(available=article.available + wanted[sku]) for sku, article in stock.items() if article)
         return replace(outcome, documents=(*outcome.documents, *again))
 
     return release
 
 
-def decides_anew(real: Decide) -> Decide:
+def decides_anew(real: Handle) -> Handle:
     """A reservation that was refused or given back is decided again when it is asked for again."""
 
-    def reserve(command: ReserveStock, found: Documents, context: Context) -> Outcome:
-        reservation = found.get(Reservation, command.order_id)
+    def reserve(command: ReserveStock, documents: Documents, context: Context) -> Outcome:
+        reservation = documents.get(Reservation, command.order_id)
         if reservation is None or reservation.state is ReservationState.HELD:
-            return real(command, found, context)
+            return real(command, documents, context)
         held = Reservation(order_id=command.order_id, state=ReservationState.HELD, quantities=command.details.quantities())
-        return Outcome((held,), real(command, found, context).messages)
+        return Outcome((held,), real(command, documents, context).messages)
 
     return reserve
 
 
-def oversells(real: Decide) -> Decide:
+def oversells(real: Handle) -> Handle:
     """Nobody looks what is on the shelf."""
 
-    def reserve(command: ReserveStock, found: Documents, context: Context) -> Outcome:
-        outcome = real(command, found, context)
+    def reserve(command: ReserveStock, documents: Documents, context: Context) -> Outcome:
+        outcome = real(command, documents, context)
         if any(
             isinstance(document, Reservation) and document.state is ReservationState.REJECTED for document in outcome.documents
         ):
             wanted = command.details.quantities()
             held = Reservation(order_id=command.order_id, state=ReservationState.HELD, quantities=wanted)
-            shelf = {sku: article for sku in wanted if (article := found.get(Stock, sku))}
+            shelf = {sku: article for sku in wanted if (article := documents.get(Stock, sku))}
             moved = [
-                article.but(available=article.available - wanted[sku], held=article.held + wanted[sku])
+                article.copy_with(available=article.available - wanted[sku], held=article.held + wanted[sku])
                 for sku, article in shelf.items()
             ]
-            return Outcome((held, *moved), (StockReserved.drawn_from(command),))
+            return Outcome((held, *moved), (StockReserved.from_source(command),))
         return outcome
 
     return reserve
 
 
-def early_deadline(real: Decide) -> Decide:
+def early_deadline(real: Handle) -> Handle:
     """The deadline is compared with another clock than the one it was set by."""
 
-    def passed(command: DeadlinePassed, found: Documents, context: Context) -> Outcome:
-        return real(command, found, replace(context, now=context.now + 86_400))
+    def passed(command: DeadlinePassed, documents: Documents, context: Context) -> Outcome:
+        return real(command, documents, replace(context, now=context.now + 86_400))
 
     return passed
 
@@ -144,8 +144,8 @@ def forgets_voids() -> "mock._patch[object]":
     """A void of a key it has never seen is answered and not kept."""
     real = rules.void
 
-    def void(known: Payment | None, failure: Failure | None) -> Ruling:
-        return Ruling(Manner.AT_ONCE, State.VOIDED) if known is None else real(known, failure)
+    def void(known: PaymentRecord | None, failure: GatewayFault | None) -> Decision:
+        return Decision(ResponseMode.IMMEDIATE, AuthorizationState.VOIDED) if known is None else real(known, failure)
 
     return mock.patch("payment_gateway.books.rules.void", void)
 
@@ -168,7 +168,7 @@ PLANTED = (
     Planted("a refused step decided anew", ("legal path", *STATE), change=wrapped(ReserveStock, decides_anew)),
     Planted("oversell", ("stock adds up",), change=wrapped(ReserveStock, oversells)),
     Planted("no stock tombstone", STATE, change=wrapped(ReleaseStock, no_tombstone(Reservation))),
-    Planted("no delivery tombstone", STATE, change=wrapped(CancelDelivery, no_tombstone(Delivery)), modes=REACTING),
+    Planted("no delivery tombstone", STATE, change=wrapped(CancelDelivery, no_tombstone(OrderDelivery)), modes=REACTING),
     Planted(
         "payment tombstone expires",
         STATE,

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap.modes import Mode
-from lab.simulation.campaign import be_quiet
-from lab.simulation.crash_matrix import matrix
-from lab.simulation.plan import Point, draw
+from lab.simulation.campaign import silence_logs
+from lab.simulation.crash_matrix import run_matrix
+from lab.simulation.plan import CrashPoint, draw_plan
 from lab.simulation.run import simulate
 from tests.support.simulation.bugs import PLANTED, Planted
 
@@ -34,8 +34,8 @@ def first_catch(bug: Planted, mode: Mode, seeds: int) -> Catch | None:
     """Run seeds from 1 until the bug is noticed."""
     with bug.rules() if bug.rules else nullcontext():
         for seed in range(1, seeds + 1):
-            outcome = simulate(draw(seed, mode), make_world=bug.world)
-            for finding in outcome.findings:
+            outcome = simulate(draw_plan(seed, mode), make_cluster=bug.world)
+            for finding in outcome.violations:
                 if finding.checker in bug.caught_by:
                     return Catch(seed, finding.checker)
     return None
@@ -54,16 +54,16 @@ def planted(seeds: int = 500) -> str:
 
 def crash_matrix() -> str:
     """The crash matrix of both modes, as Markdown."""
-    lines = [f"| mode | in hand | {' | '.join(Point)} |", "| --- | --- |" + " --- |" * len(Point)]
+    lines = [f"| mode | in hand | {' | '.join(CrashPoint)} |", "| --- | --- |" + " --- |" * len(CrashPoint)]
     for mode in Mode:
         rows: dict[str, list[str]] = {}
-        for cell in matrix(mode):
+        for cell in run_matrix(mode):
             rows.setdefault(f"{cell.worker} {cell.handler}", []).append(cell.verdict)
         lines += [f"| {mode} | {handler} | {' | '.join(verdicts)} |" for handler, verdicts in rows.items()]
     return "\n".join(lines)
 
 
-def campaign() -> str:
+def run_campaign() -> str:
     """The release runs of the simulator, as Markdown: one of each mode, and one of both against each other."""
     pages = sorted((DOCS / "proof").glob("simulate-*.json"))
     told = {page.stem.partition("-")[2]: json.loads(page.read_text()) for page in pages}
@@ -91,7 +91,7 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
-PARTS = {"planted": planted, "matrix": crash_matrix, "campaign": campaign, "chaos": chaos}
+PARTS = {"planted": planted, "matrix": crash_matrix, "campaign": run_campaign, "chaos": chaos}
 
 
 def write(names: list[str]) -> None:
@@ -109,5 +109,5 @@ def write(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    be_quiet()
+    silence_logs()
     write(sys.argv[1:] or list(PARTS))

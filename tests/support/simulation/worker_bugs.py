@@ -9,9 +9,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from broker.loop.batch import Decider, Job, Plan
+from broker.loop.batch import BatchHandler, BatchPlan, Job
 from broker.loop.inputs import Input
-from broker.loop.outbox_relay import Relay
+from broker.loop.outbox_relay import OutboxRelay
 from broker.topology import Address, Topology
 from broker.transport import Delivery, Outgoing
 from broker.worker import Worker
@@ -27,9 +27,9 @@ class AcknowledgesFirst(Worker):
         await super().handle(inputs)
 
 
-class _NoOutbox(Decider):
-    async def decide(self, jobs: Sequence[Job], reader: Reader, *, look_up: bool) -> tuple[Changes, Plan]:
-        changes, plan = await super().decide(jobs, reader, look_up=look_up)
+class _NoOutbox(BatchHandler):
+    async def handle(self, jobs: Sequence[Job], reader: Reader, *, look_up: bool) -> tuple[Changes, BatchPlan]:
+        changes, plan = await super().handle(jobs, reader, look_up=look_up)
         return dataclasses.replace(changes, outbox=()), plan
 
 
@@ -38,12 +38,12 @@ class OutboxOff(Worker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._decider = _NoOutbox(self.role, args[1], self.sources)
+        self._batch_handler = _NoOutbox(self.role, args[1], self.environment)
 
 
-class _NoInbox(Decider):
-    async def decide(self, jobs: Sequence[Job], reader: Reader, *, look_up: bool) -> tuple[Changes, Plan]:
-        changes, plan = await super().decide(jobs, reader, look_up=False)
+class _NoInbox(BatchHandler):
+    async def handle(self, jobs: Sequence[Job], reader: Reader, *, look_up: bool) -> tuple[Changes, BatchPlan]:
+        changes, plan = await super().handle(jobs, reader, look_up=False)
         return dataclasses.replace(changes, inbox=()), plan
 
 
@@ -52,19 +52,21 @@ class InboxOff(Worker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._decider = _NoInbox(self.role, args[1], self.sources)
+        self._batch_handler = _NoInbox(self.role, args[1], self.environment)
 
 
 class PublishesInTheTransaction(Worker):
     """Publish in the callback of the transaction, which may run again or come to nothing."""
 
-    async def _decide(self, jobs: Sequence[Job], reader: Reader, sent: Sequence[str], *, look_up: bool) -> tuple[Changes, Plan]:
-        changes, plan = await super()._decide(jobs, reader, sent, look_up=look_up)
+    async def _changes_of(
+        self, jobs: Sequence[Job], reader: Reader, published: Sequence[str], *, look_up: bool
+    ) -> tuple[Changes, BatchPlan]:
+        changes, plan = await super()._changes_of(jobs, reader, published, look_up=look_up)
         await self.transport.publish(plan.outgoing)
         return changes, plan
 
 
-class _DeafRelay(Relay):
+class _DeafRelay(OutboxRelay):
     async def run(self) -> None:
         await asyncio.Event().wait()
 
@@ -77,7 +79,7 @@ class NoRelay(Worker):
         self._relay.__class__ = _DeafRelay
 
 
-class _StubbornRelay(Relay):
+class _StubbornRelay(OutboxRelay):
     async def run(self) -> None:
         while True:
             try:
@@ -112,7 +114,7 @@ class NotMandatory(Worker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._decider = Decider(self.role, _OptionalTopology(args[1]), self.sources)  # type: ignore[arg-type]
+        self._batch_handler = BatchHandler(self.role, _OptionalTopology(args[1]), self.environment)  # type: ignore[arg-type]
 
 
 class _UnsureStore:
@@ -202,8 +204,8 @@ class BelievesItsOutbox(Worker):
         self._relay.__class__ = _Credulous
 
 
-class _Credulous(Relay):
+class _Credulous(OutboxRelay):
     async def publish(self, outgoing: Sequence[Outgoing]) -> None:
         if outgoing:
             await self._transport.publish(outgoing)
-            self._sent.update(dict.fromkeys(str(item.wire.message_id) for item in outgoing))
+            self._published.update(dict.fromkeys(str(item.wire.message_id) for item in outgoing))
