@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from bootstrap.modes import Mode, topology
 from broker.message import Command
 from choreography.reactions import REACTIONS
+from cli import generate_reference
 from cli.app import app
 from cli.settings import Settings
 from observer.mermaid import flowchart
@@ -142,6 +143,7 @@ GENERATED_PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/security.md": {"rights": permissions},
     "docs/reference/cli.md": {"commands": commands, "settings": settings},
 }
+GENERATED_PARTS |= generate_reference.PARTS
 
 
 def regenerated(path: str) -> str:

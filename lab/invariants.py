@@ -1,4 +1,4 @@
-"""What must hold: the guarantees G1, G2, G3 and G5 of protocol.md section 4, as checks on a picture of one order.
+"""What must hold: the guarantees G1, G2, G3 and G5 of docs/protocol.md#guarantees, as checks on a picture of one order.
 
 The protocol tests and the simulator hold every step of a run against it. A check raises `InvariantViolated` with the name of the
 guarantee; tests/protocol/test_planted_bugs.py checks the checks.

@@ -1,4 +1,4 @@
-"""The audit: the promises of docs/design.md section 2, held against everything that is stored. It judges, it does not repair.
+"""The audit: the promises of docs/design.md#promises, held against everything that is stored. It judges, it does not repair.
 
 A pure function of a snapshot. What must hold at all times is always judged; what only fits together once an order has
 ended is judged for ended orders. An order that is still PENDING is counted as open, and the report says so.

@@ -4,7 +4,7 @@ What `saga admin secrets` fills, and who gets which part:
 
     <mode>/<account>/saga_broker_url, saga_store_url   that worker: the URLs with its own user and password (files of these names
                                                        are settings, see cli.settings)
-    rabbitmq/definitions.json                          the broker: topology, users, permissions; hashes, no passwords
+    FOLDER/rabbitmq/definitions.json                   the broker: topology, users, permissions; hashes, no passwords
     mongo/keyfile, root                                the database: its replica set's key, the administrator's password
 
 Passwords live in the URLs and nowhere else. A folder that is lost means new passwords: run the admin step again.

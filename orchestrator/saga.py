@@ -1,4 +1,4 @@
-"""A saga as data, and `advance`: the pure function that moves one run of it. The table of protocol.md section 2 in full.
+"""A saga as data, and `advance`: the pure function that moves one run of it. The table of docs/protocol.md#advance in full.
 
 Nothing here sends or stores; the coordinator does. The one rule that is easy to miss: a run acts only on the
 event it waits for. Every other event is late (its compensation is already on its way, or its twin was here) and changes nothing.

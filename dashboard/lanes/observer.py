@@ -1,6 +1,6 @@
 """A lane on real parts, inside the observer's process: what is written down there, and how the broker's queues are.
 
-The observer may say nothing, so nothing can be asked of this lane: the door relays it (page/relay.py) and takes the
+The observer may say nothing, so nothing can be asked of this lane: the door relays it (dashboard/proxy.py) and takes the
 orders itself.
 """
 

@@ -29,7 +29,7 @@ class Journey:
     script: Script
     ends: dict[str, int]
     compensations: tuple[str, ...] = ()
-    #: The two modes may differ in which compensations had anything to undo (protocol.md G7); then this is the choreography's.
+    #: The two modes may differ in which compensations had anything to undo (docs/protocol.md#g7); then this is the choreography's.
     compensations_in_choreography: tuple[str, ...] | None = None
 
 

@@ -1,4 +1,4 @@
-"""What the inventory service does with each command. The table of protocol.md section 3, row by row.
+"""What the inventory service does with each command. The table of docs/protocol.md#inventory, row by row.
 
 Pure functions of (command, documents, context); neither mode is known here.
 """

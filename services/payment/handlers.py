@@ -1,4 +1,4 @@
-"""What the payment service does with each command and each answer. The table of protocol.md section 3, row by row.
+"""What the payment service does with each command and each answer. The table of docs/protocol.md#payment, row by row.
 
 Pure functions of (command, documents, context); neither mode is known here. The gateway is never called
 in a handler: the outcome asks for the call, the loop makes it after the commit, and the answer comes back as GatewayAnswered.

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap.modes import Mode, database_of, roles, topology
+from bootstrap.modes import Mode, database_name, roles, topology
 from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import Topology
 from observer.recorder import NAME as OBSERVER
 from observer.recorder import with_observer
-from ops.dead_letters import with_door
+from ops.dead_letters import with_api
 from tests.support import servers
 from tests.support.cli import SAGA, begun, eventually
 from tests.support.page_commands import AN_ID, Command, commands_of, filled, pages, run_program
@@ -157,8 +157,8 @@ def left_nothing(rabbit_url: str, mongo_url: str, topologies: list[Topology], da
 def test_the_commands_of_a_page_run_on_real_servers(
     page: str, env: dict[str, str], rabbit_url: str, mongo_url: str, tmp_path: Path
 ) -> None:
-    topologies = [with_door(with_observer(topology(mode))) for mode in Mode]
-    databases = [database_of(mode, worker) for mode in Mode for worker in (*roles(mode), OBSERVER, "door")]
+    topologies = [with_api(with_observer(topology(mode))) for mode in Mode]
+    databases = [database_name(mode, worker) for mode in Mode for worker in (*roles(mode), OBSERVER, "door")]
     logs = tmp_path / "logs"
     logs.mkdir()
     with left_nothing(rabbit_url, mongo_url, topologies, databases), ExitStack() as stack:

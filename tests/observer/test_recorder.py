@@ -1,6 +1,6 @@
 """The observer at work beside a mode: it hears all, nobody waits for it, and it says when it has lost something.
 
-In memory, on virtual time; on real parts in test_on_real_parts.py.
+In memory, on virtual time; on real parts in tests/api/test_server_backend.py.
 """
 
 import asyncio

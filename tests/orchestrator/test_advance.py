@@ -1,4 +1,4 @@
-"""T2: `advance` against protocol.md section 2, for every state and every event; and what the tables refuse to be built from.
+"""T2: `advance` against docs/protocol.md#advance, for every state and every event; and what the tables refuse to be built from.
 
 The table is the page's, one line for each step. Every pair of a state and an event that it does not name
 must change nothing, whether a run can ever be in that state or not.

@@ -1,4 +1,4 @@
-"""G3 and G4 of protocol.md from both sides: what one order costs at most, and what alone keeps it from ending."""
+"""G3 and G4 of docs/protocol.md#guarantees from both sides: what one order costs at most, and what alone keeps it from ending."""
 
 from dataclasses import replace
 from random import Random

@@ -1,4 +1,4 @@
-"""T5: the counterexamples C1 to C12 of protocol.md section 5, as named schedules.
+"""T5: the counterexamples C1 to C12 of docs/protocol.md#counterexamples, as named schedules.
 
 First the scripts of counterexamples.py, with the rules and without; then those that are about which of two
 legal ends comes out, the same in both modes.

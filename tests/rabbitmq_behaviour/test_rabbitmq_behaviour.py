@@ -1,6 +1,6 @@
 """The traps of RabbitMQ and aio-pika, one test or more each: what bites whoever uses them naively, and that we are not bitten.
 
-Real broker only. Numbers refer to docs/traps.md. Outages are made by a proxy in between: the broker itself is left alone.
+Real broker only. Outages are made by a proxy in between: the broker itself is left alone.
 """
 
 import asyncio

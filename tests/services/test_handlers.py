@@ -1,4 +1,4 @@
-"""What the tables of protocol.md do not show of the handlers: stock that moves, what the gateway is asked, when a wait ends."""
+"""What the tables of docs/protocol.md#state-tables do not show of the handlers: stock that moves, what the gateway is asked, when a wait ends."""
 
 import pytest
 

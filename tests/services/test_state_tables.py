@@ -1,9 +1,9 @@
-"""T1: every cell of the tables of protocol.md section 3, state by command, against the real handlers.
+"""T1: every cell of the tables of docs/protocol.md#state-tables, state by command, against the real handlers.
 
 The tables are written like the page's, read by tables.py, and played with the documents and commands of
 cells.py; where the page gives one cell two endings, there are two rows or columns here. "=" keeps the state, "-" says nothing,
 "!" needs attention.
-What a table does not show (stock, amounts, times) is in test_beyond_the_tables.py.
+What a table does not show (stock, amounts, times) is in tests/services/test_handlers.py.
 """
 
 import pytest

@@ -1,7 +1,7 @@
 """What every store promises, held to in memory and on a real MongoDB-wire server alike.
 
 Each test has a database of its own. `connect` gives a store on it, and another when asked again: what two workers
-of one service would have. What only a real server can do wrong is in test_mongo.py.
+of one service would have. What only a real server can do wrong is in tests/store/mongo/test_store.py.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """What must be stored when a journey has ended, in every database and at the gateway: written down, not computed.
 
-One `Stored` an order. The two modes may differ in tombstones only (protocol.md G7): in choreography a
+One `Stored` an order. The two modes may differ in tombstones only (docs/protocol.md#g7): in choreography a
 withdrawal enters at the pivot and leaves one in every service that it passes; the orchestrator knows how far it had asked.
 """
 

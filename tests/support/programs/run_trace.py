@@ -1,6 +1,6 @@
 """A program that prints the trace of a busy run: every message that reached the broker, whole, with the time of its arrival.
 
-Run by test_repeatable.py as `python -m tests.support.programs.run_trace MODE SEED`, under different hash seeds.
+Run by tests/lab/test_determinism.py as `python -m tests.support.programs.run_trace MODE SEED`, under different hash seeds.
 """
 
 import json

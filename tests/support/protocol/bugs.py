@@ -1,7 +1,7 @@
 """How a bug is planted: a reaction dropped or added, a handler wrapped, a coordinator misled, another gateway.
 
 A bug changes the roles that a world is built from, or its gateway; the product has no switch for any of
-them. The undone rules themselves are in planted_rules.py.
+them. The undone rules themselves are in rule_bugs.py.
 """
 
 from collections.abc import Callable

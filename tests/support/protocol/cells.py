@@ -1,4 +1,4 @@
-"""What the words of the tables in test_tables.py stand for: columns are documents, rows are commands and when they come."""
+"""What the words of the tables in tests/services/test_state_tables.py stand for: columns are documents, rows are commands and when they come."""
 
 from collections.abc import Mapping
 

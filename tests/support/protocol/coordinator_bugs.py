@@ -1,6 +1,6 @@
-"""Rules R4 and R5 of protocol.md undone: how the coordinator would think without them.
+"""Rules R4 and R5 of docs/protocol.md#rules undone: how the coordinator would think without them.
 
-Each function stands in for `advance`; C6 and C7 are counterexamples of protocol.md section 5.
+Each function stands in for `advance`; C6 and C7 are counterexamples of docs/protocol.md#counterexamples.
 """
 
 from broker.message import Event

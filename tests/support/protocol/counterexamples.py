@@ -1,7 +1,7 @@
-"""The counterexamples C1 to C8 and C11 of protocol.md section 5 as scripts: what arrives, in which order.
+"""The counterexamples C1 to C8 and C11 of docs/protocol.md#counterexamples as scripts: what arrives, in which order.
 
 Each is played twice by test_counterexamples.py: with the rules it ends well, and without its rule (a
-bug of planted_rules.py) it breaks the guarantee that it names. A comment marks the step where the rule is needed.
+bug of rule_bugs.py) it breaks the guarantee that it names. A comment marks the step where the rule is needed.
 """
 
 from collections.abc import Callable

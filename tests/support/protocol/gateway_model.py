@@ -1,4 +1,4 @@
-"""A model of the payment gateway: the rules of protocol.md section 3, without transport, storage or time.
+"""A model of the payment gateway: the rules of docs/protocol.md#payment-gateway, without transport, storage or time.
 
 Authorize on none -> its decision; on any known key -> that key's present answer; void on anything, unknown
 keys included -> voided for ever. Its caller decides what is delayed, lost or doubled. tests/protocol/test_gateway_model.py holds

@@ -1,7 +1,7 @@
-"""Rules R1, R2, R3 and R6 of protocol.md undone, one at a time: what a handler or the gateway would do without them.
+"""Rules R1, R2, R3 and R6 of docs/protocol.md#rules undone, one at a time: what a handler or the gateway would do without them.
 
 A wrapper takes the real handler's `decide` and gives the one without the rule; C1 to C11 are the
-counterexamples of protocol.md section 5.
+counterexamples of docs/protocol.md#counterexamples.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""The rules R1 to R6 of protocol.md, each with the bug that undoes it and the guarantee that breaks.
+"""The rules R1 to R6 of docs/protocol.md#rules, each with the bug that undoes it and the guarantee that breaks.
 
-What the bugs do is in planted_handlers.py and planted_coordinator.py.
+What the bugs do is in handler_bugs.py and coordinator_bugs.py.
 """
 
 from services.delivery.domain import DeliveryState, OrderDelivery

@@ -1,4 +1,4 @@
-"""Plays a schedule by hand: a counterexample of protocol.md reads like a script of who handles what, in which order.
+"""Plays a schedule by hand: a counterexample of docs/protocol.md#counterexamples reads like a script of who handles what, in which order.
 
 The same script plays in both modes. A step names the command that a service handles, whatever the wire
 carries for it; in the orchestrator's mode the coordinator hears, oldest first, what it must have heard for that command to

@@ -1,4 +1,4 @@
-"""Reads a table written like those of protocol.md, and says in the same words what a handler did.
+"""Reads a table written like those of docs/protocol.md#state-tables, and says in the same words what a handler did.
 
 A cell is "new state, event, call", where "=" keeps the state and "-" says that nothing is published; "bug"
 and "never" are violations of the protocol. Reasons are letters where the table has letters (r is the command's, x the document's
