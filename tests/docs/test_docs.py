@@ -16,7 +16,7 @@ def test_generated_parts_are_fresh(path: str) -> None:
 
 
 def test_the_map_in_the_readme_names_every_room_and_no_other() -> None:
-    readme = (ROOT / "README.md").read_text().partition("## The house")[2].partition("## ")[0]
+    readme = (ROOT / "README.md").read_text().partition("## The map")[2].partition("## ")[0]
     mapped = set(re.findall(r"^\| \[(\w+)/\]", readme, re.MULTILINE))
     rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
     assert mapped == rooms

@@ -35,7 +35,7 @@ STORM_ORDERS = "200"
 #: The URL at which pages show the HTTP API.
 API_URL = "http://127.0.0.1:8080"
 #: Shorter waits than a reader's.
-SHORT = {"SAGA_DEADLINE_S": "12", "SAGA_PATIENCE_S": "3", "SAGA_LOOK_AGAIN_S": "0.5", "SAGA_GATEWAY_TIMEOUT_S": "0.3"}
+SHORT = {"SAGA_DEADLINE_S": "12", "SAGA_AUTHORIZE_TIMEOUT_S": "3", "SAGA_POLL_INTERVAL_S": "0.5", "SAGA_GATEWAY_TIMEOUT_S": "0.3"}
 
 
 class Reader:

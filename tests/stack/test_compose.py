@@ -218,7 +218,8 @@ def test_both_modes_run_at_once_and_one_page_places_each_order_in_both(engine: N
 
 
 def test_the_commands_of_the_readme_do_what_it_says(engine: None) -> None:
-    (commands,) = re.findall(r"With Docker, nothing else:\n\n```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    page = (ROOT / "docs/how-to/run-in-containers.md").read_text()
+    (commands,) = re.findall(r"## One mode\n.*?```text\n(.*?)```", page, re.DOTALL)
     said = said_by(["bash", "-c", f"set -e\n{commands}"], Mode.ORCHESTRATOR)
     assert "COMPLETED" in said
     assert "payment_declined" in said
