@@ -3,8 +3,14 @@
 Without this, a wrong turn in tests/support/servers.py would show as a green run that tested nothing real.
 """
 
+import gc
+import socket
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,10 +58,65 @@ def test_a_missing_server_fails_where_ci_is_set(monkeypatch: pytest.MonkeyPatch)
         next(offered(missing))
 
 
-def test_without_a_docker_engine_there_is_no_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{servers.free_port()}")
-    with pytest.raises(servers.NoServer, match="no docker engine"), servers.mongo_container():
+@contextmanager
+def nothing_left_open() -> Iterator[None]:
+    """Fails if the block leaves a socket or a file to the garbage collector."""
+    left: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        patch.setattr(sys, "unraisablehook", lambda it: left.append((it.exc_value, it.object)))
+        yield
+        gc.collect()
+    assert left == []
+
+
+@pytest.mark.parametrize("where", ["no file", "no listener", "no port", "no engine"])
+@pytest.mark.parametrize("container", [servers.mongo_container, servers.rabbit_container])
+def test_without_an_engine_no_container_starts_and_nothing_stays_open(
+    container: servers.Offer, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX) as unix, socket.create_server(("127.0.0.1", 0)) as silent:
+        unix.bind(str(tmp_path / "docker.sock"))
+        hosts = {
+            "no file": "unix:///nonexistent/docker.sock",
+            "no listener": f"unix://{tmp_path}/docker.sock",
+            "no port": f"tcp://127.0.0.1:{servers.free_port()}",
+            "no engine": f"tcp://127.0.0.1:{silent.getsockname()[1]}",
+        }
+        monkeypatch.setattr(servers, "ENGINE_PATIENCE_S", 0.2)
+        monkeypatch.setenv("DOCKER_HOST", hosts[where])
+        with nothing_left_open():
+            with pytest.raises(servers.NoServer) as caught, container():
+                pass
+            said = str(caught.value)
+            del caught
+    assert said.startswith(f"no Docker engine answers at {hosts[where]} (")
+    assert " object at 0x" not in said
+
+
+def test_a_container_that_does_not_start_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = []
+
+    class Unstartable:
+        def __init__(self, image: str) -> None:
+            self.image = image
+
+        def with_exposed_ports(self, port: int) -> "Unstartable":
+            return self
+
+        def waiting_for(self, strategy: object) -> None: ...
+
+        def start(self) -> None:
+            raise RuntimeError("no such image")
+
+        def stop(self) -> None:
+            stopped.append(self.image)
+
+    monkeypatch.setattr(servers, "engine_answers", lambda: None)
+    monkeypatch.setattr("testcontainers.core.container.DockerContainer", Unstartable)
+    with pytest.raises(servers.NoServer, match="no such image"), servers.container("an-image", 1, "ready"):
         pass
+    assert stopped == ["an-image"]
 
 
 def test_a_program_that_ends_at_once_is_no_server() -> None:

@@ -13,7 +13,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,8 @@ def container(image: str, port: int, ready_log: str, command: str = "") -> Itera
     try:
         started.start()
     except Exception as error:  # whatever the reason, the next offer may do
+        with suppress(Exception):  # the container may exist, and its client is open
+            started.stop()
         msg = f"no container of {image}: {error!r:.300}"
         raise NoServer(msg) from error
     try:
@@ -131,17 +133,39 @@ def container(image: str, port: int, ready_log: str, command: str = "") -> Itera
 
 
 def engine_answers() -> None:
-    """Raise NoServer unless a docker engine answers a ping soon."""
+    """Raise NoServer unless a Docker engine answers a ping soon, at the address that testcontainers uses. Leaves nothing open."""
     import docker  # type: ignore[import-untyped]  # noqa: PLC0415 - testcontainers' dependency, needed here only
     from docker.errors import DockerException  # type: ignore[import-untyped]  # noqa: PLC0415
+    from testcontainers.core.docker_client import get_docker_host  # noqa: PLC0415
 
+    host = get_docker_host()
     try:
-        client = docker.from_env(timeout=ENGINE_PATIENCE_S)
-        client.ping()
-        client.close()
-    except (DockerException, OSError) as error:
-        msg = f"no docker engine answers: {error!r:.200}"
+        _connects(docker.utils.parse_host(host))
+        environment = os.environ | ({"DOCKER_HOST": host} if host else {})
+        with closing(docker.from_env(timeout=ENGINE_PATIENCE_S, environment=environment)) as client:
+            client.ping()
+    except (DockerException, OSError, ValueError) as error:
+        msg = f"no Docker engine answers at {host or 'the default socket'} ({_cause(error)})"
         raise NoServer(msg) from error
+
+
+def _connects(address: str) -> None:
+    """Raise OSError where no process listens on a Unix socket.
+
+    docker-py leaves its socket open when it cannot connect, and returns no client to close. At a TCP address urllib3 closes it.
+    """
+    scheme, _, path = address.partition("://")
+    if scheme == "http+unix":
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(ENGINE_PATIENCE_S)
+            probe.connect(f"/{path.lstrip('/')}")
+
+
+def _cause(error: BaseException) -> str:
+    """The kind of the innermost error. Not its text, which may hold an object's address and then differs in each xdist worker."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else type(error).__name__
 
 
 # --- servers of this machine ----------------------------------------------------------------------------------------------
