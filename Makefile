@@ -29,8 +29,12 @@ demo: .venv/.ready ## both modes side by side, in this process, with no server
 	@$(BIN)/saga demo
 
 test: .venv/.ready ## every test: in memory on all cores, then on real parts by URL, container or local server
-	@$(BIN)/python -m pytest -m "not real" -n auto
-	@$(BIN)/python -m pytest -m real
+	@in_memory=passed; on_servers=passed; \
+	$(BIN)/python -m pytest -m "not real" -n auto || in_memory="FAILED (exit code $$?)"; \
+	$(BIN)/python -m pytest -m real || on_servers="FAILED (exit code $$?)"; \
+	echo "tests in memory: $$in_memory"; \
+	echo "tests on real servers: $$on_servers"; \
+	test "$$in_memory $$on_servers" = "passed passed"
 
 check: .venv/.ready ## lint, types, rooms
 	@$(BIN)/ruff check
