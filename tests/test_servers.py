@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import servers
+from tests.support import prerequisites, servers
 from tests.support.fixtures import offered
 
 
@@ -49,13 +49,13 @@ def test_a_url_in_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch) -
 def test_a_missing_server_skips_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="no such thing"):
-        next(offered(missing))
+        next(offered(missing, prerequisites.BROKER))
 
 
 def test_a_missing_server_fails_where_ci_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="no such thing"):
-        next(offered(missing))
+        next(offered(missing, prerequisites.BROKER))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import pytest
 from bootstrap.modes import Mode, topology
 from broker.rabbitmq.transport import RabbitTransport
 from broker.transport import QueueMissing, UnsafeTopology
+from tests.support import prerequisites
 from tests.support.servers import NoServer, found
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +34,7 @@ def _a_database_can_be_started() -> None:
     try:
         found("secantusd-rs")
     except NoServer as reason:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing(f"no database: {reason}")
+        prerequisites.OWN_SERVERS.missing(str(reason))
 
 
 async def empty(rabbit_url: str, mode: Mode) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import servers
+from tests.support import prerequisites, servers
 from tests.support.browser import opened, serving, sync_playwright
 
 
@@ -24,11 +24,10 @@ def url() -> Iterator[str]:
 @pytest.fixture(scope="module")  # no longer: while playwright runs, no other test of this process could run an event loop
 def browser() -> Iterator[Any]:
     chromium = os.environ.get("SAGA_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    missing = pytest.fail if os.environ.get("CI") else pytest.skip
     if chromium is None:
-        missing("no browser: chromium is not installed (apt-get install chromium)")
+        prerequisites.BROWSER.missing("chromium is not installed")
     if sync_playwright is None:
-        missing("no browser: playwright is not installed (make setup)")
+        prerequisites.BROWSER.missing("playwright is not installed")
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium)
         yield running

@@ -1,10 +1,9 @@
 """The fixture that requires the servers which `saga chaos` starts itself."""
 
-import os
-
 import pytest
 
 from lab.chaos.servers import NotInstalled, rabbitmq_server, secantusd
+from tests.support import prerequisites
 
 
 @pytest.fixture(scope="module")
@@ -14,5 +13,4 @@ def installed() -> None:
         rabbitmq_server()
         secantusd()
     except NotInstalled as reason:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing(str(reason))
+        prerequisites.OWN_SERVERS.missing(str(reason))

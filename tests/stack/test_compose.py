@@ -23,7 +23,7 @@ from bootstrap.modes import Mode, roles
 from cli import http_orders as via
 from cli.generate_docs import ROOT
 from services.vocabulary import Line
-from tests.support import servers
+from tests.support import prerequisites, servers
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -101,9 +101,9 @@ def engine() -> Iterator[None]:
     """An engine that has, or can get, what the stack needs. Whatever came up in a test goes down after all of them."""
     try:
         servers.engine_answers()
+        servers.found("docker")
     except servers.NoServer as reason:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing(f"no Docker engine: {reason}")
+        prerequisites.ENGINE.missing(str(reason))
     yield
     said_by(["make", "stack-down"], Mode.ORCHESTRATOR)
 

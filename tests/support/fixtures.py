@@ -1,11 +1,10 @@
 """Fixtures shared by all tests, loaded as a plugin: quiet logs, the real servers (found or started once a session), modes.
 
-How a server is found is in tests/support/servers.py. A test that needs one is marked `real`; without a server it skips and
-says what was tried, but where the environment variable CI is set a missing server is a failure: there it must not hide.
+How a server is found is in tests/support/servers.py. A test that needs one is marked `real`; tests/support/prerequisites.py
+says what happens without it.
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -13,10 +12,20 @@ import pytest
 import structlog
 
 from bootstrap.modes import Mode
-from tests.support import servers
+from tests.support import prerequisites, servers
 from tests.support.broker.users import lent
 from tests.support.gateway_process import running_gateway
 from tests.support.system import MODES, Servers, a_prefix
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Report once for each reason what was skipped and how to run it."""
+    reports = terminalreporter.getreports("skipped")
+    reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in reports if isinstance(report.longrepr, tuple)]
+    if reasons:
+        terminalreporter.write_sep("=", "skipped", yellow=True)
+        for line in prerequisites.summary(reasons):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)
@@ -29,23 +38,22 @@ def logs_as_they_come() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def mongo_url() -> Iterator[str]:
     """A MongoDB-wire server with transactions. Use a database name of your own and drop it."""
-    yield from offered(servers.mongo)
+    yield from offered(servers.mongo, prerequisites.DATABASE)
 
 
 @pytest.fixture(scope="session")
 def rabbit_url() -> Iterator[str]:
     """A RabbitMQ. Use a prefix of your own for what you declare and delete it."""
-    yield from offered(servers.rabbit)
+    yield from offered(servers.rabbit, prerequisites.BROKER)
 
 
-def offered(server: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+def offered(server: Callable[[], AbstractContextManager[str]], needed: prerequisites.Prerequisite) -> Iterator[str]:
     """The server's URL; without one the test is skipped, or failed in CI."""
     try:
         with server() as url:
             yield url
     except servers.NoServer as reason:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing(f"no server: {reason}")
+        needed.missing(str(reason))
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +104,7 @@ def secantus_with(option: str) -> Iterator[str]:
         with servers.secantus(option) as url:
             yield url
     except servers.NoServer as reason:
-        pytest.skip(str(reason))
+        prerequisites.DATABASE.missing(str(reason))
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from ops.doctor.targets import DOCKER_HOST, MEMINFO, Targets
 from store.document import Record
 from store.mongo.preflight import check_user
 from store.protocol import Changes, OutboxRow, Reader, StoreUnavailable
-from tests.support import servers
+from tests.support import prerequisites, servers
 from tests.support.gateway_process import running_gateway
 from tests.support.network.mongo_stub import TakesAnything, greeting
 from tests.support.system import MODES, Servers, a_prefix
@@ -361,7 +361,7 @@ async def test_a_database_that_refuses_transactions_to_all_or_to_this_user_is_na
         try:
             client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
         except OperationFailure as error:
-            pytest.skip(f"this server has no fail points: {error}")
+            prerequisites.FAIL_POINTS.missing(f"configureFailPoint, code {error.code}")
         url = str(URL(own.store_url).update_query(appName=client_name))
         found = await examined(replace(own, store_url=url), "transactions")
         client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})

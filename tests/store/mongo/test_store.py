@@ -19,7 +19,7 @@ from pymongo.errors import OperationFailure
 from store.document import Record
 from store.mongo.store import INBOX_DAYS, MongoStore
 from store.protocol import Changes, OutboxRow, OutcomeUnknown, Reader, StoreError, StoreUnavailable, UnsafeStore, WriteConflict
-from tests.support import servers
+from tests.support import prerequisites, servers
 from tests.support.network.mongo_stub import TakesAnything
 from tests.support.network.tcp_interceptor import Fault, Interceptor, intercepting
 
@@ -414,7 +414,7 @@ def fail_command(mongo_url: str) -> Iterator[Callable[..., None]]:
                 data = {"failCommands": [command], **how}
                 client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
             except OperationFailure as error:
-                pytest.skip(f"this server has no fail points: {error}")
+                prerequisites.FAIL_POINTS.missing(f"configureFailPoint, code {error.code}")
 
         yield fail
         fail("commitTransaction", 0)

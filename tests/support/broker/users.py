@@ -1,15 +1,13 @@
 """Users of the broker under test, with the rights that a test gives them. Needs rabbitmqctl for that broker."""
 
-import os
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import pytest
 from yarl import URL
 
-from tests.support import servers
+from tests.support import prerequisites, servers
 
 #: A pattern that no name and no routing key matches.
 NOTHING = "^$"
@@ -21,8 +19,7 @@ def lent(url: str, *, write: str = NOTHING, read: str = NOTHING, keys: Mapping[s
     keys; where none is given, any. `write` and `read` are patterns of names. Without rabbitmqctl the test is skipped."""
     control = servers.rabbitmqctl(url)
     if control is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing("needs rabbitmqctl for the broker under test, to create a user")
+        prerequisites.BROKER_ADMINISTRATION.missing("a container with its port, and a broker of this machine")
     user, vhost = f"u{uuid.uuid4().hex[:8]}", URL(url).path.strip("/") or "/"
     calls = [_call("add_user", user, "secret"), _call("set_permissions", user, vhost, NOTHING, write, read)]
     calls += [_call("set_topic_permissions", user, vhost, name, pattern, NOTHING) for name, pattern in (keys or {}).items()]
