@@ -1,5 +1,5 @@
 """The choreographed mode: each service reacts to the others' events.
 
-`reactions.py` is the whole sequence, `wiring.py` turns it into what each worker accepts. Sees only the services' messages.
-Imports broker/, store/ and services/; does not know orchestrator/.
+`reactions.py` is the whole sequence, `reaction.py` one row of it, `wiring.py` what each worker accepts. Of the services it
+imports messages and names only. Imports broker/, store/ and services/; does not import orchestrator/.
 """

@@ -1,4 +1,4 @@
-"""One reaction: an event, the service that hears it, and what that service then does."""
+"""One reaction: an event, the service that receives it, and the command that the service then handles."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from broker.message import Command, Event
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """`by` hears `when` and handles `does`, made from the event inside the service: no command goes over the wire.
+    """When the event `when` arrives, the service `by` handles the command `does`, made from the event; it never travels.
 
-    Checked when it is built: the command is the service's own, and the event brings everything the command needs."""
+    The constructor checks that the command is the service's own and that the event carries every field that it needs."""
 
     when: type[Event]
     by: str
@@ -17,6 +17,6 @@ class Reaction:
 
     def __post_init__(self) -> None:
         if self.does.service != self.by:
-            raise ValueError(f"{self.does.__name__} belongs to {self.does.service}: {self.by} cannot react with it")
+            raise ValueError(f"{self.does.__name__} belongs to {self.does.service}: {self.by} can only handle its own commands")
         if missing := self.does.missing_fields(self.when):
-            raise ValueError(f"{self.when.__name__} does not bring {missing}, which {self.does.__name__} needs")
+            raise ValueError(f"{self.when.__name__} does not carry {missing}, which {self.does.__name__} needs")

@@ -1,9 +1,9 @@
-"""The reactions: what each service does when it hears an event. There is no other place where the sequence is written.
+"""The reactions: what each service does when an event arrives. Together they are the choreography's whole sequence.
 
-Read it as "when this happens, this service does that". Above the line the order goes forward; below it
-things are given back, in reverse: the rollback events are chained, so an order is rejected only after everything it held was
-given back. A withdrawal enters at the pivot and only there (nobody knows how far the order got), then runs down the same chain;
-if the pivot was passed already, CancelDelivery is answered by DeliveryScheduled and the order goes forward.
+Read a row as "when this happens, this service does that". Above the line the order goes forward. Below it everything is undone in
+reverse: the rollback events form a chain, so an order is rejected only after everything it held has been released. A withdrawal
+enters at the pivot and only there, because no service knows how far the order got, and then runs down the same chain. If the
+pivot has been passed, CancelDelivery is answered by DeliveryScheduled and the order goes forward.
 """
 
 from choreography.reaction import Reaction

@@ -1,6 +1,6 @@
-"""How the workers are wired when each reacts to the others: services hear events, and only the door sends commands.
+"""What each worker accepts in choreography: events of other services, and the commands that the HTTP API sends.
 
-Derived from reactions.py; there is nothing to keep in step by hand.
+Derived from reactions.py: a reaction that is added there is wired by itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from services.order.messages import MarkForAttention
 
 
 def roles(services: Mapping[str, Service]) -> tuple[Role, ...]:
-    """One role for each service, and no other."""
+    """One role for each service; choreography has no other worker in its flow."""
     return tuple(Role(service, _accepted_by(name)) for name, service in services.items())
 
 

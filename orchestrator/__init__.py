@@ -1,5 +1,6 @@
-"""The orchestrated mode: a central saga sends commands and compensations.
+"""The orchestrated mode: a coordinator runs a saga that sends commands and compensations.
 
 `fulfilment.py` is the saga, `saga.py` the pure `advance`, `coordinator.py` the worker that runs it, `wiring.py` what each
-worker accepts. Sees only the services' messages. Imports broker/, store/ and services/; does not know choreography/.
+worker accepts, `remaining_steps.py` what an order still has to go through. Of the services it imports messages and names only.
+Imports broker/, store/ and services/; does not import choreography/.
 """

@@ -1,7 +1,7 @@
-"""The coordinator: hears every event of the saga, moves that order's run, sends the next command.
+"""The coordinator: receives every event of the saga, moves that order's run and sends the next command.
 
-It is an ordinary worker: the same loop, inbox, outbox and group commit as the services have; its documents
-are the runs. All the thinking is in `saga.advance`.
+It is an ordinary worker, with the same loop, inbox, outbox and group commit as the services. Its documents are the runs; every
+decision is made by `saga.advance`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,12 +17,12 @@ NAME = "coordinator"
 
 
 def run_keys(event: Event, _: Documents) -> Iterable[Key]:
-    """Every event concerns the one run of its order."""
+    """The key of the order's run, which is all that an event needs."""
     return (SagaRun.key_of(event.order_id),)
 
 
 def coordinator(saga: Saga, escalations: Sequence[type[StepFailed]]) -> Service:
-    """The coordinator of `saga`, as a service whose handlers take events: those of its sequence, and calls for help."""
+    """The coordinator of `saga`: a service whose handlers take events, those of the saga and the escalations."""
 
     def handle_event(event: Event, documents: Documents, _: Context) -> Outcome:
         transition = advance(saga, documents.get(SagaRun, event.order_id), event)

@@ -1,9 +1,9 @@
-"""The saga: what follows what when an order is placed, told by one mind.
+"""The saga of an order: the whole sequence in one place.
 
-Read it top to bottom. Each step sends a command and waits for its event. On a refusal the steps before it
-are undone in reverse, then the order is rejected. Withdrawn or overdue, the step asked for is undone too, because its answer is
-in doubt; at the pivot CancelDelivery decides, and its answer DeliveryScheduled sends the saga forward. After the pivot nothing
-is undone: what is left is retriable.
+Read it top to bottom. Each step sends a command and waits for its event. On a refusal the steps before it are undone in reverse,
+then the order is rejected. On a withdrawal or at the deadline the step that is waited for is undone too, because it may have
+taken effect. At the pivot CancelDelivery decides: if it is answered by DeliveryScheduled, the saga goes forward. After the pivot
+nothing is undone: the remaining steps are retriable.
 """
 
 from orchestrator.saga import Saga, Step

@@ -1,30 +1,35 @@
-"""What remains to be done for an order, as far as can be told from the events that were heard.
+"""The steps that an order still has to go through, inferred from the events that were published for it.
 
-The sequence is read off the orchestrator's saga for both modes; that it has to be inferred in choreography,
-where nobody knows the sequence, is a finding of the comparison.
+Both modes' sequences are derived from the orchestrator's saga. In choreography they have to be inferred like this, because no
+service knows the whole sequence: a finding of the comparison.
 """
 
 from collections.abc import Collection
 
 from orchestrator.fulfilment import FULFILMENT
+from orchestrator.saga import Step
 
 
 def remaining_steps(event_types: Collection[str], *, withdrawn: bool, pivot_first: bool) -> list[str]:
-    """The commands still to be carried out for an order that has not ended, in order, if nothing else goes wrong.
+    """The commands still to be handled for an order that has not ended, in order, if nothing else goes wrong.
 
-    `heard`: the events heard of it, by name on the wire. `withdrawn`: a withdrawal was recorded. `pivot_first`: a withdrawal is
-    undone from the pivot on (choreography), not from the step that is under way (orchestrator)."""
-    steps = FULFILMENT.steps
-    done = [step.success.type_name in event_types for step in steps]
-    past_the_pivot = any(step.pivot and is_done for step, is_done in zip(steps, done, strict=True))
-    refused = any(step.refused and step.refused.type_name in event_types for step in steps)
-    if past_the_pivot or not (withdrawn or refused):
-        return [step.command.__name__ for step, is_done in zip(steps, done, strict=True) if not is_done]
-    under_way = done.index(False)
-    requested = done if refused else [is_done or pivot_first or number == under_way for number, is_done in enumerate(done)]
+    `event_types`: the events of the order so far, by name on the wire. `withdrawn`: a withdrawal was recorded. `pivot_first`: a
+    withdrawal is undone from the pivot on (choreography), not from the step that is under way (orchestrator). Empty when every
+    step is done."""
+    open_steps = [step for step in FULFILMENT.steps if step.success.type_name not in event_types]
+    pivot_passed = not any(step.pivot for step in open_steps)
+    refused = any(step.refused and step.refused.type_name in event_types for step in FULFILMENT.steps)
+    if pivot_passed or not (withdrawn or refused):
+        return [step.command.__name__ for step in open_steps]
+    under_way = next(iter(open_steps), None)
+
+    def took_effect(step: Step) -> bool:
+        """Whether the step holds something to undo, or may hold it."""
+        return step not in open_steps or (not refused and (pivot_first or step is under_way))
+
     undone = [
         step.undo.__name__
-        for step, is_requested in zip(steps, requested, strict=True)
-        if is_requested and step.undo and step.undone and step.undone.type_name not in event_types
+        for step in FULFILMENT.steps
+        if took_effect(step) and step.undo and step.undone and step.undone.type_name not in event_types
     ]
     return [*reversed(undone), FULFILMENT.rejects.__name__]

@@ -1,6 +1,6 @@
-"""How the workers are wired when one mind leads: services take commands only, the coordinator takes events only.
+"""What each worker accepts in the orchestrated mode: a service its commands, the coordinator the events.
 
-Derived from fulfilment.py; there is nothing to keep in step by hand.
+Derived from fulfilment.py: a step that is added there is wired by itself.
 """
 
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from broker.message import Command
 from broker.role import Role, Service, identity
 from orchestrator.coordinator import coordinator
 from orchestrator.fulfilment import FULFILMENT
+from orchestrator.saga import Saga
 from services.message_types import API_COMMANDS, ESCALATIONS
 
 
-def commands() -> tuple[type[Command], ...]:
+def commands(saga: Saga = FULFILMENT) -> tuple[type[Command], ...]:
     """Every command that travels in this mode."""
-    step_commands = [kind for step in FULFILMENT.steps for kind in (step.command, step.undo) if kind]
-    return (*API_COMMANDS, *step_commands, FULFILMENT.rejects)
+    return (*API_COMMANDS, *saga.commands())
 
 
 def roles(services: Mapping[str, Service]) -> tuple[Role, ...]:
-    """One role for each service, and the coordinator's."""
+    """One role for each service, and one for the coordinator."""
     participants = tuple(
         Role(service, {kind: identity for kind in commands() if kind.service == name}) for name, service in services.items()
     )

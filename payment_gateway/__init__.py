@@ -1,6 +1,6 @@
-"""The payment gateway: somebody else's system, a stand-in for a bank's.
+"""The payment gateway: a stand-in for the external system of a bank or payment provider.
 
-It imports nothing of ours, and ours talk to it over HTTP (`services/payment/gateway_http.py`) or, in the embedded run, through
-`bootstrap/in_process_gateway.py`. Read `rules.py` (what is answered), `books.py` (what is remembered), `app.py` (how it is
-asked).
+It imports no other room. The payment service calls it over HTTP (`services/payment/gateway_http.py`) or, in the embedded run,
+through `bootstrap/in_process_gateway.py`. Read `rules.py` (what is answered), `books.py` (what is stored) and `app.py` (the HTTP
+interface).
 """

@@ -1,11 +1,13 @@
-"""The payment gateway over HTTP: the two calls that move money, and what an auditor may read.
+"""The payment gateway over HTTP: the two calls that move money, and the reads of an audit.
+
+Requests and their responses:
 
 POST   /{book}/authorizations   Idempotency-Key, {"amount_cents": 4200, "currency": "EUR"} -> {"state": "authorized" | ...}
-  POST   /{book}/voids            Idempotency-Key -> {"state": "voided"}
-  GET    /{book}/payments         ?after=&limit= -> {"payments": [...], "next": key or null}; /{book}/payments/{key}: one
-  GET    /{book}/failures         ?detail=1 -> {"acted": {"hang": 3}, "keys": {"hang": [...]}}
-  DELETE /{book}                  empties one mode's book
-  GET    /health                  {"status": "ok", "faults": whether injected failures are honoured}
+POST   /{book}/voids            Idempotency-Key -> {"state": "voided"}
+GET    /{book}/payments         ?after=&limit= -> {"payments": [...], "next": key or null}; /{book}/payments/{key}: one
+GET    /{book}/failures         ?detail=1 -> {"acted": {"hang": 3}, "keys": {"hang": [...]}}
+DELETE /{book}                  empties one book
+GET    /health                  {"status": "ok", "faults": whether injected failures are honoured}
 """
 
 from collections.abc import AsyncIterator
@@ -28,7 +30,7 @@ from payment_gateway.wire import BOOK, MAX_PAGE, PROBLEM, HttpRefusal
 
 
 class Gateway:
-    """The ASGI application. Closes the books at the end of its lifespan."""
+    """The ASGI application. It closes the books when it shuts down."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
@@ -40,7 +42,7 @@ class Gateway:
                 Route("/{book}/payments", self._payments),
                 Route("/{book}/payments/{key:path}", self._payment),
                 Route("/{book}/failures", self._failures),
-                # Never reached by POST (see __call__): here so that other methods are told "405, use POST".
+                # POST does not get here (see __call__). To other methods these routes answer 405, with POST as the allowed one.
                 *(Route(f"/{{book}}/{name}", self.calls, methods=["POST"]) for name in (AUTHORIZATIONS, VOIDS)),
             ],
             exception_handlers={HttpRefusal: _problem, StorageFailed: _unavailable, HTTPException: _http_error},
@@ -73,7 +75,7 @@ class Gateway:
         key = request.path_params["key"]
         payment = await self._books.find(_book_of(request), key)
         if payment is None:
-            raise HttpRefusal(HTTPStatus.NOT_FOUND, "no_such_payment", "this book knows no such key")
+            raise HttpRefusal(HTTPStatus.NOT_FOUND, "no_such_payment", "there is no payment with this key in this book")
         return JSONResponse(_shown(key, payment))
 
     async def _failures(self, request: Request) -> Response:
@@ -87,7 +89,7 @@ class Gateway:
 def _book_of(request: Request) -> str:
     book: str = request.path_params["book"]
     if not BOOK.fullmatch(book):
-        raise HttpRefusal(HTTPStatus.NOT_FOUND, "no_such_book", f"a book's name is {BOOK.pattern}")
+        raise HttpRefusal(HTTPStatus.NOT_FOUND, "no_such_book", f"a book's name matches {BOOK.pattern}")
     return book
 
 
@@ -103,13 +105,13 @@ def _shown(key: str, payment: PaymentRecord) -> dict[str, Any]:
 
 
 async def _problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HttpRefusal)  # noqa: S101 - registered for it
+    assert isinstance(error, HttpRefusal)  # noqa: S101 - registered for this type
     return Response(error.problem(), error.status, media_type=PROBLEM)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
-    """What Starlette itself refuses: no such path, no such method."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    """A refusal by Starlette itself: no such path, no such method."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
     status = HTTPStatus(error.status_code)
     refused = HttpRefusal(status, status.name.lower(), error.detail)
     return Response(refused.problem(), status, error.headers, media_type=PROBLEM)

@@ -1,7 +1,7 @@
-"""The two calls that move money, POST /{book}/authorizations and /{book}/voids, as plain ASGI: served fast, or failed on purpose.
+"""The two calls that move money, POST /{book}/authorizations and POST /{book}/voids, with the failures that can be injected.
 
-Plain ASGI for two reasons: dropping a connection needs the server's own `send`, which Starlette wraps; and these
-calls are the hot path (server CPU a call with httptools: 66 us like this, 94 us as Starlette endpoints; with h11 158 and 192 us).
+They are plain ASGI for two reasons. Dropping a connection needs the server's own `send`, which Starlette wraps. And these calls
+are the hot path (server CPU a call with httptools: 66 us like this, 94 us as Starlette endpoints; with h11 158 and 192 us).
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from payment_gateway.rules import AuthorizationState, Decision, ResponseMode
 from payment_gateway.storage import StorageFailed
 from payment_gateway.wire import BOOK, MAX_BODY_BYTES, PROBLEM, HttpRefusal, authorization_of, key_of
 
-#: Seconds after which a hung call is dropped, should its caller wait for ever.
+#: Seconds after which a hung call is dropped if its caller is still connected.
 HANG_MAX_S = 600.0
 
 AUTHORIZATIONS = "authorizations"
@@ -29,11 +29,11 @@ class _Transport(Protocol):
 
 
 class ClientDisconnected(Exception):  # noqa: N818 - says what happened
-    """The connection was lost: nobody hears an answer."""
+    """The caller has disconnected, so no answer is sent."""
 
 
 class Calls:
-    """Serves the two calls. `abort_hung_calls` drops every caller that is being kept waiting: for a shutdown in time."""
+    """The ASGI application of the two calls. `abort_hung_calls` drops the calls that wait on purpose, before a shutdown."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
@@ -60,10 +60,10 @@ class Calls:
             transport.abort()
 
     async def _decide(self, scope: Scope, receive: Receive) -> Decision:
-        """Check the call and ask the books."""
+        """Validate the call and get the decision of the books. Raises HttpRefusal, ClientDisconnected."""
         _, book, *verb = scope["path"].split("/")
         if len(verb) != 1 or not BOOK.fullmatch(book):
-            raise HttpRefusal(HTTPStatus.NOT_FOUND, "no_such_book", f"a book's name is {BOOK.pattern}")
+            raise HttpRefusal(HTTPStatus.NOT_FOUND, "no_such_book", f"a book's name matches {BOOK.pattern}")
         headers = dict(scope["headers"])
         key = key_of(headers)
         injected = headers.get(b"x-injected-failure", b"").decode("latin-1") or None
@@ -79,9 +79,9 @@ class Calls:
             raise HttpRefusal(HTTPStatus.SERVICE_UNAVAILABLE, "books_unavailable", str(error)) from error
 
     async def _respond_to(self, decision: Decision, receive: Receive, send: Send) -> None:
-        """Give the answer in the manner that the ruling says."""
+        """Answer in the way that the decision names."""
         if decision.response_mode is ResponseMode.FAILED:
-            raise HttpRefusal(HTTPStatus.INTERNAL_SERVER_ERROR, "injected", "this failure was asked for")
+            raise HttpRefusal(HTTPStatus.INTERNAL_SERVER_ERROR, "injected", "this failure was injected by the caller")
         if decision.response_mode is ResponseMode.MISMATCH:
             raise HttpRefusal(HTTPStatus.UNPROCESSABLE_ENTITY, "key_reused", "this key belongs to another amount or currency")
         if decision.response_mode is ResponseMode.DROPPED:
@@ -93,11 +93,11 @@ class Calls:
             return
         if decision.response_mode is ResponseMode.LATE and await self._disconnected_within(self._books.slow_s, receive, send):
             return
-        assert decision.answer is not None  # noqa: S101 - the other manners were dealt with
+        assert decision.answer is not None  # noqa: S101 - the modes without an answer have returned
         await _respond(send, HTTPStatus.OK, _ANSWERS[decision.answer], "application/json")
 
     async def _disconnected_within(self, longest_s: float, receive: Receive, send: Send) -> bool:
-        """Keep the caller waiting; True as soon as the connection is gone (by the caller, or by `abort_hung_calls`)."""
+        """Wait up to `longest_s`; True as soon as the connection is closed (by the caller or by `abort_hung_calls`)."""
         transport = _transport_of(send)
         self._hung_connections.add(transport)
         try:
@@ -111,15 +111,15 @@ class Calls:
 
 
 def _transport_of(send: Send) -> _Transport:
-    """The connection under an ASGI call. ASGI has no word for dropping it; uvicorn's `send` is a method of what holds it."""
+    """The connection of an ASGI call. ASGI cannot drop one, but uvicorn's `send` is a method of the object that holds it."""
     transport = getattr(getattr(send, "__self__", None), "transport", None)
     if transport is None:
-        raise RuntimeError("dropping a connection needs uvicorn's own `send`: is a middleware wrapped around the gateway?")
+        raise RuntimeError("dropping a connection needs uvicorn's own `send`; remove the middleware around the gateway")
     return cast(_Transport, transport)
 
 
 async def _drop(receive: Receive, send: Send) -> None:
-    """Close the connection without a word. Returns once the server knows of it, else it would answer 500 for us."""
+    """Close the connection without an answer. Returns once the server has noticed, otherwise it would answer 500 itself."""
     _transport_of(send).abort()
     await _wait_for_disconnect(receive)
 
@@ -130,7 +130,7 @@ async def _wait_for_disconnect(receive: Receive) -> None:
 
 
 async def _body(receive: Receive) -> bytes:
-    """The whole body. Raises Refused when it is too large, ClientDisconnected when the caller leaves before its end."""
+    """The whole body. Raises HttpRefusal if it is too large, ClientDisconnected if the caller disconnects before its end."""
     body = bytearray()
     while True:
         message = await receive()

@@ -1,7 +1,7 @@
-"""What the payment gateway answers and what it records: pure functions of (what is known of the key, the call, the time).
+"""The decisions of the payment gateway, as pure functions of (what is stored under the key, the call, the time).
 
-No storage, no transport, no clock. The rules that make a payment safe to ask for are here: a known key gets its
-present answer, and a void is final, for a key never seen as well (the authorization that comes after it is answered "voided").
+No storage, no transport, no clock. Two rules make it safe to repeat a call: a known key gets its present answer, and a void is
+final, also for a key that was never seen (an authorization that arrives later is answered "voided").
 """
 
 from dataclasses import dataclass, replace
@@ -9,42 +9,42 @@ from enum import Enum, StrEnum
 
 
 class AuthorizationState(StrEnum):
-    """Where a payment stands. Amounts count as held while AUTHORIZED, and may become so while PENDING."""
+    """The state of a payment. Its amount is held while it is AUTHORIZED; a PENDING one may still become so."""
 
     AUTHORIZED = "authorized"
     DECLINED = "declined"
-    PENDING = "pending"  # not decided yet; becomes AUTHORIZED by itself
+    PENDING = "pending"  # not decided yet; becomes AUTHORIZED by itself after a while
     VOIDED = "voided"  # final
 
 
 class GatewayFault(StrEnum):
-    """What a caller may ask to go wrong. The first six act on authorizations only, the last on voids only."""
+    """The failures that a caller may inject. The first six act on authorizations only, the last on voids only."""
 
     DECLINED = "declined"  # the first authorization of a key is declined
     PENDING = "pending"  # the first authorization is pending, and settles later
-    HANG = "hang"  # recorded, but no authorization of this key is ever answered
-    DROP = "drop"  # recorded, but the connection is dropped before any answer, however often it is asked
+    HANG = "hang"  # recorded, but authorizations of this key are not answered
+    DROP = "drop"  # recorded, but the connection is dropped before each answer
     ERROR = "error"  # every authorization fails (5xx), nothing is recorded
-    SLOW = "slow"  # the right answer, late
+    SLOW = "slow"  # the right answer, after a delay
     VOID_ERROR = "void_error"  # every void fails (5xx), nothing is recorded
 
 
 class ResponseMode(Enum):
-    """How the answer is to be given."""
+    """How a call is answered."""
 
     IMMEDIATE = "at once"
     LATE = "late"
-    NEVER = "never"  # keep the caller waiting
-    DROPPED = "dropped"  # close the connection without a word
+    NEVER = "never"  # keep the connection open without an answer
+    DROPPED = "dropped"  # close the connection without an answer
     FAILED = "failed"  # 5xx
     MISMATCH = "mismatch"  # the caller's error: this key belongs to another amount
 
 
 @dataclass(frozen=True, slots=True)
 class PaymentRecord:
-    """What is recorded under one key. `settles_at`: when a PENDING one becomes AUTHORIZED, in seconds of the caller's clock.
+    """The payment stored under one key. `settles_at`: when a PENDING one becomes AUTHORIZED, in seconds of the clock of `Books`.
 
-    A void of a key never seen has no amount."""
+    A void of a key that was never seen has no amount."""
 
     state: AuthorizationState
     amount_cents: int | None = None
@@ -54,7 +54,7 @@ class PaymentRecord:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome of one call: an answer and its manner, what to record first (None: nothing), which failure acted."""
+    """The outcome of one call: how to answer and what, the record to store first (None: none), the failure that acted."""
 
     response_mode: ResponseMode
     answer: AuthorizationState | None = None
@@ -63,7 +63,7 @@ class Decision:
 
 
 def current(payment: PaymentRecord, now: float) -> PaymentRecord:
-    """The payment as it stands at `now`: a pending one may have settled meanwhile."""
+    """The payment as it is at `now`: a pending one may have settled."""
     if payment.settles_at is not None and payment.settles_at <= now:
         return replace(payment, state=AuthorizationState.AUTHORIZED, settles_at=None)
     return payment
@@ -78,7 +78,7 @@ def authorize(
     now: float,
     settle_after_s: float,
 ) -> Decision:
-    """Rule on an authorization: a new key gets its decision, a known one its present answer."""
+    """Decide on an authorization: a new key is decided, a known one gets its present answer."""
     if fault is GatewayFault.ERROR:
         return Decision(ResponseMode.FAILED, acted=fault)
     if known is None:
@@ -93,7 +93,7 @@ def authorize(
 
 
 def void(known: PaymentRecord | None, fault: GatewayFault | None) -> Decision:
-    """Rule on a void: whatever was there, and if nothing was, it is voided for ever."""
+    """Decide on a void: the key is voided for good, whatever is stored under it."""
     if fault is GatewayFault.VOID_ERROR:
         return Decision(ResponseMode.FAILED, acted=fault)
     if known is None:
@@ -106,7 +106,7 @@ def void(known: PaymentRecord | None, fault: GatewayFault | None) -> Decision:
 
 
 def _decision(amount_cents: int, currency: str, fault: GatewayFault | None, settles_at: float) -> PaymentRecord:
-    """What a key's first authorization becomes: authorized, unless an injected failure says otherwise."""
+    """The record of a key's first authorization: authorized, unless an injected failure changes that."""
     if fault is GatewayFault.DECLINED:
         return PaymentRecord(AuthorizationState.DECLINED, amount_cents, currency)
     if fault is GatewayFault.PENDING:
@@ -115,7 +115,7 @@ def _decision(amount_cents: int, currency: str, fault: GatewayFault | None, sett
 
 
 def _response_mode(fault: GatewayFault | None) -> ResponseMode:
-    """What a failure does to the answer of every authorization, the first and the repeated."""
+    """How authorizations are answered under an injected failure, first and repeated ones alike."""
     if fault is GatewayFault.HANG:
         return ResponseMode.NEVER
     if fault is GatewayFault.DROP:

@@ -1,6 +1,6 @@
-"""The payment gateway as a process: `serve` runs it until SIGTERM or SIGINT, and ends within 2 s even while callers hang.
+"""The payment gateway as a process: runs until SIGTERM or SIGINT, then ends within 2 s, also while calls hang.
 
-Called by `python -m payment_gateway` and by the CLI's `saga worker gateway`.
+Used by `python -m payment_gateway` and by `saga worker gateway`.
 """
 
 import signal
@@ -16,11 +16,11 @@ from payment_gateway.books import Books
 from payment_gateway.sqlite import SqliteStorage
 from payment_gateway.storage import MemoryStorage
 
-#: Seconds that calls in progress have to end once a signal came; those kept waiting on purpose are dropped at once.
+#: Seconds that calls in progress have to end after a signal; calls that hang on purpose are dropped at once.
 GRACE_S = 1
 
-#: Seconds an idle connection is kept: longer than any client keeps it, so that the client is the one to close it. (If the server
-#: were, a call sent at that moment would find its connection closed, and be in doubt.)
+#: Seconds an idle connection is kept. Longer than the payment service's client keeps it (services/payment/gateway_http.py), so
+#: that the client closes it: if the server did, a call sent at that moment would be in doubt.
 KEEP_ALIVE_S = 75
 
 
@@ -30,17 +30,17 @@ def serve(
     books_file: Path | None,
     *,
     faults: bool,
-    settle_after_s: float = 2.0,
+    settle_after_s: float,
     slow_s: float = 1.0,
     announce: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until told to stop; blocks. `books_file` None: the books live as long as the process.
+    """Serve until SIGTERM or SIGINT; blocks. `books_file` None: the books are lost when the process ends.
 
-    `port` 0 takes a free one; `announce` is given the URL as soon as connections are taken. Raises OSError when the address
-    is taken, sqlite3.Error when the file cannot be used."""
+    `port` 0: a free one. `announce` is called with the URL once connections are accepted. For the others see `Books`. Raises
+    OSError if the address is in use, sqlite3.Error if the file cannot be used."""
     listener = socket.create_server((host, port), backlog=2048)
     storage = MemoryStorage() if books_file is None else SqliteStorage(books_file)
-    # Wall-clock time: what a pending payment waits for must survive a restart.
+    # Wall-clock time, because the time at which a pending payment settles is stored and must hold after a restart.
     books = Books(storage, now=time.time, faults=faults, settle_after_s=settle_after_s, slow_s=slow_s)
     server = _Server(Gateway(books))
     _ignore_reraised_signals()
@@ -50,14 +50,14 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """Drops the callers that are kept waiting before it waits for the others."""
+    """A uvicorn server that, at shutdown, drops hung calls before it waits for the others."""
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(
             uvicorn.Config(
                 gateway,
                 access_log=False,
-                log_config=None,  # lines go the way that the process has chosen for all of them
+                log_config=None,  # the logging of the process stays as it is
                 log_level="warning",
                 ws="none",
                 server_header=False,
@@ -73,6 +73,8 @@ class _Server(uvicorn.Server):
 
 
 def _ignore_reraised_signals() -> None:
-    """Ignore the signal that uvicorn raises again after its shutdown (until then it handles both): exit code 0, no traceback."""
+    """Ignore the signal that uvicorn raises again after its shutdown, so that the exit code is 0 and there is no traceback.
+
+    Until then uvicorn handles both signals itself."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

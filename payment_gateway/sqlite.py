@@ -1,9 +1,9 @@
-"""The books in an SQLite file, with group commit: what arrives while one commit is being synced shares the next one.
+"""The books in an SQLite file, with group commit: calls that arrive while one commit is being synced share the next one.
 
-Survives `kill -9` (WAL, synchronous=FULL): an answer is given only after its record is on disk. The statements of
-a batch run on the event loop (about 15 us a call); only COMMIT, which waits for the disk, runs in a thread. Measured behind HTTP,
-2 cores, 64 callers (calls/s, server CPU a call, p99): COMMIT in a thread 14,200, 69 us, 8 ms; all on the loop 15,100, 59 us,
-14 ms, and the loop stands still while the disk does; all in a thread 11,900, 79 us, 17 ms (it fights the loop for the GIL).
+Survives `kill -9` (WAL, synchronous=FULL): a call is answered only after its record is on disk. The statements of a batch run on
+the event loop (about 15 us a call); COMMIT, which waits for the disk, runs in a thread. Measured behind HTTP, 2 cores, 64 callers
+(calls/s, server CPU a call, p99): COMMIT in a thread 14,200, 69 us, 8 ms; all on the loop 15,100, 59 us, 14 ms, but the loop is
+blocked while the disk syncs; all in a thread 11,900, 79 us, 17 ms (the thread competes with the loop for the GIL).
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from typing import Any
 from payment_gateway.rules import AuthorizationState, Decision, GatewayFault, PaymentRecord
 from payment_gateway.storage import Decide, StorageFailed
 
-#: Calls that one transaction may carry; what is over waits for the next.
+#: Calls in one transaction at most; further ones wait for the next.
 BATCH_MAX = 1000
 
-#: Seconds to wait for a file that another process has locked; short, because the loop waits too.
+#: Seconds to wait for a file that another process has locked; short, because the event loop waits too.
 LOCK_WAIT_S = 1.0
 
 SCHEMA = """
@@ -39,14 +39,14 @@ _PAGE = "SELECT key, state, amount_cents, currency, settles_at FROM payments WHE
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One thing to write inside the next transaction, and who waits for it."""
+    """A write for the next transaction, and the future of its result."""
 
     write: Callable[[], Any]
     done: asyncio.Future[Any]
 
 
 class SqliteStorage:
-    """A `Storage` over one file. Two connections: one writes; one reads, and so sees only what is committed."""
+    """A `Storage` on one file. One connection writes; another reads, and so sees only committed data."""
 
     def __init__(self, file: Path) -> None:
         self._writer = _connect(file)
@@ -103,7 +103,7 @@ class SqliteStorage:
         except sqlite3.Error as error:
             raise StorageFailed(str(error)) from error
 
-    async def _submit(self, write: Callable[[], Any]) -> Any:  # noqa: ANN401 - gives what `write` gives
+    async def _submit(self, write: Callable[[], Any]) -> Any:  # noqa: ANN401 - returns what `write` returns
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(_Job(write, done))
         if self._drain is None or self._drain.done():
@@ -111,12 +111,12 @@ class SqliteStorage:
         return await done
 
     async def _commit_pending(self) -> None:
-        """One transaction after the other until nobody waits. Never raises: a failed batch is told to each that waits."""
+        """Run transactions until no write is waiting. A failed batch raises its error in each of its callers, not here."""
         while self._waiting:
             batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
             try:
                 results = await self._commit(batch)
-            except Exception as error:  # noqa: BLE001 - each that waits is told, and its own caller decides
+            except Exception as error:  # noqa: BLE001 - raised in every caller of the batch
                 storage_error = StorageFailed(str(error)) if isinstance(error, sqlite3.Error) else error
                 for job in batch:
                     _resolve(job.done, error=storage_error)
@@ -137,7 +137,7 @@ class SqliteStorage:
 
 
 def _connect(file: Path) -> sqlite3.Connection:
-    """Autocommit mode, so that transactions are spelled out. Used by one thread at a time: the loop's, or the committer's."""
+    """Connect in autocommit mode: transactions are explicit. One thread uses it at a time, the loop's or the committer's."""
     connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=LOCK_WAIT_S)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -150,7 +150,7 @@ def _payment(row: tuple[str, int | None, str | None, float | None]) -> PaymentRe
 
 
 def _resolve(done: asyncio.Future[Any], *, result: object = None, error: Exception | None = None) -> None:
-    """Nothing, if the caller has gone meanwhile (what it asked for is recorded all the same)."""
+    """Set the result or the error. Does nothing if the caller was cancelled meanwhile; its write is recorded anyway."""
     if done.done():
         return
     if error is None:

@@ -1,7 +1,7 @@
-"""Where the books are kept: the port and its in-memory adapter. The durable one is in `sqlite.py`.
+"""Storage of the books: the protocol and its in-memory implementation. The durable one is in `sqlite.py`.
 
-Storage knows payments by (book, key) and which failure acted on which key; it decides nothing. A book is a
-namespace: one for each mode, so that one file keeps the books of both apart.
+A storage holds payments by (book, key) and which failure acted on which key; it makes no decisions. A book is a namespace: one
+for each mode, so that one file can hold the books of both.
 """
 
 from bisect import bisect_right
@@ -11,38 +11,38 @@ from typing import Protocol
 
 from payment_gateway.rules import Decision, GatewayFault, PaymentRecord
 
-#: Rules on one call, given what is known of its key. Called exactly once for each call, on the event loop.
+#: Decides on one call, from what is stored under its key (None: nothing). Called once for each call, on the event loop.
 Decide = Callable[[PaymentRecord | None], Decision]
 
 
 class StorageFailed(Exception):  # noqa: N818 - says what happened
-    """The books could not be written (disk full, say): nothing of this call was recorded, or it is not known to be."""
+    """The books could not be read or written (a full disk, for example): this call may or may not have been recorded."""
 
 
 class Storage(Protocol):
-    """Raises StorageFailed and nothing of a driver's own."""
+    """Where books are stored. Errors of a driver are raised as StorageFailed."""
 
     async def apply(self, book: str, key: str, decide: Decide) -> Decision:
-        """Decide on what is known of the key and record what the ruling says, atomically; returns once that is durable."""
+        """Call `decide` with what is stored under the key and store its decision, atomically. Returns once that is durable."""
 
     async def find(self, book: str, key: str) -> PaymentRecord | None:
-        """What is recorded under one key."""
+        """The payment under one key, None if there is none."""
 
     async def page(self, book: str, after: str, limit: int) -> list[tuple[str, PaymentRecord]]:
-        """Up to `limit` payments whose keys come after `after` ("" is the beginning), in the order of their keys."""
+        """Up to `limit` payments whose keys come after `after` ("": from the beginning), sorted by key."""
 
     async def acted(self, book: str) -> dict[GatewayFault, list[str]]:
         """The keys on which each failure acted."""
 
     async def empty(self, book: str) -> None:
-        """Forget everything in one book."""
+        """Delete everything in one book."""
 
     async def close(self) -> None:
-        """Finish what was begun and let go of the file."""
+        """Finish the writes that were begun and close the file."""
 
 
 class MemoryStorage:
-    """Keeps the books in dicts, as long as the process lives."""
+    """Books in dicts, for the lifetime of the process."""
 
     def __init__(self) -> None:
         self._payments: defaultdict[str, dict[str, PaymentRecord]] = defaultdict(dict)
@@ -73,4 +73,4 @@ class MemoryStorage:
         self._acted.pop(book, None)
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Does nothing: there is no file."""

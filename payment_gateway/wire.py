@@ -1,6 +1,6 @@
-"""How the payment gateway is asked, and how it refuses: names, sizes, bodies and JSON problems, checked strictly.
+"""Validation of requests to the payment gateway, and the JSON problems by which it refuses them.
 
-Everything a caller sends is bounded here before the books see it.
+Everything that a caller sends is checked and bounded here before it reaches the books.
 """
 
 import json
@@ -11,14 +11,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-#: Bytes a request body may have; a proper one has about 50.
+#: Bytes that a request body may have; a valid one has about 50.
 MAX_BODY_BYTES = 4096
 
-#: The names of books, one for each mode, and of idempotency keys.
+#: Valid names of books (one for each mode), and valid idempotency keys.
 BOOK = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 KEY = re.compile(rb"[\x21-\x7e]{1,128}")
 
-#: Payments a page may have.
+#: Payments that a page may have.
 MAX_PAGE = 10_000
 
 
@@ -36,7 +36,7 @@ class AuthorizationRequest(BaseModel):
 
 
 class HttpRefusal(Exception):  # noqa: N818 - says what happened
-    """The call is not served. `status` and `reason` go to the caller as a JSON problem; `reason` is for programs."""
+    """A call that is refused. The caller gets it as a JSON problem; `reason` is a code for programs."""
 
     def __init__(self, status: HTTPStatus, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -44,26 +44,26 @@ class HttpRefusal(Exception):  # noqa: N818 - says what happened
         self.reason = reason
 
     def problem(self) -> bytes:
-        """The body of a refusal, a JSON problem with a `reason`."""
+        """The response body: a JSON problem with a `reason`."""
         return json.dumps(
             {"title": self.status.phrase, "status": self.status.value, "reason": self.reason, "detail": str(self)}
         ).encode()
 
 
 def key_of(headers: Mapping[bytes, bytes]) -> str:
-    """The idempotency key. Raises Refused."""
+    """The idempotency key. Raises HttpRefusal."""
     key = headers.get(b"idempotency-key")
     if key is None:
         raise HttpRefusal(HTTPStatus.BAD_REQUEST, "no_idempotency_key", "send an Idempotency-Key header")
     if not KEY.fullmatch(key):
         raise HttpRefusal(
-            HTTPStatus.BAD_REQUEST, "bad_idempotency_key", "a key is 1 to 128 printable ASCII characters without spaces"
+            HTTPStatus.BAD_REQUEST, "bad_idempotency_key", "a key has 1 to 128 printable ASCII characters and no spaces"
         )
     return key.decode()
 
 
 def authorization_of(body: bytes) -> AuthorizationRequest:
-    """The checked body of an authorization. Raises Refused."""
+    """The validated body of an authorization. Raises HttpRefusal."""
     try:
         return AuthorizationRequest.model_validate_json(body)
     except ValidationError as error:

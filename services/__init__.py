@@ -1,6 +1,5 @@
-"""Order, inventory, payment and delivery: the messages, domain and handlers that both modes share.
+"""Order, inventory, payment and delivery: the messages, documents and handlers that both modes share.
 
-A service knows neither mode and no other service; `vocabulary.py` is all that they share. Rooms above may import `messages`,
-`message_types`, `faults` and `vocabulary`; only the composition (bootstrap/) and the judges (ops/, lab/) see handlers and
-documents. Imports broker/ and store/ only.
+A service knows neither mode and no other service; `vocabulary.py` holds what the four have in common. Modes, API and observer
+import `messages`, `message_types`, `faults` and `vocabulary`, never handlers or documents. Imports broker/ and store/ only.
 """

@@ -1,6 +1,6 @@
-"""Which failures can be asked for with an order, as people write them: `payment:declined`, `payment:declined=30%`.
+"""The failures that can be injected with an order, in the notation of the CLI: `payment:declined`, `payment:declined=30%`.
 
-What they do is the workers' and the payment gateway's; this only says which there are.
+This module only knows which failures exist and parses their notation. The workers and the payment gateway act them out.
 """
 
 from collections.abc import Sequence
@@ -9,24 +9,26 @@ from broker.faults import MessageFault
 from services.delivery import messages as delivery
 from services.inventory import messages as inventory
 from services.message_types import SERVICES
+from services.order import messages as order
 from services.payment import messages as payment
 
-#: Service -> the business faults that it declares, besides MessageFault.
+#: Service -> the business faults that it declares, in addition to MessageFault.
 BUSINESS_FAULTS = {"inventory": inventory.FAULTS, "payment": payment.FAULTS, "delivery": delivery.FAULTS}
+#: Service -> the message faults that it declares not to offer.
+FAULTS_NOT_OFFERED = {"order": order.FAULTS_NOT_OFFERED}
 
 
 class InvalidFault(ValueError):  # noqa: N818 - it names what happened
-    """What was asked for makes no sense; the text says what can be asked for."""
+    """An injected failure that does not exist or is written wrongly. The message says what can be injected."""
 
 
 def known_faults(service: str) -> list[str]:
-    """The failures of one service. What the order service must not fail at has nobody to undo it."""
-    never = {MessageFault.ERROR, MessageFault.UNDO_ERROR} if service == "order" else set()
-    return sorted({*BUSINESS_FAULTS.get(service, ()), *MessageFault} - never)
+    """The failures that can be injected into one service, sorted."""
+    return sorted({*BUSINESS_FAULTS.get(service, ()), *MessageFault} - FAULTS_NOT_OFFERED.get(service, frozenset()))
 
 
 def check_faults(texts: Sequence[str]) -> None:
-    """Raises InvalidFault unless each is `service:failure`, at most one a service."""
+    """Check that each text is `service:failure`, with at most one failure for each service. Raises InvalidFault."""
     for text in texts:
         service, _, failure = text.partition(":")
         if service not in SERVICES:
@@ -37,11 +39,13 @@ def check_faults(texts: Sequence[str]) -> None:
             raise InvalidFault(f"{text!r}: {service} has no failure {failure!r}. It has {', '.join(known_faults(service))}.")
     services = [text.partition(":")[0] for text in texts]
     if len(set(services)) < len(services):
-        raise InvalidFault("one failure a service: the second would never act.")
+        raise InvalidFault("only one failure can be injected into each service: the second would never act. Name one.")
 
 
 def parse_share(text: str) -> tuple[str, float]:
-    """`payment:declined=30%` -> the failure (whether there is such a one is not looked at) and 0.3. Raises InvalidFault."""
+    """Split `payment:declined=30%` into the failure and the share, 0.3. Raises InvalidFault for a wrong notation.
+
+    Whether the failure exists is not checked; `check_faults` does that."""
     failure, _, share = text.partition("=")
     try:
         fraction = float(share.removesuffix("%")) / 100

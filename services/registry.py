@@ -1,6 +1,6 @@
-"""All four services at once, for whoever puts a system together.
+"""The four services together, and how long they wait.
 
-The services do not know each other; only this page, the modes' wiring and the composition root do.
+Imported where a whole system is composed; the services themselves do not import each other.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,9 @@ from services.payment.handlers import payment_service
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The business waits, in seconds. `deadline_s`: how long an order may be PENDING before it withdraws itself."""
+    """The waits of the business, in seconds. `deadline_s`: how long an order may be PENDING before it withdraws itself.
+
+    Raises ValueError if payment would wait as long as the order does."""
 
     deadline_s: float = 30.0
     payment: PaymentTimeouts = field(default_factory=PaymentTimeouts)
@@ -24,8 +26,9 @@ class Timeouts:
     def __post_init__(self) -> None:
         if self.payment.authorize_timeout_s + self.payment.poll_interval_s >= self.deadline_s:
             msg = (
-                f"payment's patience ({self.payment.authorize_timeout_s} s) must end well before the order's deadline "
-                f"({self.deadline_s} s), or orders end as `deadline` that should end as `payment_timeout`"
+                f"payment's authorization timeout ({self.payment.authorize_timeout_s} s) plus its poll interval "
+                f"({self.payment.poll_interval_s} s) must be shorter than the order's deadline ({self.deadline_s} s); otherwise "
+                "orders end as `deadline` that should end as `payment_timeout`. Raise the deadline or lower the timeout"
             )
             raise ValueError(msg)
 

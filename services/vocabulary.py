@@ -1,7 +1,7 @@
-"""The words every service shares: order lines, money, an address, and the reasons an order may be refused for.
+"""The types that all four services share: order details, reasons, states, base classes of messages, and what escalation needs.
 
-No logic; the one module that all four services import. Amounts are integer cents with a currency, quantities
-positive integers. Everything is bounded, so that what passes here cannot break a database later.
+Amounts are integer cents with a currency, quantities are positive integers. Every value is bounded, so that a message that
+passes validation cannot be refused by a database later.
 """
 
 from enum import StrEnum
@@ -13,21 +13,36 @@ from broker.message import Command, Event, Message
 
 
 class Reason(StrEnum):
-    """Why an order was not, or will not be, completed. The same words on the wire, in documents, in the CLI and in reports."""
+    """Why an order was not, or will not be, completed. The same values on the wire, in documents, in the CLI and in reports."""
 
-    OUT_OF_STOCK = "out_of_stock"  # inventory: less available than asked
-    UNKNOWN_SKU = "unknown_sku"  # inventory: no such article
-    PAYMENT_DECLINED = "payment_declined"  # the payment gateway said no
-    PAYMENT_TIMEOUT = "payment_timeout"  # the payment gateway gave no final answer within payment's patience
-    UNDELIVERABLE = "undeliverable"  # delivery: nobody drives there
+    OUT_OF_STOCK = "out_of_stock"  # inventory: less is available than requested
+    UNKNOWN_SKU = "unknown_sku"  # inventory: there is no such article
+    PAYMENT_DECLINED = "payment_declined"  # the payment gateway declined
+    PAYMENT_TIMEOUT = "payment_timeout"  # the payment gateway gave no final answer within the authorization timeout
+    UNDELIVERABLE = "undeliverable"  # delivery: the address is not served
     WITHDRAWN = "withdrawn"  # the customer took the order back before the pivot
     DEADLINE = "deadline"  # the order's own deadline passed before the pivot
 
 
-#: What an order is called that nothing will move without help, in place of PENDING: wherever people or programs read its state.
-NEEDS_ATTENTION = "NEEDS_ATTENTION"
+# The states that the order service stores, `OrderState` in services/order/domain.py, take their values from here.
+class ObservedState(StrEnum):
+    """Where an order stands, as far as its messages show."""
 
-#: Largest values that are surely safe in JSON, BSON (64 bit) and a sum over a long run.
+    ACCEPTED = "ACCEPTED"  # requested; no event of it yet
+    PENDING = "PENDING"  # placed; the saga is at work
+    NEEDS_ATTENTION = "NEEDS_ATTENTION"  # a step that must not fail has exhausted its retry budget, and nothing has moved since
+    COMPLETED = "COMPLETED"  # the end
+    REJECTED = "REJECTED"  # the end, with its reason
+
+    @property
+    def ended(self) -> bool:
+        return self in (ObservedState.COMPLETED, ObservedState.REJECTED)
+
+
+#: The state that is shown in place of PENDING for an order that does not move without an operator.
+NEEDS_ATTENTION = ObservedState.NEEDS_ATTENTION.value
+
+#: Largest values; safe in JSON, in BSON (64 bit) and in a sum over a long run.
 MAX_CENTS = 10**12
 MAX_QUANTITY = 10**6
 MAX_LINES = 50
@@ -37,7 +52,7 @@ Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 
 
 class ValueObject(BaseModel):
-    """Base of the values inside a message or a document."""
+    """Base class of the values inside a message or a document."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -59,7 +74,7 @@ class DeliveryAddress(ValueObject):
 
 
 class OrderDetails(ValueObject):
-    """What every step needs to know of an order. It rides on every forward message, in both modes: stamp coupling, measured."""
+    """What every step needs to know of an order. Every forward message carries it, in both modes (stamp coupling)."""
 
     lines: Annotated[tuple[Line, ...], Field(min_length=1, max_length=MAX_LINES, strict=False)]
     total_cents: Annotated[int, Field(ge=0, le=MAX_CENTS)]
@@ -99,21 +114,21 @@ class BackwardEvent(Event):
 
 
 class StepFailed(Event):
-    """A compensation, or a step after the pivot, has used up its budget: this order cannot end without help.
+    """A compensation, or a step after the pivot, has exhausted its retry budget: this order cannot end without an operator.
 
-    `step` names the command that failed, `error` says how, for people."""
+    `step` is the name of the command that failed, `error` a description for people."""
 
     step: Text
     error: Text
 
     @classmethod
     def from_command(cls, command: Message, error: str) -> Self:
-        """What is said when `command` has failed for good."""
+        """The event that reports that `command` has exhausted its retry budget."""
         return cls(order_id=command.order_id, step=type(command).__name__, error=printable(error))
 
 
 class Attention(BaseModel):
-    """What somebody has to look at, kept with the order (or its saga) until it moves again."""
+    """Why an order needs an operator: stored with the order (or with its saga run) until it moves again."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -122,6 +137,6 @@ class Attention(BaseModel):
 
 
 def printable(text: str) -> str:
-    """`text` as a message may carry it: one line, not empty, cut to length."""
+    """`text` in the form that a message may carry: one line, not empty, at most 200 characters."""
     plain = "".join(letter if letter.isprintable() else " " for letter in text)
     return plain[:200].strip() or "no text"

@@ -1,7 +1,6 @@
-"""A document: what a service remembers about one thing, frozen, and known by one id.
+"""Documents and records: what a service stores, as the service sees it and as the store sees it.
 
-where an effect is written. Services subclass `Document`; the store itself sees only `Record`, an opaque body
-with an id and a version, so it never needs to know what an order is.
+A service subclasses `Document`, a frozen model with one id. The store sees a `Record`: an opaque body with an id and a version.
 """
 
 from collections.abc import Mapping
@@ -18,14 +17,14 @@ Key = tuple[str, str]
 class Record:
     """One stored document as the store sees it.
 
-    `body` holds JSON-like values only. Two of its fields mean something to the store and its watchers: `due_at` (seconds since
-    the epoch; present only while the document waits for something, and indexed) and `context` (what travelled in the headers
-    of the message that made it wait, so that whatever wakes it can go on in the same name).
+    `body` holds JSON-like values only. Two of its fields have a meaning outside the service: `due_at` (seconds since the epoch;
+    present only while the document waits for its timer, and indexed) and `context` (headers of the message that made the document
+    wait; the input that its timer fires gets the same ones).
     """
 
     collection: str
     document_id: str
-    #: 1 when first written, one more with every write. A writer that read version n writes n + 1.
+    #: 1 at the first write, one more with every write. A writer that read version n writes n + 1.
     version: int
     body: Mapping[str, Any]
 
@@ -35,10 +34,10 @@ class Record:
 
 
 class Document(BaseModel):
-    """Base of everything a service stores: frozen, strict about its fields, with one id.
+    """Base class of everything a service stores: frozen, with a fixed set of fields and one id.
 
-    A subclass names its `collection` and the field that is its id (`id_field`). A subclass that can wait has a field
-    `due_at: float | None`.
+    A subclass sets `collection` and the name of the field that is its id (`id_field`). A subclass that can wait for a timer has a
+    field `due_at: float | None`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,11 +54,11 @@ class Document(BaseModel):
         return (self.collection, getattr(self, self.id_field))
 
     def copy_with(self, **changes: Any) -> Self:  # noqa: ANN401 - any field may change; pydantic knows their types
-        """A copy with some fields changed. The new values are trusted: they come from our own code, not from the wire."""
+        """A copy with some fields changed. The new values are not validated: they come from this code base, not from the wire."""
         return self.model_copy(update=changes)
 
     def to_body(self) -> dict[str, Any]:
-        """The JSON-like fields to store. A `due_at` of None is left out, so that an index on it stays small."""
+        """The JSON-like fields to store. A `due_at` of None is left out, so that the sparse index on it stays small."""
         body = self.model_dump(mode="json")
         if body.get("due_at") is None:
             body.pop("due_at", None)

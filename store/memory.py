@@ -1,8 +1,9 @@
-"""The store in memory: the same promises as the real one, without a server, for the demo, the simulator and fast tests.
+"""The store in memory, for the demo, the simulator and fast tests: the same promises as MongoDB, without a server.
 
-A `MemoryDatabase` is the data; it survives its users, as a server would. A `MemoryStore` is one worker's connection
-to it. What is stored is packed, so nobody can change it through an object that they still hold. Reads are of one snapshot:
-each version of a record remembers the commit that wrote it and, while anybody may still read it, the version before.
+A `MemoryDatabase` holds the data and outlives the stores that use it, as a server would. A `MemoryStore` is one worker's
+connection to it. Bodies are stored as bytes, so they cannot be changed through an object that a caller still holds. Reads are of
+one snapshot: each version of a record keeps the number of the commit that wrote it and, while an open snapshot may read it, the
+version before.
 """
 
 import asyncio
@@ -16,15 +17,15 @@ from store.document import Key, Record
 from store.limits import BODY_MAX_BYTES, CONFLICT_RETRIES_MAX, check_records
 from store.protocol import Changes, DataRefused, DuplicateInput, OutboxRow, T, Work, WriteConflict
 
-#: What fits into the 64-bit integers of a database.
+#: The range of the 64-bit integers of a database.
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
-#: Deeper nesting than this is no document of ours (MongoDB documents 100 levels).
+#: Levels of nesting that a body may have (the documented limit of MongoDB).
 DEPTH_MAX = 100
 
 
 @dataclass(slots=True)
 class _RecordVersion:
-    """One version of one record: its packed body, the commit that wrote it, and the version before while a reader needs it."""
+    """One version of one record: its packed body, the commit that wrote it, and the version before while a snapshot needs it."""
 
     version: int
     packed: bytes
@@ -34,25 +35,25 @@ class _RecordVersion:
 
 @dataclass
 class MemoryDatabase:
-    """One service's data. Several stores may share it; nothing in it belongs to any of them."""
+    """One service's data. Several stores may share it."""
 
     collections: dict[str, dict[str, _RecordVersion]] = field(default_factory=dict)
-    #: Inbox key -> the commit that wrote it. Kept for ever: a run in memory is shorter than any inbox's memory.
+    #: Inbox key -> the commit that wrote it. Keys do not expire: a run in memory is shorter than their retention would be.
     inbox: dict[str, int] = field(default_factory=dict)
     outbox: dict[str, OutboxRow] = field(default_factory=dict)
-    #: Collection -> document id -> `due_at`, for the documents that wait: the index that `due` reads.
+    #: Collection -> document id -> `due_at`, for the documents that wait: the index for `due`.
     due_index: dict[str, dict[str, float]] = field(default_factory=dict)
-    #: How many commits there were.
+    #: The number of commits so far.
     commits: int = 0
-    #: Open snapshots, oldest first: a token for each reader -> the commit that it sees.
+    #: Open snapshots, oldest first: a token for each reader -> the last commit that it sees.
     snapshots: dict[object, int] = field(default_factory=dict)
 
     def copy(self) -> "MemoryDatabase":
-        """All records as they are now, for whoever wants to read them in peace."""
+        """A copy of the records as they are now, to read while the original changes. Inbox and outbox are not copied."""
         return MemoryDatabase({name: dict(documents) for name, documents in self.collections.items()}, commits=self.commits)
 
     def read(self, key: Key, snapshot: int) -> Record | None:
-        """The record as the commit `snapshot` left it."""
+        """The record as it was after the commit `snapshot`."""
         stored = self.collections.get(key[0], {}).get(key[1])
         while stored is not None and stored.commit > snapshot:
             stored = stored.previous
@@ -64,7 +65,7 @@ class MemoryDatabase:
         return stored.version if stored else 0
 
     def write(self, record: Record, packed: bytes) -> None:
-        """Put one record in place as part of the commit numbered `commits`."""
+        """Write one record as part of the commit numbered `commits`."""
         documents = self.collections.setdefault(record.collection, {})
         previous = documents.get(record.document_id)
         oldest = next(iter(self.snapshots.values()), self.commits)
@@ -81,7 +82,7 @@ class MemoryDatabase:
 
 
 class _Snapshot:
-    """A `Reader` on the database as it was when the transaction began."""
+    """A `Reader` of the database as it was when the transaction began."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
@@ -97,19 +98,19 @@ class _Snapshot:
 
 
 class MemoryStore:
-    """`store.protocol.Store` on a MemoryDatabase. It gives way to other tasks between reading and writing, so conflicts are real."""
+    """`store.protocol.Store` on a MemoryDatabase. It yields to other tasks between reading and writing, so conflicts happen."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
     async def open(self, timer_collections: Collection[str]) -> None:
-        """Nothing to connect: `due` finds waiting documents in any collection."""
+        """Does nothing: there is no connection, and `due` works on every collection."""
 
     async def close(self) -> None:
-        """Nothing to release: the data stays in the database."""
+        """Does nothing: the data stays in the database."""
 
     async def transact(self, work: Work[T]) -> T:
-        """As the protocol says. Between read and write others may commit; the first to commit wins, the other runs again."""
+        """As in `Store`. Others may commit between read and write; the first to commit wins, the others run again."""
         conflict: Key | None = None
         for _ in range(1 + CONFLICT_RETRIES_MAX):
             token = object()
@@ -122,20 +123,20 @@ class MemoryStore:
             conflict = self._commit(changes)
             if conflict is None:
                 return result
-        msg = f"{conflict} was written by others each time, after {CONFLICT_RETRIES_MAX} more tries"
+        msg = f"{conflict} was written by others in each of {1 + CONFLICT_RETRIES_MAX} attempts"
         raise WriteConflict(msg)
 
     def _commit(self, changes: Changes) -> Key | None:
-        """Write all of `changes` in one go, or nothing: then raises, or gives the key on which there is a conflict."""
+        """Write all of `changes`, or nothing: then it raises, or returns the key that is in conflict."""
         database = self._database
         packed = _packed(changes.records)
         _check_names((*changes.inbox, *(row.message_id for row in changes.outbox)))
         for key in changes.inbox:
             if key in database.inbox:
-                msg = f"inbox key {key!r} was there already"
+                msg = f"the inbox key {key!r} exists already"
                 raise DuplicateInput(msg)
         if len(set(changes.inbox)) != len(changes.inbox):
-            raise DuplicateInput("an inbox key twice in one commit")
+            raise DuplicateInput("one inbox key twice in one commit")
         for record in changes.records:
             if record.version != database.version(record.key) + 1:
                 return record.key
@@ -188,35 +189,35 @@ class MemoryStore:
 
 
 def _packed(records: Collection[Record]) -> list[bytes]:
-    """The bodies of `records` as bytes, in order, after refusing what a real database would refuse."""
+    """The bodies of `records` as bytes, in order. Raises DataRefused for what a database would refuse."""
     check_records(list(records))
     packed = []
     for record in records:
         _check_names((record.document_id,))
         body = marshal.dumps(_plain(record.body))
         if len(body) > BODY_MAX_BYTES:
-            msg = f"{record.collection} {record.document_id} has {len(body)} bytes; at most {BODY_MAX_BYTES} can be kept"
+            msg = f"{record.collection} {record.document_id} has {len(body)} bytes; a document has at most {BODY_MAX_BYTES}"
             raise DataRefused(msg)
         packed.append(body)
     return packed
 
 
 def _check_names(names: Iterable[str]) -> None:
-    """Refuse ids that have no UTF-8 form."""
+    """Raise DataRefused for ids that UTF-8 cannot encode."""
     for name in names:
         if not name.isascii():
             _plain(name)
 
 
 def _check_outbox(changes: Changes, database: MemoryDatabase) -> None:
-    """Refuse an outbox row whose message id is there already: two messages must never share one."""
+    """Raise DataRefused for an outbox row whose message id exists already: two messages must not share one."""
     new = {row.message_id for row in changes.outbox}
     if len(new) != len(changes.outbox) or not new.isdisjoint(database.outbox):
-        raise DataRefused("an outbox row with this message id is there already")
+        raise DataRefused("an outbox row with this message id exists already")
 
 
 def _plain(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON-like value
-    """A copy of a JSON-like value in plain types; DataRefused for what has no place in a database."""
+    """A copy of a JSON-like value in plain types. Raises DataRefused for what a database cannot store."""
     kind = type(value)
     if kind is str:
         if not value.isascii():
@@ -224,7 +225,7 @@ def _plain(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON-like v
         return value
     if kind is int:
         if not INT_MIN <= value <= INT_MAX:
-            raise DataRefused("an integer beyond 64 bits")
+            raise DataRefused("an integer that does not fit into 64 bits")
         return value
     if value is None or kind is bool or kind is float:
         return value
@@ -235,13 +236,13 @@ def _plain(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON-like v
         return {_field(name): _plain(item, depth + 1) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, depth + 1) for item in value]
-    msg = f"a {kind.__name__} is no JSON-like value"
+    msg = f"a {kind.__name__} is not a JSON-like value"
     raise DataRefused(msg)
 
 
 def _field(name: Any) -> str:  # noqa: ANN401 - a key of a mapping may be anything
     if type(name) is not str or "\0" in name:
-        msg = f"{name!r} is no field name"
+        msg = f"{name!r} is not a valid field name"
         raise DataRefused(msg)
     if not name.isascii():
         _check_text(name)
@@ -249,9 +250,9 @@ def _field(name: Any) -> str:  # noqa: ANN401 - a key of a mapping may be anythi
 
 
 def _check_text(text: str) -> None:
-    """Refuse text with lone surrogates: it has no UTF-8 form."""
+    """Raise DataRefused for text with lone surrogates, which UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        msg = f"text that UTF-8 cannot carry: {error.reason}"
+        msg = f"text that UTF-8 cannot encode: {error.reason}"
         raise DataRefused(msg) from error

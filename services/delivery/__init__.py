@@ -1,1 +1,1 @@
-"""The delivery service: schedules and cancels deliveries. Its step is the pivot."""
+"""The delivery service: schedules and cancels deliveries. Scheduling is the pivot."""

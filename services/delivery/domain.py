@@ -1,4 +1,4 @@
-"""The delivery: the pivot. Once SCHEDULED it is final, and the order goes forward."""
+"""The delivery of an order. SCHEDULED is final: the pivot has been passed and the order goes forward."""
 
 from enum import StrEnum
 from typing import ClassVar
@@ -6,20 +6,20 @@ from typing import ClassVar
 from services.vocabulary import DeliveryAddress, OrderDetails, Reason
 from store.document import Document
 
-#: Countries (ISO 3166) where nobody drives to: Antarctica.
+#: Countries (ISO 3166) that are not delivered to: Antarctica.
 NOT_SERVED = frozenset({"AQ"})
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery stands."""
+    """The state of a delivery."""
 
     SCHEDULED = "SCHEDULED"  # final
-    REJECTED = "REJECTED"  # there never will be one: undeliverable
-    CANCELLED = "CANCELLED"  # barred before it was asked: also the tombstone
+    REJECTED = "REJECTED"  # refused for good: undeliverable
+    CANCELLED = "CANCELLED"  # cancelled before it was requested; this is also the tombstone
 
 
 class OrderDelivery(Document):
-    """The delivery of one order; kept as long as the order."""
+    """The delivery of one order. It never expires, so that a late ScheduleDelivery finds it."""
 
     collection: ClassVar[str] = "deliveries"
 

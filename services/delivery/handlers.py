@@ -1,6 +1,6 @@
-"""What the delivery service does with each command. The table of docs/protocol.md#delivery, row by row.
+"""Handlers of the delivery service: the table of docs/protocol.md#delivery as pure functions.
 
-Pure functions of (command, documents, context); neither mode is known here.
+A handler takes the command, the documents it declared and the context, and returns an outcome. It knows neither mode.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,12 +23,12 @@ from store.document import Key
 
 
 def delivery_keys(command: Message, _: Documents) -> Iterable[Key]:
-    """Every command here needs the one delivery of its order."""
+    """The key of the order's delivery, which is all that the handlers here need."""
     return (OrderDelivery.key_of(command.order_id),)
 
 
 def schedule_delivery(command: ScheduleDelivery, documents: Documents, context: Context) -> Outcome:
-    """The pivot. Asked again, it answers with what holds now."""
+    """Schedule or reject the delivery, once. A repeated command is answered with the stored result."""
     delivery = documents.get(OrderDelivery, command.order_id)
     if delivery is None:
         return _decide(command, context)
@@ -46,13 +46,13 @@ def _decide(command: ScheduleDelivery, context: Context) -> Outcome:
 
 
 def cancel_delivery(command: CancelDelivery, documents: Documents, _: Context) -> Outcome:
-    """Bar the pivot if it has not been passed: the one compensation whose answer may be that it is too late."""
+    """Bar the pivot, or answer DeliveryScheduled if it has been passed: the one compensation that can be too late."""
     delivery = documents.get(OrderDelivery, command.order_id)
     if delivery is None:
         tombstone = OrderDelivery(order_id=command.order_id, state=DeliveryState.CANCELLED, reason=command.reason)
         return Outcome((tombstone,), (DeliveryCancelled.from_source(command),))
     if delivery.state is DeliveryState.SCHEDULED:
-        assert delivery.details is not None  # noqa: S101 - SCHEDULED is made from ScheduleDelivery, which has them
+        assert delivery.details is not None  # noqa: S101 - SCHEDULED is made from ScheduleDelivery, which carries them
         return Outcome(messages=(DeliveryScheduled(order_id=delivery.order_id, details=delivery.details),))
     return Outcome(messages=(DeliveryCancelled(order_id=delivery.order_id, reason=_reason(delivery)),))
 
@@ -63,7 +63,7 @@ def _reason(delivery: OrderDelivery) -> Reason:
 
 
 def delivery_service() -> Service:
-    """The delivery service."""
+    """Build the delivery service."""
     handlers: Mapping[type[Message], Handler] = {
         ScheduleDelivery: Handler(delivery_keys, schedule_delivery),
         CancelDelivery: Handler(delivery_keys, cancel_delivery, compensates=True),

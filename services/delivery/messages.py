@@ -1,17 +1,21 @@
-"""The delivery service's messages: the one module of the service that other rooms may import."""
+"""Messages of the delivery service: the commands it accepts, the events it publishes, and the faults it can show.
+
+ScheduleDelivery is the pivot of the order. CancelDelivery is its compensation and the only one that can come too late: it is
+then answered by DeliveryScheduled.
+"""
 
 from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StepFailed
 
-#: The business faults that this service shows when they are injected with an order.
+#: The business faults that can be injected into this service with an order.
 FAULTS = frozenset({"undeliverable"})
 
 
 class ScheduleDelivery(ForwardCommand, service="delivery"):
-    """The pivot: once scheduled, the order goes forward whatever else arrives."""
+    """The pivot: once the delivery is scheduled, the order goes forward, whatever else arrives."""
 
 
 class CancelDelivery(BackwardCommand, service="delivery"):
-    """Bar the pivot: DeliveryCancelled if it comes before ScheduleDelivery is handled, DeliveryScheduled if it is too late."""
+    """Bar the pivot. Answered by DeliveryCancelled before ScheduleDelivery was handled, by DeliveryScheduled after it."""
 
 
 class DeliveryScheduled(ForwardEvent, service="delivery"):
@@ -19,7 +23,7 @@ class DeliveryScheduled(ForwardEvent, service="delivery"):
 
 
 class DeliveryRejected(BackwardEvent, service="delivery"):
-    """Nobody delivers there, or it was cancelled before it was asked."""
+    """The address is not served, or the delivery was cancelled before it was requested."""
 
 
 class DeliveryCancelled(BackwardEvent, service="delivery"):
@@ -27,4 +31,4 @@ class DeliveryCancelled(BackwardEvent, service="delivery"):
 
 
 class DeliveryStepFailed(StepFailed, service="delivery"):
-    """Something that must not fail has failed for good here, for this order: NEEDS_ATTENTION."""
+    """A command that must not fail has exhausted its retry budget at the delivery service: the order needs attention."""

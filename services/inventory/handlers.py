@@ -1,6 +1,6 @@
-"""What the inventory service does with each command. The table of docs/protocol.md#inventory, row by row.
+"""Handlers of the inventory service: the table of docs/protocol.md#inventory as pure functions.
 
-Pure functions of (command, documents, context); neither mode is known here.
+A handler takes the command, the documents it declared and the context, and returns an outcome. It knows neither mode.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ def reservation_and_stock_keys(command: ReserveStock, _: Documents) -> Iterable[
 
 
 def reservation_and_held_stock_keys(command: ReleaseStock, documents: Documents) -> Iterable[Key]:
-    """The reservation says which stock it holds, so that is known only once it was read."""
+    """The reservation, and the stock that it holds: the second is known only once the reservation has been loaded."""
     yield Reservation.key_of(command.order_id)
     reservation = documents.get_if_loaded(Reservation, command.order_id)
     if reservation:
@@ -36,7 +36,7 @@ def reservation_and_held_stock_keys(command: ReleaseStock, documents: Documents)
 
 
 def reserve_stock(command: ReserveStock, documents: Documents, context: Context) -> Outcome:
-    """Hold all lines or none. Asked again, it answers with what holds now and never decides anew."""
+    """Hold all lines or none, once. A repeated command is answered with the stored result and not decided again."""
     reservation = documents.get(Reservation, command.order_id)
     if reservation is None:
         return _decide(command, documents, context)
@@ -58,7 +58,7 @@ def _decide(command: ReserveStock, documents: Documents, context: Context) -> Ou
 
 
 def release_stock(command: ReleaseStock, documents: Documents, _: Context) -> Outcome:
-    """Give back what is held; before its step, leave a tombstone; in any case answer StockReleased."""
+    """Release what is held, or leave a tombstone if the step has not come yet. Always answered by StockReleased."""
     reservation = documents.get(Reservation, command.order_id)
     if reservation is None:
         tombstone = Reservation(order_id=command.order_id, state=ReservationState.RELEASED, reason=command.reason)
@@ -72,7 +72,7 @@ def release_stock(command: ReleaseStock, documents: Documents, _: Context) -> Ou
 
 
 def inventory_service() -> Service:
-    """The inventory service. Its replicas take turns: all of them write the same stock documents."""
+    """Build the inventory service. One replica at a time is active, because all of them write the same stock documents."""
     handlers: Mapping[type[Message], Handler] = {
         ReserveStock: Handler(reservation_and_stock_keys, reserve_stock),
         ReleaseStock: Handler(reservation_and_held_stock_keys, release_stock, compensates=True),

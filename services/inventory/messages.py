@@ -1,8 +1,11 @@
-"""The inventory service's messages: the one module of the service that other rooms may import."""
+"""Messages of the inventory service: the commands it accepts, the events it publishes, and the faults it can show.
+
+ReserveStock is a compensatable step and ReleaseStock its compensation, which is always answered by StockReleased.
+"""
 
 from services.vocabulary import BackwardCommand, BackwardEvent, ForwardCommand, ForwardEvent, StepFailed
 
-#: The business faults that this service shows when they are injected with an order.
+#: The business faults that can be injected into this service with an order.
 FAULTS = frozenset({"out_of_stock"})
 
 
@@ -19,7 +22,7 @@ class StockReserved(ForwardEvent, service="inventory"):
 
 
 class StockRejected(BackwardEvent, service="inventory"):
-    """Nothing is held: out of stock, unknown, or undone before it began."""
+    """Nothing is held: out of stock, unknown SKU, or released before it was reserved."""
 
 
 class StockReleased(BackwardEvent, service="inventory"):
@@ -27,4 +30,4 @@ class StockReleased(BackwardEvent, service="inventory"):
 
 
 class InventoryStepFailed(StepFailed, service="inventory"):
-    """Something that must not fail has failed for good here, for this order: NEEDS_ATTENTION."""
+    """A command that must not fail has exhausted its retry budget at the inventory service: the order needs attention."""

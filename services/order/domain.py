@@ -1,30 +1,30 @@
-"""The order: what it can be, and what a withdrawal does to it.
+"""The order: its states, and what a withdrawal does to it.
 
-PENDING is the semantic lock: an order that is not yet COMPLETED or REJECTED, and says so to everybody.
+PENDING is the semantic lock: it marks an order that is neither COMPLETED nor REJECTED yet.
 """
 
 from enum import StrEnum
 from typing import ClassVar
 
 from services.order.messages import Refusal
-from services.vocabulary import Attention, OrderDetails, Reason
+from services.vocabulary import Attention, ObservedState, OrderDetails, Reason
 from store.document import Document
 
 
 class OrderState(StrEnum):
-    """Where an order stands."""
+    """The state of an order."""
 
-    TOMBSTONE = "TOMBSTONE"  # withdrawn before it was placed: PlaceOrder will find this and reject
-    PENDING = "PENDING"  # placed; the saga is at work
-    COMPLETED = "COMPLETED"  # the end: everything held
-    REJECTED = "REJECTED"  # the end: nothing held
+    TOMBSTONE = "TOMBSTONE"  # withdrawn before it was placed: PlaceOrder finds this and rejects
+    PENDING = ObservedState.PENDING.value  # placed, not decided yet
+    COMPLETED = ObservedState.COMPLETED.value  # final: everything is held
+    REJECTED = ObservedState.REJECTED.value  # final: nothing is held
 
 
 class Order(Document):
     """One order. Times are seconds since the epoch.
 
-    `withdrawn` is the first withdrawal that was accepted while PENDING; it *is* the reason of a rejection, whatever reason a
-    later message carries. `due_at` is the deadline, and after a withdrawal the time to publish it again."""
+    `withdrawn` is the first withdrawal that was accepted while PENDING. It is the reason of a rejection, whatever reason a later
+    message carries. `due_at` is the deadline, and after a withdrawal the time at which it is published again."""
 
     collection: ClassVar[str] = "orders"
 
@@ -37,7 +37,7 @@ class Order(Document):
     placed_at: float | None = None
     ended_at: float | None = None
     due_at: float | None = None
-    #: Why somebody has to look at this order (choreography; the orchestrated mode keeps it with the saga).
+    #: Why this order needs an operator (choreography; the orchestrated mode stores it with the saga run).
     attention: Attention | None = None
 
     @property
@@ -46,16 +46,16 @@ class Order(Document):
 
     @property
     def is_open(self) -> bool:
-        """Placed, and not ended yet."""
+        """Whether the order was placed and has not ended yet."""
         return self.state is OrderState.PENDING
 
     def rejected(self, reason: Reason, now: float) -> "Order":
-        """The end for `reason`, or for the recorded withdrawal if there is one."""
+        """The order, REJECTED for the recorded withdrawal if there is one, else for `reason`."""
         reason = self.withdrawn or reason
         return self.copy_with(state=OrderState.REJECTED, reason=reason, ended_at=now, due_at=None, attention=None)
 
     def completed(self, now: float) -> "Order":
-        """The end, in spite of a withdrawal that came too late."""
+        """The order, COMPLETED. A withdrawal by the customer is refused as too late."""
         too_late = Refusal.TOO_LATE if self.withdrawn is Reason.WITHDRAWN else self.withdrawal_refused
         ended = self.copy_with(state=OrderState.COMPLETED, withdrawal_refused=too_late)
         return ended.copy_with(ended_at=now, due_at=None, attention=None)

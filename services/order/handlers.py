@@ -1,6 +1,6 @@
-"""What the order service does with each command. The table of docs/protocol.md#order, row by row.
+"""Handlers of the order service: the table of docs/protocol.md#order as pure functions.
 
-Pure functions of (command, documents, context); neither mode is known here.
+A handler takes the command, the documents it declared and the context, and returns an outcome. It knows neither mode.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,12 +30,12 @@ from store.document import Key
 
 
 def order_keys(command: Message, _: Documents) -> Iterable[Key]:
-    """Every command here needs the one order it names."""
+    """The key of the order, which is all that the handlers here need."""
     return (Order.key_of(command.order_id),)
 
 
 def place_order(command: PlaceOrder, documents: Documents, context: Context, *, deadline_s: float) -> Outcome:
-    """A new order is PENDING until its deadline; one that was withdrawn before it came is REJECTED at once."""
+    """Place a new order: PENDING until its deadline, or REJECTED at once if its withdrawal came first."""
     order = documents.get(Order, command.order_id)
     if order is None:
         order = Order(
@@ -47,7 +47,7 @@ def place_order(command: PlaceOrder, documents: Documents, context: Context, *, 
         )
         return Outcome((order,), (OrderPlaced.from_source(command),))
     if order.state is OrderState.TOMBSTONE:
-        assert order.withdrawn is not None  # noqa: S101 - that is what a tombstone is
+        assert order.withdrawn is not None  # noqa: S101 - a tombstone is made by a withdrawal
         order = order.copy_with(details=command.details, placed_at=context.now).rejected(order.withdrawn, context.now)
         return Outcome((order,), (OrderRejected(order_id=order.order_id, reason=order.withdrawn or Reason.WITHDRAWN),))
     if order.state is OrderState.PENDING:
@@ -56,7 +56,7 @@ def place_order(command: PlaceOrder, documents: Documents, context: Context, *, 
 
 
 def withdraw_order(command: WithdrawOrder, documents: Documents, context: Context, *, deadline_s: float) -> Outcome:
-    """Record the first withdrawal; the pivot decides what it is worth. An order that has ended refuses it."""
+    """Record the first withdrawal; the pivot decides whether it takes effect. An order that has ended refuses it."""
     order = documents.get(Order, command.order_id)
     if order is None:
         tombstone = Order(order_id=command.order_id, state=OrderState.TOMBSTONE, withdrawn=command.reason)
@@ -70,7 +70,7 @@ def withdraw_order(command: WithdrawOrder, documents: Documents, context: Contex
 
 
 def deadline_passed(command: DeadlinePassed, documents: Documents, context: Context, *, deadline_s: float) -> Outcome:
-    """An overdue order withdraws itself. Publishing a withdrawal again later redrives a rollback that stalled."""
+    """Withdraw an order that is overdue. It is repeated at each later deadline, to restart a rollback that stalled."""
     order = documents.get(Order, command.order_id)
     if order is None or order.state is not OrderState.PENDING or (order.due_at or 0) > context.now:
         return NOTHING
@@ -78,6 +78,7 @@ def deadline_passed(command: DeadlinePassed, documents: Documents, context: Cont
 
 
 def _withdrawn(order: Order, reason: Reason, again_at: float) -> Outcome:
+    """Keep the first withdrawal, publish it, and repeat it at `again_at` unless the order has ended by then."""
     first = order.withdrawn or reason
     return Outcome(
         (order.copy_with(withdrawn=first, due_at=again_at),),
@@ -86,7 +87,7 @@ def _withdrawn(order: Order, reason: Reason, again_at: float) -> Outcome:
 
 
 def complete_order(command: CompleteOrder, documents: Documents, context: Context) -> Outcome:
-    """The end after the pivot. A customer whose withdrawal came too late is told."""
+    """Complete the order. A withdrawal by the customer that came too late is answered with WithdrawalRefused."""
     order = documents.get(Order, command.order_id)
     if order is None or order.state in (OrderState.TOMBSTONE, OrderState.REJECTED):
         raise ProtocolViolation(f"CompleteOrder for an order that is {order.state if order else 'unknown'}")
@@ -100,7 +101,7 @@ def complete_order(command: CompleteOrder, documents: Documents, context: Contex
 
 
 def reject_order(command: RejectOrder, documents: Documents, context: Context) -> Outcome:
-    """The end once nothing is held any more; a recorded withdrawal is its reason."""
+    """Reject the order. A recorded withdrawal is the reason, otherwise the command's."""
     order = documents.get(Order, command.order_id)
     if order is None or order.state in (OrderState.TOMBSTONE, OrderState.COMPLETED):
         raise ProtocolViolation(f"RejectOrder for an order that is {order.state if order else 'unknown'}")
@@ -108,12 +109,12 @@ def reject_order(command: RejectOrder, documents: Documents, context: Context) -
     if order.state is OrderState.PENDING:
         order = order.rejected(command.reason, context.now)
         changed = (order,)
-    assert order.reason is not None  # noqa: S101 - a rejected order has its reason
+    assert order.reason is not None  # noqa: S101 - REJECTED always has a reason
     return Outcome(changed, (OrderRejected(order_id=order.order_id, reason=order.reason),))
 
 
 def mark_for_attention(command: MarkForAttention, documents: Documents, _: Context) -> Outcome:
-    """Keep why the order is stuck, until it moves again; one that has ended needs no attention."""
+    """Store why the order needs an operator. An order that is unknown or has ended is left as it is."""
     order = documents.get(Order, command.order_id)
     if order is None or not order.is_open:
         return NOTHING
@@ -121,12 +122,12 @@ def mark_for_attention(command: MarkForAttention, documents: Documents, _: Conte
 
 
 def on_exhausted(command: Message, error: str) -> Event | None:
-    """What is said when a command here has failed for good; nobody is told about a message that was itself a call for help."""
+    """The escalation for a command that has exhausted its retry budget; None for MarkForAttention, which is one itself."""
     return None if isinstance(command, MarkForAttention) else OrderStepFailed.from_command(command, error)
 
 
 def order_service(*, deadline_s: float) -> Service:
-    """The order service; `deadline_s` is how long an order may be PENDING before it withdraws itself."""
+    """Build the order service. `deadline_s`: how long an order may be PENDING before it withdraws itself."""
     handlers: Mapping[type[Message], Handler] = {
         PlaceOrder: Handler(order_keys, partial(place_order, deadline_s=deadline_s)),
         WithdrawOrder: Handler(order_keys, partial(withdraw_order, deadline_s=deadline_s), compensates=True),

@@ -1,6 +1,7 @@
-"""The payment service's side of the payment gateway: what it calls, and the client that calls it over HTTP.
+"""The port to the payment gateway: the call that a handler requests, and the client that makes it.
 
-The gateway itself (`payment_gateway/`) is somebody else's system in another process.
+Implemented over HTTP by `gateway_http.py` and in the same process by `bootstrap/in_process_gateway.py`. The gateway itself
+(`payment_gateway/`) stands for another company's system.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from services.payment.messages import Answer, Verb
 
 @dataclass(frozen=True, slots=True)
 class GatewayCall(Call):
-    """One call to the gateway, with the order's id as idempotency key. `amount_cents` of a void is informative only."""
+    """One call to the gateway, with the order's id as idempotency key. In a void, `amount_cents` is informative only."""
 
     verb: Verb
     amount_cents: int
@@ -20,7 +21,7 @@ class GatewayCall(Call):
 
 
 class PaymentGateway(Protocol):
-    """Asks the gateway and gives its answer. Never raises for a fault of the other side: that is Answer.IN_DOUBT."""
+    """A client of the payment gateway. A fault of the gateway or the connection raises nothing: it is Answer.IN_DOUBT."""
 
     async def ask(self, call: GatewayCall, injected: str | None = None) -> Answer: ...
 

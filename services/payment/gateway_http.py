@@ -1,7 +1,7 @@
-"""The client of the payment gateway over HTTP: one call, one answer, and every doubt called by its name.
+"""A client of the payment gateway over HTTP. Everything but a clear answer is reported as in doubt.
 
-The only file here that knows HTTP. It never tries again by itself: an answer in doubt is asked for again
-by the durable wait of the payment's document, under the same idempotency key, which makes a twin harmless.
+It never retries by itself. A call in doubt is repeated when the `due_at` of the payment's document has passed, under the same
+idempotency key, so that a call that arrives twice has one effect.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from pydantic import BaseModel, ValidationError
 from services.payment.gateway import GatewayCall
 from services.payment.messages import Answer, Verb
 
-#: Bytes of an answer that are read; a proper one has about 25.
+#: Bytes of a response body that are read; a valid one has about 25.
 MAX_ANSWER_BYTES = 4096
 
-#: Seconds an idle connection is kept. Shorter than the gateway keeps it, so that it is never closed under a call.
+#: Seconds an idle connection is kept. Shorter than the gateway keeps it, so that the gateway does not close it under a call.
 KEEP_ALIVE_S = 30
 
 _PATHS = {Verb.AUTHORIZE: "authorizations", Verb.VOID: "voids"}
 
-#: The words that are an answer to each verb. Anything else is in doubt: a void, above all, is done when it says "voided".
+#: The states that answer each verb. Anything else is in doubt: a void, above all, is done only when the gateway says "voided".
 _ANSWERS_BY_VERB = {
     Verb.AUTHORIZE: {answer.value: answer for answer in (Answer.AUTHORIZED, Answer.DECLINED, Answer.PENDING, Answer.VOIDED)},
     Verb.VOID: {Answer.VOIDED.value: Answer.VOIDED},
@@ -33,16 +33,16 @@ log = structlog.get_logger()
 
 
 class _Body(BaseModel):
-    """What of an answer's body matters; the gateway may add to it."""
+    """The part of a response body that is read. The gateway may add fields."""
 
     state: str
 
 
 class HttpGateway:
-    """Asks the gateway at `url` in `book`, its namespace for this mode.
+    """A client of the gateway at `url`, for the payments in `book`, the gateway's namespace for this mode.
 
-    `limit`: connections, and so calls at once; one more waits for a free one. `timeout_s` bounds a call as a whole, that wait
-    included. Made anywhere, used by one event loop, closed by `close`."""
+    `limit`: the number of connections, and so of concurrent calls; further calls wait for a free one. `timeout_s`: the limit of
+    a whole call, that wait included. It may be created without an event loop, is used by one, and is closed by `close`."""
 
     def __init__(self, url: str, book: str, *, limit: int = 512, timeout_s: float = 2.0) -> None:
         self._base = f"{url.rstrip('/')}/{book}"
@@ -51,18 +51,18 @@ class HttpGateway:
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(self, call: GatewayCall, injected: str | None = None) -> Answer:
-        """The gateway's word. Everything that is none (time-out, 5xx, dropped or refused connection, garbage) is IN_DOUBT."""
+        """The gateway's answer. A timeout, an error status, a lost or refused connection and an invalid body are IN_DOUBT."""
         try:
             return await self._ask(call, injected)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            log.info("gateway_in_doubt", order_id=call.order_id, verb=call.verb.value, because=type(error).__name__)
+            log.info("gateway_in_doubt", order_id=call.order_id, verb=call.verb.value, error=type(error).__name__)
             return Answer.IN_DOUBT
         except asyncio.CancelledError:
-            # Libraries can raise it although nobody cancelled this task; then it is one more lost connection.
+            # A library can raise this although the task was not cancelled; then it is one more lost connection.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            log.info("gateway_in_doubt", order_id=call.order_id, verb=call.verb.value, because="foreign cancellation")
+            log.info("gateway_in_doubt", order_id=call.order_id, verb=call.verb.value, error="CancelledError")
             return Answer.IN_DOUBT
 
     async def close(self) -> None:
@@ -80,13 +80,13 @@ class HttpGateway:
             answer = await _read(response)
             if response.status == HTTPStatus.OK:
                 return _answer(call.verb, answer)
-            # A 4xx says that this side is wrong. Nothing is safer than to ask again, but somebody should look.
+            # A 4xx means that this client is wrong. Repeating the call is safe, but an operator should see the error.
             log_line = log.error if HTTPStatus.BAD_REQUEST <= response.status < HTTPStatus.INTERNAL_SERVER_ERROR else log.info
             log_line("gateway_refused", order_id=call.order_id, verb=call.verb.value, status=response.status, answer=answer[:200])
             return Answer.IN_DOUBT
 
     def _opened(self) -> aiohttp.ClientSession:
-        """The session, made at the first call because it belongs to the running event loop."""
+        """The session, created at the first call because it belongs to the running event loop."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=KEEP_ALIVE_S),
@@ -99,19 +99,19 @@ class HttpGateway:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The body. Raises ClientPayloadError when it is larger than any proper answer."""
+    """The body, read up to MAX_ANSWER_BYTES. Raises ClientPayloadError when it is larger."""
     body = b""
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
-            raise aiohttp.ClientPayloadError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+            raise aiohttp.ClientPayloadError(f"the response has more than {MAX_ANSWER_BYTES} bytes")
     return body
 
 
 def _answer(verb: Verb, body: bytes) -> Answer:
-    """The word in {"state": word}; whatever else it is, is in doubt."""
+    """The answer in {"state": ...}; an invalid body or an unknown state is IN_DOUBT."""
     try:
         return _ANSWERS_BY_VERB[verb][_Body.model_validate_json(body).state]
     except (ValidationError, KeyError):
-        log.error("gateway_answer_not_understood", verb=verb.value, answer=body[:200])  # noqa: TRY400 - no bug of ours
+        log.error("gateway_answer_not_understood", verb=verb.value, answer=body[:200])  # noqa: TRY400 - no bug here
         return Answer.IN_DOUBT

@@ -1,7 +1,8 @@
-"""What the payment service does with each command and each answer. The table of docs/protocol.md#payment, row by row.
+"""Handlers of the payment service: the table of docs/protocol.md#payment as pure functions.
 
-Pure functions of (command, documents, context); neither mode is known here. The gateway is never called
-in a handler: the outcome asks for the call, the loop makes it after the commit, and the answer comes back as GatewayAnswered.
+A handler takes the command, the documents it declared and the context, and returns an outcome. It knows neither mode, and it
+does not call the gateway: the outcome requests the call, the loop makes it after the commit, and the answer arrives as
+GatewayAnswered.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,12 +30,12 @@ from store.document import Key
 
 
 def payment_keys(command: Message, _: Documents) -> Iterable[Key]:
-    """Every command here needs the one payment of its order."""
+    """The key of the order's payment, which is all that the handlers here need."""
     return (Payment.key_of(command.order_id),)
 
 
 def authorize_payment(command: AuthorizePayment, documents: Documents, context: Context, *, timeouts: PaymentTimeouts) -> Outcome:
-    """PENDING is committed before the gateway is first called. Asked again, it answers with what holds now."""
+    """Request the authorization, once. PENDING is committed before the first call; a repeated command gets the stored result."""
     payment = documents.get(Payment, command.order_id)
     if payment is None:
         payment = Payment(
@@ -46,28 +47,28 @@ def authorize_payment(command: AuthorizePayment, documents: Documents, context: 
         )
         return Outcome((payment,), calls=(payment.call(Verb.AUTHORIZE),))
     if payment.state in (PaymentState.PENDING, PaymentState.VOIDING):
-        return NOTHING  # the answer follows
+        return NOTHING  # it is answered when the gateway has answered
     if payment.state is PaymentState.AUTHORIZED:
         return Outcome(messages=(PaymentAuthorized.from_source(command),))
     return Outcome(messages=(PaymentDeclined(order_id=payment.order_id, reason=_reason(payment)),))
 
 
 def void_payment(command: VoidPayment, documents: Documents, context: Context, *, timeouts: PaymentTimeouts) -> Outcome:
-    """Undo, or bar what may still come. Nothing is published before the gateway has said "voided"."""
+    """Void the payment, or bar one that may still come. Nothing is published before the gateway has answered "voided"."""
     payment = documents.get(Payment, command.order_id) or Payment(order_id=command.order_id, state=PaymentState.PENDING)
     if payment.state in (PaymentState.DECLINED, PaymentState.VOIDED):
         return Outcome(messages=(PaymentVoided(order_id=payment.order_id, reason=_reason(payment)),))
     if payment.state is PaymentState.VOIDING:
-        return Outcome((payment.copy_with(void_requested=True),))  # remembered: the one answer is then PaymentVoided
+        return Outcome((payment.copy_with(void_requested=True),))  # the one answer will be PaymentVoided
     payment = payment.voiding(command.reason, context.now, timeouts, void_requested=True)
     return Outcome((payment,), calls=(payment.call(Verb.VOID),))
 
 
 def gateway_answered(answered: GatewayAnswered, documents: Documents, _: Context) -> Outcome:
-    """Take a clear word of the gateway; what is late is dropped, what is pending or in doubt is asked again at `due_at`."""
+    """Apply a clear answer of the gateway. A late one is dropped; after "pending" or in doubt the call is repeated later."""
     payment = documents.get(Payment, answered.order_id)
     if payment is None:
-        raise ProtocolViolation("the gateway answered about a payment that was never committed")
+        raise ProtocolViolation("the gateway answered for a payment that does not exist")
     if answered.verb is Verb.AUTHORIZE and payment.state is PaymentState.PENDING:
         return _authorization_answered(payment, answered.answer)
     if answered.verb is Verb.VOID and payment.state is PaymentState.VOIDING and answered.answer is Answer.VOIDED:
@@ -77,7 +78,7 @@ def gateway_answered(answered: GatewayAnswered, documents: Documents, _: Context
 
 def _authorization_answered(payment: Payment, answer: Answer) -> Outcome:
     if answer is Answer.AUTHORIZED:
-        assert payment.details is not None  # noqa: S101 - PENDING is made from AuthorizePayment, which has them
+        assert payment.details is not None  # noqa: S101 - PENDING is made from AuthorizePayment, which carries them
         authorized = PaymentAuthorized(order_id=payment.order_id, details=payment.details)
         return Outcome((payment.ended(PaymentState.AUTHORIZED),), (authorized,))
     if answer in (Answer.DECLINED, Answer.VOIDED):
@@ -96,7 +97,7 @@ def _voided(payment: Payment) -> Outcome:
 
 
 def poll_gateway(command: PollGateway, documents: Documents, context: Context, *, timeouts: PaymentTimeouts) -> Outcome:
-    """A payment that has waited is asked about again; past its patience it is voided instead."""
+    """Repeat the call for a payment whose `due_at` has passed; after the authorization timeout, void it instead."""
     payment = documents.get(Payment, command.order_id)
     if payment is None or payment.due_at is None or payment.due_at > context.now:
         return NOTHING
@@ -112,7 +113,7 @@ def poll_gateway(command: PollGateway, documents: Documents, context: Context, *
 
 
 def _poll_void(payment: Payment, now: float) -> Outcome:
-    """It is VOIDING: there is no patience, only insistence, and after a while somebody is told."""
+    """Repeat the void, without end; once, after `escalate_after`, report it as a failed step."""
     if payment.escalate_after is None or now < payment.escalate_after:
         return Outcome((payment,), calls=(payment.call(Verb.VOID),))
     failed = PaymentStepFailed(
@@ -127,7 +128,7 @@ def _reason(payment: Payment) -> Reason:
 
 
 def payment_service(timeouts: PaymentTimeouts) -> Service:
-    """The payment service with its patience."""
+    """Build the payment service."""
     handlers: Mapping[type[Message], Handler] = {
         AuthorizePayment: Handler(payment_keys, partial(authorize_payment, timeouts=timeouts)),
         VoidPayment: Handler(payment_keys, partial(void_payment, timeouts=timeouts), compensates=True),

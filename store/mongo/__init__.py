@@ -1,5 +1,6 @@
 """The store on MongoDB.
 
 `store.py` implements the protocol; the other modules are its connection, transaction, preflight checks, error translation, row
-layout and administration. motor is imported in `connection.py` only; pymongo and bson nowhere outside this package.
+layout, administration and permission probes. In the product, motor is imported in `connection.py` only, and pymongo and bson in
+this package only; import-linter checks it.
 """

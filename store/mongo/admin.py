@@ -1,6 +1,6 @@
-"""The administrator's part of MongoDB, once a deployment: the replica set, and a user for each account.
+"""Administration of MongoDB, done once for each deployment: the replica set, and a user for each account.
 
-Beside store/mongo/store.py, which is what workers use and which never has these rights. Everything may be done again.
+Workers use store/mongo/store.py and need none of these rights. Every operation may be repeated.
 """
 
 import time
@@ -14,7 +14,7 @@ from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from store.mongo.errors import ACCESS_DENIED
 from store.protocol import NoPrimary, StoreError, StoreUnavailable, UserRefused
 
-#: Seconds that the server may take to let somebody in, and its election to be over.
+#: Seconds that the server may take to answer, and again to elect its primary.
 STARTUP_TIMEOUT_S = 60.0
 PAUSE_S = 0.2
 ALREADY_INITIATED = 23
@@ -23,17 +23,17 @@ USER_EXISTS = 51003
 
 @contextmanager
 def open_administrator(url: str, timeout_s: float = STARTUP_TIMEOUT_S) -> "Iterator[Administrator]":
-    """An administrator of the server at `url`, which names user and password and the server itself (directConnection).
+    """Connect to the server at `url` as an administrator. The URL has user, password and directConnection=true.
 
-    Waits until it answers. Raises StoreUnavailable, UserRefused and what the calls raise."""
+    Waits until the server answers. Raises StoreUnavailable, UserRefused and StoreError, also for the calls in the block."""
     options: dict[str, Any] = {"serverSelectionTimeoutMS": int(timeout_s * 1000), "socketTimeoutMS": 10_000}
     try:
         with MongoClient[dict[str, Any]](url, **options) as client:
             yield Administrator(client, timeout_s)
     except OperationFailure as error:
         if error.code in ACCESS_DENIED:
-            raise UserRefused(f"the database refuses its administrator: {error!s:.200}") from error
-        raise StoreError(f"the database refuses it: {error!s:.200}") from error
+            raise UserRefused(f"the database refuses the administrator; check user and password: {error!s:.200}") from error
+        raise StoreError(f"the database refuses the command: {error!s:.200}") from error
     except ConnectionFailure as error:
         raise StoreUnavailable(f"{error!s:.200}") from error
     except PyMongoError as error:
@@ -41,16 +41,16 @@ def open_administrator(url: str, timeout_s: float = STARTUP_TIMEOUT_S) -> "Itera
 
 
 class Administrator:
-    """What `open_administrator` gives."""
+    """The administrator's operations on one server. Created by `open_administrator`."""
 
     def __init__(self, client: "MongoClient[dict[str, Any]]", timeout_s: float) -> None:
         self._client = client
         self._timeout_s = timeout_s
 
     def initiate(self, name: str, member: str) -> bool:
-        """Make the server the one member of a replica set, under the name by which clients reach it. False if it is one already.
+        """Make the server the only member of the replica set `name`; `member` is the host:port by which clients reach it.
 
-        Returns when it is primary. Raises NoPrimary when that takes too long."""
+        Returns once the server is primary: True if the set is new, False if there was one. Raises NoPrimary on a timeout."""
         is_new = "setName" not in self._hello()
         if is_new:
             config = {"_id": name, "members": [{"_id": 0, "host": member}]}
@@ -67,7 +67,7 @@ class Administrator:
         return is_new
 
     def grant(self, user: str, password: str, databases: Sequence[str]) -> None:
-        """Make a user, or the one that is there anew, who may read and write these databases and do nothing else."""
+        """Create or update a user with read and write access to these databases and no other rights."""
         roles = [{"role": "readWrite", "db": name} for name in databases]
         try:
             self._client.admin.command("createUser", user, pwd=password, roles=roles)

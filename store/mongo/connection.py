@@ -1,7 +1,4 @@
-"""The connection to one MongoDB database: its client, its collections, and the sessions that transactions run in.
-
-The only file of the project that imports motor.
-"""
+"""The connection to one MongoDB database: its client, its collections, and the sessions that transactions run in."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,7 +17,7 @@ from store.protocol import DataRefused, DuplicateInput, StoreError, StoreUnavail
 
 log = structlog.get_logger()
 
-#: Durable: in the journals of a majority. Reads outside a transaction see only what is.
+#: Written to the journals of a majority. Reads outside a transaction see only such data (MAJORITY).
 DURABLE: Final = WriteConcern(w="majority", j=True)
 SNAPSHOT, MAJORITY = ReadConcern("snapshot"), ReadConcern("majority")
 
@@ -31,9 +28,9 @@ Session = AsyncIOMotorClientSession
 
 
 class Connection:
-    """One database of a replica set. Nothing is asked of the server before a call needs it.
+    """One database of a replica set. Creating it does not contact the server.
 
-    `selection_s`: how long to look for a server. `call_s`: the limit of one call. Other keywords go to the client.
+    `selection_s`: how long to look for a usable server. `call_s`: the limit of one call. Other keywords go to the client.
     """
 
     def __init__(
@@ -43,45 +40,45 @@ class Connection:
         *,
         selection_s: float,
         call_s: float,
-        **client_options: Any,  # noqa: ANN401 - whatever the client takes
+        **client_options: Any,  # noqa: ANN401 - any option of the client
     ) -> None:
         self.url, self.database_name = url, database_name
-        # Not `timeoutMS`: under it the driver goes on looking for a server until the whole time of the call is over.
-        looking = ("serverSelectionTimeoutMS", "connectTimeoutMS", "waitQueueTimeoutMS")
-        limits = dict.fromkeys(looking, int(selection_s * 1000)) | {"socketTimeoutMS": int(call_s * 1000)}
+        # Not `timeoutMS`: with it the driver would look for a server until the time limit of the whole call.
+        selection_options = ("serverSelectionTimeoutMS", "connectTimeoutMS", "waitQueueTimeoutMS")
+        limits = dict.fromkeys(selection_options, int(selection_s * 1000)) | {"socketTimeoutMS": int(call_s * 1000)}
         self._options = {**limits, **client_options}
         self._client: AsyncIOMotorClient[Row] | None = None
         self._collections: dict[str, Rows] = {}
-        #: The collections that are known to exist. The others are created before a transaction writes to them.
+        #: The collections that are known to exist. Others are created before a transaction writes to them.
         self.known_collections: set[str] = set()
-        #: Ids of sessions whose transaction may be open at the server: it could not be told how it ended.
+        #: Ids of sessions whose transaction may still be open at the server, because neither commit nor abort was confirmed.
         self._abandoned: list[Mapping[str, Any]] = []
 
     def connect(self) -> None:
-        """Make the client, which looks for the server by itself from now on. Raises UnsafeStore for a URL that makes no sense."""
+        """Create the client, which monitors the servers from now on. Raises UnsafeStore for an invalid URL or option."""
         if self._client is None:
             try:
                 self._client = AsyncIOMotorClient(self.url, **self._options)
             except (ConfigurationError, ValueError, TypeError) as error:
-                msg = f"the store's URL or options cannot be used: {error}"
+                msg = f"the database URL or its options cannot be used: {error}"
                 raise UnsafeStore(msg) from error
 
     async def close(self) -> None:
         client, self._client = self._client, None
         self._collections.clear()
         if client is not None:
-            # In a thread, because the driver says goodbye to a server that may not answer.
+            # In a thread, because the driver ends its sessions at the server, which may not answer.
             await asyncio.to_thread(client.close)
 
     @property
     def host(self) -> str:
-        """Where the store is, without the user and password that its URL may have."""
+        """Host and port of the URL, without its user and password."""
         return self.url.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
 
     @property
     def client(self) -> "AsyncIOMotorClient[Row]":
         if self._client is None:
-            raise StoreUnavailable("the store is not open")
+            raise StoreUnavailable("the store is not open: call open() first")
         return self._client
 
     @property
@@ -89,13 +86,13 @@ class Connection:
         return self.client.get_database(self.database_name, read_concern=MAJORITY, write_concern=DURABLE)
 
     def rows(self, name: str) -> "Rows":
-        """A collection; made once, because the driver's objects cost more than a small call."""
+        """A collection, cached because creating the driver's object costs more than a small call."""
         if name not in self._collections:
             self._collections[name] = self.database[name]
         return self._collections[name]
 
     async def create(self, name: str) -> None:
-        """Create a collection, outside of any transaction: inside one it would be a conflict for everybody else."""
+        """Create a collection outside of any transaction: inside one it would conflict with every other transaction."""
         if name in self.known_collections:
             return
         try:
@@ -109,31 +106,31 @@ class Connection:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
-        """A session of its own for one transaction (the driver keeps those of the server in a pool, so it costs no call)."""
+        """A session for one transaction. The driver pools server sessions, so this costs no call."""
         session = await self.client.start_session()
         try:
             yield session
         except (WriteConflict, DuplicateInput, DataRefused, MissingCollections):
-            raise  # the server has answered, and heard the abort
+            raise  # the server has answered and has aborted the transaction
         except BaseException:
             self._abandoned.append(session.delegate.session_id)
             raise
         finally:
-            # Still in a transaction: we were cancelled while a thread of the driver is at the commit. Leave both to end by
-            # themselves; ending the session here would abort in the middle, and block the loop for it.
+            # If it is still in a transaction, this task was cancelled while a thread of the driver is committing. Both end by
+            # themselves; ending the session here would abort the commit midway and block the loop meanwhile.
             if not session.delegate.in_transaction:
                 session.delegate.end_session()
 
     async def abort_orphaned_transactions(self) -> None:
-        """Abort transactions that a killed client left open: the server would keep their documents from everybody for a minute.
+        """Abort transactions that a killed client left open: their documents would stay locked for a minute.
 
-        Only that client knew its session, so all sessions of this user are ended. Whoever is alive loses at most a transaction
-        that is then run again. A server that does not allow it is left alone."""
+        The id of such a session was known to its client only, so this ends all sessions of the server. A live client loses at
+        most a transaction, which it then runs again. If the server does not allow it, that is logged and nothing happens."""
         with translate_errors(lost=StoreUnavailable):
             await self._kill_sessions("killAllSessions", [])
 
     async def abort_abandoned_transactions(self) -> None:
-        """Abort our own transactions that a lost connection left open, for the same reason."""
+        """Abort this store's own transactions that a lost connection left open, for the same reason."""
         sessions, self._abandoned = self._abandoned, []
         if sessions:
             try:
@@ -147,6 +144,6 @@ class Connection:
         try:
             await self.client.admin.command(command, sessions)
         except OperationFailure as error:
-            # A user of few rights may not end others' sessions; the server aborts what they hold when its own time is up.
+            # A user without that privilege may not end sessions; the server aborts their transactions after its own timeout.
             log_line = log.info if error.code in ACCESS_DENIED else log.warning
-            log_line("orphans_not_freed", error=str(error)[:200])
+            log_line("orphaned_transactions_not_aborted", error=str(error)[:200])

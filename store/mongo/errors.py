@@ -1,7 +1,4 @@
-"""What an error of MongoDB or its driver means: which `StoreError`, and so what is known of what was written.
-
-Every call of the driver is made within `translate_errors`, so that nothing of its own is raised by the store.
-"""
+"""Translation of the errors of MongoDB and its driver into `StoreError`s, which say what is known about the commit."""
 
 import asyncio
 import re
@@ -23,33 +20,33 @@ from store.protocol import DataRefused, StoreError, StoreUnavailable, UserRefuse
 
 # The server's error codes (mongo/src/mongo/base/error_codes.yml).
 DUPLICATE_KEY = 11000
-#: WriteConflict, SnapshotUnavailable, NoSuchTransaction: the transaction is aborted, another may succeed.
+#: WriteConflict, SnapshotUnavailable, NoSuchTransaction: the transaction is aborted; another attempt may succeed.
 CONFLICTS: Final = frozenset({112, 246, 251})
 #: BadValue, FailedToParse, Overflow, DollarPrefixedFieldName, EmptyFieldName, DottedFieldName, ImmutableField,
-#: DocumentValidationFailure, BSONObjectTooLarge, KeyTooLong: the data is at fault and always will be.
+#: DocumentValidationFailure, BSONObjectTooLarge, KeyTooLong: the data is at fault, so a retry does not help.
 REFUSALS: Final = frozenset({2, 9, 15, 52, 56, 57, 66, 121, 10334, 17280})
-#: Interrupted: somebody ended the session that this was in.
+#: Interrupted: the session of this call was ended by another client.
 INTERRUPTED: Final = 11601
 #: Unauthorized, AuthenticationFailed.
 ACCESS_DENIED: Final = frozenset({13, 18})
-#: What the driver raises for values that have no encoding; too deep a nesting is a RecursionError.
+#: Raised by the driver for values that it cannot encode; nesting that is too deep is a RecursionError.
 UNENCODABLE: Final = (BSONError, OverflowError, UnicodeEncodeError, RecursionError, InvalidName)
 
 
 class ConnectionLost(StoreUnavailable):
-    """The connection was lost inside a transaction, before its commit was asked for."""
+    """The connection was lost inside a transaction, before its commit was requested."""
 
 
 class Interrupted(StoreUnavailable):
-    """Somebody ended this call at the server."""
+    """The server interrupted this call: another client has ended its session."""
 
 
 class DuplicateKey(WriteConflict):
-    """A key that must be new was there. For a document it is a write conflict; inbox and outbox give it their own meaning."""
+    """A key that must be new exists already. For a document it is a write conflict; inbox and outbox raise their own error."""
 
 
-class MissingCollections(Exception):  # noqa: N818 - not an error: do this first
-    """The transaction would write to collections that do not exist yet."""
+class MissingCollections(Exception):  # noqa: N818 - not an error: create them, then repeat
+    """The transaction would write to collections that may not exist yet."""
 
     def __init__(self, names: Collection[str]) -> None:
         super().__init__(names)
@@ -58,7 +55,7 @@ class MissingCollections(Exception):  # noqa: N818 - not an error: do this first
 
 @contextmanager
 def translate_errors(lost: type[StoreError]) -> Iterator[None]:
-    """Turn what the driver raises into what is known. `lost` is what a connection lost in the middle of a call means here."""
+    """Translate what the driver raises in this context. `lost`: the error for a connection that is lost during a call."""
     try:
         yield
     except UNENCODABLE as error:
@@ -76,16 +73,16 @@ def translate_errors(lost: type[StoreError]) -> Iterator[None]:
     except asyncio.CancelledError as error:
         if not is_driver_cancellation():
             raise
-        raise lost("the driver gave up although nobody cancelled this call") from error
+        raise lost("the driver cancelled this call by itself") from error
 
 
 def _error_text(error: PyMongoError) -> str:
-    """What the driver says, without its timeouts and its picture of the servers."""
+    """The driver's message without its timeouts and its description of the topology."""
     return re.sub(r" \(configured timeouts:[^)]*\)", "", str(error)).partition(", Timeout: ")[0][:300]
 
 
 def _translate(error: OperationFailure) -> StoreError:
-    """What it means that the server said no. Anything that is not known to be for ever is worth another try later."""
+    """The error for a command that the server refused. StoreUnavailable unless it is known to be permanent."""
     details = error.details or {}
     codes = {error.code, *(write.get("code") for write in details.get("writeErrors", ()))}
     text = f"{error!s:.300}"
@@ -103,6 +100,6 @@ def _translate(error: OperationFailure) -> StoreError:
 
 
 def is_driver_cancellation() -> bool:
-    """Whether a cancellation came from inside the driver: nobody asked this task to stop."""
+    """Whether a CancelledError comes from the driver: then this task itself was not cancelled."""
     task = asyncio.current_task()
     return task is None or task.cancelling() == 0

@@ -1,6 +1,6 @@
-"""Tries at MongoDB what an account may not. For `saga doctor --security`.
+"""Permission probes for MongoDB: try operations that an account should not be allowed. For `saga doctor --security`.
 
-An act that is allowed after all leaves nothing behind. The driver's synchronous client, to be used in a thread.
+A probe that turns out to be allowed leaves no data behind. It uses the driver's synchronous client, so run it in a thread.
 """
 
 import secrets
@@ -18,7 +18,7 @@ PROBE_COLLECTION = "security_probe"
 
 
 class MongoPermissionProbe:
-    """One client of one account. Each act gives True if it was allowed; raises StoreError when that remains unknown."""
+    """The probes of one account. Each returns whether the operation was allowed; raises StoreError if that is unknown."""
 
     def __init__(self, client: "MongoClient[dict[str, Any]]") -> None:
         self._client = client
@@ -27,7 +27,7 @@ class MongoPermissionProbe:
         return _is_allowed(self._client[database][PROBE_COLLECTION].find_one)
 
     def write(self, database: str) -> bool:
-        """Write one document and remove it."""
+        """Insert one document and delete it."""
 
         def attempt() -> None:
             rows, row = self._client[database][PROBE_COLLECTION], {"_id": secrets.token_hex(8)}
@@ -37,7 +37,7 @@ class MongoPermissionProbe:
         return _is_allowed(attempt)
 
     def write_through_aggregation(self, source: str, target: str) -> bool:
-        """Let a pipeline over `source`, which may be one's own, write to `target`. It matches nothing, so nothing is written."""
+        """Run a pipeline over `source`, which may be the account's own, that writes to `target`. It matches nothing."""
         stages: list[dict[str, Any]] = [
             {"$match": {"_id": PROBE_COLLECTION}},
             {"$merge": {"into": {"db": target, "coll": PROBE_COLLECTION}}},
@@ -51,7 +51,7 @@ class MongoPermissionProbe:
         return _is_allowed(self._client.admin["system.users"].find_one)
 
     def make_user(self) -> bool:
-        """Make a user with no rights, and remove it."""
+        """Create a user with no rights and drop it."""
 
         def attempt() -> None:
             name = f"{PROBE_COLLECTION}_{secrets.token_hex(8)}"
@@ -61,7 +61,7 @@ class MongoPermissionProbe:
         return _is_allowed(attempt)
 
     def promote(self, user: str, database: str) -> bool:
-        """Give a user the right to read one more database, and take it back."""
+        """Grant `user` the right to read one more database, and revoke it."""
 
         def attempt() -> None:
             role = [{"role": "read", "db": database}]
@@ -73,7 +73,7 @@ class MongoPermissionProbe:
 
 @contextmanager
 def permission_probe(url: str) -> "Iterator[MongoPermissionProbe]":
-    """A client of the account that `url` names; it logs in at its first act."""
+    """The probes of the account in `url`. It logs in at the first one."""
     options: dict[str, Any] = {"serverSelectionTimeoutMS": 5_000, "socketTimeoutMS": 10_000}
     with MongoClient[dict[str, Any]](url, **options) as client:
         yield MongoPermissionProbe(client)

@@ -1,6 +1,7 @@
-"""What a worker must not assume of its MongoDB: that it is there, a replica set, open to this user, transactional and durable.
+"""Preflight checks of a MongoDB database: reachable, a replica set, open to this user, transactional and durable.
 
-Each check is one question, and leaves nothing behind. A store that opens asks them all, `saga doctor` one by one.
+Each check tests one property and leaves no data behind. Opening a store runs the ones that the store's promises depend on;
+`saga doctor` runs each by itself.
 """
 
 import math
@@ -16,27 +17,27 @@ from store.mongo.errors import ACCESS_DENIED, translate_errors
 from store.mongo.rows import INBOX, OUTBOX, Row
 from store.protocol import NoPrimary, NoReplicaSet, StoreUnavailable, UnsafeStore
 
-#: How often opening begins anew: a worker that starts ends the sessions of all (`abort_orphaned_transactions`), also those of another
-#: that is just being opened, and only `transact` runs again by itself.
+#: Attempts at opening a store: a worker that starts ends all sessions of the server (`abort_orphaned_transactions`), those of a
+#: store that is being opened included, and `transact` alone repeats interrupted calls.
 OPEN_ATTEMPTS_MAX = 5
 
 REPLICA_SET_HINT = "Start mongod with --replSet rs0 and run rs.initiate() once; one member is enough, a standalone server is not"
-PRIMARY_HINT = "Wait for the election if there is one, or run rs.initiate() once (`rs.status()` in mongosh shows the members)"
-DIRECT_CONNECTION_HINT = "If there is only one, add directConnection=true to the URL; else make those names known here"
+PRIMARY_HINT = "Wait for the election to end, or run rs.initiate() once (`rs.status()` in mongosh shows the members)"
+DIRECT_CONNECTION_HINT = "If there is only one, add directConnection=true to the URL; else make those names resolvable here"
 
 
 def check_durable(connection: Connection) -> None:
-    """Raise UnsafeStore when the URL or the options ask for less than the promises need. Silence means the safe value."""
+    """Check that URL and options do not weaken durable commits; the defaults are safe. Raises UnsafeStore."""
     concern = connection.client.write_concern.document
     if concern.get("w", "majority") != "majority" or not concern.get("j", True):
-        msg = f"write concern {concern} is not durable: take w and journal out of the URL, or say w=majority&journal=true"
+        msg = f"write concern {concern} is not durable: take w and journal out of the URL, or set w=majority&journal=true"
         raise UnsafeStore(msg)
     if not connection.client.delegate.options.retry_writes:
-        raise UnsafeStore("retryWrites is off: take it out of the URL, a commit whose answer is lost must be asked again")
+        raise UnsafeStore("retryWrites is off: take it out of the URL, because a commit whose answer is lost must be repeated")
 
 
 async def check_replica_set(connection: Connection) -> None:
-    """See that the server belongs to a replica set and takes writes. Raises NoReplicaSet, NoPrimary, StoreUnavailable."""
+    """Check that the server belongs to a replica set and accepts writes. Raises NoReplicaSet, NoPrimary, StoreUnavailable."""
     hello = await _hello(connection)
     if hello.get("isreplicaset") or ("setName" in hello and not hello.get("isWritablePrimary")):
         raise NoPrimary(f"the server at {connection.host} is no primary. {PRIMARY_HINT}")
@@ -45,15 +46,15 @@ async def check_replica_set(connection: Connection) -> None:
 
 
 async def check_user(connection: Connection) -> None:
-    """See that this user may read here. Raises UserRefused, StoreUnavailable."""
+    """Check that the user may read this database. Raises UserRefused, StoreUnavailable."""
     with translate_errors(lost=StoreUnavailable):
         await connection.database.list_collection_names()
 
 
 async def clock_ahead_s(connection: Connection, now: Callable[[], float]) -> float | None:
-    """How far the clock `now` is ahead of the server's, in seconds (behind: negative), less what the way there may hide.
+    """Seconds by which the clock `now` is ahead of the server's (negative: behind), less the uncertainty of half a round trip.
 
-    None when the server does not say what time it is."""
+    None when the server does not report its time."""
     sent_at = now()
     hello = await _hello(connection)
     half_s = (now() - sent_at) / 2
@@ -64,7 +65,7 @@ async def clock_ahead_s(connection: Connection, now: Callable[[], float]) -> flo
 
 
 async def _hello(connection: Connection) -> Row:
-    """What the server says of itself; it asks for no user. Raises NoPrimary when a server is there and none can be used."""
+    """The server's answer to `hello`, which needs no user. Raises NoPrimary when servers answer but none is usable."""
     with translate_errors(lost=StoreUnavailable):
         try:
             return dict(await connection.database.command("hello"))
@@ -75,7 +76,7 @@ async def _hello(connection: Connection) -> Row:
 
 
 def _unreachable_reason(connection: Connection) -> str | None:
-    """Why no server can be used although one has answered; None when none has."""
+    """Why no server is usable although one has answered; None when none has."""
     servers = connection.client.delegate.topology_description.server_descriptions()
     kinds = sorted({server.server_type_name for server in servers.values()} - {"Unknown"})
     if kinds:
@@ -83,12 +84,12 @@ def _unreachable_reason(connection: Connection) -> str | None:
     if connection.url.startswith("mongodb://") and servers.keys() != set(split_hosts(connection.host)):
         members = ", ".join(f"{host}:{port}" for host, port in servers)
         mismatch = f"the replica set at {connection.host} calls its members {members}"
-        return f"{mismatch}, and they are not reached by that name. {DIRECT_CONNECTION_HINT}"
+        return f"{mismatch}, and they cannot be reached by that name. {DIRECT_CONNECTION_HINT}"
     return None
 
 
 async def check_transactions(connection: Connection) -> None:
-    """Write in a transaction, abort it and see that nothing is there. Raises UnsafeStore, StoreUnavailable."""
+    """Write in a transaction, abort it and check that nothing was kept. Raises UnsafeStore, StoreUnavailable."""
     probe = {"_id": f"probe {secrets.token_hex(8)}", "written_at": 0.0, "payload": b""}
     with translate_errors(lost=StoreUnavailable):
         await connection.create(OUTBOX)
@@ -109,7 +110,9 @@ async def check_transactions(connection: Connection) -> None:
 
 
 async def check_inbox_key(connection: Connection) -> None:
-    """Write one key twice and see the second refused: on this rests that an effect happens once. Raises UnsafeStore."""
+    """Write one inbox key twice and check that the second write is refused. Raises UnsafeStore.
+
+    That a message has its effect once depends on this."""
     inbox, row = connection.rows(INBOX), {"_id": f"probe {secrets.token_hex(8)}", "at": datetime.now(UTC)}
     with translate_errors(lost=StoreUnavailable):
         try:
@@ -120,7 +123,7 @@ async def check_inbox_key(connection: Connection) -> None:
         finally:
             await inbox.delete_many({"_id": row["_id"]})
     msg = (
-        f"the collection {INBOX} of {connection.database_name} takes a key twice, so a message that comes again would act again. "
-        "It must be a plain collection, and not sharded by anything but _id: drop it, a worker that starts makes it anew"
+        f"the collection {INBOX} of {connection.database_name} takes a key twice, so a redelivered message would have its "
+        "effect twice. It must be a plain collection, sharded by _id if at all: drop it, the next worker that starts creates it"
     )
     raise UnsafeStore(msg)

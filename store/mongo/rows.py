@@ -1,4 +1,4 @@
-"""Documents and outbox rows as MongoDB keeps them, and the collections that are the store's own.
+"""The layout of documents, outbox rows and inbox keys in MongoDB, and the names of the store's own collections.
 
 A document is {_id, version, **body}, an outbox row {_id, written_at, payload}, an inbox key {_id, at}.
 """

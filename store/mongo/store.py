@@ -1,8 +1,8 @@
-"""The store on MongoDB, over motor.
+"""The store protocol on MongoDB.
 
-Beside the services' collections there are `inbox` and `outbox` (`mongo_rows`). One `transact` is one MongoDB
-transaction (`mongo_transaction`): reads of one snapshot, a commit that a majority of the replica set has in its journal. Its
-client and sessions are `mongo_connection`'s, what opening asks of a server `mongo_checks`', what an error means `mongo_errors`'.
+One `transact` is one MongoDB transaction (`transaction.py`): it reads one snapshot, and its commit is in the journals of a
+majority of the replica set. Beside the services' collections a database has `inbox` and `outbox` (`rows.py`). Client and sessions
+are in `connection.py`, the checks that `open` makes in `preflight.py`, the meaning of errors in `errors.py`.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from store.mongo.transaction import Transaction, commit
 from store.protocol import OutboxRow, OutcomeUnknown, StoreUnavailable, T, Work, WriteConflict
 
 DAY_S = 24 * 3600
-#: How long an inbox key is kept: longer than every retry and wait, with days for somebody to redrive dead letters.
+#: Days that an inbox key is kept: longer than every retry and wait, with time left for an operator to redrive dead letters.
 INBOX_DAYS = 7.0
 
-#: The longest pause before the first re-run after a write conflict. It doubles with each one; a random part of it is waited.
+#: Seconds of the longest pause before the first retry after a write conflict; doubled for each further one (full jitter).
 BACKOFF_S = 0.004
 
 INDEX_OPTIONS_CONFLICT: Final = 85
@@ -36,9 +36,10 @@ INDEX_OPTIONS_CONFLICT: Final = 85
 class MongoStore:
     """`store.protocol.Store` on one database of a replica set.
 
-    `selection_s`: how long to look for a server. `call_s`: the limit of one call. `transaction_timeout_s`: the limit of one attempt at a
-    transaction, with the driver's retries of its commit; longer than an election takes (about 10 s). `inbox_days`: how long an
-    inbox key is kept; it must outlive every redelivery, redriven dead letters included. Other keywords go to the client.
+    `selection_s`: how long to look for a usable server. `call_s`: the limit of one call. `transaction_timeout_s`: the limit of
+    one attempt at a transaction, repetitions of its commit included; longer than an election takes (about 10 s). `inbox_days`:
+    how long an inbox key is kept; it must outlive every redelivery, redriven dead letters included. Other keywords go to the
+    client.
     """
 
     def __init__(
@@ -50,15 +51,15 @@ class MongoStore:
         call_s: float = 10.0,
         transaction_timeout_s: float = 30.0,
         inbox_days: float = INBOX_DAYS,
-        **client_options: Any,  # noqa: ANN401 - whatever the client takes
+        **client_options: Any,  # noqa: ANN401 - any option of the client
     ) -> None:
-        #: For the checks of `mongo_checks`, which may be made before `open`.
+        #: Public for the checks in `preflight.py`, which may run before `open`.
         self.connection = Connection(url, database_name, selection_s=selection_s, call_s=call_s, **client_options)
         self._transaction_timeout_s = transaction_timeout_s
         self._inbox_s = int(inbox_days * DAY_S)
 
     async def open(self, timer_collections: Collection[str]) -> None:
-        """Connect, check what must not be assumed, create collections and indexes."""
+        """Connect, run the preflight checks, create collections and indexes. Interrupted attempts are repeated."""
         for _ in range(OPEN_ATTEMPTS_MAX - 1):
             with suppress(Interrupted):
                 return await self._open(timer_collections)
@@ -88,7 +89,7 @@ class MongoStore:
             await self.connection.database.command({"collMod": INBOX, "index": index})
 
     async def abort_orphaned_transactions(self) -> None:
-        """As the connection says: for whoever starts in the place of one that was killed."""
+        """Abort transactions that a killed predecessor left open; see `Connection.abort_orphaned_transactions`."""
         await self.connection.abort_orphaned_transactions()
 
     async def close(self) -> None:
@@ -97,7 +98,7 @@ class MongoStore:
     # --- the transaction --------------------------------------------------------------------------------------------------
 
     async def transact(self, work: Work[T]) -> T:
-        """As the protocol says. A conflict is run again after a short random pause, a lost connection once and at once."""
+        """As in `Store`. After a conflict `work` runs again after a short random pause; after a lost connection once, at once."""
         for rerun in range(1 + CONFLICT_RETRIES_MAX):
             attempt = Transaction(work, self.connection)
             try:
@@ -114,13 +115,13 @@ class MongoStore:
                 if rerun == CONFLICT_RETRIES_MAX:
                     raise
                 await asyncio.sleep(random.uniform(0, BACKOFF_S * 2**rerun))
-        raise WriteConflict("interrupted each time")
+        raise WriteConflict(f"interrupted in each of {1 + CONFLICT_RETRIES_MAX} attempts")
 
     async def _attempt(self, attempt: "Transaction[T]") -> T:
         """Run one transaction to its end.
 
-        Until its commit is asked for, each failure is definite and was translated where it happened. From then on it is the
-        driver's word against a lost answer: every error is in doubt.
+        Until the commit is requested, every failure is definite and was translated where it happened. After that the server's
+        answer may have been lost, so every error is in doubt.
         """
         deadline = asyncio.timeout(self._transaction_timeout_s)
         try:
@@ -132,7 +133,7 @@ class MongoStore:
             raise attempt.store_error(error) from error
         except TimeoutError as error:
             if not deadline.expired():
-                raise  # somebody else's: `work` raised it
+                raise  # not this deadline: `work` raised it
             raise attempt.store_error(error) from error
         except asyncio.CancelledError as error:
             if not is_driver_cancellation():
@@ -171,7 +172,7 @@ class MongoStore:
                 await self.connection.rows(name).bulk_write(writes, ordered=False)
 
     async def wipe(self) -> None:
-        """Empty every collection. Not dropped: other workers' indexes live there, and they know their collections to exist."""
+        """Empty every collection. They are not dropped, because running workers rely on collections and indexes that exist."""
         with translate_errors(lost=OutcomeUnknown):
             for name in await self.connection.database.list_collection_names():
                 if not name.startswith("system."):

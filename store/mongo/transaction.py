@@ -1,14 +1,14 @@
-"""One attempt at a MongoDB transaction: what `work` may read, the writing of what it wants, and asking for the commit.
+"""One attempt at a MongoDB transaction: the reads of `work`, the writes of its changes, and the commit.
 
-Writing by `_id` alone is safe because a snapshot transaction that writes a document which somebody changed
-since the snapshot is aborted by the server: so within a transaction **everything written must have been read in it**.
-`Transaction` sees to that: it reads what `work` did not. A first version is an insert, guarded by its unique `_id`. (A filter on
-{_id, version} would do too, and cost 50 times as much on the server measured.) What was read and not written is not guarded.
+Documents are written by `_id` alone. That is safe because the server aborts a snapshot transaction that writes a document which
+was changed after the snapshot: so within a transaction **everything written must have been read in it**. `Transaction` ensures
+it by reading what `work` did not. A first version is an insert, guarded by its unique `_id`. (A filter on {_id, version} would be
+safe too, and cost 50 times as much on the server measured.) Documents that were read but not written are not guarded.
 
 Measured (secantusd-rs synced on every commit, 2 cores, median of 40): reading 100 documents, writing them, 100 inbox keys and
 100 outbox rows, and removing 100 others takes 10 ms (256 each: 22 ms; 1 each: 3 ms), of which 4.5 ms are CPU of this process.
-Raw `insert` and `update` commands were about 7 % faster than `insert_many` and `bulk_write`; they leave it to the caller to
-split what is too large and to find errors in an answer that says ok, so the driver's own are used.
+Raw `insert` and `update` commands were about 7 % faster than `insert_many` and `bulk_write`, but leave it to the caller to split
+what is too large and to find errors in a response that says ok. So the driver's methods are used.
 """
 
 import asyncio
@@ -37,22 +37,22 @@ from store.protocol import (
     WriteConflict,
 )
 
-#: The longest pause before a commit without an answer is asked again.
+#: Seconds of the longest pause before an unanswered commit is repeated.
 COMMIT_PAUSE_S = 0.1
 
 
 class Transaction(Generic[T]):
-    """One attempt: the `Reader` that `work` is given, the writing of what it wants, and whether the commit was asked for."""
+    """One attempt: the `Reader` for `work`, the writes of its changes, and whether the commit was requested."""
 
     def __init__(self, work: Work[T], connection: Connection) -> None:
         self._work, self._rows, self._known_collections = work, connection.rows, connection.known_collections
         self._session: Session | None = None
         self._commit_sent = False
-        #: The version of everything read here; 0 for what does not exist.
+        #: The version of every document read in this transaction; 0 for one that does not exist.
         self._versions: dict[Key, int] = {}
 
     async def run(self, session: Session) -> T:
-        """Everything from the transaction's start up to its commit. What goes wrong in here aborts it."""
+        """Run the transaction from its start up to its commit. An error aborts it."""
         session.start_transaction(SNAPSHOT, DURABLE)
         self._session = session
         try:
@@ -65,10 +65,10 @@ class Transaction(Generic[T]):
         return result
 
     def store_error(self, error: BaseException) -> StoreError:
-        """What is known when the transaction ended in `error`."""
+        """The error to raise when the transaction ended with `error`: in doubt once the commit was requested, else definite."""
         if self._commit_sent:
-            return OutcomeUnknown(f"the commit was asked for and not answered: {error!r:.300}")
-        return StoreUnavailable(f"the database was lost before the commit: {error!r:.300}")
+            return OutcomeUnknown(f"the commit was requested and not answered: {error!r:.300}")
+        return StoreUnavailable(f"the connection to the database was lost before the commit: {error!r:.300}")
 
     async def load(self, keys: Collection[Key]) -> dict[Key, Record]:
         ids = defaultdict(list)
@@ -77,7 +77,7 @@ class Transaction(Generic[T]):
         found: dict[Key, Record] = {}
         with translate_errors(lost=ConnectionLost):
             for name, wanted in ids.items():
-                # One more than can come back, so that the first answer is the only one.
+                # One more than can be found, so that the first batch is the only one.
                 cursor = self._rows(name).find({"_id": {"$in": wanted}}, session=self._session, batch_size=len(wanted) + 1)
                 records = [as_record(name, row) for row in await cursor.to_list(None)]
                 found.update((record.key, record) for record in records)
@@ -94,7 +94,7 @@ class Transaction(Generic[T]):
             return {row["_id"] for row in await cursor.to_list(None)}
 
     async def _write(self, changes: Changes) -> None:
-        """Write everything, one command for each kind of write and collection. The inbox first: a duplicate ends it all."""
+        """Write everything, one command for each collection and kind of write. The inbox is first: a duplicate ends it."""
         check_records(changes.records)
         groups = by_collection(changes.records)
         if missing := groups.keys() - self._known_collections:
@@ -112,7 +112,7 @@ class Transaction(Generic[T]):
         try:
             await self._insert(OUTBOX, [as_outbox_row(row) for row in changes.outbox])
         except DuplicateKey as duplicate:
-            raise DataRefused(str(duplicate)) from duplicate  # two messages never share an id
+            raise DataRefused(str(duplicate)) from duplicate  # two messages must not share an id
         if changes.published:
             with translate_errors(lost=ConnectionLost):
                 await self._rows(OUTBOX).delete_many({"_id": {"$in": list(changes.published)}}, session=self._session)
@@ -134,12 +134,11 @@ class Transaction(Generic[T]):
 
 
 async def commit(session: Session) -> None:
-    """Ask for the commit until there is an answer. The caller limits how long.
+    """Request the commit until there is an answer. The caller sets the time limit.
 
-    This is the driver's `with_transaction` written out, because motor's has none of it: it commits at the end of an `async with`
-    of its own, before the loop that would repeat the commit (motor 3.7.1, core.py). And it would run `work` again after a
-    commit that ended in NoSuchTransaction (251). That can be the answer to a *repeated* commit whose first one succeeded, so
-    here it is an error like any other: in doubt.
+    This replaces the driver's `with_transaction`. motor's commits at the end of its own `async with`, before the loop that would
+    repeat the commit (motor 3.7.1, core.py). It would also run `work` again after a commit that ended with NoSuchTransaction
+    (251). That can be the answer to a *repeated* commit whose first attempt succeeded, so here it is in doubt like other errors.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The reactions of choreography: the rows of the design, and the combinations that cannot be built."""
+"""The reactions of choreography: the rows of docs/protocol.md#reactions, and the ones that cannot be built."""
 
 import re
 from collections.abc import Callable
@@ -19,13 +19,13 @@ REFUSED: dict[str, tuple[str, Callable[[], object]]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_makes_no_reaction_is_refused_when_it_is_built(what: str) -> None:
+def test_an_invalid_reaction_cannot_be_built(what: str) -> None:
     says, build = REFUSED[what]
     with pytest.raises(ValueError, match=re.escape(says)):
         build()
 
 
-def test_the_reactions_are_the_eleven_rows_of_the_design() -> None:
+def test_the_reactions_are_the_eleven_rows_of_the_protocol() -> None:
     rows = [f"{row.when.__name__} -> {row.by} {row.does.__name__}" for row in REACTIONS]
     assert rows == [
         "OrderPlaced -> inventory ReserveStock",

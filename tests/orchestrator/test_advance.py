@@ -1,7 +1,7 @@
-"""T2: `advance` against docs/protocol.md#advance, for every state and every event; and what the tables refuse to be built from.
+"""`advance` against docs/protocol.md#advance, for every state and every event, and the sagas that cannot be built.
 
-The table is the page's, one line for each step. Every pair of a state and an event that it does not name
-must change nothing, whether a run can ever be in that state or not.
+The table is that of the page, one line for each step. A pair of state and event that it does not name must change nothing,
+whether a run can be in that state or not.
 """
 
 import re
@@ -19,9 +19,9 @@ from services.inventory.messages import ReleaseStock, ReserveStock, StockRelease
 from services.order.messages import CompleteOrder, OrderCompleted
 from services.vocabulary import Attention, BackwardEvent, ForwardEvent, StepFailed
 from tests.support.protocol.cells import ID, WANTED, R, X
-from tests.support.protocol.tables import LETTERS, Telling
+from tests.support.protocol.tables import LETTERS, TableFormatter
 
-#: saga | event | saga, command. r is the event's reason, x the run's own.
+#: run | event | run, command. r is the event's reason, x the run's own.
 TABLE = """
 | none      | OrderPlaced         | AT 0, ReserveStock              |
 | none      | OrderWithdrawn(r)   | ENDING(r), RejectOrder(r)       |
@@ -46,7 +46,7 @@ EXPECTED = {
     for state, event, moved in ((cell.strip() for cell in line.strip("|").split("|")) for line in TABLE.strip().splitlines())
 }
 
-#: Every event that the coordinator hears, with the reason r if it brings one.
+#: Every event that the coordinator receives, with the reason r if it carries one.
 EVENTS: dict[str, Event] = {}
 for kind in (*FULFILMENT.events(), *ESCALATIONS):
     if issubclass(kind, BackwardEvent):
@@ -58,16 +58,16 @@ for kind in (*FULFILMENT.events(), *ESCALATIONS):
 
 
 def runs() -> Iterator[tuple[str, SagaRun | None]]:
-    """No run, and a run in every phase at every step, those included that no saga reaches."""
+    """No run, and a run in every phase at every step, unreachable ones included."""
     yield "none", None
     for phase in Phase:
         for step in range(len(FULFILMENT.steps)):
             reason = None if phase is Phase.AT else X
             run = SagaRun(order_id=ID, phase=phase, step=step, details=WANTED, reason=reason)
-            yield told_run(run), run
+            yield run_text(run), run
 
 
-def told_run(run: SagaRun) -> str:
+def run_text(run: SagaRun) -> str:
     where = f"{run.phase} {run.step}" if run.phase in (Phase.AT, Phase.UNDO) else str(run.phase)
     return where + (f"({LETTER_OF[run.reason]})" if run.reason else "") + ("!" if run.attention else "")
 
@@ -75,27 +75,27 @@ def told_run(run: SagaRun) -> str:
 LETTER_OF = {reason: letter for letter, reason in LETTERS.items()}
 
 
-def told(transition: Transition | None) -> str | None:
+def transition_text(transition: Transition | None) -> str | None:
     if transition is None:
         return None
     run, command = transition
-    return ", ".join([told_run(run), *([Telling(LETTERS, WANTED).message(command)] if command else [])])
+    return ", ".join([run_text(run), *([TableFormatter(LETTERS, WANTED).message(command)] if command else [])])
 
 
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize(
     ("state", "run"), [pytest.param(*case, id=f"{case[0]} step {case[1].step if case[1] else '-'}") for case in runs()]
 )
-def test_a_saga_moves_as_the_table_says_and_only_so(state: str, run: SagaRun | None, event: str) -> None:
+def test_a_run_moves_as_the_table_says_and_in_no_other_case(state: str, run: SagaRun | None, event: str) -> None:
     stuck = isinstance(EVENTS[event], StepFailed) and run is not None and run.phase is not Phase.DONE
-    assert told(advance(FULFILMENT, run, EVENTS[event])) == (f"{state}!" if stuck else EXPECTED.get((state, event)))
+    assert transition_text(advance(FULFILMENT, run, EVENTS[event])) == (f"{state}!" if stuck else EXPECTED.get((state, event)))
 
 
 @pytest.mark.parametrize(("state", "event"), [(state, event) for state, event in EXPECTED if state != "none"])
-def test_a_saga_that_moves_again_needs_no_attention_any_more(state: str, event: str) -> None:
+def test_a_run_that_moves_again_no_longer_needs_attention(state: str, event: str) -> None:
     run = next(run for name, run in runs() if name == state and run)
     marked = run.copy_with(attention=Attention(step="ReleaseStock", error="no shelf"))
-    assert told(advance(FULFILMENT, marked, EVENTS[event])) == EXPECTED[state, event]
+    assert transition_text(advance(FULFILMENT, marked, EVENTS[event])) == EXPECTED[state, event]
 
 
 def test_every_row_of_the_table_was_played() -> None:
@@ -109,7 +109,7 @@ def test_a_forward_command_carries_the_order_from_its_first_event() -> None:
     assert command == ReserveStock(order_id=ID, details=WANTED)
 
 
-# -- what cannot be built
+# -- sagas that cannot be built
 
 RESERVE, AUTHORIZE, SCHEDULE, COMPLETE = FULFILMENT.steps
 
@@ -118,7 +118,7 @@ def with_steps(*steps: Step) -> Saga:
     return replace(FULFILMENT, steps=steps)
 
 
-def with_a_command_that_asks_for_boxes() -> Saga:
+def with_a_command_that_needs_boxes() -> Saga:
     class PackOrder(Command, service="delivery"):
         boxes: int
 
@@ -142,12 +142,12 @@ REFUSED: dict[str, tuple[str, Callable[[], object]]] = {
         lambda: Step(CompleteOrder, OrderCompleted, refused=DeliveryRejected, retriable=True),
     ),
     "a retriable pivot": ("nor be the pivot", lambda: Step(CompleteOrder, OrderCompleted, pivot=True, retriable=True)),
-    "a command that needs what no saga knows": ("boxes", with_a_command_that_asks_for_boxes),
+    "a command with a field that no run has": ("boxes", with_a_command_that_needs_boxes),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_makes_no_saga_is_refused_when_it_is_built(what: str) -> None:
+def test_an_invalid_saga_cannot_be_built(what: str) -> None:
     says, build = REFUSED[what]
     with pytest.raises(ValueError, match=re.escape(says)):
         build()

@@ -1,4 +1,4 @@
-"""The payment gateway as a real process: what it refuses, what an auditor reads, and how it dies and ends."""
+"""The payment gateway as a real process: refusals, responses, the reads of an audit, crashes and shutdown."""
 
 import asyncio
 import signal
@@ -53,7 +53,7 @@ async def caller(gateway_url: str) -> AsyncIterator[Caller]:
         yield Caller(gateway_url, session)
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------------
+# --- refusals ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,7 @@ async def caller(gateway_url: str) -> AsyncIterator[Caller]:
         (GOOD + b" " * MAX_BODY_BYTES, 413, "too_large"),
     ],
 )
-async def test_a_bad_body_is_refused_with_its_reason_and_nothing_is_recorded(
-    caller: Caller, body: bytes, status: int, reason: str
-) -> None:
+async def test_an_invalid_body_is_refused_and_nothing_is_recorded(caller: Caller, body: bytes, status: int, reason: str) -> None:
     got, problem = await caller.post(f"/{caller.book}/authorizations", body)
     assert (got, problem["status"], problem["reason"]) == (status, status, reason)
     assert problem["detail"]
@@ -89,13 +87,13 @@ async def test_a_bad_body_is_refused_with_its_reason_and_nothing_is_recorded(
 @pytest.mark.parametrize(
     ("key", "reason"), [(None, "no_idempotency_key"), ("", "bad_idempotency_key"), ("k" * 129, "bad_idempotency_key")]
 )
-async def test_a_call_without_a_good_key_is_refused(caller: Caller, verb: str, key: str | None, reason: str) -> None:
+async def test_a_call_without_a_valid_key_is_refused(caller: Caller, verb: str, key: str | None, reason: str) -> None:
     status, problem = await caller.post(f"/{caller.book}/{verb}", GOOD, key)
     assert (status, problem["reason"]) == (400, reason)
 
 
 @pytest.mark.parametrize("book", ["Upper", "-dash", "a" * 65, "a.b", "%c3%a9", "a/b", ""])
-async def test_a_book_with_a_strange_name_is_not_found(caller: Caller, book: str) -> None:
+async def test_a_book_with_an_invalid_name_is_not_found(caller: Caller, book: str) -> None:
     assert (await caller.post(f"/{book}/authorizations", GOOD))[0] == 404
     assert (await caller.get(f"/{book}/payments"))[0] == 404
 
@@ -106,30 +104,30 @@ async def test_a_key_used_for_another_amount_is_refused(caller: Caller) -> None:
     assert (status, problem["reason"]) == (422, "key_reused")
 
 
-async def test_a_failure_that_does_not_exist_is_refused(caller: Caller) -> None:
+async def test_an_unknown_failure_is_refused(caller: Caller) -> None:
     status, problem = await caller.authorize(failure="hnag")
     assert (status, problem["reason"]) == (400, "unknown_failure")
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/a/voids"), ("PUT", "/a/authorizations"), ("POST", "/health")])
-async def test_the_wrong_method_is_told_which_are_allowed(caller: Caller, method: str, path: str) -> None:
+async def test_a_wrong_method_is_answered_with_the_allowed_ones(caller: Caller, method: str, path: str) -> None:
     async with caller.session.request(method, caller.url + path) as response:
         assert response.status == 405
         assert response.headers["Allow"]
         assert (await response.json(content_type=None))["reason"] == "method_not_allowed"
 
 
-async def test_a_connection_is_of_use_after_a_refusal(caller: Caller) -> None:
+async def test_a_connection_can_be_reused_after_a_refusal(caller: Caller) -> None:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
         one_connection = Caller(caller.url, session)
         assert (await one_connection.post(f"/{caller.book}/authorizations", b" " * 200_000))[0] == 413
         assert (await one_connection.authorize())[0] == 200
 
 
-# --- what is answered, and how ----------------------------------------------------------------------------------------------
+# --- responses -----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_calls_answer_with_the_state_alone(caller: Caller) -> None:
+async def test_a_call_is_answered_with_the_state_only(caller: Caller) -> None:
     assert await caller.authorize() == (200, {"state": "authorized"})
     assert await caller.authorize("k2", "declined") == (200, {"state": "declined"})
     assert await caller.authorize("k3", "pending") == (200, {"state": "pending"})
@@ -143,7 +141,7 @@ async def test_an_injected_error_is_a_500(caller: Caller) -> None:
 
 
 def raw_call(url: str, failure: str) -> socket.socket:
-    """Send one authorization over a connection of its own; the answer is not read yet."""
+    """Send one authorization over its own connection; the response is not read yet."""
     host, port = url.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)), timeout=20)
     head = f"POST /raw/authorizations HTTP/1.1\r\nHost: x\r\nIdempotency-Key: {uuid4()}\r\nX-Injected-Failure: {failure}\r\n"
@@ -152,7 +150,7 @@ def raw_call(url: str, failure: str) -> socket.socket:
 
 
 def everything_from(connection: socket.socket) -> bytes:
-    """All bytes until the other side closes the connection or resets it."""
+    """All bytes up to the close or reset of the connection by the other side."""
     received = b""
     try:
         while chunk := connection.recv(65536):
@@ -165,7 +163,7 @@ def everything_from(connection: socket.socket) -> bytes:
 async def test_a_dropped_call_gets_no_byte(gateway_url: str) -> None:
     with raw_call(gateway_url, "drop") as connection:
         assert everything_from(connection) == b""
-    with raw_call(gateway_url, "error") as connection:  # the same way of asking does hear an answer
+    with raw_call(gateway_url, "error") as connection:  # the same call without a drop is answered
         assert connection.recv(65536).startswith(b"HTTP/1.1 500 ")
 
 
@@ -177,7 +175,7 @@ async def test_a_hung_call_gets_no_byte_and_its_connection_stays_open(caller: Ca
     assert (await caller.authorize())[0] == 200
 
 
-async def test_without_faults_a_failure_is_not_honoured(tmp_path: Path) -> None:
+async def test_without_faults_an_injected_failure_does_not_act(tmp_path: Path) -> None:
     with running_gateway(tmp_path / "books.db", faults=False) as gateway:
         async with aiohttp.ClientSession() as session:
             caller = Caller(gateway.url, session)
@@ -186,10 +184,10 @@ async def test_without_faults_a_failure_is_not_honoured(tmp_path: Path) -> None:
             assert await caller.post(f"/{caller.book}/voids", failure="void_error") == (200, {"state": "voided"})
 
 
-# --- what an auditor reads ------------------------------------------------------------------------------------------------
+# --- reads of an audit ---------------------------------------------------------------------------------------------------
 
 
-async def test_payments_are_read_page_by_page_or_one_by_one(caller: Caller) -> None:
+async def test_payments_are_read_in_pages_or_one_by_one(caller: Caller) -> None:
     keys = [f"k{number:02}" for number in range(23)]
     await asyncio.gather(*(caller.authorize(key) for key in keys))
     await caller.post(f"/{caller.book}/voids", key="k99")
@@ -205,16 +203,16 @@ async def test_payments_are_read_page_by_page_or_one_by_one(caller: Caller) -> N
     assert listed[0] == {"key": "k00", "state": "authorized", "amount_cents": 4200, "currency": "EUR"}
     assert listed[-1] == {"key": "k99", "state": "voided", "amount_cents": None, "currency": None}
     assert await caller.get(f"/{caller.book}/payments/k00") == (200, listed[0])
-    assert (await caller.get(f"/{caller.book}/payments/nobody"))[0] == 404
+    assert (await caller.get(f"/{caller.book}/payments/unknown"))[0] == 404
 
 
 @pytest.mark.parametrize("limit", ["0", "10001", "-1", "x", "", "9" * 30])
-async def test_a_page_of_no_sensible_size_is_refused(caller: Caller, limit: str) -> None:
+async def test_an_invalid_page_size_is_refused(caller: Caller, limit: str) -> None:
     status, problem = await caller.get(f"/{caller.book}/payments?limit={limit}")
     assert (status, problem["reason"]) == (422, "bad_limit")
 
 
-async def test_failures_that_acted_are_counted_and_named_on_demand(caller: Caller) -> None:
+async def test_failures_that_acted_are_counted_and_listed_on_request(caller: Caller) -> None:
     for key, failure in (("k1", "declined"), ("k2", "declined"), ("k2", "declined"), ("k3", "error")):
         await caller.authorize(key, failure)
     assert await caller.get(f"/{caller.book}/failures") == (200, {"acted": {"declined": 2, "error": 1}})
@@ -222,14 +220,14 @@ async def test_failures_that_acted_are_counted_and_named_on_demand(caller: Calle
     assert (status, detailed["keys"]) == (200, {"declined": ["k1", "k2"], "error": ["k3"]})
 
 
-async def test_health_says_ok_and_whether_failures_act(caller: Caller) -> None:
+async def test_health_reports_whether_failures_act(caller: Caller) -> None:
     assert await caller.get("/health") == (200, {"status": "ok", "faults": True})
 
 
-# --- death and end --------------------------------------------------------------------------------------------------------
+# --- crash, shutdown-------------------------------------------------------------------------------------------------------
 
 
-async def test_what_was_answered_survives_kill_minus_nine(tmp_path: Path) -> None:
+async def test_answered_payments_survive_a_kill(tmp_path: Path) -> None:
     with running_gateway(tmp_path / "books.db") as gateway:
         client = HttpGateway(gateway.url, "mode", timeout_s=20.0)
         answered: set[str] = set()
@@ -245,13 +243,13 @@ async def test_what_was_answered_survives_kill_minus_nine(tmp_path: Path) -> Non
 
         customers = [asyncio.create_task(customer(name)) for name in range(30)]
         while len(answered) < 300:
-            assert not any(task.done() for task in customers), "the gateway fell silent before it was killed"
+            assert not any(task.done() for task in customers), "the gateway stopped answering before it was killed"
             await asyncio.sleep(0.001)
         gateway.kill()
         await asyncio.gather(*customers)
         gateway.start()
         assert answered <= await keys_held(gateway, "mode")
-        assert await client.ask(GatewayCall("k0-0", Verb.VOID, 1, "EUR")) is Answer.VOIDED, "the client finds it again by itself"
+        assert await client.ask(GatewayCall("k0-0", Verb.VOID, 1, "EUR")) is Answer.VOIDED, "the client reconnects by itself"
         await client.close()
 
 
@@ -261,7 +259,7 @@ async def keys_held(gateway: GatewayProcess, book: str) -> set[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_told_to_end_it_ends_within_two_seconds_although_calls_hang(tmp_path: Path, number: signal.Signals) -> None:
+async def test_a_signal_ends_it_within_two_seconds_while_calls_hang(tmp_path: Path, number: signal.Signals) -> None:
     with running_gateway(tmp_path / "books.db") as gateway:
         hung = [raw_call(gateway.url, "hang") for _ in range(50)]
         async with aiohttp.ClientSession() as session:
@@ -270,20 +268,20 @@ async def test_told_to_end_it_ends_within_two_seconds_although_calls_hang(tmp_pa
             while (await caller.get("/raw/failures"))[1]["acted"].get("hang", 0) < 50:
                 assert time.monotonic() < deadline, "waited 20 s for 50 calls to hang"
                 await asyncio.sleep(0.01)
-        begun = time.monotonic()
+        signalled_at = time.monotonic()
         assert gateway.stop(number) == 0
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - signalled_at < 2.0
         assert {everything_from(connection) for connection in hung} == {b""}
         for connection in hung:
             connection.close()
 
 
-async def test_a_taken_port_is_said_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str], gateway_url: str) -> None:
+async def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str], gateway_url: str) -> None:
     second = GatewayProcess(tmp_path / "books.db")
     second._port = int(gateway_url.rsplit(":", 1)[1])
     with pytest.raises(AssertionError, match="no URL"):
         second.start()
     assert second.wait() == 1
-    said = capfd.readouterr().err
-    assert "in use" in said
-    assert "Traceback" not in said
+    stderr = capfd.readouterr().err
+    assert "in use" in stderr
+    assert "Traceback" not in stderr

@@ -1,4 +1,4 @@
-"""The gateway's books without HTTP: the same rules on both storages, and what only the durable one must keep."""
+"""The gateway's books without HTTP: the same rules on both storages, and the durability of the SQLite one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +19,7 @@ AUTHORIZED = PaymentRecord(AuthorizationState.AUTHORIZED, 4200, "EUR")
 
 
 class Clock:
-    """A clock that a test sets."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -49,7 +49,7 @@ async def storage(tmp_path: Path) -> AsyncIterator[SqliteStorage]:
 
 
 def durable(storage: SqliteStorage) -> Books:
-    return Books(storage, now=lambda: 0.0, faults=True)
+    return Books(storage, now=lambda: 0.0, faults=True, settle_after_s=SETTLE_AFTER_S)
 
 
 # --- rules ----------------------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def durable(storage: SqliteStorage) -> Books:
         (GatewayFault.VOID_ERROR, AuthorizationState.AUTHORIZED, ResponseMode.IMMEDIATE, AuthorizationState.AUTHORIZED),
     ],
 )
-async def test_a_new_key_is_decided_as_the_injected_failure_says(
+async def test_a_new_key_is_decided_by_the_injected_failure(
     books: Books,
     failure: GatewayFault | None,
     answer: AuthorizationState | None,
@@ -95,7 +95,7 @@ async def test_a_new_key_is_decided_as_the_injected_failure_says(
         (GatewayFault.ERROR, ResponseMode.FAILED),
     ],
 )
-async def test_a_known_key_keeps_its_decision_whatever_failure_a_repeated_call_names(
+async def test_a_repeated_call_with_a_failure_does_not_change_the_decision(
     books: Books, failure: GatewayFault | None, response_mode: ResponseMode
 ) -> None:
     await books.authorize("a", "k", 4200, "EUR")
@@ -103,7 +103,7 @@ async def test_a_known_key_keeps_its_decision_whatever_failure_a_repeated_call_n
     assert await books.find("a", "k") == AUTHORIZED
 
 
-async def test_a_pending_payment_settles_by_itself_at_its_time_and_not_before(books: Books, clock: Clock) -> None:
+async def test_a_pending_payment_settles_by_itself_after_its_time(books: Books, clock: Clock) -> None:
     await books.authorize("a", "k", 4200, "EUR", "pending")
     clock.now += SETTLE_AFTER_S - 0.001
     assert (await books.authorize("a", "k", 4200, "EUR")).answer is AuthorizationState.PENDING
@@ -120,48 +120,48 @@ async def test_a_pending_payment_that_is_voided_never_settles(books: Books, cloc
     assert await books.find("a", "k") == PaymentRecord(AuthorizationState.VOIDED, 4200, "EUR")
 
 
-async def test_a_void_of_an_unknown_key_refuses_the_authorization_that_comes_after_it(books: Books) -> None:
+async def test_a_void_of_an_unknown_key_refuses_a_later_authorization(books: Books) -> None:
     assert (await books.void("a", "k")).answer is AuthorizationState.VOIDED
     assert (await books.authorize("a", "k", 4200, "EUR")).answer is AuthorizationState.VOIDED
     assert await books.find("a", "k") == PaymentRecord(AuthorizationState.VOIDED)
 
 
-async def test_another_amount_or_currency_under_a_known_key_is_the_callers_error(books: Books) -> None:
+async def test_another_amount_or_currency_for_a_known_key_is_a_mismatch(books: Books) -> None:
     await books.authorize("a", "k", 4200, "EUR")
     assert (await books.authorize("a", "k", 4201, "EUR")).response_mode is ResponseMode.MISMATCH
     assert (await books.authorize("a", "k", 4200, "USD")).response_mode is ResponseMode.MISMATCH
     assert await books.find("a", "k") == AUTHORIZED
 
 
-async def test_a_failing_void_changes_nothing_and_is_noted(books: Books) -> None:
+async def test_a_failing_void_changes_nothing_and_is_counted(books: Books) -> None:
     await books.authorize("a", "k", 4200, "EUR")
     assert (await books.void("a", "k", "void_error")).response_mode is ResponseMode.FAILED
     assert await books.find("a", "k") == AUTHORIZED
     assert await books.acted("a") == {GatewayFault.VOID_ERROR: ["k"]}
 
 
-async def test_a_failure_acts_once_for_each_key_however_often_it_is_met(books: Books) -> None:
+async def test_a_failure_that_acts_again_on_a_key_is_counted_once(books: Books) -> None:
     for key in ("k1", "k1", "k2"):
         await books.authorize("a", key, 4200, "EUR", "error")
     acted = await books.acted("a")
     assert sorted(acted[GatewayFault.ERROR]) == ["k1", "k2"]
 
 
-async def test_a_failure_nobody_knows_is_refused_aloud(books: Books) -> None:
+async def test_an_unknown_failure_is_an_error(books: Books) -> None:
     with pytest.raises(UnknownFault, match=r"'hnag'.*hang"):
         await books.authorize("a", "k", 4200, "EUR", "hnag")
     assert await books.find("a", "k") is None
 
 
-async def test_without_faults_no_failure_is_honoured_and_none_is_unknown(clock: Clock) -> None:
-    books = Books(MemoryStorage(), now=clock, faults=False)
+async def test_without_faults_no_failure_acts_and_none_is_unknown(clock: Clock) -> None:
+    books = Books(MemoryStorage(), now=clock, faults=False, settle_after_s=SETTLE_AFTER_S)
     for failure in (*GatewayFault, "hnag"):
         assert (await books.authorize("a", failure, 4200, "EUR", failure)).response_mode is ResponseMode.IMMEDIATE
         assert (await books.void("a", failure, failure)).answer is AuthorizationState.VOIDED
     assert await books.acted("a") == {}
 
 
-async def test_books_know_nothing_of_each_other(books: Books) -> None:
+async def test_books_are_independent_of_each_other(books: Books) -> None:
     await books.authorize("a", "k", 4200, "EUR", "slow")
     await books.void("b", "k", "void_error")
     await books.authorize("b", "k", 100, "EUR")
@@ -171,7 +171,7 @@ async def test_books_know_nothing_of_each_other(books: Books) -> None:
     assert await books.acted("b") == {GatewayFault.VOID_ERROR: ["k"]}
 
 
-async def test_pages_put_together_give_every_payment_once_in_the_order_of_keys(books: Books) -> None:
+async def test_the_pages_hold_every_payment_once_sorted_by_key(books: Books) -> None:
     keys = [f"k{number:03}" for number in range(25)]
     for key in reversed(keys):
         await books.authorize("a", key, 1, "EUR")
@@ -187,7 +187,7 @@ CALLS = st.lists(
 
 
 @given(CALLS)
-def test_whatever_is_called_in_whatever_order_a_decision_is_kept_and_a_void_is_final(
+def test_in_any_sequence_decisions_are_kept_and_voids_are_final(
     calls: list[tuple[str, GatewayFault | None, float]],
 ) -> None:
     known: PaymentRecord | None = None
@@ -206,16 +206,16 @@ def test_whatever_is_called_in_whatever_order_a_decision_is_kept_and_a_void_is_f
             assert before.state is not AuthorizationState.VOIDED, "a void is final"
         if decision.answer is not None:
             assert after is not None, "no answer without a record"
-            assert decision.answer is after.state, "an answer says what is recorded"
+            assert decision.answer is after.state, "an answer is what is recorded"
         else:
             assert after == before, "a failed call records nothing"
 
 
-# --- the durable storage --------------------------------------------------------------------------------------------------
+# --- the SQLite storage ---------------------------------------------------------------------------------------------------
 
 
 def committed(storage: SqliteStorage) -> Callable[[], int]:
-    """Counts the transactions of a storage from now on."""
+    """Count the transactions of a storage from now on."""
     statements: list[str] = []
     storage._writer.set_trace_callback(statements.append)
     return lambda: statements.count("COMMIT")
@@ -241,30 +241,30 @@ async def test_no_answer_is_given_before_its_record_is_committed(storage: Sqlite
     books = durable(storage)
     release = asyncio.Event()
     loop = asyncio.get_running_loop()
-    # The one thread that commits is kept busy: the transaction is open, its COMMIT waits behind.
+    # The only thread that commits is blocked: the transaction is open, its COMMIT waits.
     busy = loop.run_in_executor(storage._committer, asyncio.run_coroutine_threadsafe(release.wait(), loop).result)
-    asked = asyncio.create_task(books.authorize("a", "k", 1, "EUR"))
-    for _ in range(100):  # more turns of the loop than anything but the COMMIT needs
+    call = asyncio.create_task(books.authorize("a", "k", 1, "EUR"))
+    for _ in range(100):  # more turns of the loop than everything but the COMMIT needs
         await asyncio.sleep(0)
     assert storage._writer.in_transaction
-    assert not asked.done()
+    assert not call.done()
     assert await books.find("a", "k") is None
     release.set()
-    assert (await asked).answer is AuthorizationState.AUTHORIZED
+    assert (await call).answer is AuthorizationState.AUTHORIZED
     assert await books.find("a", "k") is not None
     await busy
 
 
-async def test_a_caller_that_left_has_been_recorded_all_the_same(storage: SqliteStorage) -> None:
+async def test_the_call_of_a_cancelled_caller_is_recorded(storage: SqliteStorage) -> None:
     books = durable(storage)
-    asked = asyncio.create_task(books.authorize("a", "left", 1, "EUR"))
+    call = asyncio.create_task(books.authorize("a", "left", 1, "EUR"))
     await asyncio.sleep(0)
-    asked.cancel()
+    call.cancel()
     await books.authorize("a", "stayed", 1, "EUR")
     assert [key for key, _ in await books.page("a")] == ["left", "stayed"]
 
 
-async def test_books_that_cannot_be_written_say_so_to_everyone_who_waits_and_recover(storage: SqliteStorage) -> None:
+async def test_a_failing_commit_raises_in_every_caller_and_the_next_works(storage: SqliteStorage) -> None:
     books = durable(storage)
     storage._writer.execute("PRAGMA query_only = ON")
     results = await asyncio.gather(*(books.authorize("a", f"k{n}", 1, "EUR") for n in range(10)), return_exceptions=True)
@@ -274,13 +274,13 @@ async def test_books_that_cannot_be_written_say_so_to_everyone_who_waits_and_rec
     assert (await books.authorize("a", "k1", 1, "EUR")).answer is AuthorizationState.AUTHORIZED
 
 
-async def test_books_that_cannot_be_read_say_so(storage: SqliteStorage) -> None:
+async def test_a_failing_read_raises_storage_failed(storage: SqliteStorage) -> None:
     storage._writer.execute("DROP TABLE payments")
     with pytest.raises(StorageFailed, match="no such table"):
         await durable(storage).page("a")
 
 
-async def test_a_failure_in_the_middle_of_a_transaction_takes_it_back_as_a_whole(storage: SqliteStorage) -> None:
+async def test_an_error_in_one_call_rolls_the_whole_transaction_back(storage: SqliteStorage) -> None:
     def bug(_: PaymentRecord | None) -> rules.Decision:
         raise LookupError("a bug")
 
@@ -292,7 +292,7 @@ async def test_a_failure_in_the_middle_of_a_transaction_takes_it_back_as_a_whole
     assert (await books.authorize("a", "before", 1, "EUR")).answer is AuthorizationState.AUTHORIZED
 
 
-async def test_books_opened_again_say_what_they_said_before(tmp_path: Path) -> None:
+async def test_reopened_books_hold_the_same_payments(tmp_path: Path) -> None:
     first = durable(SqliteStorage(tmp_path / "books.db"))
     await first.authorize("a", "k1", 4200, "EUR", "pending")
     await first.void("a", "k2")

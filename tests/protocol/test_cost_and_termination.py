@@ -1,4 +1,4 @@
-"""G3 and G4 of docs/protocol.md#guarantees from both sides: what one order costs at most, and what alone keeps it from ending."""
+"""G3 and G4 of docs/protocol.md#guarantees: what one order costs at most, and what keeps an order from ending."""
 
 from dataclasses import replace
 from random import Random
@@ -17,7 +17,7 @@ from tests.support.protocol.world import MODES, World
 modes = pytest.mark.parametrize("mode", MODES)
 SEEDS = 2_000
 
-# -- G4: what one order costs at most, in deliveries to a consumer; (orchestrator, choreography)
+# -- G4: deliveries to a consumer that one order costs at most: (orchestrator, choreography)
 
 AT_MOST = {
     "COMPLETED": (10, 5),
@@ -31,7 +31,7 @@ AT_MOST_WITHDRAWN_AND_OVERDUE = (20, 17)
 
 
 @modes
-def test_without_duplicates_there_is_no_ping_pong(mode: str) -> None:
+def test_without_duplicates_an_order_costs_a_bounded_number_of_deliveries(mode: str) -> None:
     choreographed = list(MODES).index(mode)
     most = 0
     for seed in range(SEEDS):
@@ -41,7 +41,7 @@ def test_without_duplicates_there_is_no_ping_pong(mode: str) -> None:
         world = run(mode, replace(scenario, duplicates=0, plans=(replace(plan, withdrawals=plan.withdrawals[:1]),)), rng)
         overdue = sum(line.startswith("the deadline") for line in world.trace)
         if overdue > 1:
-            continue  # withdrawn again and again: that is a redrive, not one order's cost
+            continue  # repeated withdrawals are redrives and do not count
         count = world.deliveries[plan.order_id]
         if overdue or plan.withdrawals:
             limits = AT_MOST_WITHDRAWN_AND_OVERDUE if overdue and plan.withdrawals else AT_MOST_WITHDRAWN
@@ -49,44 +49,44 @@ def test_without_duplicates_there_is_no_ping_pong(mode: str) -> None:
             most = max(most, count)
         elif plan.order_id not in world.payment_timed_out:
             assert count == AT_MOST[end_of(world)][choreographed], "\n".join(world.trace)
-    assert most >= AT_MOST_WITHDRAWN[choreographed], "the bound is the page's, and it was reached"
+    assert most >= AT_MOST_WITHDRAWN[choreographed], "the bound of the page was reached"
 
 
 # -- G3: what keeps an order from ending
 
 
-class VoidsNever(GatewayModel):
-    """A gateway that answers no void, and keeps none."""
+class NeverVoids(GatewayModel):
+    """A gateway that answers no void and stores none."""
 
     def void(self, order_id: str) -> Answer | None:
         return None
 
 
-def stuck(mode: str, model: type[GatewayModel], plan: Plan, *, patience: bool) -> World:
+def stuck(mode: str, model: type[GatewayModel], plan: Plan, *, authorization_timeout: bool) -> World:
     rng = Random(1)
     world = World(mode, model({plan.order_id: plan.gateway}), STOCK, rank=rng.random)
     with pytest.raises(InvariantViolated, match="G3: the order never ends"):
-        Driver(world, Scenario((plan,), STOCK, patience=patience), rng).run()
+        Driver(world, Scenario((plan,), STOCK, authorization_timeout=authorization_timeout), rng).run()
     return world
 
 
 @modes
 @pytest.mark.parametrize("decision", [decision for decision in Decision if decision.hangs])
-def test_what_hangs_at_the_gateway_stays_pending_where_there_is_no_timer(mode: str, decision: Decision) -> None:
+def test_a_hanging_gateway_and_no_timer_leave_the_order_pending(mode: str, decision: Decision) -> None:
     plan = Plan(order_id(1), details({"cup": 2}), gateway=decision)
-    world = stuck(mode, GatewayModel, plan, patience=False)
+    world = stuck(mode, GatewayModel, plan, authorization_timeout=False)
     assert world.order_snapshot(plan.order_id).states() | {"gateway": ""} == {
         "order": "PENDING", "stock": "HELD", "payment": "PENDING", "delivery": "none", "gateway": "",
     }  # fmt: skip
 
 
 @modes
-def test_an_order_whose_void_never_succeeds_stays_pending_and_keeps_its_stock(mode: str) -> None:
+def test_an_order_whose_void_never_succeeds_stays_pending(mode: str) -> None:
     plan = Plan(order_id(1), details({"cup": 2}), gateway=Decision.MUTE)
-    world = stuck(mode, VoidsNever, plan, patience=True)
+    world = stuck(mode, NeverVoids, plan, authorization_timeout=True)
     assert world.order_snapshot(plan.order_id).states() == {
         "order": "PENDING", "stock": "HELD", "payment": "VOIDING", "delivery": "none", "gateway": "authorized",
     }  # fmt: skip
     payment = world.find(Payment, plan.order_id)
     assert payment is not None
-    assert payment.due_at is not None, "it goes on asking"
+    assert payment.due_at is not None, "it goes on polling"

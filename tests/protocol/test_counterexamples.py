@@ -1,7 +1,7 @@
-"""T5: the counterexamples C1 to C12 of docs/protocol.md#counterexamples, as named schedules.
+"""The counterexamples C1 to C12 of docs/protocol.md#counterexamples, as named schedules.
 
-First the scripts of counterexamples.py, with the rules and without; then those that are about which of two
-legal ends comes out, the same in both modes.
+First the scripts of counterexamples.py, with the rules and without; then those that decide between two legal ends, in the same
+way in both modes.
 """
 
 import pytest
@@ -18,7 +18,7 @@ from tests.support.protocol.harness import details, order_id
 from tests.support.protocol.rule_bugs import RULES
 from tests.support.protocol.scenario import STOCK, Plan
 from tests.support.protocol.script import Script, world_of
-from tests.support.protocol.world import MODES, Parcel
+from tests.support.protocol.world import MODES, QueuedMessage
 
 BUGS = {bug.name: bug for bug in RULES}
 
@@ -36,59 +36,62 @@ def test_with_the_rules_a_counterexample_ends_well(case: Counterexample, mode: s
 
 
 @pytest.mark.parametrize(
-    ("case", "mode"), [pytest.param(case, mode, id=f"{case.play.__name__}-{mode}") for case in CASES for mode in case.hurts]
+    ("case", "mode"), [pytest.param(case, mode, id=f"{case.play.__name__}-{mode}") for case in CASES for mode in case.affects]
 )
-def test_without_its_rule_a_counterexample_breaks_what_the_page_says(case: Counterexample, mode: str) -> None:
+def test_without_its_rule_a_counterexample_breaks_its_guarantee(case: Counterexample, mode: str) -> None:
     with pytest.raises(InvariantViolated, match=f"^({case.breaks}):"):
         scripted(case, mode, BUGS[case.bug]).ends_as()
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, id=case.play.__name__) for case in CASES if case.hurts == (ORCHESTRATOR,) and "R3 C5" in case.bug]
+    "case",
+    [pytest.param(case, id=case.play.__name__) for case in CASES if case.affects == (ORCHESTRATOR,) and "R3 C5" in case.bug],
 )
-def test_choreography_ends_well_even_when_refusals_are_repeated(case: Counterexample) -> None:
+def test_choreography_ends_well_although_refusals_are_repeated(case: Counterexample) -> None:
     scripted(case, CHOREOGRAPHY, BUGS[case.bug]).ends_as(order=case.ends["order"])
 
 
-# -- which of two legal ends, the same in both modes
+# -- which of two legal ends comes out, in the same way in both modes
 
 modes = pytest.mark.parametrize("mode", MODES)
 
 
 def begun(mode: str, given: Plan) -> Script:
-    """A script in which the gateway has given its answer about the payment."""
+    """A script up to the gateway's answer to the authorization."""
     script = Script(world_of(mode, STOCK, given), given)
     script.handles(PlaceOrder, ReserveStock, AuthorizePayment)
     script.gateway_handles(Verb.AUTHORIZE)
-    script.payment_hears()
+    script.payment_receives_answer()
     return script
 
 
 @modes
-def test_c9_an_order_service_that_wakes_up_overdue_rejects_for_its_deadline(mode: str) -> None:
+def test_c9_an_order_service_back_too_late_rejects_for_the_deadline(mode: str) -> None:
     script = begun(mode, DECLINED)
     script.handles(ReleaseStock)
-    assert script.on_its_way(RejectOrder)
+    assert script.is_pending(RejectOrder)
     script.deadline_passes()
     script.handles(RejectOrder)
     script.ends_as(order="REJECTED(deadline)")
 
 
 @modes
-def test_c9_an_order_service_that_wakes_up_in_time_rejects_for_the_refusal(mode: str) -> None:
+def test_c9_an_order_service_back_in_time_rejects_for_the_refusal(mode: str) -> None:
     script = begun(mode, DECLINED)
     script.handles(ReleaseStock, RejectOrder)
     script.ends_as(order="REJECTED(payment_declined)")
 
 
 @modes
-def test_c10_delivery_down_past_the_deadline_answers_twice_and_the_order_completes(mode: str) -> None:
+def test_c10_delivery_down_past_the_deadline_completes_the_order(mode: str) -> None:
     script = begun(mode, FINE)
-    assert script.on_its_way(ScheduleDelivery)
+    assert script.is_pending(ScheduleDelivery)
     script.deadline_passes()
-    assert script.on_its_way(CancelDelivery)
+    assert script.is_pending(CancelDelivery)
     script.handles(ScheduleDelivery, CancelDelivery)
-    scheduled = [item for item in script.world.bag if isinstance(item, Parcel) and isinstance(item.message, DeliveryScheduled)]
+    scheduled = [
+        item for item in script.world.in_flight if isinstance(item, QueuedMessage) and isinstance(item.message, DeliveryScheduled)
+    ]
     assert len(scheduled) == 2
     script.ends_as(order="COMPLETED", delivery="SCHEDULED", payment="AUTHORIZED", gateway="authorized", stock="HELD")
 
@@ -96,17 +99,17 @@ def test_c10_delivery_down_past_the_deadline_answers_twice_and_the_order_complet
 @modes
 def test_c10_delivery_that_cancels_first_bars_the_pivot(mode: str) -> None:
     script = begun(mode, FINE)
-    assert script.on_its_way(ScheduleDelivery)
+    assert script.is_pending(ScheduleDelivery)
     script.deadline_passes()
     script.handles(CancelDelivery, ScheduleDelivery)
     script.ends_as(order="REJECTED(deadline)", delivery="CANCELLED", payment="VOIDED", gateway="voided", stock="RELEASED")
 
 
 @modes
-def test_c10_an_order_service_down_past_the_deadline_completes_too(mode: str) -> None:
+def test_c10_an_order_service_down_past_the_deadline_completes_it(mode: str) -> None:
     script = begun(mode, FINE)
     script.handles(ScheduleDelivery)
-    assert script.on_its_way(CompleteOrder)
+    assert script.is_pending(CompleteOrder)
     script.deadline_passes()
     script.ends_as(order="COMPLETED", delivery="SCHEDULED")
 
@@ -120,7 +123,7 @@ def contenders(mode: str) -> tuple[Script, Script]:
 
 
 @modes
-def test_c12_who_comes_before_the_last_unit_is_released_goes_without(mode: str) -> None:
+def test_c12_an_order_before_the_release_is_out_of_stock(mode: str) -> None:
     x, y = contenders(mode)
     x.handles(PlaceOrder, ReserveStock)
     y.handles(PlaceOrder, ReserveStock)
@@ -129,7 +132,7 @@ def test_c12_who_comes_before_the_last_unit_is_released_goes_without(mode: str) 
 
 
 @modes
-def test_c12_who_comes_after_the_last_unit_was_released_gets_it(mode: str) -> None:
+def test_c12_an_order_after_the_release_gets_the_last_unit(mode: str) -> None:
     x, y = contenders(mode)
     x.handles(PlaceOrder, ReserveStock)
     x.ends_as(order="REJECTED(payment_declined)")

@@ -1,4 +1,4 @@
-"""The gateway that the random schedules use, held against the rules of the real one: a wrong model would prove nothing."""
+"""The gateway model of the random schedules against the rules of the real one: a wrong model would prove nothing."""
 
 import pytest
 
@@ -6,18 +6,18 @@ from payment_gateway import rules
 from services.payment.messages import Answer, Verb
 from tests.support.protocol.gateway_model import Decision, GatewayModel
 
-#: What makes the real gateway decide as the model does. It never declines what was pending.
+#: The failure that makes the real gateway decide as the model does. The real one never declines a pending payment.
 FAILURES = {
     Decision.AUTHORIZES: None,
     Decision.DECLINES: rules.GatewayFault.DECLINED,
     Decision.PENDING_THEN_AUTHORIZED: rules.GatewayFault.PENDING,
     Decision.MUTE: rules.GatewayFault.HANG,
 }
-HEARD = (rules.ResponseMode.IMMEDIATE,)
+ANSWERED = (rules.ResponseMode.IMMEDIATE,)
 
 
 class RealRules:
-    """The real rules with one key in their books."""
+    """The real rules with one key."""
 
     def __init__(self, decision: Decision) -> None:
         self._failure = FAILURES[decision]
@@ -31,7 +31,9 @@ class RealRules:
             gateway_decision = rules.authorize(self._known, 100, "EUR", self._failure, now=self._now, settle_after_s=10.0)
         self._known = gateway_decision.record or self._known
         return (
-            Answer(gateway_decision.answer.value) if gateway_decision.answer and gateway_decision.response_mode in HEARD else None
+            Answer(gateway_decision.answer.value)
+            if gateway_decision.answer and gateway_decision.response_mode in ANSWERED
+            else None
         )
 
     def settle(self) -> None:
@@ -57,7 +59,7 @@ ASK, VOID, SETTLE = "authorize", "void", "settle"
     ],
     ids=" ".join,
 )
-def test_the_model_answers_and_books_what_the_real_rules_do(decision: Decision, calls: tuple[str, ...]) -> None:
+def test_the_model_answers_and_records_like_the_real_rules(decision: Decision, calls: tuple[str, ...]) -> None:
     model, real = GatewayModel({"key": decision}), RealRules(decision)
     for call in calls:
         if call == SETTLE:

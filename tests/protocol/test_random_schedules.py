@@ -1,8 +1,7 @@
-"""T3: both modes' real handlers in random order, with duplicates, losses, withdrawals, timers and outages: G1 to G5 hold.
+"""Both modes' real handlers in random order, with duplicates, losses, withdrawals, timers and outages: G1 to G5 hold.
 
-Each seed is one scenario and one schedule (driver.py); G1, G2 and the legal ends are checked after every
-step (invariants.py), G3 and G5 when everything came to rest. A failure prints its schedule; `run(mode, *drawn(seed))` plays it
-again.
+Each seed is one scenario and one schedule (driver.py). G1, G2 and the legal ends are checked after every step
+(lab/invariants.py), G3 and G5 when nothing is left to do. A failure prints its schedule; `run(mode, *drawn(seed))` repeats it.
 """
 
 from collections import Counter
@@ -26,7 +25,7 @@ SEEDS = 6_000
 CROWDS = 300
 
 ANSWERS = ("authorized", "declined", "voided", "pending", "in_doubt")
-#: Everything that a service may be asked, and the states that it may be in.
+#: Every input of a service, with every state in which it may arrive.
 CELLS = {
     (command, state)
     for commands, states in (
@@ -48,8 +47,8 @@ CELLS = {
     for command in commands
     for state in states.split()
 }
-#: What no schedule has to reach: the bugs of the tables (a handler that meets one raises), and answers of a gateway that has said
-#: something else for good.
+#: Cells that no schedule reaches: those marked as bugs in the tables (the handler raises), and answers that contradict an earlier
+#: final answer of the gateway.
 OUT_OF_REACH = {
     *((command, state) for command in ("CompleteOrder", "RejectOrder") for state in ("none", "TOMBSTONE")),
     ("CompleteOrder", "REJECTED"),
@@ -66,12 +65,12 @@ OUT_OF_REACH = {
 
 @dataclass(slots=True)
 class Exploration:
-    """What all runs of one mode saw. `broken`: the first failure."""
+    """What happened in all runs of one mode. `broken`: the first failure."""
 
     broken: InvariantViolated | None = None
     ends: Counter[str] = field(default_factory=Counter)
     cells: set[tuple[str, str]] = field(default_factory=set)
-    #: Things that happened, by their words in the trace.
+    #: What happened, by its words in the trace -> in how many runs.
     happened: Counter[str] = field(default_factory=Counter)
 
 
@@ -82,7 +81,7 @@ def drawn(seed: int) -> tuple[Scenario, Random]:
 
 @cache
 def explored(mode: str) -> Exploration:
-    """Every seed once in this mode; the tests below ask what it saw."""
+    """Run every seed once in this mode, for the tests below."""
     seen = Exploration()
     for seed in range(SEEDS):
         try:
@@ -99,16 +98,16 @@ def explored(mode: str) -> Exploration:
 
 def words(world: World) -> set[str]:
     story = "\n".join(world.trace)
-    faults = ("lost:", "dies before its commit", "in_doubt", "patience is over", "deadline passes", "looks again")
+    faults = ("lost:", "crashes before its commit", "in_doubt", "authorization times out", "deadline passes", "polls the gateway")
     happened = {fault for fault in faults if fault in story}
-    return happened | {refusal.value for _, refusal in world.told} | ({"withdrawn"} if world.first_withdrawal else set())
+    return happened | {refusal.value for _, refusal in world.refusals} | ({"withdrawn"} if world.first_withdrawal else set())
 
 
 modes = pytest.mark.parametrize("mode", MODES)
 
 
 @modes
-def test_in_every_schedule_what_must_hold_holds(mode: str) -> None:
+def test_the_guarantees_hold_in_every_schedule(mode: str) -> None:
     seen = explored(mode)
     if seen.broken:
         raise seen.broken
@@ -122,11 +121,11 @@ def test_the_schedules_reached_every_end_and_every_fault(mode: str) -> None:
     assert min(seen.ends.values()) > SEEDS / 100
     expected = {
         "lost:",
-        "dies before its commit",
+        "crashes before its commit",
         "in_doubt",
-        "patience is over",
+        "authorization times out",
         "deadline passes",
-        "looks again",
+        "polls the gateway",
         "withdrawn",
         *Refusal,
     }
@@ -134,12 +133,12 @@ def test_the_schedules_reached_every_end_and_every_fault(mode: str) -> None:
     assert min(seen.happened.values()) > SEEDS / 100
 
 
-def test_the_schedules_reached_every_cell_of_the_tables_but_those_that_cannot_be() -> None:
+def test_the_schedules_reached_every_reachable_cell_of_the_tables() -> None:
     reached = set().union(*(explored(mode).cells for mode in MODES))
     assert CELLS - OUT_OF_REACH - reached == set()
 
 
-def test_without_withdrawal_and_timer_both_modes_end_alike_whatever_the_schedule() -> None:
+def test_both_modes_end_alike_without_withdrawals_and_timers() -> None:
     ends = Counter[str]()
     for seed in range(SEEDS // 6):
         scenario, rng = drawn(seed)
@@ -153,15 +152,15 @@ def test_without_withdrawal_and_timer_both_modes_end_alike_whatever_the_schedule
 
 
 @modes
-def test_an_order_that_races_its_withdrawal_has_two_legal_ends_and_no_third(mode: str) -> None:
-    """All decisions are fine, so the pivot alone decides; a withdrawal that came too late is answered."""
+def test_an_order_that_races_its_withdrawal_has_two_legal_ends(mode: str) -> None:
+    """No service refuses, so the pivot alone decides. A withdrawal that came too late is answered."""
     ends = Counter[str]()
     for seed in range(400):
         rng = Random(seed)
         plan = Plan(order_id(1), details({"cup": 2}), withdrawals=(rng.randrange(14),))
         world = run(mode, Scenario((plan,), STOCK), rng)
         ends[end_of(world)] += 1
-        refused = {refusal for _, refusal in world.told}
+        refused = {refusal for _, refusal in world.refusals}
         late = Refusal.TOO_LATE if world.first_withdrawal else Refusal.ALREADY_ENDED
         assert refused == ({late} if end_of(world) == "COMPLETED" else set())
     assert set(ends) == {"COMPLETED", "REJECTED(withdrawn)"}
@@ -169,8 +168,8 @@ def test_an_order_that_races_its_withdrawal_has_two_legal_ends_and_no_third(mode
 
 
 @modes
-def test_orders_that_compete_for_scarce_stock_never_share_a_unit(mode: str) -> None:
-    """Six orders at once: conservation is checked whenever a reservation changes, G1 to G5 for each order."""
+def test_competing_orders_never_share_a_unit_of_scarce_stock(mode: str) -> None:
+    """Six orders at once. Conservation is checked whenever a reservation changes, G1 to G5 for each order."""
     ends = Counter[str]()
     sold_out = 0
     for seed in range(CROWDS):
@@ -180,7 +179,7 @@ def test_orders_that_compete_for_scarce_stock_never_share_a_unit(mode: str) -> N
         orders = [end_of(world, plan.order_id) for plan in scenario.plans]
         ends.update(orders)
         sold_out += "REJECTED(out_of_stock)" in orders and "COMPLETED" in orders
-    assert sold_out > CROWDS / 4, "stock was scarce, and some got it"
+    assert sold_out > CROWDS / 4, "stock was scarce, and some orders got it"
     assert ends["REJECTED(withdrawn)"] > CROWDS / 10
 
 
@@ -193,8 +192,8 @@ def test_the_same_seed_gives_the_same_schedule(mode: str) -> None:
     assert traces[0] == traces[1]
 
 
-def test_a_withdrawal_that_comes_first_is_seen_from_outside() -> None:
-    """The judge knows the first accepted withdrawal from the commands, not from the documents it judges."""
+def test_the_first_withdrawal_is_taken_from_the_commands() -> None:
+    """The checker knows the first accepted withdrawal from the commands, not from the documents that it checks."""
     plan = Plan(order_id(1), details({"cup": 2}))
     world = World("choreography", GatewayModel({}), STOCK)
     world.handle("order", WithdrawOrder(order_id=plan.order_id, reason=Reason.WITHDRAWN))

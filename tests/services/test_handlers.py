@@ -1,4 +1,4 @@
-"""What the tables of docs/protocol.md#state-tables do not show of the handlers: stock that moves, what the gateway is asked, when a wait ends."""
+"""What the tables of docs/protocol.md#state-tables do not show: stock that moves, calls to the gateway, when waits end."""
 
 import pytest
 
@@ -11,17 +11,17 @@ from services.payment.gateway import GatewayCall
 from services.payment.messages import PollGateway, Verb
 from services.vocabulary import Reason
 from store.document import Document, Key
-from tests.support.protocol.cells import DEADLINE_S, GIVEN, ID, LOOK_AGAIN_S, PATIENCE_S, SERVICES, WANTED, play
+from tests.support.protocol.cells import AUTHORIZE_TIMEOUT_S, DEADLINE_S, GIVEN, ID, POLL_INTERVAL_S, SERVICES, WANTED, play
 from tests.support.protocol.harness import NOW, decide
 
 
 def stock_after(row: str, column: str) -> dict[str, tuple[int, int]]:
-    """SKU -> (available, held) of the stock that was written."""
+    """SKU -> (available, held) of the stock that the handler wrote."""
     outcome = play(row, GIVEN["inventory"][column])
     return {article.sku: (article.available, article.held) for article in outcome.documents if isinstance(article, Stock)}
 
 
-def test_reserving_moves_what_is_wanted_from_available_to_held() -> None:
+def test_reserving_moves_units_from_available_to_held() -> None:
     assert stock_after("ReserveStock, enough", "none") == {"cup": (0, 2), "pot": (0, 1)}
 
 
@@ -30,7 +30,7 @@ def test_reserving_is_all_or_nothing(why: str) -> None:
     assert stock_after(f"ReserveStock, {why}", "none") == {}
 
 
-def test_releasing_gives_back_what_the_reservation_held() -> None:
+def test_releasing_returns_what_the_reservation_held() -> None:
     assert stock_after("ReleaseStock(r)", "HELD") == {"cup": (4, 0), "pot": (2, 0)}
 
 
@@ -40,7 +40,7 @@ def test_a_reservation_that_has_ended_moves_no_stock(row: str, column: str) -> N
     assert stock_after(row, column) == {}
 
 
-def test_a_reserved_order_asked_again_moves_no_stock() -> None:
+def test_a_repeated_reservation_moves_no_stock() -> None:
     assert stock_after("ReserveStock, enough", "HELD") == {}
 
 
@@ -48,44 +48,44 @@ def test_a_reserved_order_asked_again_moves_no_stock() -> None:
     ("row", "column", "call"),
     [
         ("AuthorizePayment", "none", GatewayCall(ID, Verb.AUTHORIZE, WANTED.total_cents, "EUR")),
-        ("due_at", "PENDING", GatewayCall(ID, Verb.AUTHORIZE, WANTED.total_cents, "EUR")),
+        ("timer at due_at", "PENDING", GatewayCall(ID, Verb.AUTHORIZE, WANTED.total_cents, "EUR")),
         ("VoidPayment(r)", "AUTHORIZED", GatewayCall(ID, Verb.VOID, WANTED.total_cents, "EUR")),
         ("VoidPayment(r)", "none", GatewayCall(ID, Verb.VOID, 0, "")),
     ],
 )
-def test_the_gateway_is_asked_about_this_order_and_its_amount(row: str, column: str, call: Call) -> None:
+def test_a_call_has_the_order_and_its_amount(row: str, column: str, call: Call) -> None:
     assert play(row, GIVEN["payment"][column]).calls == (call,)
 
 
-def woken_at(payment: Payment, now: float) -> Outcome:
+def polled_at(payment: Payment, now: float) -> Outcome:
     return decide(SERVICES["payment"].handlers[PollGateway], PollGateway(order_id=ID), {payment.key: payment}, now=now)
 
 
-def test_a_pending_payment_is_looked_at_again_but_never_later_than_its_patience_ends() -> None:
+def test_a_pending_payment_is_polled_until_its_authorization_timeout() -> None:
     (payment,) = play("AuthorizePayment", None).documents
-    looks = 0
+    polls = 0
     while isinstance(payment, Payment) and payment.state == "PENDING":
         assert payment.due_at is not None
-        assert payment.due_at <= NOW + PATIENCE_S
-        outcome = woken_at(payment, payment.due_at)
+        assert payment.due_at <= NOW + AUTHORIZE_TIMEOUT_S
+        outcome = polled_at(payment, payment.due_at)
         (payment,) = outcome.documents
-        looks += 1
-    assert looks == PATIENCE_S / LOOK_AGAIN_S
+        polls += 1
+    assert polls == AUTHORIZE_TIMEOUT_S / POLL_INTERVAL_S
     assert isinstance(payment, Payment)
     assert (payment.state, payment.reason, payment.void_requested) == ("VOIDING", Reason.PAYMENT_TIMEOUT, False)
 
 
-def test_a_void_is_insisted_on_for_ever() -> None:
+def test_a_void_is_repeated_without_end() -> None:
     payment = GIVEN["payment"]["VOIDING(x)"]
     for _ in range(100):
         assert isinstance(payment, Payment)
         assert payment.due_at is not None
-        outcome = woken_at(payment, payment.due_at)
+        outcome = polled_at(payment, payment.due_at)
         assert [call.verb for call in outcome.calls if isinstance(call, GatewayCall)] == [Verb.VOID]
         (payment,) = outcome.documents
 
 
-def test_a_withdrawn_order_that_stays_pending_withdraws_again_each_time_it_is_due() -> None:
+def test_a_withdrawn_pending_order_repeats_its_withdrawal_when_due() -> None:
     order = GIVEN["order"]["PENDING+w"]
     for _ in range(3):
         assert isinstance(order, Order)
@@ -105,15 +105,15 @@ def ended(row: str, column: str) -> Order:
     return order
 
 
-def test_an_order_remembers_that_a_customers_withdrawal_came_too_late() -> None:
+def test_a_completed_order_stores_a_withdrawal_that_came_too_late() -> None:
     assert ended("CompleteOrder", "PENDING+w").withdrawal_refused is Refusal.TOO_LATE
 
 
-def test_an_order_that_completed_past_its_deadline_refused_nobody() -> None:
+def test_an_order_completed_after_its_deadline_has_no_refusal() -> None:
     assert ended("CompleteOrder", "PENDING+d").withdrawal_refused is None
 
 
-def test_an_order_remembers_a_withdrawal_that_came_after_its_end() -> None:
+def test_an_ended_order_stores_that_it_refused_a_withdrawal() -> None:
     assert ended("WithdrawOrder(w)", "COMPLETED").withdrawal_refused is Refusal.ALREADY_ENDED
 
 

@@ -1,7 +1,7 @@
-"""What every store promises, held to in memory and on a real MongoDB-wire server alike.
+"""The contract of every store, in memory and on a real server that speaks MongoDB's protocol.
 
-Each test has a database of its own. `connect` gives a store on it, and another when asked again: what two workers
-of one service would have. What only a real server can do wrong is in tests/store/mongo/test_store.py.
+Each test has its own database. Each call of `connect` opens another store on it, as two workers of one service would have. The
+faults of a real server are in tests/store/mongo/test_store.py.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ ORDERS, STOCK = "orders", "stock"
 
 @pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.real)])
 def make(request: pytest.FixtureRequest) -> Iterator[Callable[[], Store]]:
-    """Makes stores on a database that is this test's own."""
+    """Makes stores on this test's own database."""
     if request.param == "memory":
         database = MemoryDatabase()
         yield lambda: MemoryStore(database)
@@ -36,7 +36,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Callable[[], Store]]:
 
 @pytest.fixture
 async def connect(make: Callable[[], Store]) -> AsyncIterator[Connect]:
-    """Opens a store on this test's database; asked again, another one."""
+    """Opens a new store on this test's database with each call."""
     opened: list[Store] = []
 
     async def another() -> Store:
@@ -63,7 +63,7 @@ def row(message_id: str, written_at: float = 1.0) -> OutboxRow:
 
 
 async def commit(store: Store, *records: Record, **rest: Any) -> None:
-    """Write these without reading first."""
+    """Commit these without reading first."""
 
     async def work(_: Reader) -> tuple[Changes, None]:
         return Changes(records=records, **rest), None
@@ -86,7 +86,7 @@ async def seen(store: Store, *inbox_keys: str) -> set[str]:
 
 
 async def pending_outbox(store: Store) -> list[str]:
-    return [pending_outbox.message_id for pending_outbox in await store.pending_outbox(written_before=1e12, limit=1000)]
+    return [row.message_id for row in await store.pending_outbox(written_before=1e12, limit=1000)]
 
 
 async def is_empty(store: Store) -> bool:
@@ -94,7 +94,7 @@ async def is_empty(store: Store) -> bool:
 
 
 def incremented(key: Key, inbox: Sequence[str] = ()) -> Callable[[Reader], Awaitable[tuple[Changes, int]]]:
-    """Work that reads one document and writes it with its count raised by one."""
+    """Work that reads one document and writes it with its count incremented."""
 
     async def work(reader: Reader) -> tuple[Changes, int]:
         found = (await reader.load([key])).get(key)
@@ -105,7 +105,7 @@ def incremented(key: Key, inbox: Sequence[str] = ()) -> Callable[[Reader], Await
     return work
 
 
-async def insisting(store: Store, work: Callable[[Reader], Awaitable[tuple[Changes, int]]]) -> int:
+async def retried(store: Store, work: Callable[[Reader], Awaitable[tuple[Changes, int]]]) -> int:
     """Run `work` until it is committed, as a worker does after WriteConflict; the test's time limit bounds it."""
     while True:
         try:
@@ -124,14 +124,14 @@ async def test_a_commit_writes_documents_inbox_and_outbox(store: Store) -> None:
     assert await store.pending_outbox(written_before=2.0, limit=10) == [row("m1")]
 
 
-async def test_a_commit_gives_the_result_of_its_work(store: Store) -> None:
+async def test_a_commit_returns_the_result_of_its_work(store: Store) -> None:
     async def work(_: Reader) -> tuple[Changes, str]:
         return Changes(), "result"
 
     assert await store.transact(work) == "result"
 
 
-async def test_work_that_raises_writes_nothing_and_its_error_is_given(store: Store) -> None:
+async def test_work_that_raises_writes_nothing_and_its_error_is_raised(store: Store) -> None:
     async def work(reader: Reader) -> tuple[Changes, None]:
         await reader.load([(ORDERS, "o1")])
         raise LookupError("from work")
@@ -162,16 +162,16 @@ async def test_the_same_input_twice_in_one_commit_is_a_duplicate(store: Store) -
     assert await is_empty(store)
 
 
-async def test_of_many_commits_of_one_input_at_once_one_wins(connect: Connect) -> None:
+async def test_of_concurrent_commits_of_one_input_one_succeeds(connect: Connect) -> None:
     stores = [await connect(), await connect()]
     works = [incremented((ORDERS, "o1"), inbox=["in1"]) for _ in range(10)]
-    ends = await asyncio.gather(*(insisting(stores[n % 2], work) for n, work in enumerate(works)), return_exceptions=True)
+    ends = await asyncio.gather(*(retried(stores[n % 2], work) for n, work in enumerate(works)), return_exceptions=True)
     assert ends.count(1) == 1
     assert sum(isinstance(end, DuplicateInput) for end in ends) == len(works) - 1
     assert (await load(stores[0], (ORDERS, "o1")))[ORDERS, "o1"].body == {"count": 1}
 
 
-async def test_a_message_id_that_is_owed_already_is_refused(store: Store) -> None:
+async def test_a_message_id_that_is_in_the_outbox_is_refused(store: Store) -> None:
     await commit(store, outbox=[row("m1")])
     with pytest.raises(DataRefused):
         await commit(store, order(), outbox=[row("m1"), row("m2")])
@@ -179,7 +179,7 @@ async def test_a_message_id_that_is_owed_already_is_refused(store: Store) -> Non
     assert await pending_outbox(store) == ["m1"]
 
 
-async def test_a_commit_to_a_collection_never_heard_of_creates_it(store: Store) -> None:
+async def test_a_commit_creates_collections_that_do_not_exist(store: Store) -> None:
     await commit(store, order(collection="novelties", count=1), order(collection="rarities", count=2), inbox=["in1"])
     assert [record.body for record in await store.find("novelties")] == [{"count": 1}]
     assert [record.body for record in await store.find("rarities")] == [{"count": 2}]
@@ -213,7 +213,7 @@ async def test_the_next_version_replaces_the_whole_body(store: Store) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2, 4])
-async def test_a_version_that_does_not_follow_the_stored_one_is_a_conflict(store: Store, version: int) -> None:
+async def test_a_version_that_is_not_the_next_one_is_a_conflict(store: Store, version: int) -> None:
     await commit(store, order(state="one"))
     await commit(store, order(version=2, state="two"))
     runs = 0
@@ -231,14 +231,14 @@ async def test_a_version_that_does_not_follow_the_stored_one_is_a_conflict(store
     assert await seen(store, "in1") == set()
 
 
-async def test_a_later_version_of_a_document_that_is_not_there_is_a_conflict(store: Store) -> None:
+async def test_a_later_version_of_a_missing_document_is_a_conflict(store: Store) -> None:
     with pytest.raises(WriteConflict):
         await commit(store, order(version=2))
     assert await is_empty(store)
 
 
 @pytest.mark.parametrize("exists", [False, True])
-async def test_a_concurrent_writer_causes_a_rerun_and_both_effects_land(connect: Connect, exists: bool) -> None:
+async def test_a_concurrent_writer_causes_a_rerun_and_both_effects_count(connect: Connect, exists: bool) -> None:
     first, second = await connect(), await connect()
     key = (ORDERS, "o1")
     if exists:
@@ -259,18 +259,18 @@ async def test_a_concurrent_writer_causes_a_rerun_and_both_effects_land(connect:
     assert (await load(second, key))[key] == Record(*key, count, {"count": count})
 
 
-async def test_two_hundred_increments_by_twenty_at_once_end_at_two_hundred(connect: Connect) -> None:
+async def test_two_hundred_concurrent_increments_are_all_counted(connect: Connect) -> None:
     stores, key = [await connect(), await connect()], (STOCK, "apple")
 
     async def ten_times(store: Store) -> None:
         for _ in range(10):
-            await insisting(store, incremented(key))
+            await retried(store, incremented(key))
 
     await asyncio.gather(*(ten_times(stores[n % 2]) for n in range(20)))
     assert (await load(stores[0], key))[key] == Record(*key, 200, {"count": 200})
 
 
-async def test_memory_lets_others_in_between_reading_and_writing() -> None:
+async def test_the_memory_store_yields_between_reading_and_writing() -> None:
     store, runs = MemoryStore(MemoryDatabase()), 0
 
     async def counted(reader: Reader) -> tuple[Changes, int]:
@@ -282,7 +282,7 @@ async def test_memory_lets_others_in_between_reading_and_writing() -> None:
     assert runs == 3
 
 
-async def test_work_reads_one_snapshot_whatever_others_commit_meanwhile(connect: Connect) -> None:
+async def test_work_reads_one_snapshot_while_others_commit(connect: Connect) -> None:
     first, second = await connect(), await connect()
     await commit(first, order("o1", n=1), order("o2", n=1))
 
@@ -314,7 +314,7 @@ async def test_a_snapshot_outlives_many_later_versions(connect: Connect) -> None
     assert (await load(first, (ORDERS, "o1")))[ORDERS, "o1"].body == {"n": 4}
 
 
-async def test_a_commit_that_only_read_what_others_wrote_is_no_conflict(connect: Connect) -> None:
+async def test_a_document_that_was_only_read_causes_no_conflict(connect: Connect) -> None:
     first, second = await connect(), await connect()
     await commit(first, order("o1", n=1))
     runs = 0
@@ -345,13 +345,13 @@ async def test_a_cancelled_call_stays_cancelled(store: Store) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await store.find(ORDERS) == []
-    await commit(store, order())  # and nothing of it stands in the way
+    await commit(store, order())  # the cancelled transaction blocks nothing
 
 
-# --- what is stored is out of reach -------------------------------------------------------------------------------------------
+# --- stored values -----------------------------------------------------------------------------------------------------------
 
 
-async def test_nobody_changes_stored_data_through_an_object_they_hold(store: Store) -> None:
+async def test_stored_data_does_not_change_with_objects_that_callers_hold(store: Store) -> None:
     lines = [{"sku": "apple", "quantity": 1}]
     await commit(store, order(lines=lines))
     lines[0]["quantity"] = 99
@@ -361,7 +361,7 @@ async def test_nobody_changes_stored_data_through_an_object_they_hold(store: Sto
     assert (await store.find(ORDERS))[0].body == {"lines": [{"sku": "apple", "quantity": 1}]}
 
 
-async def test_values_come_back_as_they_were(store: Store) -> None:
+async def test_stored_values_are_read_back_unchanged(store: Store) -> None:
     body: dict[str, Any] = {
         "text": "Grüße \U0001f34e \x00 \"'\\",
         "none": None,
@@ -406,9 +406,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("version", [1, 2], ids=["insert", "replace"])
 @pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED.keys())
-async def test_data_that_no_database_takes_is_refused_and_nothing_written(
-    store: Store, body: dict[Any, Any], version: int
-) -> None:
+async def test_data_that_a_database_refuses_is_refused(store: Store, body: dict[Any, Any], version: int) -> None:
     if version > 1:
         await commit(store, order(state="before"))
     before = await store.find(ORDERS)
@@ -429,7 +427,7 @@ async def test_data_that_no_database_takes_is_refused_and_nothing_written(
     ],
     ids=["document id", "inbox key", "message id", "one document twice"],
 )
-async def test_ids_that_no_database_takes_are_refused(store: Store, changes: Changes) -> None:
+async def test_ids_that_a_database_refuses_are_refused(store: Store, changes: Changes) -> None:
     async def work(_: Reader) -> tuple[Changes, None]:
         return changes, None
 
@@ -438,18 +436,18 @@ async def test_ids_that_no_database_takes_are_refused(store: Store, changes: Cha
     assert await is_empty(store)
 
 
-async def test_a_commit_that_was_refused_stands_in_nobodys_way(connect: Connect) -> None:
+async def test_a_refused_commit_does_not_block_another_store(connect: Connect) -> None:
     first, second = await connect(), await connect()
-    with pytest.raises(DataRefused):  # on a real server after the document was written, by what comes last
+    with pytest.raises(DataRefused):  # a real server refuses the outbox row after the document was written
         await commit(first, order(), outbox=[OutboxRow("\ud800", 1.0, b"")])
     await commit(second, order(state="free"))
     assert await first.find(ORDERS) == [order(state="free")]
 
 
-# --- waits, the outbox, and what people ask -----------------------------------------------------------------------------------
+# --- timers, the outbox, find, put and wipe -----------------------------------------------------------------------------------
 
 
-async def test_due_gives_what_is_overdue_oldest_first_up_to_a_limit(store: Store) -> None:
+async def test_due_returns_overdue_documents_oldest_first_up_to_a_limit(store: Store) -> None:
     await commit(store, *(order(f"o{n}", due_at=float(n)) for n in (3, 1, 5, 2)), order("never"))
     assert [record.document_id for record in await store.due(ORDERS, now=3.0, limit=10)] == ["o1", "o2", "o3"]
     assert [record.document_id for record in await store.due(ORDERS, now=9.0, limit=2)] == ["o1", "o2"]
@@ -457,41 +455,41 @@ async def test_due_gives_what_is_overdue_oldest_first_up_to_a_limit(store: Store
     assert await store.due("elsewhere", now=9.0, limit=10) == []
 
 
-async def test_a_document_that_waits_no_longer_is_not_due(store: Store) -> None:
+async def test_a_document_without_due_at_is_not_due(store: Store) -> None:
     await commit(store, order("o1", due_at=1.0), order("o2", due_at=1.0))
     await commit(store, order("o1", version=2), order("o2", version=2, due_at=8.0))
     assert await store.due(ORDERS, now=5.0, limit=10) == []
     assert await store.due(ORDERS, now=9.0, limit=10) == [order("o2", version=2, due_at=8.0)]
 
 
-async def test_owed_gives_what_is_unsent_oldest_first_up_to_a_limit(store: Store) -> None:
+async def test_pending_outbox_returns_rows_oldest_first_up_to_a_limit(store: Store) -> None:
     await commit(store, outbox=[row("m3", 3.0), row("m1", 1.0), row("m2", 2.0)])
     assert await store.pending_outbox(written_before=3.0, limit=10) == [row("m1", 1.0), row("m2", 2.0)]
     assert await store.pending_outbox(written_before=9.0, limit=1) == [row("m1", 1.0)]
     assert await store.pending_outbox(written_before=1.0, limit=10) == []
 
 
-async def test_a_later_commit_removes_what_was_sent(store: Store) -> None:
+async def test_a_later_commit_deletes_published_outbox_rows(store: Store) -> None:
     await commit(store, outbox=[row("m1"), row("m2")])
     await commit(store, outbox=[row("m3")], published=["m1", "never written"])
     assert sorted(await pending_outbox(store)) == ["m2", "m3"]
 
 
-async def test_a_commit_that_fails_removes_nothing_sent(store: Store) -> None:
+async def test_a_failed_commit_deletes_no_outbox_row(store: Store) -> None:
     await commit(store, inbox=["in1"], outbox=[row("m1")])
     with pytest.raises(DuplicateInput):
         await commit(store, inbox=["in1"], published=["m1"])
     assert await pending_outbox(store) == ["m1"]
 
 
-async def test_forget_removes_what_was_sent(store: Store) -> None:
+async def test_delete_published_deletes_outbox_rows(store: Store) -> None:
     await commit(store, outbox=[row("m1"), row("m2")])
     await store.delete_published(["m1", "never written"])
     await store.delete_published([])
     assert await pending_outbox(store) == ["m2"]
 
 
-async def test_find_gives_matching_documents_newest_id_first(store: Store) -> None:
+async def test_find_returns_matching_documents_newest_id_first(store: Store) -> None:
     await commit(store, order("o1", state="A"), order("o3", state="A"), order("o2", state="B"))
     assert [record.document_id for record in await store.find(ORDERS)] == ["o3", "o2", "o1"]
     assert [record.document_id for record in await store.find(ORDERS, {"state": "A"})] == ["o3", "o1"]
@@ -501,7 +499,7 @@ async def test_find_gives_matching_documents_newest_id_first(store: Store) -> No
     assert await store.find("elsewhere") == []
 
 
-async def test_put_writes_whatever_was_there_before(store: Store) -> None:
+async def test_put_overwrites_any_version(store: Store) -> None:
     await commit(store, order("o1", n=1))
     await store.put([order("o1", version=7, n=7, due_at=1.0), order("o2", n=2), order(collection="elsewhere", n=3)])
     assert await store.find(ORDERS) == [order("o2", n=2), order("o1", version=7, n=7, due_at=1.0)]
@@ -513,7 +511,7 @@ async def test_put_writes_whatever_was_there_before(store: Store) -> None:
     await store.put([])
 
 
-async def test_wipe_leaves_nothing_and_work_goes_on(connect: Connect) -> None:
+async def test_wipe_empties_the_database_and_work_goes_on(connect: Connect) -> None:
     first, second = await connect(), await connect()
     await commit(first, order(due_at=1.0), order(collection=STOCK), inbox=["in1"], outbox=[row("m1")])
     await second.wipe()
@@ -524,7 +522,7 @@ async def test_wipe_leaves_nothing_and_work_goes_on(connect: Connect) -> None:
     assert await second.due(ORDERS, now=9.0, limit=10) == [order(due_at=1.0)]
 
 
-async def test_opening_again_is_harmless(connect: Connect, store: Store) -> None:
+async def test_opening_again_changes_nothing(connect: Connect, store: Store) -> None:
     await commit(store, order(), inbox=["in1"], outbox=[row("m1")])
     await store.open([ORDERS])
     other = await connect()

@@ -1,6 +1,6 @@
-"""What the payment service may rely on at the payment gateway: one suite for the gateway in this process and for the real one.
+"""The contract of the payment gateway's clients: one suite for the gateway in this process and for one in its own process.
 
-Real: `HttpGateway` against a gateway in its own process. What the gateway holds is asked of the gateway itself.
+The latter is called by `HttpGateway`. What the gateway holds is read from the gateway itself.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from services.payment.gateway_http import HttpGateway
 from services.payment.messages import Answer, Verb
 from tests.support.gateway_process import SETTLE_AFTER_S, SLOW_S
 
-#: How long the clients wait for an answer: longer than a slow one takes, and so generous that a busy machine does not matter.
+#: How long the clients wait for an answer: longer than a slow one takes, with a margin for a busy machine.
 TIMEOUT_S = 1.5
 
 AUTHORIZE_FAILURES = ("declined", "pending", "hang", "drop", "error", "slow")
@@ -30,7 +30,7 @@ _numbers = count(1)
 
 
 class Place(Protocol):
-    """A gateway, and what its own books say."""
+    """A gateway and its books."""
 
     def client(self, book: str, timeout_s: float = TIMEOUT_S) -> PaymentGateway: ...
 
@@ -127,7 +127,7 @@ async def test_a_new_payment_is_authorized_and_held(place: Place, gateway: Payme
     assert await place.acted(book) == {}
 
 
-async def test_a_payment_asked_for_again_is_the_same_payment(place: Place, gateway: PaymentGateway, book: str) -> None:
+async def test_a_repeated_authorization_is_the_same_payment(place: Place, gateway: PaymentGateway, book: str) -> None:
     answers = await asyncio.gather(*(gateway.ask(authorization()) for _ in range(20)))
     assert set(answers) == {Answer.AUTHORIZED}
     assert await place.payments(book) == {"k": ("authorized", 4200)}
@@ -147,18 +147,16 @@ async def test_a_pending_payment_settles_to_authorized(place: Place, gateway: Pa
     assert await place.acted(book) == {"pending": ["k"]}
 
 
-async def test_a_call_that_hangs_is_in_doubt_each_time_although_the_money_is_held(place: Place, book: str) -> None:
+async def test_a_hanging_call_is_in_doubt_and_the_money_is_held(place: Place, book: str) -> None:
     for timeout_s in (1.0, 0.1):
-        impatient = place.client(book, timeout_s=timeout_s)
-        assert await impatient.ask(authorization(), "hang") is Answer.IN_DOUBT
-        await impatient.close()
+        short_timeout = place.client(book, timeout_s=timeout_s)
+        assert await short_timeout.ask(authorization(), "hang") is Answer.IN_DOUBT
+        await short_timeout.close()
     assert await place.payments(book) == {"k": ("authorized", 4200)}
     assert await place.acted(book) == {"hang": ["k"]}
 
 
-async def test_a_dropped_answer_is_in_doubt_each_time_although_the_money_is_held(
-    place: Place, gateway: PaymentGateway, book: str
-) -> None:
+async def test_a_dropped_answer_is_in_doubt_and_the_money_is_held(place: Place, gateway: PaymentGateway, book: str) -> None:
     for _ in range(2):
         assert await gateway.ask(authorization(), "drop") is Answer.IN_DOUBT
     assert await place.payments(book) == {"k": ("authorized", 4200)}
@@ -166,7 +164,7 @@ async def test_a_dropped_answer_is_in_doubt_each_time_although_the_money_is_held
     assert await place.acted(book) == {"drop": ["k"]}
 
 
-async def test_an_error_is_in_doubt_each_time_and_nothing_is_held(place: Place, gateway: PaymentGateway, book: str) -> None:
+async def test_an_error_is_in_doubt_and_nothing_is_held(place: Place, gateway: PaymentGateway, book: str) -> None:
     for _ in range(3):
         assert await gateway.ask(authorization(), "error") is Answer.IN_DOUBT
     assert await place.payments(book) == {}
@@ -174,22 +172,24 @@ async def test_an_error_is_in_doubt_each_time_and_nothing_is_held(place: Place, 
     assert await gateway.ask(authorization()) is Answer.AUTHORIZED
 
 
-async def test_a_slow_answer_is_right_when_it_is_waited_for(place: Place, gateway: PaymentGateway, book: str) -> None:
-    begun = time.monotonic()
+async def test_a_slow_answer_within_the_timeout_is_right(place: Place, gateway: PaymentGateway, book: str) -> None:
+    started_at = time.monotonic()
     assert await gateway.ask(authorization(), "slow") is Answer.AUTHORIZED
-    assert time.monotonic() - begun >= SLOW_S * 0.9
+    assert time.monotonic() - started_at >= SLOW_S * 0.9
     assert await place.acted(book) == {"slow": ["k"]}
 
 
-async def test_a_slow_answer_that_is_not_waited_for_is_in_doubt(place: Place, gateway: PaymentGateway, book: str) -> None:
-    impatient = place.client(book, timeout_s=SLOW_S / 2)
-    assert await impatient.ask(authorization(), "slow") is Answer.IN_DOUBT
+async def test_a_slow_answer_after_the_timeout_is_in_doubt(place: Place, gateway: PaymentGateway, book: str) -> None:
+    short_timeout = place.client(book, timeout_s=SLOW_S / 2)
+    assert await short_timeout.ask(authorization(), "slow") is Answer.IN_DOUBT
     assert await gateway.ask(authorization(), "slow") is Answer.AUTHORIZED
-    await impatient.close()
+    await short_timeout.close()
 
 
 @pytest.mark.parametrize("first", [None, *(failure for failure in AUTHORIZE_FAILURES if failure != "hang")])
-async def test_a_void_is_final_whatever_was_there(place: Place, gateway: PaymentGateway, book: str, first: str | None) -> None:
+async def test_a_void_is_final_after_every_kind_of_authorization(
+    place: Place, gateway: PaymentGateway, book: str, first: str | None
+) -> None:
     await gateway.ask(authorization(), first)
     for _ in range(2):
         assert await gateway.ask(voiding()) is Answer.VOIDED
@@ -197,9 +197,7 @@ async def test_a_void_is_final_whatever_was_there(place: Place, gateway: Payment
     assert {state for state, _ in (await place.payments(book)).values()} == {"voided"}
 
 
-async def test_a_void_of_a_key_never_seen_refuses_the_late_authorization(
-    place: Place, gateway: PaymentGateway, book: str
-) -> None:
+async def test_a_void_of_an_unknown_key_refuses_a_late_authorization(place: Place, gateway: PaymentGateway, book: str) -> None:
     assert await gateway.ask(voiding()) is Answer.VOIDED
     assert await gateway.ask(authorization()) is Answer.VOIDED
     assert await place.payments(book) == {"k": ("voided", None)}
@@ -208,14 +206,14 @@ async def test_a_void_of_a_key_never_seen_refuses_the_late_authorization(
 async def test_a_pending_payment_that_is_voided_does_not_settle_later(place: Place, gateway: PaymentGateway, book: str) -> None:
     assert await gateway.ask(authorization(), "pending") is Answer.PENDING
     assert await gateway.ask(voiding()) is Answer.VOIDED
-    # A second one, pending since later, tells when the time of the first is over.
+    # A second payment, pending since later, shows when the first would have settled.
     assert await gateway.ask(authorization("later"), "pending") is Answer.PENDING
     await eventually(Answer.AUTHORIZED, lambda: gateway.ask(authorization("later")))
     assert await place.payments(book) == {"k": ("voided", 4200), "later": ("authorized", 4200)}
 
 
 @pytest.mark.parametrize("failure", AUTHORIZE_FAILURES)
-async def test_a_failure_meant_for_authorizations_does_not_touch_a_void(
+async def test_a_failure_of_authorizations_does_not_act_on_a_void(
     place: Place, gateway: PaymentGateway, book: str, failure: str
 ) -> None:
     await gateway.ask(authorization())
@@ -223,7 +221,7 @@ async def test_a_failure_meant_for_authorizations_does_not_touch_a_void(
     assert await place.acted(book) == {}
 
 
-async def test_a_failing_void_is_in_doubt_and_holds_the_money_still(place: Place, gateway: PaymentGateway, book: str) -> None:
+async def test_a_failing_void_is_in_doubt_and_the_money_stays_held(place: Place, gateway: PaymentGateway, book: str) -> None:
     assert await gateway.ask(authorization(), "void_error") is Answer.AUTHORIZED
     for _ in range(2):
         assert await gateway.ask(voiding(), "void_error") is Answer.IN_DOUBT
@@ -232,22 +230,18 @@ async def test_a_failing_void_is_in_doubt_and_holds_the_money_still(place: Place
     assert await gateway.ask(voiding()) is Answer.VOIDED
 
 
-async def test_a_key_used_for_another_amount_is_in_doubt_and_changes_nothing(
-    place: Place, gateway: PaymentGateway, book: str
-) -> None:
+async def test_a_key_reused_for_another_amount_is_in_doubt(place: Place, gateway: PaymentGateway, book: str) -> None:
     assert await gateway.ask(authorization()) is Answer.AUTHORIZED
     assert await gateway.ask(authorization(amount_cents=1)) is Answer.IN_DOUBT
     assert await place.payments(book) == {"k": ("authorized", 4200)}
 
 
-async def test_a_failure_that_does_not_exist_is_in_doubt_and_changes_nothing(
-    place: Place, gateway: PaymentGateway, book: str
-) -> None:
+async def test_an_unknown_failure_is_in_doubt_and_changes_nothing(place: Place, gateway: PaymentGateway, book: str) -> None:
     assert await gateway.ask(authorization(), "hnag") is Answer.IN_DOUBT
     assert await place.payments(book) == {}
 
 
-async def test_two_hundred_hung_calls_do_not_keep_another_from_its_answer(place: Place, book: str) -> None:
+async def test_two_hundred_hung_calls_do_not_block_another(place: Place, book: str) -> None:
     client = place.client(book, timeout_s=30.0)
     hung = [asyncio.create_task(client.ask(authorization(f"hung-{number}"), "hang")) for number in range(200)]
     deadline = time.monotonic() + 20.0

@@ -1,4 +1,4 @@
-"""Our client of the payment gateway against a gateway that misbehaves on the wire: every doubt is IN_DOUBT."""
+"""The HTTP client of the payment gateway against a gateway that misbehaves: everything unclear is IN_DOUBT."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,15 +18,15 @@ VOID = GatewayCall(order_id="k", verb=Verb.VOID, amount_cents=4200, currency="EU
 
 @pytest.fixture
 def quiet_logs() -> None:
-    """Override the shared fixture: a test here looks at a line of level info."""
+    """Override the shared fixture: a test here checks a log line of level info."""
 
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def strange_gateway(behave: Behaviour) -> AsyncIterator[str]:
-    """A server that does `behave` with each connection, then closes it; gives its URL."""
+async def misbehaving_gateway(behave: Behaviour) -> AsyncIterator[str]:
+    """A server that runs `behave` on each connection and closes it. Yields its URL."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -39,7 +39,7 @@ async def strange_gateway(behave: Behaviour) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-def saying(answer: bytes) -> Behaviour:
+def answering(answer: bytes) -> Behaviour:
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
@@ -54,7 +54,7 @@ def response(status: str, body: bytes, *headers: str) -> bytes:
 
 
 async def answer_to(call: GatewayCall, behave: Behaviour, timeout_s: float = 10.0) -> Answer:
-    async with strange_gateway(behave) as url:
+    async with misbehaving_gateway(behave) as url:
         client = HttpGateway(url, "mode", timeout_s=timeout_s)
         try:
             return await client.ask(call)
@@ -80,18 +80,18 @@ OK = "200 OK"
         (VOID, "pending", Answer.IN_DOUBT),
     ],
 )
-async def test_only_a_clear_word_of_the_gateway_is_an_answer(call: GatewayCall, word: str, answer: Answer) -> None:
+async def test_only_a_state_that_answers_the_call_is_an_answer(call: GatewayCall, word: str, answer: Answer) -> None:
     body = b'{"state": "' + word.encode() + b'", "more": 1}'
-    assert await answer_to(call, saying(response(OK, body))) is answer
+    assert await answer_to(call, answering(response(OK, body))) is answer
 
 
 AUTHORIZED = b'{"state": "authorized"}'
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sent",
     [
-        b"",  # closed without a word
+        b"",  # closed without a response
         b"not HTTP at all\r\n\r\n",
         response(OK, AUTHORIZED)[:-5],  # cut off in the middle
         response(OK, b""),
@@ -114,14 +114,14 @@ AUTHORIZED = b'{"state": "authorized"}'
         response("503 Service Unavailable", AUTHORIZED),
     ],
 )
-async def test_everything_else_is_in_doubt(said: bytes) -> None:
-    assert await answer_to(AUTHORIZE, saying(said)) is Answer.IN_DOUBT
+async def test_every_other_response_is_in_doubt(sent: bytes) -> None:
+    assert await answer_to(AUTHORIZE, answering(sent)) is Answer.IN_DOUBT
 
 
 @pytest.mark.parametrize(("status", "level"), [("422 Unprocessable Entity", "error"), ("503 Service Unavailable", "info")])
-async def test_a_refusal_that_says_we_are_wrong_is_logged_as_an_error(status: str, level: str) -> None:
+async def test_a_4xx_is_logged_as_an_error_and_a_5xx_is_not(status: str, level: str) -> None:
     with capture_logs() as logs:
-        assert await answer_to(AUTHORIZE, saying(response(status, b'{"reason": "bad_body"}'))) is Answer.IN_DOUBT
+        assert await answer_to(AUTHORIZE, answering(response(status, b'{"reason": "bad_body"}'))) is Answer.IN_DOUBT
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("gateway_refused", level)]
 
 
@@ -134,15 +134,15 @@ async def test_a_redirect_is_not_followed() -> None:
     assert await answer_to(AUTHORIZE, redirect) is Answer.IN_DOUBT
 
 
-async def test_a_gateway_that_is_not_there_is_in_doubt() -> None:
-    async with strange_gateway(saying(b"")) as url:
+async def test_a_refused_connection_is_in_doubt() -> None:
+    async with misbehaving_gateway(answering(b"")) as url:
         pass
     client = HttpGateway(url, "mode")
     assert await client.ask(AUTHORIZE) is Answer.IN_DOUBT
     await client.close()
 
 
-async def test_an_answer_that_trickles_is_not_waited_for_beyond_the_timeout() -> None:
+async def test_the_timeout_bounds_a_response_that_trickles_in() -> None:
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
@@ -153,7 +153,7 @@ async def test_an_answer_that_trickles_is_not_waited_for_beyond_the_timeout() ->
     assert await asyncio.wait_for(answer_to(AUTHORIZE, trickle, timeout_s=0.3), 5.0) is Answer.IN_DOUBT
 
 
-async def test_it_never_tries_again_by_itself() -> None:
+async def test_a_call_is_not_retried_by_the_client() -> None:
     connections = 0
 
     async def drop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -165,7 +165,7 @@ async def test_it_never_tries_again_by_itself() -> None:
     assert connections == 1
 
 
-async def test_no_more_calls_than_the_limit_are_under_way_and_one_more_is_in_doubt() -> None:
+async def test_calls_above_the_limit_wait_and_may_end_in_doubt() -> None:
     connections = 0
 
     async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -173,7 +173,7 @@ async def test_no_more_calls_than_the_limit_are_under_way_and_one_more_is_in_dou
         connections += 1
         await reader.read(-1)
 
-    async with strange_gateway(hang) as url:
+    async with misbehaving_gateway(hang) as url:
         client = HttpGateway(url, "mode", limit=2, timeout_s=0.5)
         assert set(await asyncio.gather(*(client.ask(AUTHORIZE) for _ in range(3)))) == {Answer.IN_DOUBT}
         assert connections == 2
@@ -184,21 +184,21 @@ async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
     await reader.read(-1)
 
 
-async def test_a_caller_that_is_cancelled_is_cancelled() -> None:
-    async with strange_gateway(hang) as url:
+async def test_cancelling_a_call_raises_cancelled_error() -> None:
+    async with misbehaving_gateway(hang) as url:
         client = HttpGateway(url, "mode", timeout_s=30.0)
-        asked = asyncio.create_task(client.ask(AUTHORIZE))
+        call = asyncio.create_task(client.ask(AUTHORIZE))
         await asyncio.sleep(0)
-        asked.cancel()
+        call.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asked
+            await call
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await client.ask(AUTHORIZE)
         await client.close()
 
 
-async def test_a_cancellation_that_nobody_asked_for_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancellation_from_inside_a_library_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     def post(*_: object, **__: object) -> None:
         raise asyncio.CancelledError
 
@@ -208,36 +208,36 @@ async def test_a_cancellation_that_nobody_asked_for_is_in_doubt(monkeypatch: pyt
     await client.close()
 
 
-async def test_calls_under_way_when_the_client_is_closed_are_in_doubt() -> None:
+async def test_calls_in_progress_when_the_client_closes_are_in_doubt() -> None:
     arrived = asyncio.Event()
 
     async def arrive_and_hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         arrived.set()
         await hang(reader, writer)
 
-    async with strange_gateway(arrive_and_hang) as url:
+    async with misbehaving_gateway(arrive_and_hang) as url:
         client = HttpGateway(url, "mode", timeout_s=30.0)
-        asked = asyncio.create_task(client.ask(AUTHORIZE))
+        call = asyncio.create_task(client.ask(AUTHORIZE))
         await arrived.wait()
         await client.close()
-        assert await asyncio.wait_for(asked, 5.0) is Answer.IN_DOUBT
+        assert await asyncio.wait_for(call, 5.0) is Answer.IN_DOUBT
 
 
-async def test_a_call_says_what_the_gateway_needs() -> None:
-    heard: list[bytes] = []
+async def test_a_call_has_the_path_key_failure_and_body() -> None:
+    requests: list[bytes] = []
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-        heard.append(head + await reader.readexactly(length))
+        requests.append(head + await reader.readexactly(length))
         writer.write(response(OK, AUTHORIZED, "Connection: close"))
 
-    async with strange_gateway(listen) as url:
+    async with misbehaving_gateway(listen) as url:
         client = HttpGateway(url + "/", "mode")
         await client.ask(AUTHORIZE, "slow")
         await client.ask(VOID)
         await client.close()
-    authorization, void = heard
+    authorization, void = requests
     assert authorization.startswith(b"POST /mode/authorizations HTTP/1.1\r\n")
     assert b"\r\nIdempotency-Key: k\r\n" in authorization
     assert b"\r\nX-Injected-Failure: slow\r\n" in authorization

@@ -1,7 +1,7 @@
-"""What only a real database can do wrong: be away, be unsafe, or not answer to a commit.
+"""The MongoDB store against a server that is away, unsafe, or does not answer a commit.
 
-The rule under test is one: an error that says "nothing was written" must be true, and where nobody can know, the
-store says OutcomeUnknown. The faults come from the server itself (its `failCommand`) and from an interceptor on the line.
+The rule under test: an error that says "nothing was written" must be true, and where that cannot be known, the store raises
+OutcomeUnknown. The faults come from the server itself (its `failCommand`) and from an interceptor of the connection.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from tests.support.network.tcp_interceptor import Fault, Interceptor, intercepti
 pytestmark = pytest.mark.real
 
 ORDERS, KEY = "orders", ("orders", "o1")
-#: What an operation is told when its session was ended: MongoDB's codes, and the stand-in's.
+#: Error codes of an operation whose session was ended: MongoDB's two, and the one of the stand-in server.
 INTERRUPTED, NO_SUCH_TRANSACTION, INTERNAL = 11601, 251, 1
 Connect = Callable[..., Awaitable[MongoStore]]
 
 
 @pytest.fixture
 def database(mongo_url: str) -> Iterator[str]:
-    """The name of a database that is this test's own."""
+    """The name of this test's own database."""
     name = f"test_{uuid4().hex}"
     yield name
     servers.drop(mongo_url, name)
@@ -48,7 +48,7 @@ async def line(mongo_url: str) -> AsyncIterator[Interceptor]:
 
 @pytest.fixture
 async def connect(mongo_url: str, database: str) -> AsyncIterator[Connect]:
-    """Opens a store on this test's database, by another URL or with other options when given."""
+    """Opens stores on this test's database, through another URL or with other options if given."""
     opened: list[MongoStore] = []
     sessions: list[Mapping[str, Any]] = []
 
@@ -61,13 +61,13 @@ async def connect(mongo_url: str, database: str) -> AsyncIterator[Connect]:
     yield another
     for store in opened:
         await store.close()
-    # A transaction whose commit the server never heard stands open for a minute, and dropping the database would wait for it.
+    # A transaction whose commit never reached the server stays open for a minute, and dropping the database would wait for it.
     if sessions:
         servers.ask(mongo_url, {"killSessions": sessions})
 
 
 def record_sessions(store: MongoStore, sessions: list[Mapping[str, Any]]) -> None:
-    """Note the id of every session that the store starts from now on."""
+    """Record the id of every session that the store starts from now on."""
     client = store.connection.client
     start_session = client.start_session
 
@@ -84,7 +84,7 @@ def through(line: Interceptor) -> str:
 
 
 async def increment(reader: Reader) -> tuple[Changes, int]:
-    """The work of all these tests: raise a count, once for the input "in1"."""
+    """The work of all these tests: increment a count, once for the input "in1"."""
     found = (await reader.load([KEY])).get(KEY)
     count = (found.body["count"] if found else 0) + 1
     record = Record(*KEY, found.version + 1 if found else 1, {"count": count})
@@ -92,7 +92,7 @@ async def increment(reader: Reader) -> tuple[Changes, int]:
 
 
 async def landed(store: MongoStore) -> int:
-    """How often the effect of `increment` is there: 0 or 1, all of it or nothing."""
+    """How often the effect of `increment` is stored: 0 or 1, all of it or nothing."""
 
     async def work(reader: Reader) -> tuple[Changes, tuple[int, int, int]]:
         record = (await reader.load([KEY])).get(KEY)
@@ -105,7 +105,7 @@ async def landed(store: MongoStore) -> int:
 
 
 async def ends(store: MongoStore) -> int | StoreError:
-    """The result of `increment`, or the error that the store ends it with."""
+    """The result of `increment`, or the error that the store raises."""
     try:
         return await store.transact(increment)
     except StoreError as error:
@@ -115,27 +115,27 @@ async def ends(store: MongoStore) -> int | StoreError:
 # --- a server that is away ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_is_not_there_is_unavailable() -> None:
+async def test_a_refused_connection_is_unavailable() -> None:
     store = MongoStore(f"mongodb://127.0.0.1:{servers.free_port()}/", "away", selection_s=0.2)
     with pytest.raises(StoreUnavailable):
         await store.open([])
     await store.close()
 
 
-async def test_of_servers_that_are_not_there_it_tells_each_and_no_innards_of_the_driver() -> None:
+async def test_unreachable_servers_are_named_without_driver_details() -> None:
     one, other = servers.free_port(), servers.free_port()
     store = MongoStore(f"mongodb://127.0.0.1:{one},127.0.0.1:{other}/?replicaSet=rs0", "away", selection_s=0.2)
     with pytest.raises(StoreUnavailable) as caught:
         await store.open([])
     await store.close()
-    said = str(caught.value)
-    assert said.startswith("no usable server: ")
-    assert f"127.0.0.1:{one}: " in said
-    assert f"127.0.0.1:{other}: " in said
-    assert not [word for word in ("configured timeouts", "Timeout", "Topology") if word in said]
+    text = str(caught.value)
+    assert text.startswith("no usable server: ")
+    assert f"127.0.0.1:{one}: " in text
+    assert f"127.0.0.1:{other}: " in text
+    assert not [word for word in ("configured timeouts", "Timeout", "Topology") if word in text]
 
 
-async def test_every_call_says_that_the_server_went_away(line: Interceptor, connect: Connect) -> None:
+async def test_every_call_reports_a_server_that_went_away(line: Interceptor, connect: Connect) -> None:
     store = await connect(through(line), selection_s=0.2)
     line.inject(Fault.CUT, b"", times=1_000_000)
     for call in (
@@ -157,7 +157,7 @@ async def test_a_store_that_is_not_open_is_unavailable() -> None:
         await MongoStore("mongodb://127.0.0.1/", "never").find(ORDERS)
 
 
-async def test_a_connection_lost_before_the_commit_is_made_good_once(line: Interceptor, connect: Connect) -> None:
+async def test_a_connection_lost_once_before_the_commit_is_retried(line: Interceptor, connect: Connect) -> None:
     store = await connect(through(line))
     line.inject(Fault.CUT, b"insert", times=1)
     assert await store.transact(increment) == 1
@@ -184,15 +184,15 @@ async def test_a_server_that_stalls_before_the_commit_wrote_nothing(line: Interc
 # --- a server that is not safe ------------------------------------------------------------------------------------------------
 
 
-async def test_a_standalone_server_is_refused_with_what_to_do(standalone: str) -> None:
+async def test_a_standalone_server_is_refused_with_a_hint(standalone: str) -> None:
     store = MongoStore(standalone, "unsafe")
     with pytest.raises(UnsafeStore, match=r"standalone.*--replSet"):
         await store.open([])
     await store.close()
 
 
-async def test_a_user_that_the_server_refuses_is_told_so(guarded: str) -> None:
-    for url in guarded, guarded.replace("//", "//nobody:wrong@"):
+async def test_a_refused_user_gets_a_hint_to_check_it(guarded: str) -> None:
+    for url in guarded, guarded.replace("//", "//unknown:wrong@"):
         store = MongoStore(url, "guarded")
         with pytest.raises(UnsafeStore, match="Check the user"):
             await store.open([])
@@ -207,7 +207,7 @@ async def test_an_option_that_is_not_durable_is_refused(option: str) -> None:
     await store.close()
 
 
-async def test_an_inbox_that_takes_a_key_twice_is_refused_with_what_to_do(mongo_url: str, database: str) -> None:
+async def test_an_inbox_that_takes_a_key_twice_is_refused_with_a_hint(mongo_url: str, database: str) -> None:
     store = MongoStore(mongo_url, database)
     rows = store.connection.rows
     vars(store.connection)["rows"] = lambda name: TakesAnything(rows(name)) if name == "inbox" else rows(name)
@@ -216,7 +216,7 @@ async def test_an_inbox_that_takes_a_key_twice_is_refused_with_what_to_do(mongo_
     await store.close()
 
 
-async def test_the_look_at_the_inbox_leaves_nothing_in_it(mongo_url: str, database: str, connect: Connect) -> None:
+async def test_the_inbox_check_leaves_no_key_behind(mongo_url: str, database: str, connect: Connect) -> None:
     store = await connect()
     await store.transact(increment)
     await store.open([ORDERS])
@@ -225,7 +225,7 @@ async def test_the_look_at_the_inbox_leaves_nothing_in_it(mongo_url: str, databa
 
 
 @pytest.mark.parametrize("url", ["http://nowhere", "mongodb://", "mongodb://a:b@/"])
-async def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
+async def test_an_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(UnsafeStore, match="cannot be used"):
         await MongoStore(url, "unsafe", selection_s=0.1).open([])
 
@@ -233,7 +233,7 @@ async def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
 # --- opening ------------------------------------------------------------------------------------------------------------------
 
 
-async def test_five_workers_may_open_a_new_database_at_once(connect: Connect) -> None:
+async def test_five_stores_can_open_a_new_database_at_once(connect: Connect) -> None:
     stores = await asyncio.gather(*(connect() for _ in range(5)))
     assert await landed(stores[0]) == 0
 
@@ -242,24 +242,26 @@ async def test_five_workers_may_open_a_new_database_at_once(connect: Connect) ->
     ("command", "code"),
     [
         *((command, INTERRUPTED) for command in ("create", "insert", "createIndexes", "delete")),
-        *(("insert", code) for code in (NO_SUCH_TRANSACTION, INTERNAL)),  # the one that the probe makes in a transaction
+        *(
+            ("insert", code) for code in (NO_SUCH_TRANSACTION, INTERNAL)
+        ),  # the insert that the preflight check makes in a transaction
     ],
 )
-async def test_a_store_opens_although_a_worker_that_starts_ends_all_sessions(
+async def test_a_store_opens_although_a_starting_worker_ends_all_sessions(
     connect: Connect, fail_command: Callable[..., None], command: str, code: int
 ) -> None:
     fail_command(command, 1, errorCode=code)
     assert await landed(await connect()) == 0
 
 
-async def test_the_inbox_forgets_after_its_days_also_when_they_change(mongo_url: str, database: str, connect: Connect) -> None:
+async def test_inbox_keys_expire_after_inbox_days_also_when_they_change(mongo_url: str, database: str, connect: Connect) -> None:
     await connect()
     assert indexes(mongo_url, database, "inbox")["at_1"]["expireAfterSeconds"] == INBOX_DAYS * 24 * 3600
     await connect(inbox_days=1.0)
     assert indexes(mongo_url, database, "inbox")["at_1"]["expireAfterSeconds"] == 24 * 3600
 
 
-async def test_the_indexes_are_there_also_after_a_wipe(mongo_url: str, database: str, connect: Connect) -> None:
+async def test_a_wipe_keeps_the_indexes(mongo_url: str, database: str, connect: Connect) -> None:
     store = await connect()
     await store.transact(increment)
     await store.wipe()
@@ -278,7 +280,7 @@ def indexes(url: str, database: str, collection: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("times", [1, 2, 1_000])
 async def test_a_commit_whose_answer_is_lost_is_never_denied(line: Interceptor, connect: Connect, times: int) -> None:
-    """The server commits; its answer never arrives. The store may know better after asking again, or not know."""
+    """The server commits, but its answer is lost. The store may find out by repeating the commit, or not."""
     store = await connect(through(line), call_s=0.5, transaction_timeout_s=1.0)
     line.inject(Fault.LOSE, b"commitTransaction", times)
     end = await ends(store)
@@ -289,7 +291,7 @@ async def test_a_commit_whose_answer_is_lost_is_never_denied(line: Interceptor, 
 
 @pytest.mark.parametrize("times", [1, 2, 1_000])
 async def test_a_commit_whose_answer_is_lost_is_not_done_twice(line: Interceptor, connect: Connect, times: int) -> None:
-    """No inbox key would notice a second run here, so there must be none."""
+    """There is no inbox key here that would catch a second run, so there must be none."""
 
     async def bare(reader: Reader) -> tuple[Changes, int]:
         changes, count = await increment(reader)
@@ -304,10 +306,10 @@ async def test_a_commit_whose_answer_is_lost_is_not_done_twice(line: Interceptor
 
 
 @pytest.mark.parametrize("labels", [[], ["TransientTransactionError"], ["UnknownTransactionCommitResult"]])
-async def test_a_commit_that_succeeded_and_is_denied_is_not_done_twice(
+async def test_a_commit_that_succeeded_but_is_denied_is_not_done_twice(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, labels: list[str]
 ) -> None:
-    """What a repeated commit may be told: "no such transaction", after the first had committed (with label or without)."""
+    """A repeated commit may be answered "no such transaction" although the first one committed (with a label or without)."""
     commit = AsyncIOMotorClientSession.commit_transaction
 
     async def denied(session: AsyncIOMotorClientSession) -> None:
@@ -323,7 +325,7 @@ async def test_a_commit_that_succeeded_and_is_denied_is_not_done_twice(
 
 
 @pytest.mark.parametrize("fault", [Fault.CUT, Fault.STALL])
-async def test_a_commit_that_the_server_never_heard_is_in_doubt(line: Interceptor, connect: Connect, fault: Fault) -> None:
+async def test_a_commit_that_never_reached_the_server_is_in_doubt(line: Interceptor, connect: Connect, fault: Fault) -> None:
     store = await connect(through(line), call_s=0.5, transaction_timeout_s=1.0)
     line.inject(fault, b"commitTransaction", times=1_000_000)
     end = await ends(store)
@@ -332,22 +334,22 @@ async def test_a_commit_that_the_server_never_heard_is_in_doubt(line: Intercepto
     assert await landed(await connect()) == 0
 
 
-async def test_a_commit_that_was_never_heard_removes_nothing_sent(line: Interceptor, connect: Connect) -> None:
-    async def owing(_: Reader) -> tuple[Changes, None]:
+async def test_a_commit_that_never_reached_the_server_deletes_no_outbox_row(line: Interceptor, connect: Connect) -> None:
+    async def with_outbox_row(_: Reader) -> tuple[Changes, None]:
         return Changes(outbox=[OutboxRow("m0", 1.0, b"x")]), None
 
-    async def sent(_: Reader) -> tuple[Changes, None]:
+    async def published(_: Reader) -> tuple[Changes, None]:
         return Changes(published=["m0"]), None
 
     store = await connect(through(line), call_s=0.5, transaction_timeout_s=1.0)
-    await store.transact(owing)
+    await store.transact(with_outbox_row)
     line.inject(Fault.CUT, b"commitTransaction", times=1_000_000)
     with pytest.raises(OutcomeUnknown):
-        await store.transact(sent)
+        await store.transact(published)
     assert [row.message_id for row in await store.pending_outbox(9.0, 9)] == ["m0"]
 
 
-async def test_a_commit_that_is_heard_at_the_second_time_succeeds(line: Interceptor, connect: Connect) -> None:
+async def test_a_commit_that_reaches_the_server_the_second_time_succeeds(line: Interceptor, connect: Connect) -> None:
     store = await connect(through(line))
     line.inject(Fault.CUT, b"commitTransaction", times=1)
     assert await store.transact(increment) == 1
@@ -355,17 +357,17 @@ async def test_a_commit_that_is_heard_at_the_second_time_succeeds(line: Intercep
     assert await landed(await connect()) == 1
 
 
-async def test_a_transaction_whose_commit_was_never_heard_is_in_nobodys_way(line: Interceptor, connect: Connect) -> None:
-    """The server would keep what it wrote from everybody for a minute: nobody told it that its client has given up."""
+async def test_a_lost_commit_does_not_block_the_next_transaction(line: Interceptor, connect: Connect) -> None:
+    """The server does not know that its client has given up, and would keep its documents locked for a minute."""
     store = await connect(through(line), transaction_timeout_s=1.0)
     line.inject(Fault.CUT, b"commitTransaction", times=99)
     assert isinstance(await ends(store), OutcomeUnknown)
     line.times = 0
     assert not isinstance(await ends(store), WriteConflict)
-    assert await landed(store) == 1, "by the first, whose last repetition was heard after all, or by the second"
+    assert await landed(store) == 1, "by the first, whose last repetition reached the server after all, or by the second"
 
 
-async def test_a_transaction_that_could_not_be_aborted_is_in_nobodys_way(line: Interceptor, connect: Connect) -> None:
+async def test_a_failed_abort_does_not_block_the_next_transaction(line: Interceptor, connect: Connect) -> None:
     store = await connect(through(line))
     line.inject(Fault.CUT, b"outbox")
     call = asyncio.create_task(ends(store))
@@ -374,8 +376,8 @@ async def test_a_transaction_that_could_not_be_aborted_is_in_nobodys_way(line: I
     assert await call == 1
 
 
-async def test_a_commit_is_asked_again_until_patience_ends(line: Interceptor, connect: Connect) -> None:
-    """The driver repeats a commit once by itself; a server that is away for longer is met by our own repetition."""
+async def test_an_unanswered_commit_is_repeated_until_its_time_limit(line: Interceptor, connect: Connect) -> None:
+    """The driver repeats a commit once by itself; the store goes on for a server that is away longer."""
     store = await connect(through(line))
     line.inject(Fault.LOSE, b"commitTransaction", times=5)
     assert await store.transact(increment) == 1
@@ -383,18 +385,18 @@ async def test_a_commit_is_asked_again_until_patience_ends(line: Interceptor, co
     assert await landed(await connect()) == 1
 
 
-async def test_a_call_cancelled_at_its_commit_ends_at_once_and_frees_the_loop(line: Interceptor, connect: Connect) -> None:
+async def test_a_call_cancelled_at_its_commit_ends_at_once(line: Interceptor, connect: Connect) -> None:
     loop, call_s = asyncio.get_running_loop(), 4.0
     store = await connect(through(line), call_s=call_s)
     line.inject(Fault.STALL, b"commitTransaction", times=1)
     task = asyncio.create_task(store.transact(increment))
     await asyncio.wait_for(line.struck.wait(), timeout=5.0)
-    line.inject(Fault.STALL, b"", times=1_000)  # the server does not answer to anything any more
-    asked = loop.time()
+    line.inject(Fault.STALL, b"", times=1_000)  # the server answers nothing any more
+    cancelled_at = loop.time()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert loop.time() - asked < call_s / 2
+    assert loop.time() - cancelled_at < call_s / 2
     line.inject(Fault.STALL, b"", times=0)
     await (await connect()).transact(lambda reader: put(reader, "o2"))
 
@@ -405,7 +407,7 @@ async def put(_: Reader, document_id: str) -> tuple[Changes, None]:
 
 @pytest.fixture
 def fail_command(mongo_url: str) -> Iterator[Callable[..., None]]:
-    """Makes the server fail a command so many times (MongoDB's own fail point), at the longest until the test ends."""
+    """Makes the server fail a command a number of times, until the end of the test at most (MongoDB's fail point)."""
     with MongoClient[dict[str, Any]](mongo_url) as client:
 
         def fail(command: str, times: int, **how: Any) -> None:
@@ -435,10 +437,10 @@ def fail_command(mongo_url: str) -> Iterator[Callable[..., None]]:
     ],
     ids=["connection closed", "251 transient", "251", "time over", "conflict", "not primary", "going down", "not replicated"],
 )
-async def test_whatever_a_commit_fails_with_is_success_or_in_doubt(
+async def test_every_failure_of_a_commit_is_success_or_in_doubt(
     connect: Connect, fail_command: Callable[..., None], how: dict[str, Any], times: int
 ) -> None:
-    # A server that is said to step down is asked again only with the next heartbeat.
+    # After "not primary" the driver selects the server again only with the next heartbeat.
     store = await connect(transaction_timeout_s=5.0, heartbeatFrequencyMS=500)
     fail_command("commitTransaction", times, **how)
     end = await ends(store)
@@ -447,19 +449,19 @@ async def test_whatever_a_commit_fails_with_is_success_or_in_doubt(
     assert isinstance(end, OutcomeUnknown) or end == count == 1
 
 
-async def test_a_commit_that_the_driver_gives_up_by_itself_is_in_doubt(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def given_up(_: AsyncIOMotorClientSession) -> None:
+async def test_a_commit_cancelled_by_the_driver_is_in_doubt(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cancelled_by_driver(_: AsyncIOMotorClientSession) -> None:
         raise asyncio.CancelledError
 
     store = await connect()
-    monkeypatch.setattr(AsyncIOMotorClientSession, "commit_transaction", given_up)
+    monkeypatch.setattr(AsyncIOMotorClientSession, "commit_transaction", cancelled_by_driver)
     with pytest.raises(OutcomeUnknown):
         await store.transact(increment)
 
 
-async def test_a_read_that_the_driver_gives_up_by_itself_wrote_nothing(connect: Connect) -> None:
-    async def given_up(_: Reader) -> tuple[Changes, None]:
+async def test_a_read_cancelled_by_the_driver_wrote_nothing(connect: Connect) -> None:
+    async def cancelled_by_driver(_: Reader) -> tuple[Changes, None]:
         raise asyncio.CancelledError
 
     with pytest.raises(StoreUnavailable):
-        await (await connect()).transact(given_up)
+        await (await connect()).transact(cancelled_by_driver)

@@ -1,7 +1,7 @@
-"""How a bug is planted: a reaction dropped or added, a handler wrapped, a coordinator misled, another gateway.
+"""Planted bugs: a reaction dropped or added, a handler wrapped, `advance` replaced, or another gateway.
 
-A bug changes the roles that a world is built from, or its gateway; the product has no switch for any of
-them. The undone rules themselves are in rule_bugs.py.
+A bug changes the roles that a world is built from, or its gateway; the product has no switch for it. The bugs that remove a rule
+are in rule_bugs.py.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def no_change(roles: Roles) -> Roles:
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """One planted bug. `breaks`: the guarantees of which one must be seen broken; `modes`: where that must happen."""
+    """One planted bug. `breaks`: guarantees of which one must be found broken; `modes`: the modes in which that must happen."""
 
     name: str
     breaks: frozenset[str]
@@ -44,28 +44,28 @@ class Bug:
 
 
 def dropped(reaction: Reaction) -> Bug:
-    """A choreography that lacks one row: something hangs."""
+    """A choreography without one row: an order hangs."""
 
-    def deaf(role: Role) -> Role:
+    def without_reaction(role: Role) -> Role:
         return replace(role, accepts={kind: meaning for kind, meaning in role.accepts.items() if kind is not reaction.when})
 
     def change(roles: Roles) -> Roles:
-        return tuple(deaf(role) if role.worker == reaction.by else role for role in roles)
+        return tuple(without_reaction(role) if role.worker == reaction.by else role for role in roles)
 
     name = f"no {reaction.when.__name__} -> {reaction.by} {reaction.does.__name__}"
     return Bug(name, frozenset({"G3"}), change, modes=("choreography",))
 
 
 def short_cut(when: type[Event], does: type[Command], *breaks: str) -> Bug:
-    """A choreography with one row more, which passes the checks that a Reaction makes of itself."""
+    """A choreography with one more row, which the constructor of Reaction accepts."""
     reaction = Reaction(when, does.service, does)
 
-    def eager(role: Role) -> Role:
+    def with_reaction(role: Role) -> Role:
         assert when not in role.accepts, "the short cut would replace a row instead of adding one"
         return replace(role, accepts={**role.accepts, when: does.from_source})
 
     def change(roles: Roles) -> Roles:
-        return tuple(eager(role) if role.worker == reaction.by else role for role in roles)
+        return tuple(with_reaction(role) if role.worker == reaction.by else role for role in roles)
 
     return Bug(f"{when.__name__} -> {reaction.by} {does.__name__}", frozenset(breaks), change, modes=("choreography",))
 
@@ -79,7 +79,7 @@ SHORT_CUTS = (
     short_cut(DeliveryRejected, ReleaseStock, "G2"),
     short_cut(DeliveryCancelled, ReleaseStock, "G1", "G2"),
     short_cut(PaymentDeclined, RejectOrder, "G1"),
-    # One step further than the six:
+    # The same for rejections, one step further in the chain:
     short_cut(DeliveryRejected, RejectOrder, "G1"),
     short_cut(DeliveryCancelled, RejectOrder, "G1"),
     short_cut(PaymentVoided, RejectOrder, "G1"),
@@ -87,7 +87,7 @@ SHORT_CUTS = (
 
 
 def wrapped(kind: type[Message], wrap: Callable[[Handle], Handle]) -> Change:
-    """Roles in which the handler of `kind` decides otherwise; what it reads stays the same."""
+    """Roles in which the handler of `kind` is wrapped; the keys that it requires stay the same."""
 
     def with_handler(role: Role) -> Role:
         real = role.service.handlers[kind]
@@ -100,21 +100,21 @@ def wrapped(kind: type[Message], wrap: Callable[[Handle], Handle]) -> Change:
     return change
 
 
-def led_by(think: Callable[[SagaRun | None, Event], Transition | None]) -> Change:
-    """Roles whose coordinator thinks otherwise than `advance`."""
+def led_by(decide_transition: Callable[[SagaRun | None, Event], Transition | None]) -> Change:
+    """Roles whose coordinator uses another function in place of `advance`."""
 
     def follow(event: Event, documents: Documents, _: Context) -> Outcome:
-        transition = think(documents.get(SagaRun, event.order_id), event)
+        transition = decide_transition(documents.get(SagaRun, event.order_id), event)
         if transition is None:
             return NOTHING
         run, command = transition
         return Outcome((run,), (command,) if command else ())
 
-    def misled(role: Role) -> Role:
+    def with_coordinator(role: Role) -> Role:
         handlers = {kind: replace(real, handle=follow) for kind, real in role.service.handlers.items()}
         return replace(role, service=replace(role.service, handlers=handlers))
 
     def change(roles: Roles) -> Roles:
-        return tuple(misled(role) if role.worker == NAME else role for role in roles)
+        return tuple(with_coordinator(role) if role.worker == NAME else role for role in roles)
 
     return change

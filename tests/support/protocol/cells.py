@@ -1,4 +1,4 @@
-"""What the words of the tables in tests/services/test_state_tables.py stand for: columns are documents, rows are commands and when they come."""
+"""The rows and columns of the tables in tests/services/test_state_tables.py: columns are documents, rows are commands."""
 
 from collections.abc import Mapping
 
@@ -16,17 +16,21 @@ from services.registry import all_services
 from services.vocabulary import Reason
 from store.document import Document, Key
 from tests.support.protocol.harness import NOW, TIMES, decide, details, order_id
-from tests.support.protocol.tables import LETTERS, ORDER_LETTERS, Telling
+from tests.support.protocol.tables import LETTERS, ORDER_LETTERS, TableFormatter
 
 ID = order_id(1)
 WANTED = details({"cup": 2, "pot": 1})
 UNSERVED = details({"cup": 2, "pot": 1}, served=False)
 SERVICES = all_services(TIMES)
 TEN_YEARS_S = 10 * 365 * 86_400.0
-LOOK_AGAIN_S, PATIENCE_S, DEADLINE_S = TIMES.payment.poll_interval_s, TIMES.payment.authorize_timeout_s, TIMES.deadline_s
+POLL_INTERVAL_S, AUTHORIZE_TIMEOUT_S, DEADLINE_S = (
+    TIMES.payment.poll_interval_s,
+    TIMES.payment.authorize_timeout_s,
+    TIMES.deadline_s,
+)
 X, R = LETTERS["x"], LETTERS["r"]
 
-#: States in which a document waits for something, so that a watch must find it.
+#: States in which a document waits for something, so that a timer must find it.
 AT_WORK = ("PENDING", "VOIDING")
 
 
@@ -36,10 +40,14 @@ def waits(document: Document) -> bool:
 
 _PLACED = Order(order_id=ID, state=OrderState.PENDING, details=WANTED, placed_at=NOW, due_at=NOW + DEADLINE_S)
 _ENDED = Order(order_id=ID, state=OrderState.COMPLETED, details=WANTED, placed_at=NOW, ended_at=NOW)
-_ASKED = Payment(
-    order_id=ID, state=PaymentState.PENDING, details=WANTED, authorize_until=NOW + PATIENCE_S, due_at=NOW + LOOK_AGAIN_S
+_REQUESTED = Payment(
+    order_id=ID,
+    state=PaymentState.PENDING,
+    details=WANTED,
+    authorize_until=NOW + AUTHORIZE_TIMEOUT_S,
+    due_at=NOW + POLL_INTERVAL_S,
 )
-_VOIDING = _ASKED.voiding(X, NOW, TIMES.payment, void_requested=False)
+_VOIDING = _REQUESTED.voiding(X, NOW, TIMES.payment, void_requested=False)
 
 #: service -> column -> the document in that state.
 GIVEN: Mapping[str, Mapping[str, Document | None]] = {
@@ -60,12 +68,12 @@ GIVEN: Mapping[str, Mapping[str, Document | None]] = {
     },
     "payment": {
         "none": None,
-        "PENDING": _ASKED,
+        "PENDING": _REQUESTED,
         "VOIDING(x)": _VOIDING,
-        "VOIDING(x, asked)": _VOIDING.copy_with(void_requested=True),
-        "AUTHORIZED": _ASKED.ended(PaymentState.AUTHORIZED),
-        "DECLINED(x)": _ASKED.ended(PaymentState.DECLINED, X),
-        "VOIDED(x)": _ASKED.ended(PaymentState.VOIDED, X),
+        "VOIDING(x, requested)": _VOIDING.copy_with(void_requested=True),
+        "AUTHORIZED": _REQUESTED.ended(PaymentState.AUTHORIZED),
+        "DECLINED(x)": _REQUESTED.ended(PaymentState.DECLINED, X),
+        "VOIDED(x)": _REQUESTED.ended(PaymentState.VOIDED, X),
     },
     "delivery": {
         "none": None,
@@ -80,13 +88,13 @@ def _answer(verb: Verb, answer: Answer) -> GatewayAnswered:
     return GatewayAnswered(order_id=ID, verb=verb, answer=answer)
 
 
-#: row -> its command; r is the reason that it brings.
+#: row -> its command; r is the reason that it carries.
 COMMANDS: Mapping[str, Message] = {
     "PlaceOrder": PlaceOrder(order_id=ID, details=WANTED),
     "WithdrawOrder(w)": WithdrawOrder(order_id=ID, reason=Reason.WITHDRAWN),
     "WithdrawOrder(d)": WithdrawOrder(order_id=ID, reason=Reason.DEADLINE),
-    "deadline": DeadlinePassed(order_id=ID),
-    "before deadline": DeadlinePassed(order_id=ID),
+    "timer at the deadline": DeadlinePassed(order_id=ID),
+    "timer before the deadline": DeadlinePassed(order_id=ID),
     "CompleteOrder": CompleteOrder(order_id=ID),
     "RejectOrder(r)": RejectOrder(order_id=ID, reason=ORDER_LETTERS["r"]),
     "MarkForAttention": MarkForAttention(order_id=ID, step="ReleaseStock", error="no shelf"),
@@ -103,26 +111,26 @@ COMMANDS: Mapping[str, Message] = {
     "gw pending": _answer(Verb.AUTHORIZE, Answer.PENDING),
     "gw in doubt, to authorize": _answer(Verb.AUTHORIZE, Answer.IN_DOUBT),
     "gw in doubt, to void": _answer(Verb.VOID, Answer.IN_DOUBT),
-    "due_at": PollGateway(order_id=ID),
-    "before due_at": PollGateway(order_id=ID),
-    "patience over": PollGateway(order_id=ID),
-    "insistence over": PollGateway(order_id=ID),
+    "timer at due_at": PollGateway(order_id=ID),
+    "timer before due_at": PollGateway(order_id=ID),
+    "timer, authorization timeout": PollGateway(order_id=ID),
+    "timer, escalation due": PollGateway(order_id=ID),
     "gw voided, to void": _answer(Verb.VOID, Answer.VOIDED),
     "ScheduleDelivery, served": ScheduleDelivery(order_id=ID, details=WANTED),
     "ScheduleDelivery, unserved": ScheduleDelivery(order_id=ID, details=UNSERVED),
     "ScheduleDelivery, injected": ScheduleDelivery(order_id=ID, details=WANTED),
     "CancelDelivery(r)": CancelDelivery(order_id=ID, reason=R),
 }
-#: When a row happens, if that matters; seconds after the document was written.
+#: row -> seconds after the document was written at which the command is handled; 0 if it is missing.
 WHEN = {
-    "deadline": DEADLINE_S,
-    "due_at": LOOK_AGAIN_S,
-    "patience over": PATIENCE_S,
-    "insistence over": TIMES.payment.escalate_after_s,
+    "timer at the deadline": DEADLINE_S,
+    "timer at due_at": POLL_INTERVAL_S,
+    "timer, authorization timeout": AUTHORIZE_TIMEOUT_S,
+    "timer, escalation due": TIMES.payment.escalate_after_s,
 }
-#: The failure that somebody asked for with the order.
+#: row -> the failure that was injected with the order.
 INJECTED = {"ReserveStock, injected": "out_of_stock", "ScheduleDelivery, injected": "undeliverable"}
-#: Units of each article that are available; where the reservation is HELD, two cups and a pot are held besides.
+#: row -> units available of each article. Where the reservation is HELD, two cups and a pot are held as well.
 AVAILABLE: Mapping[str, Mapping[str, int]] = {
     "ReserveStock, too little": {"cup": 2, "pot": 0},
     "ReserveStock, no such sku": {"cup": 2},
@@ -138,7 +146,7 @@ def _stock(available: Mapping[str, int], held: Mapping[str, int]) -> dict[Key, D
 
 
 def play(row: str, given: Document | None, *, later_s: float = 0.0) -> Outcome:
-    """Handle the command of that row where `given` is all there is, besides stock."""
+    """Handle the command of that row with `given` and the stock as the only documents."""
     held = given.quantities if isinstance(given, Reservation) and given.state is ReservationState.HELD else {}
     stored = _stock(AVAILABLE.get(row, {"cup": 2, "pot": 1}), held) | ({given.key: given} if given else {})
     command = COMMANDS[row]
@@ -146,6 +154,6 @@ def play(row: str, given: Document | None, *, later_s: float = 0.0) -> Outcome:
     return decide(handler, command, stored, now=NOW + later_s + WHEN.get(row, 0.0), injected=INJECTED.get(row))
 
 
-def telling(service: str, row: str) -> Telling:
-    """How the outcome of that row is told: the letters of its table, and the details that its command carries."""
-    return Telling(ORDER_LETTERS if service == "order" else LETTERS, getattr(COMMANDS[row], "details", WANTED))
+def formatter_for(service: str, row: str) -> TableFormatter:
+    """The formatter for the outcome of that row: the letters of its table, and the details that its command carries."""
+    return TableFormatter(ORDER_LETTERS if service == "order" else LETTERS, getattr(COMMANDS[row], "details", WANTED))

@@ -1,7 +1,7 @@
-"""The counterexamples C1 to C8 and C11 of docs/protocol.md#counterexamples as scripts: what arrives, in which order.
+"""The counterexamples C1 to C8 and C11 of docs/protocol.md#counterexamples as scripts.
 
-Each is played twice by test_counterexamples.py: with the rules it ends well, and without its rule (a
-bug of rule_bugs.py) it breaks the guarantee that it names. A comment marks the step where the rule is needed.
+Each is played twice by test_counterexamples.py: with the rules it ends well, and without its rule (a bug of rule_bugs.py) it
+breaks the guarantee that it names. Comments mark the step where the rule is needed.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ UNDELIVERABLE = replace(FINE, details=details({"cup": 2}, served=False), undeliv
 
 @dataclass(frozen=True, slots=True)
 class Counterexample:
-    """A schedule, how it ends with the rules, and what it breaks without one of them."""
+    """A schedule, how it ends with the rules, and the guarantee that it breaks without one of them."""
 
     play: Callable[[Script], None]
     given: Plan
@@ -36,24 +36,24 @@ class Counterexample:
     breaks: str
     #: The states at the end, with the rules.
     ends: dict[str, str]
-    #: Where the rule is needed.
-    hurts: tuple[str, ...] = (ORCHESTRATOR, CHOREOGRAPHY)
+    #: The modes that need the rule.
+    affects: tuple[str, ...] = (ORCHESTRATOR, CHOREOGRAPHY)
 
 
 CASES: list[Counterexample] = []
 
 
 def counterexample(
-    bug: str, breaks: str, *, given: Plan = FINE, hurts: str | None = None, **ends: str
+    bug: str, breaks: str, *, given: Plan = FINE, affects: str | None = None, **ends: str
 ) -> Callable[[Callable[[Script], None]], Callable[[Script], None]]:
-    """Notes a schedule under its function's name. `hurts`: the only mode that needs the rule; `ends`: the states at the end."""
+    """Register a schedule under its function's name. `affects`: the only mode that needs the rule; `ends`: the final states."""
 
-    def note(play: Callable[[Script], None]) -> Callable[[Script], None]:
-        modes = (hurts,) if hurts else (ORCHESTRATOR, CHOREOGRAPHY)
+    def register(play: Callable[[Script], None]) -> Callable[[Script], None]:
+        modes = (affects,) if affects else (ORCHESTRATOR, CHOREOGRAPHY)
         CASES.append(Counterexample(play, given, bug, breaks, ends, modes))
         return play
 
-    return note
+    return register
 
 
 @counterexample(
@@ -65,7 +65,7 @@ def c1_void_published_before_the_gateway_confirms(script: Script) -> None:
     script.withdraws()
     script.handles_in(CHOREOGRAPHY, CancelDelivery, AuthorizePayment)
     script.handles(VoidPayment)
-    script.handles_if_asked(ReleaseStock, RejectOrder)  # not yet: the payment is VOIDING
+    script.handles_if_pending(ReleaseStock, RejectOrder)  # not yet: the payment is VOIDING
     script.gateway_handles(Verb.AUTHORIZE)
 
 
@@ -74,13 +74,13 @@ def c1_void_published_before_the_gateway_confirms(script: Script) -> None:
 )
 def c2_tombstone_without_calling_the_gateway(script: Script) -> None:
     script.handles(PlaceOrder, ReserveStock)
-    script.dies_calling(AuthorizePayment)
+    script.crashes_after_calling(AuthorizePayment)
     script.withdraws()
     script.handles_in(CHOREOGRAPHY, CancelDelivery)
     script.handles(VoidPayment)
-    script.handles_if_asked(ReleaseStock, RejectOrder)
+    script.handles_if_pending(ReleaseStock, RejectOrder)
     script.gateway_handles(Verb.AUTHORIZE)
-    script.handles(AuthorizePayment)  # the redelivery is refused, or answered by the void
+    script.handles(AuthorizePayment)  # the redelivered command is refused, or answered by the void
 
 
 @counterexample(
@@ -88,32 +88,37 @@ def c2_tombstone_without_calling_the_gateway(script: Script) -> None:
 )
 def c3_authorization_lands_after_the_void(script: Script) -> None:
     script.handles(PlaceOrder, ReserveStock, AuthorizePayment)
-    script.patience_ends()
+    script.authorization_times_out()
     script.gateway_handles(Verb.VOID)
-    script.payment_hears()
+    script.payment_receives_answer()
     script.handles(ReleaseStock, RejectOrder)
     script.gateway_handles(Verb.AUTHORIZE)
 
 
 @counterexample(
-    "R2 C4 void while voiding forgotten", "G3", hurts=ORCHESTRATOR, order="REJECTED(deadline)", payment="VOIDED", stock="RELEASED"
+    "R2 C4 void while voiding forgotten",
+    "G3",
+    affects=ORCHESTRATOR,
+    order="REJECTED(deadline)",
+    payment="VOIDED",
+    stock="RELEASED",
 )
-def c4_void_asked_while_voiding_for_a_timeout(script: Script) -> None:
+def c4_void_requested_while_voiding_for_a_timeout(script: Script) -> None:
     script.handles(PlaceOrder, ReserveStock, AuthorizePayment)
-    script.patience_ends()
+    script.authorization_times_out()
     script.deadline_passes()
     script.handles_in(CHOREOGRAPHY, CancelDelivery)
     script.handles(VoidPayment)
-    script.stands(payment="VOIDING")
+    script.has_states(payment="VOIDING")
     script.gateway_handles(Verb.VOID)
-    script.payment_hears()
+    script.payment_receives_answer()
 
 
 @counterexample(
     "R3 C5 refusal repeated by delivery",
     "G3",
     given=UNDELIVERABLE,
-    hurts=ORCHESTRATOR,
+    affects=ORCHESTRATOR,
     order="REJECTED(withdrawn)",
     delivery="REJECTED",
     payment="VOIDED",
@@ -122,10 +127,10 @@ def c4_void_asked_while_voiding_for_a_timeout(script: Script) -> None:
 def c5_cancelled_after_delivery_refused(script: Script) -> None:
     script.handles(PlaceOrder, ReserveStock, AuthorizePayment)
     script.gateway_handles(Verb.AUTHORIZE)
-    script.payment_hears()
+    script.payment_receives_answer()
     script.handles(ScheduleDelivery)
     script.withdraws()
-    script.coordinator_hears(OrderWithdrawn)  # before DeliveryRejected
+    script.coordinator_receives(OrderWithdrawn)  # before DeliveryRejected
     script.handles(CancelDelivery)
 
 
@@ -133,7 +138,7 @@ def c5_cancelled_after_delivery_refused(script: Script) -> None:
     "R3 C5 refusal repeated by payment",
     "G3",
     given=DECLINED,
-    hurts=ORCHESTRATOR,
+    affects=ORCHESTRATOR,
     order="REJECTED(withdrawn)",
     payment="DECLINED",
     stock="RELEASED",
@@ -141,9 +146,9 @@ def c5_cancelled_after_delivery_refused(script: Script) -> None:
 def c5_voided_after_payment_was_declined(script: Script) -> None:
     script.handles(PlaceOrder, ReserveStock, AuthorizePayment)
     script.gateway_handles(Verb.AUTHORIZE)
-    script.payment_hears()
+    script.payment_receives_answer()
     script.withdraws()
-    script.coordinator_hears(OrderWithdrawn)  # before PaymentDeclined
+    script.coordinator_receives(OrderWithdrawn)  # before PaymentDeclined
     script.handles_in(ORCHESTRATOR, VoidPayment)
 
 
@@ -151,65 +156,65 @@ def c5_voided_after_payment_was_declined(script: Script) -> None:
     "R3 C5 refusal repeated by inventory",
     "G3",
     given=OUT_OF_STOCK,
-    hurts=ORCHESTRATOR,
+    affects=ORCHESTRATOR,
     order="REJECTED(withdrawn)",
     stock="REJECTED",
 )
 def c5_released_after_stock_was_refused(script: Script) -> None:
     script.handles(PlaceOrder, ReserveStock)
     script.withdraws()
-    script.coordinator_hears(OrderWithdrawn)  # before StockRejected
+    script.coordinator_receives(OrderWithdrawn)  # before StockRejected
     script.handles_in(ORCHESTRATOR, ReleaseStock)
 
 
-@counterexample("R5 C6 early withdrawal dropped", "G3", given=MUTE, hurts=ORCHESTRATOR, order="REJECTED(deadline)")
+@counterexample("R5 C6 early withdrawal dropped", "G3", given=MUTE, affects=ORCHESTRATOR, order="REJECTED(deadline)")
 def c6_withdrawal_overtakes_the_order(script: Script) -> None:
     script.handles(PlaceOrder)
     script.deadline_passes()
-    script.coordinator_hears(OrderWithdrawn)  # before OrderPlaced
+    script.coordinator_receives(OrderWithdrawn)  # before OrderPlaced
 
 
-@counterexample("R5 C7 late success believed", "G2", hurts=ORCHESTRATOR, order="REJECTED(withdrawn)", stock="RELEASED")
+@counterexample("R5 C7 late success believed", "G2", affects=ORCHESTRATOR, order="REJECTED(withdrawn)", stock="RELEASED")
 def c7_late_reservation_while_releasing(script: Script) -> None:
     script.handles(PlaceOrder, ReserveStock)
     script.withdraws()
-    script.coordinator_hears(OrderWithdrawn)
-    script.coordinator_hears(StockReserved)  # late
+    script.coordinator_receives(OrderWithdrawn)
+    script.coordinator_receives(StockReserved)  # late
     script.handles_in(ORCHESTRATOR, ReleaseStock)
-    script.handles_if_asked(AuthorizePayment)
+    script.handles_if_pending(AuthorizePayment)
 
 
 @counterexample(
-    "R5 C7 late success believed", "G2", hurts=ORCHESTRATOR, order="REJECTED(withdrawn)", payment="VOIDED", stock="RELEASED"
+    "R5 C7 late success believed", "G2", affects=ORCHESTRATOR, order="REJECTED(withdrawn)", payment="VOIDED", stock="RELEASED"
 )
 def c7_late_authorization_while_voiding(script: Script) -> None:
     script.handles(PlaceOrder, ReserveStock, AuthorizePayment)
     script.gateway_handles(Verb.AUTHORIZE)
-    script.payment_hears()
+    script.payment_receives_answer()
     script.withdraws()
-    script.coordinator_hears(OrderWithdrawn)
-    script.coordinator_hears(PaymentAuthorized)  # late
+    script.coordinator_receives(OrderWithdrawn)
+    script.coordinator_receives(PaymentAuthorized)  # late
     script.handles_in(ORCHESTRATOR, VoidPayment)
     script.handles_in(CHOREOGRAPHY, CancelDelivery, VoidPayment)
     script.gateway_handles(Verb.VOID)
-    script.payment_hears()
-    script.handles_if_asked(ScheduleDelivery)
+    script.payment_receives_answer()
+    script.handles_if_pending(ScheduleDelivery)
 
 
-@counterexample("R4 C7 silent step not undone", "G1", hurts=ORCHESTRATOR, order="REJECTED(withdrawn)", stock="RELEASED")
+@counterexample("R4 C7 silent step not undone", "G1", affects=ORCHESTRATOR, order="REJECTED(withdrawn)", stock="RELEASED")
 def c7_silent_reservation_not_released(script: Script) -> None:
     script.handles(PlaceOrder)
-    assert script.on_its_way(ReserveStock)
+    assert script.is_pending(ReserveStock)
     script.withdraws()
-    script.coordinator_hears(OrderWithdrawn)
-    script.handles_if_asked(RejectOrder)  # not yet: what is in flight would be held for ever
+    script.coordinator_receives(OrderWithdrawn)
+    script.handles_if_pending(RejectOrder)  # not yet: the reservation in flight would be held for good
     script.handles(ReserveStock)
 
 
 @counterexample(
     "R4 C7 silent step not undone",
     "G[12]",
-    hurts=ORCHESTRATOR,
+    affects=ORCHESTRATOR,
     order="REJECTED(withdrawn)",
     delivery="CANCELLED",
     payment="VOIDED",
@@ -219,30 +224,30 @@ def c7_silent_reservation_not_released(script: Script) -> None:
 def c7_silent_delivery_not_cancelled(script: Script) -> None:
     script.handles(PlaceOrder, ReserveStock, AuthorizePayment)
     script.gateway_handles(Verb.AUTHORIZE)
-    script.payment_hears()
-    assert script.on_its_way(ScheduleDelivery)
+    script.payment_receives_answer()
+    assert script.is_pending(ScheduleDelivery)
     script.withdraws()
-    script.coordinator_hears(OrderWithdrawn)
-    script.handles_if_asked(CancelDelivery, VoidPayment)
+    script.coordinator_receives(OrderWithdrawn)
+    script.handles_if_pending(CancelDelivery, VoidPayment)
     script.gateway_handles(Verb.VOID)
-    script.payment_hears()
-    script.handles_if_asked(ReleaseStock, RejectOrder)
+    script.payment_receives_answer()
+    script.handles_if_pending(ReleaseStock, RejectOrder)
     script.handles(ScheduleDelivery)
 
 
-@counterexample("R6 C8 reason of the message", "G5", given=OUT_OF_STOCK, hurts=CHOREOGRAPHY, order="REJECTED(deadline)")
+@counterexample("R6 C8 reason of the message", "G5", given=OUT_OF_STOCK, affects=CHOREOGRAPHY, order="REJECTED(deadline)")
 def c8_inventory_is_down_past_the_deadline_of_an_order_out_of_stock(script: Script) -> None:
     script.handles(PlaceOrder)
-    assert script.on_its_way(ReserveStock)
-    script.deadline_passes()  # inventory is back: the rest arrives first come, first served
+    assert script.is_pending(ReserveStock)
+    script.deadline_passes()  # inventory is back: the rest arrives in the order of sending
 
 
-@counterexample("R6 C8 reason of the message", "G5", given=UNDELIVERABLE, hurts=CHOREOGRAPHY, order="REJECTED(deadline)")
+@counterexample("R6 C8 reason of the message", "G5", given=UNDELIVERABLE, affects=CHOREOGRAPHY, order="REJECTED(deadline)")
 def c8_delivery_is_down_past_the_deadline_of_an_order_that_is_undeliverable(script: Script) -> None:
     script.handles(PlaceOrder, ReserveStock, AuthorizePayment)
     script.gateway_handles(Verb.AUTHORIZE)
-    script.payment_hears()
-    assert script.on_its_way(ScheduleDelivery)
+    script.payment_receives_answer()
+    assert script.is_pending(ScheduleDelivery)
     script.deadline_passes()
 
 
@@ -255,15 +260,15 @@ def c8_delivery_is_down_past_the_deadline_of_an_order_that_is_undeliverable(scri
     gateway="voided",
     stock="RELEASED",
 )
-def c11_delivery_forgets_that_it_was_cancelled(script: Script) -> None:
+def c11_delivery_tombstone_expires(script: Script) -> None:
     script.handles(PlaceOrder, ReserveStock, AuthorizePayment)
     script.gateway_handles(Verb.AUTHORIZE)
-    script.payment_hears()
-    assert script.on_its_way(ScheduleDelivery)
+    script.payment_receives_answer()
+    assert script.is_pending(ScheduleDelivery)
     script.withdraws()
     script.handles(CancelDelivery, VoidPayment)
     script.gateway_handles(Verb.VOID)
-    script.payment_hears()
+    script.payment_receives_answer()
     script.handles(ScheduleDelivery)  # late
 
 
@@ -277,7 +282,7 @@ def c11_delivery_forgets_that_it_was_cancelled(script: Script) -> None:
     stock="RELEASED",
 )
 def c11_delivery_leaves_no_tombstone(script: Script) -> None:
-    c11_delivery_forgets_that_it_was_cancelled(script)
+    c11_delivery_tombstone_expires(script)
 
 
 @counterexample(
@@ -288,11 +293,11 @@ def c11_delivery_leaves_no_tombstone(script: Script) -> None:
     stock="RELEASED",
     payment="DECLINED",
 )
-def c11_a_released_reservation_is_asked_again(script: Script) -> None:
-    """Without any withdrawal: a duplicate is enough."""
+def c11_released_reservation_requested_again(script: Script) -> None:
+    """A duplicate is enough; no withdrawal is needed."""
     script.handles(PlaceOrder, ReserveStock, AuthorizePayment)
     script.gateway_handles(Verb.AUTHORIZE)
-    script.payment_hears()
+    script.payment_receives_answer()
     script.handles(ReleaseStock, RejectOrder)
     script.handles_again(ReserveStock)
 
@@ -300,12 +305,12 @@ def c11_a_released_reservation_is_asked_again(script: Script) -> None:
 @counterexample(
     "R3 C11 VOIDED expires", "G1|final", given=UNDELIVERABLE, order="REJECTED(undeliverable)", payment="VOIDED", gateway="voided"
 )
-def c11_a_voided_payment_is_asked_again(script: Script) -> None:
+def c11_voided_payment_requested_again(script: Script) -> None:
     script.handles(PlaceOrder, ReserveStock, AuthorizePayment)
     script.gateway_handles(Verb.AUTHORIZE)
-    script.payment_hears()
+    script.payment_receives_answer()
     script.handles(ScheduleDelivery, VoidPayment)
     script.gateway_handles(Verb.VOID)
-    script.payment_hears()
+    script.payment_receives_answer()
     script.handles(ReleaseStock, RejectOrder)
     script.handles_again(AuthorizePayment)

@@ -1,8 +1,8 @@
 """A model of the payment gateway: the rules of docs/protocol.md#payment-gateway, without transport, storage or time.
 
-Authorize on none -> its decision; on any known key -> that key's present answer; void on anything, unknown
-keys included -> voided for ever. Its caller decides what is delayed, lost or doubled. tests/protocol/test_gateway_model.py holds
-it against the real rules in payment_gateway/.
+Authorize on an unknown key -> its decision; on a known key -> its present answer; void on any key, unknown ones included ->
+voided for good. The caller decides what is delayed, lost or repeated. tests/protocol/test_gateway_model.py compares it with the
+real rules in payment_gateway/.
 """
 
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from services.payment.messages import Answer, Verb
 
 
 class Decision(Enum):
-    """What the gateway makes of an order's first authorization: (the entry in its books, what that settles to in the end)."""
+    """The gateway's decision on an order's first authorization: (the entry in its books, what that settles to)."""
 
     AUTHORIZES = (Answer.AUTHORIZED, None)
     DECLINES = (Answer.DECLINED, None)
     PENDING_THEN_AUTHORIZED = (Answer.PENDING, Answer.AUTHORIZED)
     PENDING_THEN_DECLINED = (Answer.PENDING, Answer.DECLINED)
     STAYS_PENDING = (Answer.PENDING, Answer.PENDING)
-    MUTE = (Answer.AUTHORIZED, Answer.AUTHORIZED)  # holds the money, and never answers an authorization
+    MUTE = (Answer.AUTHORIZED, Answer.AUTHORIZED)  # holds the money and answers no authorization
 
     @property
     def hangs(self) -> bool:
-        """Without patience or a withdrawal, an order with such a gateway never ends."""
+        """Whether an order never ends unless the authorization times out or the order is withdrawn."""
         return self in (Decision.STAYS_PENDING, Decision.MUTE)
 
     @property
@@ -39,7 +39,7 @@ class GatewayModel:
         self.books: dict[str, Answer] = {}
 
     def handle(self, verb: Verb, order_id: str) -> Answer | None:
-        """What is answered to one call; None if nothing ever will be."""
+        """The answer to one call; None if there will be none."""
         return self.void(order_id) if verb is Verb.VOID else self.authorize(order_id)
 
     def authorize(self, order_id: str) -> Answer | None:
@@ -52,6 +52,6 @@ class GatewayModel:
         return Answer.VOIDED
 
     def settle(self, order_id: str) -> None:
-        """A pending authorization is decided, if it ever is."""
+        """Decide a pending authorization, unless it stays pending."""
         if self.books.get(order_id) is Answer.PENDING:
             self.books[order_id] = self.decisions[order_id].value[1] or Answer.PENDING

@@ -1,7 +1,7 @@
-"""Rules R1, R2, R3 and R6 of docs/protocol.md#rules undone, one at a time: what a handler or the gateway would do without them.
+"""Rules R1, R2, R3 and R6 of docs/protocol.md#rules removed, one at a time: handlers and gateways that do not follow them.
 
-A wrapper takes the real handler's `decide` and gives the one without the rule; C1 to C11 are the
-counterexamples of docs/protocol.md#counterexamples.
+A wrapper takes the real handler's `handle` and returns one without the rule. C1 to C11 are the counterexamples of
+docs/protocol.md#counterexamples.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from tests.support.protocol.gateway_model import GatewayModel
 
 
 def void_published_before_the_gateway_confirms(real: Handle) -> Handle:
-    """C1: the void is called, but the payment says VOIDED at once."""
+    """C1: the void is requested, but the payment is VOIDED at once."""
 
     def void(command: VoidPayment, documents: Documents, context: Context) -> Outcome:
         outcome = real(command, documents, context)
@@ -39,7 +39,7 @@ def void_published_before_the_gateway_confirms(real: Handle) -> Handle:
 
 
 def tombstone_without_calling_the_gateway(real: Handle) -> Handle:
-    """C2: a payment that does not exist yet is barred in our own book only."""
+    """C2: a payment that does not exist yet is barred by a tombstone only, without a call to the gateway."""
 
     def void(command: VoidPayment, documents: Documents, context: Context) -> Outcome:
         if documents.get(Payment, command.order_id):
@@ -50,15 +50,15 @@ def tombstone_without_calling_the_gateway(real: Handle) -> Handle:
     return void
 
 
-class ForgetfulGateway(GatewayModel):
-    """C3: a void of an unknown key is answered "voided" and not kept."""
+class ForgetsUnknownVoids(GatewayModel):
+    """C3: a void of an unknown key is answered "voided" but not stored."""
 
     def void(self, order_id: str) -> Answer | None:
         return super().void(order_id) if order_id in self.books else Answer.VOIDED
 
 
-class RelentingGateway(GatewayModel):
-    """A void is not final: the authorization that comes after it is decided anew."""
+class AuthorizesAfterVoid(GatewayModel):
+    """A void is not final: an authorization that arrives later is decided again."""
 
     def authorize(self, order_id: str) -> Answer | None:
         if self.books.get(order_id) is Answer.VOIDED:
@@ -67,7 +67,7 @@ class RelentingGateway(GatewayModel):
 
 
 def timeout_published_at_once(real: Handle) -> Handle:
-    """When patience is over the payment is DECLINED at once; the void is called, but not waited for."""
+    """After the authorization timeout the payment is DECLINED at once; the void is requested, but not waited for."""
 
     def poll_gateway(command: PollGateway, documents: Documents, context: Context) -> Outcome:
         outcome = real(command, documents, context)
@@ -80,14 +80,14 @@ def timeout_published_at_once(real: Handle) -> Handle:
     return poll_gateway
 
 
-def nothing_is_asked_again(real: Handle) -> Handle:
+def calls_not_repeated(real: Handle) -> Handle:
     """A call whose answer was lost, pending or in doubt is not repeated at `due_at`."""
 
     def poll_gateway(command: PollGateway, documents: Documents, context: Context) -> Outcome:
         outcome = real(command, documents, context)
         payment = documents.get(Payment, command.order_id)
-        impatient = payment and payment.authorize_until is not None and context.now >= payment.authorize_until
-        return outcome if impatient else replace(outcome, calls=())
+        timed_out = payment and payment.authorize_until is not None and context.now >= payment.authorize_until
+        return outcome if timed_out else replace(outcome, calls=())
 
     return poll_gateway
 
@@ -96,7 +96,7 @@ def nothing_is_asked_again(real: Handle) -> Handle:
 
 
 def void_while_voiding_forgotten(real: Handle) -> Handle:
-    """C4: the payment is VOIDING already, so VoidPayment is taken for a repetition."""
+    """C4: VoidPayment for a payment that is VOIDING already is dropped as a repetition."""
 
     def void(command: VoidPayment, documents: Documents, context: Context) -> Outcome:
         payment = documents.get(Payment, command.order_id)
@@ -106,7 +106,7 @@ def void_while_voiding_forgotten(real: Handle) -> Handle:
 
 
 def late_authorization_believed(real: Handle) -> Handle:
-    """An "authorized" that arrives while voiding is taken at its word."""
+    """An "authorized" that arrives while the payment is VOIDING is applied."""
 
     def answered(command: GatewayAnswered, documents: Documents, context: Context) -> Outcome:
         payment = documents.get(Payment, command.order_id)
@@ -121,7 +121,7 @@ def late_authorization_believed(real: Handle) -> Handle:
 
 
 def refusal_repeated_by_delivery(real: Handle) -> Handle:
-    """C5: asked to cancel what was refused, delivery gives the same answer again."""
+    """C5: CancelDelivery for a refused delivery is answered with the refusal again."""
 
     def cancel(command: CancelDelivery, documents: Documents, context: Context) -> Outcome:
         delivery = documents.get(OrderDelivery, command.order_id)
@@ -133,7 +133,7 @@ def refusal_repeated_by_delivery(real: Handle) -> Handle:
 
 
 def refusal_repeated_by_payment(real: Handle) -> Handle:
-    """C5: asked to void what was declined, payment gives the same answer again."""
+    """C5: VoidPayment for a declined payment is answered with the refusal again."""
 
     def void(command: VoidPayment, documents: Documents, context: Context) -> Outcome:
         payment = documents.get(Payment, command.order_id)
@@ -145,7 +145,7 @@ def refusal_repeated_by_payment(real: Handle) -> Handle:
 
 
 def refusal_repeated_by_inventory(real: Handle) -> Handle:
-    """C5: asked to release what was refused, inventory gives the same answer again."""
+    """C5: ReleaseStock for a refused reservation is answered with the refusal again."""
 
     def release(command: ReleaseStock, documents: Documents, context: Context) -> Outcome:
         reservation = documents.get(Reservation, command.order_id)
@@ -156,8 +156,8 @@ def refusal_repeated_by_inventory(real: Handle) -> Handle:
     return release
 
 
-def undone_in_silence(real: Handle) -> Handle:
-    """A compensation for which there is nothing to do is not answered."""
+def undone_without_answer(real: Handle) -> Handle:
+    """A compensation that finds nothing to undo is not answered."""
 
     def undo(command: Command, documents: Documents, context: Context) -> Outcome:
         outcome = real(command, documents, context)
@@ -167,7 +167,7 @@ def undone_in_silence(real: Handle) -> Handle:
 
 
 def no_tombstone(kind: type[OrderDelivery] | type[Reservation]) -> Callable[[Handle], Handle]:
-    """C11: a compensation that finds nothing leaves nothing."""
+    """C11: a compensation that finds no document leaves no tombstone."""
 
     def wrap(real: Handle) -> Handle:
         def undo(command: Command, documents: Documents, context: Context) -> Outcome:
@@ -182,7 +182,7 @@ def no_tombstone(kind: type[OrderDelivery] | type[Reservation]) -> Callable[[Han
 def tombstone_expires(
     kind: type[OrderDelivery] | type[Reservation] | type[Payment], tombstone: str
 ) -> Callable[[Handle], Handle]:
-    """C11: a forward step no longer finds what was released, voided or cancelled."""
+    """C11: a forward step no longer finds the tombstone of what was released, voided or cancelled."""
 
     def wrap(real: Handle) -> Handle:
         def forward(command: ForwardCommand, documents: Documents, context: Context) -> Outcome:
@@ -216,7 +216,7 @@ def withdrawal_before_the_order_forgotten(real: Handle) -> Handle:
 
 
 def reason_of_the_message(real: Handle) -> Handle:
-    """C8: the rejection takes the reason that its message carries."""
+    """C8: the rejection takes the reason of the message, not that of the recorded withdrawal."""
 
     def reject(command: RejectOrder, documents: Documents, context: Context) -> Outcome:
         outcome = real(command, documents, context)

@@ -1,6 +1,6 @@
-"""Runs one real handler with nothing around it: documents in a dictionary, a clock that stands still, an order to talk about.
+"""A harness for one real handler: documents in a dictionary, a fixed clock, and an order to use in tests.
 
-A whole mode with messages under way is in world.py.
+A whole mode with messages in flight is in world.py.
 """
 
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from services.registry import Timeouts
 from services.vocabulary import DeliveryAddress, Line, OrderDetails
 from store.document import Document, Key
 
-#: Seconds since the epoch; no handler cares which.
+#: Seconds since the epoch; its value does not matter to any handler.
 NOW = 1_000.0
-#: Patience is long against `poll_interval_s`, so that a payment can be looked at often without running out of it.
+#: The authorization timeout is long compared with the poll interval, so that a payment can be polled often before it.
 TIMES = Timeouts(
     deadline_s=5_000.0, payment=PaymentTimeouts(poll_interval_s=1.0, authorize_timeout_s=1_000.0, escalate_after_s=2_000.0)
 )
 
 ADDRESS = DeliveryAddress(name="Ada", street="Main Street 1", postcode="12345", country="DE")
-NOBODY_DRIVES_THERE = ADDRESS.model_copy(update={"country": "AQ"})
+UNSERVED_ADDRESS = ADDRESS.model_copy(update={"country": "AQ"})
 
 
 def order_id(number: int) -> str:
@@ -33,14 +33,14 @@ def details(lines: Mapping[str, int], *, served: bool = True) -> OrderDetails:
         lines=tuple(Line(sku=sku, quantity=quantity) for sku, quantity in lines.items()),
         total_cents=1_000 * sum(lines.values()),
         currency="EUR",
-        address=ADDRESS if served else NOBODY_DRIVES_THERE,
+        address=ADDRESS if served else UNSERVED_ADDRESS,
     )
 
 
 def decide(
     handler: Handler, command: Message, stored: Mapping[Key, Document], *, now: float = NOW, injected: str | None = None
 ) -> Outcome:
-    """Run one handler: read what it names until it names nothing new, then decide. It may write only what it has read."""
+    """Run one handler: load the keys it requires until it requires no more, then handle. It may write only what it has read."""
     found = Documents()
     while missing := found.not_loaded(handler.required_keys(command, found)):
         found.add(missing, {})

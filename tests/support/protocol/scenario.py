@@ -1,6 +1,6 @@
-"""What is given before anything happens: orders with their fate, stock, timers, and how much goes wrong on the way.
+"""The givens of a run: orders and how they are decided, stock, timers, and how much goes wrong.
 
-Drawn from a seed for the random driver; written out for a script.
+Drawn from a seed for the random driver, written out for a script.
 """
 
 from dataclasses import dataclass, replace
@@ -10,16 +10,16 @@ from services.vocabulary import OrderDetails, Reason
 from tests.support.protocol.gateway_model import Decision
 from tests.support.protocol.harness import details, order_id
 
-#: What a single order may ask for: enough of it, too little, or no such article.
+#: Why stock refuses an order of this article: not at all, too little of it, or no such article.
 ARTICLES = {None: "cup", Reason.OUT_OF_STOCK: "gold", Reason.UNKNOWN_SKU: "unicorn"}
 STOCK = {"cup": 5, "gold": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One order and its fate: what it wants, how the others decide, and after how many steps its customer withdraws.
+    """One order: its lines, how the other services decide, and the steps after which its customer withdraws.
 
-    `short_of`: why inventory must refuse it. Not known beforehand where orders are `contending` for stock."""
+    `short_of`: why inventory must refuse it; not known beforehand where orders are `contending` for stock."""
 
     order_id: str
     details: OrderDetails
@@ -32,18 +32,18 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Orders, stock, which timers exist, and how much goes wrong on the way. `duplicates`: deliveries repeated, at most."""
+    """Orders, stock, which timers exist, and how much goes wrong. `duplicates`: the most deliveries that are repeated."""
 
     plans: tuple[Plan, ...]
     stock: dict[str, int]
     deadline: bool = False
-    patience: bool = False
+    authorization_timeout: bool = False
     duplicates: int = 0
     lossy: bool = False
 
     @staticmethod
     def single(rng: Random) -> "Scenario":
-        """One order; every combination of decisions, withdrawals, timers and faults comes up."""
+        """One order, with random decisions, withdrawals, timers and faults."""
         refused = rng.choice((*[None] * 9, Reason.OUT_OF_STOCK, Reason.OUT_OF_STOCK, Reason.UNKNOWN_SKU))
         undeliverable = rng.random() < 0.35
         decision = rng.choice((Decision.AUTHORIZES, Decision.AUTHORIZES, Decision.AUTHORIZES, *Decision))
@@ -51,13 +51,13 @@ class Scenario:
         wanted = details({ARTICLES[refused]: 2}, served=not undeliverable)
         plan = Plan(order_id(1), wanted, refused, gateway=decision, undeliverable=undeliverable, withdrawals=moments)
         deadline = rng.random() < 0.25
-        # What hangs without a timer or a withdrawal never ends; that has a test of its own.
-        patience = rng.random() < 0.25 or (decision.hangs and not deadline and not moments)
-        return Scenario((plan,), STOCK, deadline, patience, rng.choice((0, 0, 1, 2, 4)), rng.random() < 0.4)
+        # A hanging gateway without timer and withdrawal has a test of its own.
+        timeout = rng.random() < 0.25 or (decision.hangs and not deadline and not moments)
+        return Scenario((plan,), STOCK, deadline, timeout, rng.choice((0, 0, 1, 2, 4)), rng.random() < 0.4)
 
     @staticmethod
     def crowd(rng: Random) -> "Scenario":
-        """Six orders of one or two articles that do not all fit into the stock."""
+        """Six orders of one or two articles, for which the stock does not suffice."""
         plans = []
         for number in range(1, 7):
             lines = {sku: rng.randint(1, 2) for sku in rng.sample(("cup", "pot"), rng.randint(1, 2))}
@@ -78,9 +78,9 @@ class Scenario:
         return Scenario(tuple(plans), {"cup": 4, "pot": 5}, rng.random() < 0.3, True, rng.choice((0, 4, 12)), rng.random() < 0.4)
 
     def quiet(self) -> "Scenario":
-        """The same decisions without withdrawal or timer: what both modes must end alike."""
+        """The same decisions without withdrawals and timers: both modes must end such orders alike."""
         plans = tuple(
             replace(plan, withdrawals=(), gateway=Decision.AUTHORIZES if plan.gateway.hangs else plan.gateway)
             for plan in self.plans
         )
-        return replace(self, plans=plans, deadline=False, patience=False)
+        return replace(self, plans=plans, deadline=False, authorization_timeout=False)

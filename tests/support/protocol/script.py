@@ -1,8 +1,8 @@
-"""Plays a schedule by hand: a counterexample of docs/protocol.md#counterexamples reads like a script of who handles what, in which order.
+"""Schedules by hand: a counterexample of docs/protocol.md#counterexamples as a script of what is handled, in which order.
 
-The same script plays in both modes. A step names the command that a service handles, whatever the wire
-carries for it; in the orchestrator's mode the coordinator hears, oldest first, what it must have heard for that command to
-exist, and nothing more. What a script does not mention has not arrived yet.
+The same script plays in both modes. A step names the command that a service handles, whichever message carries it. In the
+orchestrated mode the coordinator receives, oldest first, the events that lead to that command, and no more. What a script does
+not mention has not arrived yet.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from tests.support.protocol.bugs import Bug
 from tests.support.protocol.driver import decisions
 from tests.support.protocol.gateway_model import GatewayModel
 from tests.support.protocol.scenario import Plan
-from tests.support.protocol.world import Item, Parcel, Reply, Request, World
+from tests.support.protocol.world import Item, QueuedMessage, Reply, Request, World
 
-#: Steps after which a drain gives up: something goes round in circles.
+#: Steps of a drain at most.
 DRAIN_STEPS = 200
 
 
 def world_of(mode: str, stock: dict[str, int], *plans: Plan, bug: Bug | None = None) -> World:
-    """A world in which these orders may be placed; with `bug`, in which a rule is missing."""
+    """A world for these orders; with `bug`, one in which a rule is missing."""
     decisions_of = {plan.order_id: plan.gateway for plan in plans}
     gateway = bug.gateway(decisions_of) if bug else GatewayModel(decisions_of)
     return World(mode, gateway, stock, roles=bug.roles(mode) if bug else None)
@@ -37,23 +37,23 @@ class Script:
     def __init__(self, world: World, plan: Plan) -> None:
         self.world = world
         self.plan = plan
-        self._handled: list[Parcel] = []
+        self._handled: list[QueuedMessage] = []
         world.publish(PlaceOrder(order_id=plan.order_id, details=plan.details))
 
-    # -- what arrives
+    # -- messages and calls
 
     def handles(self, *commands: type[Command]) -> None:
-        """Whoever each command is for handles it, one after the other."""
+        """Each command is handled by its service, one after the other."""
         for command in commands:
-            parcel = self._bring(command)
-            assert parcel, f"no {command.__name__} is on its way: {self._waiting()}"
-            self._take(parcel)
+            message = self._next_for(command)
+            assert message, f"no {command.__name__} is on its way: {self._waiting()}"
+            self._deliver(message)
 
-    def handles_if_asked(self, *commands: type[Command]) -> None:
-        """The same where the command exists: it does not if a rule has seen to it."""
+    def handles_if_pending(self, *commands: type[Command]) -> None:
+        """The same for commands that are in flight: with the rules, some are not."""
         for command in commands:
-            if parcel := self._bring(command):
-                self._take(parcel)
+            if message := self._next_for(command):
+                self._deliver(message)
 
     def handles_in(self, mode: str, *commands: type[Command]) -> None:
         """A part of the schedule that only one mode has."""
@@ -61,59 +61,61 @@ class Script:
             self.handles(*commands)
 
     def handles_again(self, command: type[Command]) -> None:
-        """A duplicate: what was handled arrives once more, and no inbox stops it."""
-        parcel = next(parcel for parcel in self._handled if type(parcel.command) is command)
-        self.world.take(parcel)
+        """A duplicate: a message that was handled is delivered again, and there is no inbox to drop it."""
+        message = next(message for message in self._handled if type(message.command) is command)
+        self.world.deliver(message)
 
-    def coordinator_hears(self, event: type[Event]) -> None:
-        """The coordinator hears this event before anything else; in choreography nobody does."""
+    def coordinator_receives(self, event: type[Event]) -> None:
+        """The coordinator receives this event before any other. Does nothing in choreography."""
         if self.world.mode == "orchestrator":
-            parcel = self._first(lambda item: isinstance(item, Parcel) and item.to == NAME and type(item.message) is event)
-            assert parcel, f"no {event.__name__} is on its way: {self._waiting()}"
-            self._take(parcel)
+            message = self._first(
+                lambda item: isinstance(item, QueuedMessage) and item.to == NAME and type(item.message) is event
+            )
+            assert message, f"no {event.__name__} is on its way: {self._waiting()}"
+            self._deliver(message)
 
-    def on_its_way(self, message: type[Command]) -> bool:
-        """Whether this command has been asked for and not handled; the coordinator hears what leads to it."""
-        return self._bring(message) is not None
+    def is_pending(self, command: type[Command]) -> bool:
+        """Whether this command is in flight; the coordinator receives what leads to it."""
+        return self._next_for(command) is not None
 
-    def dies_calling(self, command: type[Command]) -> None:
-        """The payment worker handles this command, calls the gateway, and dies before its commit."""
-        parcel = self._bring(command)
-        assert parcel, f"no {command.__name__} is on its way: {self._waiting()}"
-        self.world.die_before_commit(parcel)
+    def crashes_after_calling(self, command: type[Command]) -> None:
+        """The payment worker handles this command, calls the gateway, and crashes before its commit."""
+        message = self._next_for(command)
+        assert message, f"no {command.__name__} is on its way: {self._waiting()}"
+        self.world.crash_before_commit(message)
 
     def gateway_handles(self, verb: Verb) -> None:
-        """The oldest call with this verb reaches the gateway; its answer is on its way."""
+        """The oldest call with this verb reaches the gateway; its answer is in flight."""
         request = self._first(lambda item: isinstance(item, Request) and item.call.verb is verb)
         assert request, f"no {verb} is on its way: {self._waiting()}"
-        self._take(request)
+        self._deliver(request)
 
-    def payment_hears(self) -> None:
+    def payment_receives_answer(self) -> None:
         """The oldest answer of the gateway reaches payment."""
         reply = self._first(lambda item: isinstance(item, Reply))
         assert reply, f"no answer is on its way: {self._waiting()}"
-        self._take(reply)
+        self._deliver(reply)
 
-    # -- what nobody sends
+    # -- withdrawals and timers
 
     def withdraws(self) -> None:
-        """The customer withdraws, and the order service handles that at once."""
+        """The customer withdraws, and the order service handles the withdrawal at once."""
         self.world.publish(WithdrawOrder(order_id=self.plan.order_id, reason=Reason.WITHDRAWN))
         self.handles(WithdrawOrder)
 
     def deadline_passes(self) -> None:
         self.world.deadline_passes(self.plan.order_id)
 
-    def patience_ends(self) -> None:
-        self.world.patience_ends(self.plan.order_id)
+    def authorization_times_out(self) -> None:
+        self.world.authorization_times_out(self.plan.order_id)
 
     # -- the end
 
     def drain(self) -> None:
-        """Everything that is on its way arrives, oldest first; payment asks again what was not answered."""
+        """Deliver everything in flight, oldest first; payment polls the gateway until it has its answer."""
         for _ in range(DRAIN_STEPS):
             if item := self._first(lambda _: True):
-                self._take(item)
+                self._deliver(item)
                 continue
             payment = self.world.find(Payment, self.plan.order_id)
             if payment is None or payment.due_at is None:
@@ -121,51 +123,53 @@ class Script:
             self.world.poll_gateway(self.plan.order_id)
 
     def ends_as(self, **states: str) -> None:
-        """Drained, the order has ended as its decisions say (G3, G5), and these are the states: `order="REJECTED(deadline)"`."""
+        """Drain; check that the order ended as its decisions say (G3, G5), with these states: `order="REJECTED(deadline)"`."""
         self.drain()
         now = self.world.order_snapshot(self.plan.order_id)
         check_end(now, decisions(self.world, self.plan))
-        self.stands(**states)
+        self.has_states(**states)
 
-    def stands(self, **states: str) -> None:
-        """These are the states at this moment."""
+    def has_states(self, **states: str) -> None:
+        """Check the states at this moment."""
         now = self.world.order_snapshot(self.plan.order_id)
         found = now.states()
         if now.order and now.order.reason:
             found["order"] += f"({now.order.reason.value})"
         assert {name: found[name] for name in states} == states, "\n".join(self.world.trace)
 
-    # -- the bag
+    # -- items in flight
 
-    def _bring(self, command: type[Command]) -> Parcel | None:
-        """The oldest parcel that means this command; the coordinator hears what is waiting, until there is one."""
+    def _next_for(self, command: type[Command]) -> QueuedMessage | None:
+        """The oldest message that means this command. Until there is one, the coordinator receives its events."""
         while True:
-            for item in self._mine():
-                if isinstance(item, Parcel) and item.to != NAME and type(item.command) is command:
+            for item in self._own_items():
+                if isinstance(item, QueuedMessage) and item.to != NAME and type(item.command) is command:
                     return item
-            heard = self._first(lambda item: isinstance(item, Parcel) and item.to == NAME)
-            if heard is None:
+            event = self._first(lambda item: isinstance(item, QueuedMessage) and item.to == NAME)
+            if event is None:
                 return None
-            self._take(heard)
+            self._deliver(event)
 
-    def _take(self, item: Item) -> None:
-        self.world.bag.remove(item)
-        if isinstance(item, Parcel):
+    def _deliver(self, item: Item) -> None:
+        self.world.in_flight.remove(item)
+        if isinstance(item, QueuedMessage):
             self._handled.append(item)
-        self.world.take(item)
+        self.world.deliver(item)
 
     def _first(self, wanted: Callable[[Item], bool]) -> Item | None:
-        return next((item for item in self._mine() if wanted(item)), None)
+        return next((item for item in self._own_items() if wanted(item)), None)
 
-    def _mine(self) -> list[Item]:
-        """What is on its way for this order, oldest first."""
-        return sorted((item for item in self.world.bag if _order_of(item) == self.plan.order_id), key=lambda item: item.rank)
+    def _own_items(self) -> list[Item]:
+        """The items in flight for this order, oldest first."""
+        return sorted(
+            (item for item in self.world.in_flight if _order_of(item) == self.plan.order_id), key=lambda item: item.rank
+        )
 
     def _waiting(self) -> str:
-        return "; ".join(str(item) for item in self._mine()) or "nothing is"
+        return "; ".join(str(item) for item in self._own_items()) or "nothing is in flight"
 
 
 def _order_of(item: Item) -> str:
-    if isinstance(item, Parcel):
+    if isinstance(item, QueuedMessage):
         return item.message.order_id
     return item.call.order_id if isinstance(item, Request) else item.answer.order_id

@@ -1,8 +1,8 @@
-"""Reads a table written like those of docs/protocol.md#state-tables, and says in the same words what a handler did.
+"""Parses tables written like those of docs/protocol.md#state-tables, and formats what a handler did as a cell.
 
-A cell is "new state, event, call", where "=" keeps the state and "-" says that nothing is published; "bug"
-and "never" are violations of the protocol. Reasons are letters where the table has letters (r is the command's, x the document's
-own; for the order, w is a customer's withdrawal and d the deadline's), and words where the handler itself decides.
+A cell is "new state, event, call", where "=" keeps the state and "-" publishes nothing; "bug" and "never" are violations of the
+protocol. Reasons are letters where the table has letters (r is the command's, x the document's own; for the order, w is a
+customer's withdrawal and d the deadline's), and words where the handler itself decides.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from services.payment.gateway import GatewayCall
 from services.vocabulary import ForwardEvent, OrderDetails, Reason
 from store.document import Document
 
-#: The letters of the order's table, and of the other three. Nobody but the order decides what r and x stand for there.
+#: The letters of the order's table, and those of the other three. Which reasons r and x are does not matter to the handlers.
 ORDER_LETTERS: Mapping[str, Reason] = {
     "r": Reason.PAYMENT_DECLINED,
     "x": Reason.OUT_OF_STOCK,
@@ -24,12 +24,12 @@ ORDER_LETTERS: Mapping[str, Reason] = {
 }
 LETTERS: Mapping[str, Reason] = {"r": Reason.DEADLINE, "x": Reason.WITHDRAWN}
 
-#: Violations of the protocol: the handler must refuse to go on.
+#: Violations of the protocol: the handler must raise ProtocolViolation.
 BUGS = ("bug", "never")
 
 
 def cells(table: str) -> list[tuple[str, str, str]]:
-    """(row, column, cell) of every cell of a table whose first line names the columns."""
+    """(row, column, cell) for every cell of a table whose first line names the columns."""
     lines = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.strip().splitlines()]
     (_, *columns), *rows = lines
     for label, *row in rows:
@@ -37,15 +37,15 @@ def cells(table: str) -> list[tuple[str, str, str]]:
     return [(label, column, cell) for label, *row in rows for column, cell in zip(columns, row, strict=True)]
 
 
-class Telling:
-    """Says things in the words of one table: its letters, and the details that its forward events must carry."""
+class TableFormatter:
+    """Formats outcomes in the notation of one table, and checks the details that its forward events must carry."""
 
     def __init__(self, letters: Mapping[str, Reason], details: OrderDetails) -> None:
         self._letter_of = {reason: letter for letter, reason in letters.items()}
         self._details = details
 
     def outcome(self, before: Document | None, outcome: Outcome) -> str:
-        """A whole outcome as a cell. Documents that are not the one of the table (stock) are for other tests."""
+        """A whole outcome as a cell. Documents other than the table's (stock) are left to other tests."""
         after = next((document for document in outcome.documents if hasattr(document, "state")), before)
         unchanged = after is before or (before is not None and self.state(before) == self.state(after))
         happened = [" + ".join(self.message(message) for message in outcome.messages)]
@@ -55,7 +55,7 @@ class Telling:
         return ", ".join(["=" if unchanged else self.state(after), *(filter(None, happened) if any(happened) else "-")])
 
     def state(self, document: Any) -> str:
-        """A document's state, such as `REJECTED(x)`, `VOIDING(x, asked)`, `PENDING+w`, or with a `!` when it needs attention."""
+        """A document's state, such as `REJECTED(x)`, `VOIDING(x, requested)`, `PENDING+w`, with a `!` if it needs attention."""
         return self._state(document) + ("!" if getattr(document, "attention", None) else "")
 
     def _state(self, document: Any) -> str:
@@ -66,11 +66,11 @@ class Telling:
             return f"PENDING+{self._word(withdrawn)}"
         if not document.reason:
             return str(document.state)
-        asked = ", asked" if document.state == "VOIDING" and document.void_requested else ""
-        return f"{document.state}({self._word(document.reason)}{asked})"
+        requested = ", requested" if document.state == "VOIDING" and document.void_requested else ""
+        return f"{document.state}({self._word(document.reason)}{requested})"
 
     def message(self, message: Message) -> str:
-        """A message with its reason, if it has one; a forward event must carry the order's details."""
+        """A message with its reason, if it has one. A forward event must carry the order's details."""
         if isinstance(message, ForwardEvent):
             assert message.details == self._details
         if isinstance(message, WithdrawalRefused):

@@ -1,7 +1,7 @@
-"""A world: the real workers of one mode without broker or database, and everything that is under way between them in a bag.
+"""A world: the real workers of one mode without broker or database, and the messages and calls in flight between them.
 
-It has no opinion about order: whoever drives it (driver.py at random, script.py by hand) says which item
-of the bag is next. After every step it checks what must hold in every state (invariants.py).
+It imposes no order: its driver (driver.py at random, script.py by hand) chooses which item in flight arrives next. After every
+step it checks the invariants that hold in every state (lab/invariants.py).
 """
 
 from collections import Counter
@@ -36,8 +36,8 @@ MODES: Mapping[str, tuple[Role, ...]] = {
     "orchestrator": orchestrator.wiring.roles(all_services(TIMES)),
     "choreography": choreography.wiring.roles(all_services(TIMES)),
 }
-#: Which worker keeps which kind of document.
-KEEPER: Mapping[type[Document], str] = {
+#: Kind of document -> the worker that stores it.
+OWNER: Mapping[type[Document], str] = {
     Order: "order",
     Reservation: "inventory",
     Stock: "inventory",
@@ -48,8 +48,8 @@ KEEPER: Mapping[type[Document], str] = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parcel:
-    """A message on its way to one reader; `command` is what it means there. The lowest `rank` goes first, if ranks are heeded."""
+class QueuedMessage:
+    """A message in flight to one worker; `command` is what it means there. A driver by rank takes the lowest first."""
 
     to: str
     message: Message
@@ -63,7 +63,7 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """A call on its way to the gateway. `answered` False: its caller is dead and hears nothing."""
+    """A call in flight to the gateway. `answered` False: its caller has crashed and receives no answer."""
 
     call: GatewayCall
     rank: float
@@ -75,20 +75,20 @@ class Request:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reply:
-    """An answer on its way from the gateway."""
+    """An answer in flight from the gateway."""
 
     answer: GatewayAnswered
     rank: float
 
     def __str__(self) -> str:
-        return f"payment hears {self.answer.answer.value} to {self.answer.verb.value} ({self.answer.order_id[-2:]})"
+        return f"payment receives {self.answer.answer.value} to {self.answer.verb.value} ({self.answer.order_id[-2:]})"
 
 
-Item = Parcel | Request | Reply
+Item = QueuedMessage | Request | Reply
 
 
 class World:
-    """One mode's workers, everything they remember, and everything that is under way between them and the gateway."""
+    """One mode's workers, their documents, and everything in flight between them and the gateway."""
 
     def __init__(
         self,
@@ -99,20 +99,20 @@ class World:
         roles: tuple[Role, ...] | None = None,
         rank: Callable[[], float] | None = None,
     ) -> None:
-        """`roles`: other ones than the mode's own, for planted bugs. `rank` of new items: by default first come, first served."""
+        """`roles`: replacements for the mode's own, for planted bugs. `rank`: ranks new items, by default as they come."""
         self.mode = mode
         self.gateway = gateway
         self.roles = {role.worker: role for role in roles or MODES[mode]}
         self.stored: dict[str, dict[Key, Document]] = {worker: {} for worker in self.roles}
         self.initial = dict(stock)
         for sku, units in stock.items():
-            self.keep("inventory", Stock(sku=sku, received=units, available=units))
-        self.bag: list[Item] = []
+            self.put("inventory", Stock(sku=sku, received=units, available=units))
+        self.in_flight: list[Item] = []
         self.trace: list[str] = []
-        #: What happened to whom, watched from outside: the documents are not asked.
+        #: What happened to each order, observed from commands and events and not from documents.
         self.first_withdrawal: dict[str, Reason] = {}
         self.payment_timed_out: set[str] = set()
-        self.told: set[tuple[str, Refusal]] = set()
+        self.refusals: set[tuple[str, Refusal]] = set()
         self.deliveries: Counter[str] = Counter()
         #: (command, state it found) of everything handled.
         self.cells: set[tuple[str, str]] = set()
@@ -120,18 +120,18 @@ class World:
         self._rank = rank or (lambda: float(next(tick)))
         self._order_snapshots: dict[str, OrderSnapshot] = {}
 
-    # -- what is
+    # -- state
 
-    def keep(self, worker: str, document: Document) -> None:
+    def put(self, worker: str, document: Document) -> None:
         self.stored[worker][document.key] = document
 
     def find(self, kind: type[D], document_id: str) -> D | None:
-        document = self.stored.get(KEEPER[kind], {}).get(kind.key_of(document_id))
+        document = self.stored.get(OWNER[kind], {}).get(kind.key_of(document_id))
         assert document is None or isinstance(document, kind)
         return document
 
     def all_of(self, kind: type[D]) -> Iterator[D]:
-        return (document for document in self.stored[KEEPER[kind]].values() if isinstance(document, kind))
+        return (document for document in self.stored[OWNER[kind]].values() if isinstance(document, kind))
 
     def order_snapshot(self, number: str) -> OrderSnapshot:
         return OrderSnapshot(
@@ -143,18 +143,18 @@ class World:
             self.find(SagaRun, number),
         )
 
-    # -- what happens
+    # -- steps
 
     def publish(self, message: Message) -> None:
-        """Put a parcel in the bag for everyone who accepts this message."""
+        """Put the message in flight to every worker that accepts it."""
         for worker, role in self.roles.items():
             if meaning := role.accepts.get(type(message)):
-                self.bag.append(Parcel(worker, message, meaning(message), self._rank()))
+                self.in_flight.append(QueuedMessage(worker, message, meaning(message), self._rank()))
 
-    def take(self, item: Item) -> None:
-        """Let this item arrive. It stays in the bag if the caller does not remove it: a duplicate to come."""
+    def deliver(self, item: Item) -> None:
+        """Deliver one item. It stays in flight unless the caller removes it, and can then be delivered again as a duplicate."""
         self.trace.append(str(item))
-        if isinstance(item, Parcel):
+        if isinstance(item, QueuedMessage):
             self.deliveries[item.message.order_id] += 1
             self.handle(item.to, item.command)
         elif isinstance(item, Reply):
@@ -167,23 +167,23 @@ class World:
 
     def reply(self, request: Request, answer: Answer) -> None:
         answered = GatewayAnswered(order_id=request.call.order_id, verb=request.call.verb, answer=answer)
-        self.bag.append(Reply(answered, self._rank()))
+        self.in_flight.append(Reply(answered, self._rank()))
 
     def handle(self, worker: str, command: Message, *, now: float = NOW) -> None:
-        """One worker handles one input and commits; what the commit owes is in the bag afterwards."""
+        """One worker handles one input and commits; the messages and calls of the commit are in flight afterwards."""
         outcome = self.decide(worker, command, now=now)
         self._watch(command, outcome)
         for document in outcome.documents:
-            self.keep(worker, document)
+            self.put(worker, document)
         for message in outcome.messages:
             self.publish(message)
         self._call(outcome, answered=True)
         self.check(command.order_id)
 
-    def die_before_commit(self, parcel: Parcel) -> None:
-        """The worker that handles this parcel calls the gateway and dies: nothing is committed, nobody hears the answer."""
-        self.trace.append(f"{parcel}, calls the gateway and dies before its commit")
-        self._call(self.decide(parcel.to, parcel.command), answered=False)
+    def crash_before_commit(self, queued: QueuedMessage) -> None:
+        """The worker that handles this message calls the gateway and crashes: nothing is committed, no answer is received."""
+        self.trace.append(f"{queued}, calls the gateway and crashes before its commit")
+        self._call(self.decide(queued.to, queued.command), answered=False)
 
     def decide(self, worker: str, command: Message, *, now: float = NOW) -> Outcome:
         handler = self.roles[worker].service.handlers[type(command)]
@@ -195,23 +195,23 @@ class World:
     def _call(self, outcome: Outcome, *, answered: bool) -> None:
         for call in outcome.calls:
             assert isinstance(call, GatewayCall)
-            self.bag.append(Request(call, self._rank(), answered))
+            self.in_flight.append(Request(call, self._rank(), answered))
 
-    # -- time: a watch may wake anything that waits, at any moment
+    # -- time: a timer may fire for any document that waits, at any moment
 
     def poll_gateway(self, number: str) -> None:
-        """Payment's watch finds a payment whose `due_at` has passed, but not its patience."""
+        """Payment's timer fires after `due_at` and before the authorization timeout."""
         payment = self.find(Payment, number)
         assert payment is not None
         assert payment.due_at is not None
-        self.trace.append(f"payment looks again ({number[-2:]})")
+        self.trace.append(f"payment polls the gateway ({number[-2:]})")
         self.handle("payment", PollGateway(order_id=number), now=payment.due_at)
 
-    def patience_ends(self, number: str) -> None:
+    def authorization_times_out(self, number: str) -> None:
         payment = self.find(Payment, number)
         assert payment is not None
         assert payment.authorize_until is not None
-        self.trace.append(f"payment's patience is over ({number[-2:]})")
+        self.trace.append(f"the authorization times out ({number[-2:]})")
         self.payment_timed_out.add(number)
         self.handle("payment", PollGateway(order_id=number), now=payment.authorize_until)
 
@@ -222,7 +222,7 @@ class World:
         self.trace.append(f"the deadline passes ({number[-2:]})")
         self.handle("order", DeadlinePassed(order_id=number), now=order.due_at)
 
-    # -- what is seen
+    # -- observation and checks
 
     def _watch(self, command: Message, outcome: Outcome) -> None:
         number = command.order_id
@@ -233,7 +233,7 @@ class World:
             self.first_withdrawal.setdefault(number, command.reason)
         elif isinstance(command, DeadlinePassed) and pending:
             self.first_withdrawal.setdefault(number, Reason.DEADLINE)
-        self.told.update((number, message.refusal) for message in outcome.messages if isinstance(message, WithdrawalRefused))
+        self.refusals.update((number, message.refusal) for message in outcome.messages if isinstance(message, WithdrawalRefused))
 
     def _note_cell(self, command: Message) -> None:
         for name, state in self.order_snapshot(command.order_id).states().items():
@@ -242,7 +242,7 @@ class World:
                 self.cells.add((type(command).__name__ + answer, state))
 
     def check(self, number: str) -> None:
-        """Everything that must hold in every state, for the order that was just touched."""
+        """Check the invariants that hold in every state, for the order that was changed last."""
         before, now = self._order_snapshots.get(number, OrderSnapshot()), self.order_snapshot(number)
         check_step(before, now, self.mode)
         if now.reservation is not before.reservation:
