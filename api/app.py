@@ -1,11 +1,13 @@
-"""The door over HTTP: the paths, what each takes and what it answers. Everything else is the desk's, the feed's and the guard's.
+"""The HTTP API as an ASGI application: its paths, what each takes and what it returns.
 
-POST   /orders                Idempotency-Key, the order -> 202 and its Location
-  GET    /orders, /orders/{id}  where orders stand, as far as the door has heard
-  DELETE /orders/{id}           withdraw: 202, and the pivot decides; 409 once it has ended
-  GET    /orders/{id}/events    server-sent events of one order, from its first or after Last-Event-ID
-  GET    /events                those of all orders, from now on or after Last-Event-ID
-  GET    /health/live, /health/ready
+    POST   /orders                Idempotency-Key and an order -> 202 with its Location
+    GET    /orders, /orders/{id}  the state of orders, as far as their events have arrived
+    DELETE /orders/{id}           withdraw: 202, and the pivot decides; 409 once the order has ended
+    GET    /orders/{id}/events    server-sent events of one order, from its first or after Last-Event-ID
+    GET    /events                server-sent events of all orders, from now on or after Last-Event-ID
+    GET    /health/live, /health/ready
+
+Storing orders (orders.py), streaming events (event_stream.py) and limiting requests (request_limits.py) are done elsewhere.
 """
 
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from fastapi import FastAPI, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic.json_schema import SkipJsonSchema
 
-from api.documents import ApiOrder, ApiOrderState
+from api.documents import ApiOrder
 from api.event_stream import EventExpired, EventStreams, UnknownEvent
 from api.handlers import RequestResult
 from api.orders import CommitTimeout, KeyInFlight, Orders, TooManyRequests
@@ -39,15 +41,15 @@ from api.schemas import (
     stream_response,
 )
 from orchestrator.remaining_steps import remaining_steps
+from services.vocabulary import ObservedState
 from store.protocol import StoreError
 
-DESCRIPTION = "Takes orders, tells where they stand, takes them back. It hears the mode's events and reads no service's database."
+DESCRIPTION = "Place, follow and withdraw orders. The API consumes the events of one mode and reads no service's database."
 NO_STORE = {"Cache-Control": "no-store"}
 
 
 class ApiApp:
-    """Makes the ASGI application of one mode's door. `pivot_first` as in
-    `orchestrator.remaining_steps.remains`."""
+    """The HTTP API of one mode. `pivot_first` as in `orchestrator.remaining_steps.remaining_steps`."""
 
     def __init__(self, orders: Orders, event_streams: EventStreams, *, pivot_first: bool) -> None:
         self._orders = orders
@@ -55,8 +57,8 @@ class ApiApp:
         self._pivot_first = pivot_first
 
     def application(self) -> FastAPI:
-        """Without the guard, which goes around it."""
-        app = FastAPI(title="The door", description=DESCRIPTION, version="1", docs_url=None, redoc_url=None)
+        """The ASGI application, without `RequestLimits`, which wraps it."""
+        app = FastAPI(title="Orders", description=DESCRIPTION, version="1", docs_url=None, redoc_url=None)
         app.post(
             "/orders",
             status_code=202,
@@ -83,7 +85,7 @@ class ApiApp:
     async def place(
         self, order: OrderBody, response: Response, idempotency_key: IdempotencyKey, injected: Injected = None
     ) -> Accepted:
-        """Hand in an order."""
+        """Place an order. Repeating the request with the same key does not place it twice."""
         try:
             outcome = await self._orders.place(idempotency_key, order, injected.split(",") if injected else ())
         except KeyInFlight as error:
@@ -91,12 +93,14 @@ class ApiApp:
         except (TooManyRequests, CommitTimeout) as error:
             raise _retry_later(error) from None
         if outcome.result is RequestResult.KEY_REUSED:
-            raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, "key_reused", "this key belongs to another order")
+            raise RequestRefused(
+                HTTPStatus.UNPROCESSABLE_ENTITY, "key_reused", "this key was used for another order: use a new one"
+            )
         response.headers["Location"] = f"/orders/{outcome.order_id}"
         return Accepted(order_id=outcome.order_id)
 
     async def withdraw(self, order_id: OrderId) -> Accepted:
-        """Take an order back, which takes effect before the pivot only: one that comes too late shows as refused in the order."""
+        """Withdraw an order, which takes effect before the pivot only. The order shows one that is too late as refused."""
         try:
             outcome = await self._orders.withdraw(order_id)
         except (TooManyRequests, CommitTimeout) as error:
@@ -104,24 +108,24 @@ class ApiApp:
         if outcome.result is RequestResult.NO_SUCH_ORDER:
             raise _no_such_order()
         if outcome.result is RequestResult.ALREADY_ENDED:
-            raise RequestRefused(HTTPStatus.CONFLICT, "already_ended", "the order has ended: nothing can be withdrawn any more")
+            raise RequestRefused(HTTPStatus.CONFLICT, "already_ended", "the order has ended: it can no longer be withdrawn")
         return Accepted(order_id=order_id)
 
     async def show(self, order_id: OrderId) -> OrderView:
-        """Where an order stands."""
+        """An order's state."""
         order = await self._orders.get(order_id)
         if order is None:
             raise _no_such_order()
         return self._view_of(order)
 
     async def list(
-        self, state: ApiOrderState | SkipJsonSchema[None] = None, limit: Annotated[int, Query(ge=1, le=ORDERS_MAX)] = 50
+        self, state: ObservedState | SkipJsonSchema[None] = None, limit: Annotated[int, Query(ge=1, le=ORDERS_MAX)] = 50
     ) -> OrderList:
         """The newest orders, all or those in one state."""
         return OrderList(orders=[self._view_of(order) for order in await self._orders.newest(state, limit)])
 
     async def events_of(self, order_id: OrderId, last_event_id: LastEventId = None) -> Response:
-        """What happens for an order, from its first event or after the one named."""
+        """The events of one order, from its first or after the one named."""
         with _refuse_bad_event_ids():
             events = await self._event_streams.events_of(order_id, last_event_id)
         if events is None:
@@ -129,17 +133,17 @@ class ApiApp:
         return StreamingResponse(events, headers=NO_STORE, media_type=EVENT_STREAM)
 
     async def all_events(self, last_event_id: LastEventId = None) -> Response:
-        """What happens for all orders, from now on or after the event named."""
+        """The events of all orders, from now on or after the one named."""
         with _refuse_bad_event_ids():
             events = await self._event_streams.all_events(last_event_id)
         return StreamingResponse(events, headers=NO_STORE, media_type=EVENT_STREAM)
 
     async def live(self) -> Health:
-        """This process answers. (It ends by itself when its worker dies.)"""
+        """Whether the process responds. It exits when its worker fails."""
         return Health(status="live")
 
     async def ready(self) -> Health:
-        """Orders are taken: the worker has started and the door's database answers."""
+        """Whether orders are accepted: the worker has started and the API's database responds."""
         try:
             return Health(status="ready", broker=await self._orders.check_health())
         except StoreError as error:
@@ -155,21 +159,23 @@ class ApiApp:
 def _retry_later(error: TooManyRequests | CommitTimeout) -> RequestRefused:
     if isinstance(error, TooManyRequests):
         return RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, "busy", error.why)
-    return RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, "not_known_yet", f"{error.why}; ask again, with the same key")
+    return RequestRefused(
+        HTTPStatus.SERVICE_UNAVAILABLE, "not_known_yet", f"{error.why}: repeat the request, an order with the same key"
+    )
 
 
 def _no_such_order() -> RequestRefused:
-    return RequestRefused(HTTPStatus.NOT_FOUND, "no_such_order", "the door has never heard of such an order")
+    return RequestRefused(HTTPStatus.NOT_FOUND, "no_such_order", "no order with this id is known here")
 
 
 @contextmanager
 def _refuse_bad_event_ids() -> Iterator[None]:
-    """What an event number that cannot be followed means to its sender."""
+    """Turn an event number that cannot be followed into a refusal."""
     try:
         yield
     except UnknownEvent:
         raise RequestRefused(HTTPStatus.NOT_FOUND, "unknown_event_id", "no event has this number yet") from None
     except EventExpired:
         raise RequestRefused(
-            HTTPStatus.GONE, "event_id_too_old", "events after this one are no longer kept: begin anew, without Last-Event-ID"
+            HTTPStatus.GONE, "event_id_too_old", "events after this one are no longer kept: start again without Last-Event-ID"
         ) from None

@@ -1,6 +1,6 @@
-"""The door: where orders come in. It sends the order service its two commands and nothing else, in both modes.
+"""A client that places and withdraws orders through the broker: it sends the order service its two commands, in both modes.
 
-Used by the CLI, the storm and the journeys, without a server. The one that customers come to is HTTP: api/.
+For the CLI, the storm and the journeys, which need no HTTP server. Customers use the HTTP API (app.py).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from services.vocabulary import OrderDetails, Reason
 
 
 class OrderNotConfirmed(Exception):  # noqa: N818 - it names what happened
-    """The broker did not confirm the order, so nobody may rely on it. It may still be handled: ask for it by its id."""
+    """The broker did not confirm the command. It may still be handled: look the order up by its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class BrokerOrderClient:
     environment: Environment
 
     async def place(self, order_id: str, details: OrderDetails, injected: Sequence[str] = ()) -> None:
-        """Hand in an order; `injected` names failures (`payment:declined`) that workers with faults enabled will show for it."""
+        """Place an order. `injected`: failures such as `payment:declined`, for workers with faults enabled."""
         await self._send(PlaceOrder(order_id=order_id, details=details), injected)
 
     async def withdraw(self, order_id: str) -> None:
-        """Take an order back, if the pivot has not been passed."""
+        """Withdraw an order, which takes effect before the pivot only."""
         await self._send(WithdrawOrder(order_id=order_id, reason=Reason.WITHDRAWN), ())
 
     def outgoing(self, command: Command, injected: Sequence[str]) -> Outgoing:
@@ -45,5 +45,7 @@ class BrokerOrderClient:
     async def _send(self, command: Command, injected: Sequence[str]) -> None:
         (receipt,) = await self.transport.publish([self.outgoing(command, injected)])
         if receipt is not Receipt.CONFIRMED:
-            why = "no queue takes it: is the mode's topology declared?" if receipt is Receipt.UNROUTABLE else "no confirm in time"
+            why = (
+                "it reached no queue: is the mode's topology declared?" if receipt is Receipt.UNROUTABLE else "no confirm in time"
+            )
             raise OrderNotConfirmed(f"{type(command).__name__} {command.order_id}: {why}")

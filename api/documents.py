@@ -1,43 +1,29 @@
-"""What the door remembers: which key belongs to which order, where each order stands as far as was heard, and what was heard.
+"""The API's documents: idempotency keys with their orders, the state of each order, and the events that were received.
 
-The door reads nobody's database. It knows an order from taking it and from the mode's events, and so it may be a
-moment behind the order service, and is never ahead of it.
+The API reads no service's database. It knows an order from accepting it and from the mode's events, so its state may be behind
+that of the order service, never ahead.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from broker.message import Event
 from services.order.messages import OrderCompleted, OrderRejected, OrderWithdrawn, Refusal, WithdrawalRefused
-from services.vocabulary import NEEDS_ATTENTION, Attention, Reason, StepFailed
+from services.vocabulary import Attention, ObservedState, Reason, StepFailed
 from store.document import Document
 
-#: Events kept of one order, the newest. Even one that is withdrawn and redriven has a few dozen.
+#: Events kept of one order, the newest. An order that is withdrawn and redriven has a few dozen.
 ORDER_EVENTS_MAX = 200
-#: Events on a page of what was heard, and pages that are kept: 16,384 events. A batch must fit on one page.
+#: Events on a page, and pages that are kept: 16,384 events. A batch must fit on one page.
 PAGE_SIZE, PAGES_MAX = 256, 64
 
 
-class ApiOrderState(StrEnum):
-    """Where an order stands, as far as the door has heard."""
-
-    ACCEPTED = "ACCEPTED"  # the door has it safely; the order service has not said that it has
-    PENDING = "PENDING"  # the order service has it; the saga is at work
-    NEEDS_ATTENTION = NEEDS_ATTENTION  # something that must not fail has failed for good, and nothing has moved since
-    COMPLETED = "COMPLETED"  # the end
-    REJECTED = "REJECTED"  # the end, with its reason
-
-    @property
-    def ended(self) -> bool:
-        return self in (ApiOrderState.COMPLETED, ApiOrderState.REJECTED)
-
-
 class RecordedEvent(BaseModel):
-    """One event as the door heard it. `number` counts all events that it ever heard; `facts` is what the event says besides the
-    order's details."""
+    """One event that the API received.
+
+    `number` counts all events that it ever received. `facts` are the event's fields besides the order's details."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,7 +40,7 @@ class RecordedEvent(BaseModel):
 
 
 class Claim(Document):
-    """An idempotency key, the order that it belongs to for ever, and a fingerprint of what was sent with it."""
+    """An idempotency key, the order that it belongs to, and a fingerprint of the request. It does not expire."""
 
     collection: ClassVar[str] = "claims"
     id_field: ClassVar[str] = "idempotency_key"
@@ -65,29 +51,29 @@ class Claim(Document):
 
 
 class ApiOrder(Document):
-    """An order as the door knows it. Times are seconds since the epoch, of the door's clock.
+    """An order as the API knows it. Times are seconds since the epoch, by the API's clock.
 
-    A withdrawal is asked for at the door, recorded by the order service (`withdrawn`, by a customer or by the deadline: the pivot
-    decides what it is worth), and may be refused. `forgotten`: the number of the last event that is no longer among `events`."""
+    A withdrawal is requested (`withdrawal_asked`), recorded by the order service (`withdrawn`, also by the deadline; the pivot
+    decides whether it takes effect), and may be refused. `forgotten`: the number of the last event that is no longer kept."""
 
     collection: ClassVar[str] = "orders"
 
     order_id: str
-    state: ApiOrderState
+    state: ObservedState
     accepted_at: float
     reason: Reason | None = None
     withdrawal_asked: bool = False
     withdrawn: Reason | None = None
     withdrawal_refused: Refusal | None = None
     attention: Attention | None = None
-    #: The service that called for attention.
+    #: The service whose step failed.
     caller: str | None = None
     ended_at: float | None = None
     events: tuple[RecordedEvent, ...] = ()
     forgotten: int = 0
 
     def with_event(self, event: Event, recorded: RecordedEvent) -> Self:
-        """The order after one more event. Events may be heard out of order: an end stays the end."""
+        """The order after one more event. Events may arrive out of order: an order that has ended keeps its state."""
         events = (*self.events, recorded)
         dropped = events[:-ORDER_EVENTS_MAX]
         forgotten = dropped[-1].number if dropped else self.forgotten
@@ -99,23 +85,24 @@ class ApiOrder(Document):
         if self.state.ended:
             return {}
         if isinstance(event, OrderCompleted | OrderRejected):
-            end = {"state": ApiOrderState.REJECTED, "reason": event.reason} if isinstance(event, OrderRejected) else _COMPLETED
+            end = {"state": ObservedState.REJECTED, "reason": event.reason} if isinstance(event, OrderRejected) else _COMPLETED
             return {**end, "ended_at": now, "attention": None}
         if isinstance(event, StepFailed):
             attention = Attention(step=event.step, error=event.error)
-            return {"state": ApiOrderState.NEEDS_ATTENTION, "attention": attention, "caller": event.service}
+            return {"state": ObservedState.NEEDS_ATTENTION, "attention": attention, "caller": event.service}
         withdrawn = {"withdrawn": self.withdrawn or event.reason} if isinstance(event, OrderWithdrawn) else {}
-        # An overdue order says again and again that it is withdrawn, and others answer again: who called says whether it moves.
+        # An overdue order publishes OrderWithdrawn again and again, and other services repeat their answers: only an event of the
+        # service whose step failed shows progress.
         if self.attention and (withdrawn or event.service != self.caller):
             return withdrawn
-        return {"state": ApiOrderState.PENDING, "attention": None, "caller": None, **withdrawn}
+        return {"state": ObservedState.PENDING, "attention": None, "caller": None, **withdrawn}
 
 
-_COMPLETED = {"state": ApiOrderState.COMPLETED}
+_COMPLETED = {"state": ObservedState.COMPLETED}
 
 
 class EventCounter(Document):
-    """How many events were heard so far. One document: its number gives all events one order."""
+    """The number of events received so far. It is a single document, which puts all events in one sequence."""
 
     collection: ClassVar[str] = "feed"
     id_field: ClassVar[str] = "name"
@@ -125,7 +112,7 @@ class EventCounter(Document):
 
 
 class EventPage(Document):
-    """Consecutive events, beginning with number `first`. A page is used again for later events once all pages are full."""
+    """Consecutive events, beginning with number `first`. Once all pages are full, the oldest is overwritten."""
 
     collection: ClassVar[str] = "pages"
     id_field: ClassVar[str] = "page_id"
@@ -136,11 +123,11 @@ class EventPage(Document):
 
 
 def page_of(number: int) -> EventPage:
-    """The page on which the event of this number stands, still empty."""
+    """The page for the event with this number, without events."""
     index = (number - 1) // PAGE_SIZE
     return EventPage(page_id=f"{index % PAGES_MAX:03d}", first=index * PAGE_SIZE + 1)
 
 
 def oldest_kept(number: int) -> int:
-    """The number of the oldest event on the pages when `number` were heard."""
+    """The number of the oldest event on the pages after `number` events."""
     return max(1, page_of(max(number, 1)).first - (PAGES_MAX - 1) * PAGE_SIZE)

@@ -1,6 +1,7 @@
-"""What was heard, for those who follow it: from any event that is still kept, across reconnects and restarts of the door.
+"""Server-sent events: streams of recorded events, from any event that is still kept, across reconnects and restarts.
 
-Followers ask again and again; a look at the store is taken at most every fifth of a second and serves them all.
+Streams poll the store, not this process, because another replica of the API may be the one that consumes. One query every
+REFRESH_S at most serves all streams.
 """
 
 import asyncio
@@ -12,16 +13,16 @@ from api.orders import Orders
 from broker.backoff import pause
 from store.protocol import StoreError
 
-#: Seconds between two looks. A look, because another replica of the door may be the one that hears.
+#: Seconds between two queries for new events.
 REFRESH_S = 0.2
-#: Seconds of silence after which a stream says that it is still there.
+#: Seconds without an event after which a stream sends a comment to keep the connection open.
 KEEP_ALIVE_S = 15.0
-#: Seconds that a stream lasts at most; whoever wants more comes again and goes on where it ended.
+#: Seconds that a stream lasts at most. The client reconnects and continues after its last event.
 STREAM_MAX_S = 600.0
 
 
 class EventExpired(Exception):  # noqa: N818 - it names what happened
-    """Some event after this one is no longer kept."""
+    """An event after this one is no longer kept."""
 
 
 class UnknownEvent(Exception):  # noqa: N818 - it names what happened
@@ -29,7 +30,7 @@ class UnknownEvent(Exception):  # noqa: N818 - it names what happened
 
 
 class EventStreams:
-    """Everybody who follows. `stop` ends all streams, for a shutdown in time."""
+    """The streams of all clients. `stop` ends them all, which a shutdown waits for."""
 
     def __init__(self, orders: Orders, *, stream_s: float = STREAM_MAX_S) -> None:
         self._orders = orders
@@ -44,15 +45,18 @@ class EventStreams:
         self._stopped.set()
 
     async def all_events(self, last: int | None) -> AsyncIterator[bytes]:
-        """A stream of every event after number `last`, or from now on. Raises Forgotten, UnknownEvent, StoreError, at once."""
+        """A stream of every event after number `last`, or from now on.
+
+        Raises EventExpired, UnknownEvent or StoreError before the stream begins."""
         await self._refresh()
         last = self._number if last is None else last
         await self._after(last)
         return self._stream([], last, lambda _: True)
 
     async def events_of(self, order_id: str, last: int | None) -> AsyncIterator[bytes] | None:
-        """A stream of the events of one order after number `last`, or from its first; None if there is no such order. Raises as
-        `all_events` does."""
+        """A stream of the events of one order after number `last`, or from its first; None if the order is unknown.
+
+        Raises as `all_events` does."""
         found = await self._orders.load([ApiOrder.key_of(order_id), EVENT_COUNTER.key])
         if ApiOrder.key_of(order_id) not in found:
             return None
@@ -68,7 +72,7 @@ class EventStreams:
     async def _stream(
         self, missed: list[RecordedEvent], last: int, wanted: Callable[[RecordedEvent], bool]
     ) -> AsyncIterator[bytes]:
-        """`missed`, and then whatever is wanted among the events after number `last`."""
+        """`missed`, and then those events after number `last` that are `wanted`."""
         loop = asyncio.get_running_loop()
         ends_at, sent_at = loop.time() + self._stream_s, loop.time()
         yield b"retry: 1000\n\n"
@@ -78,19 +82,19 @@ class EventStreams:
                 yield chunk
                 sent_at = loop.time()
             elif loop.time() - sent_at > KEEP_ALIVE_S:
-                yield b": nothing new\n\n"
+                yield b": keep-alive\n\n"
                 sent_at = loop.time()
             try:
                 events = await self._after(last)
             except (EventExpired, UnknownEvent, StoreError):
-                return  # whoever comes again is told why
+                return  # the client reconnects and gets the error as a response
             if events:
                 last = events[-1].number
             else:
                 await pause(min(REFRESH_S, ends_at - loop.time()), self._stopped)
 
     async def _after(self, last: int) -> list[RecordedEvent]:
-        """The events after number `last`, as many as stand on its page."""
+        """The events after number `last`, up to the end of their page."""
         if asyncio.get_running_loop().time() - self._refreshed_at >= REFRESH_S or last > self._number:
             await self._refresh()
         if last > self._number:
@@ -103,7 +107,7 @@ class EventStreams:
         page = await self._page(wanted.page_id)
         if page is None or page.first != wanted.first:
             raise EventExpired
-        # The page may be newer than the look: what came since is for the next one.
+        # The page may be newer than `_number`: later events are left to the next call.
         return [event for event in page.events if last < event.number <= self._number]
 
     async def _refresh(self) -> None:
@@ -124,5 +128,5 @@ class EventStreams:
 
 
 def _server_sent_event(event: RecordedEvent) -> bytes:
-    """The event as a server-sent one. Its text is JSON, so it has no line break."""
+    """The event in the format of server-sent events. Its data is JSON, so it has no line break."""
     return f"id: {event.number}\nevent: {event.type}\ndata: {event.model_dump_json()}\n\n".encode()

@@ -1,38 +1,38 @@
-"""What the door does with what it is asked and with what it hears: pure functions, run by the loop that every worker runs.
+"""The API worker's handlers for requests and events: pure functions, run by the loop that every worker runs.
 
-So a claim, the order as the door knows it and the outbox row of its PlaceOrder are one commit, many requests share
-it, and what the broker has not confirmed is published again.
+So an idempotency key, its order and the outbox row of the order's PlaceOrder are one commit, which many requests share, and the
+relay publishes until the broker confirms.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from api.documents import PAGE_SIZE, ApiOrder, ApiOrderState, Claim, EventCounter, EventPage, RecordedEvent, page_of
+from api.documents import PAGE_SIZE, ApiOrder, Claim, EventCounter, EventPage, RecordedEvent, page_of
 from api.messages import EVENTS, NAME, AcceptOrder, RequestWithdrawal
 from broker.handler import Context, Documents, Handler, Outcome
 from broker.message import Event, Message
 from broker.role import Role, Service, identity
 from services.order.messages import PlaceOrder, WithdrawOrder
-from services.vocabulary import Reason
+from services.vocabulary import ObservedState, Reason
 from store.document import Key
 
 EVENT_COUNTER = EventCounter()
 
 
 class RequestResult(Enum):
-    """What came of a request."""
+    """The result of a request."""
 
-    ACCEPTED = "taken"  # now, or earlier by the same request
+    ACCEPTED = "taken"  # now, or before by the same request
     KEY_REUSED = "key_reused"  # the key belongs to another request
-    ID_REUSED = "id_reused"  # the id that was asked for belongs to another order
+    ID_REUSED = "id_reused"  # the requested id belongs to another order
     NO_SUCH_ORDER = "no_such_order"
-    ALREADY_ENDED = "already_ended"  # nothing can be withdrawn any more
+    ALREADY_ENDED = "already_ended"  # the order has ended, so it cannot be withdrawn
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOutcome(Outcome):
-    """An outcome that somebody waits for. `order_id` is the order that the answer is about."""
+    """The outcome of a request whose client waits for the result. `order_id` is the order that it concerns."""
 
     result: RequestResult = RequestResult.ACCEPTED
     order_id: str = ""
@@ -43,13 +43,13 @@ def claim_keys(request: AcceptOrder, _: Documents) -> Iterable[Key]:
 
 
 def accept_order(request: AcceptOrder, found: Documents, context: Context) -> Outcome:
-    """A new key claims its order; a known one gets the answer that it had, if it comes with the same request."""
+    """Claim an order for a new key. A known key gets its order again if the request is the same."""
     claim = found.get(Claim, request.key)
     if claim is None:
         if found.get(ApiOrder, request.order_id) is not None:
             return RequestOutcome(result=RequestResult.ID_REUSED, order_id=request.order_id)
         claim = Claim(idempotency_key=request.key, order_id=request.order_id, fingerprint=request.fingerprint)
-        order = ApiOrder(order_id=request.order_id, state=ApiOrderState.ACCEPTED, accepted_at=context.now)
+        order = ApiOrder(order_id=request.order_id, state=ObservedState.ACCEPTED, accepted_at=context.now)
         command = PlaceOrder(order_id=request.order_id, details=request.details)
         return RequestOutcome((claim, order), (command,), order_id=request.order_id)
     result = RequestResult.ACCEPTED if claim.fingerprint == request.fingerprint else RequestResult.KEY_REUSED
@@ -61,7 +61,7 @@ def order_keys(message: RequestWithdrawal, _: Documents) -> Iterable[Key]:
 
 
 def request_withdrawal(request: RequestWithdrawal, found: Documents, _: Context) -> Outcome:
-    """The first request is passed on; the order service and the pivot decide what it is worth."""
+    """Send WithdrawOrder for the first request. The order service and the pivot decide whether it takes effect."""
     order = found.get(ApiOrder, request.order_id)
     if order is None:
         return RequestOutcome(result=RequestResult.NO_SUCH_ORDER, order_id=request.order_id)
@@ -74,7 +74,9 @@ def request_withdrawal(request: RequestWithdrawal, found: Documents, _: Context)
 
 
 def event_keys(event: Event, found: Documents) -> Iterable[Key]:
-    """The order, the number of the last event, and then the page for the next one and the page after it: for the whole batch."""
+    """The order and the event counter; once the counter is loaded, also the page of the next event and the page after it.
+
+    Two pages, because a batch may continue on the second."""
     keys = [ApiOrder.key_of(event.order_id), EVENT_COUNTER.key]
     if not found.not_loaded([EVENT_COUNTER.key]):
         first = page_of((found.get(EventCounter, EVENT_COUNTER.name) or EVENT_COUNTER).number + 1)
@@ -83,7 +85,7 @@ def event_keys(event: Event, found: Documents) -> Iterable[Key]:
 
 
 def record_event(event: Event, found: Documents, context: Context) -> Outcome:
-    """Write down one event: on the order, which may be one that did not come through this door, and on the page."""
+    """Record one event on its order and on its page. The order may be new: one that was not placed through the API."""
     counter = found.get(EventCounter, EVENT_COUNTER.name) or EVENT_COUNTER
     recorded = RecordedEvent.of(event, counter.number + 1, context.now)
     empty = page_of(recorded.number)
@@ -92,7 +94,7 @@ def record_event(event: Event, found: Documents, context: Context) -> Outcome:
         page = empty
     order = found.get(ApiOrder, event.order_id)
     if order is None:
-        order = ApiOrder(order_id=event.order_id, state=ApiOrderState.PENDING, accepted_at=context.now)
+        order = ApiOrder(order_id=event.order_id, state=ObservedState.PENDING, accepted_at=context.now)
     return Outcome(
         (
             counter.copy_with(number=recorded.number),
@@ -102,7 +104,7 @@ def record_event(event: Event, found: Documents, context: Context) -> Outcome:
     )
 
 
-#: An event must not be given up early: nobody would say it again.
+#: Events have the retry budget of compensations, because a dead-lettered event would be missing here.
 HANDLERS: Mapping[type[Message], Handler] = {
     AcceptOrder: Handler(claim_keys, accept_order),
     RequestWithdrawal: Handler(order_keys, request_withdrawal),
@@ -111,6 +113,7 @@ HANDLERS: Mapping[type[Message], Handler] = {
 
 
 def api_role() -> Role:
-    """The door as a worker: requests come from inside its process, events over the wire. Replicas take turns at hearing, because
-    every event has its number from one document."""
+    """The API as a worker: requests are local inputs, events come from the broker.
+
+    One replica consumes at a time, because the event counter is one document."""
     return Role(Service(NAME, HANDLERS, single_active=True), dict.fromkeys(EVENTS, identity))

@@ -1,6 +1,6 @@
-"""A customer of a door over HTTP, who keeps to its rules: one key for one order, and again with the same key when told to wait.
+"""A client of the HTTP API: one idempotency key for each order, retries with the same key after Retry-After.
 
-What the CLI's `--via` uses; knows the door by its answers only.
+The CLI uses it for `--via`.
 """
 
 import asyncio
@@ -10,27 +10,30 @@ from typing import Any, Self
 
 import aiohttp
 
+from api.orders import COMMIT_TIMEOUT_S
 from broker.environment import Environment
 from services.vocabulary import OrderDetails
 
-#: Seconds that one answer may take, longer than a door waits for its database; and how long one thing is asked for.
-RESPONSE_TIMEOUT_S, RETRY_FOR_S = 8.0, 30.0
+#: Seconds until one response: longer than the API waits for its database.
+RESPONSE_TIMEOUT_S = COMMIT_TIMEOUT_S + 3.0
+#: Seconds for which one request is retried.
+RETRY_FOR_S = 30.0
 
 
 class ApiUnreachable(Exception):  # noqa: N818 - it names what happened
-    """Nobody answers at the door, or it asks to wait for longer than anybody does."""
+    """No response from the API, or none but `Retry-After`, for as long as a request is retried."""
 
 
 class ApiRefused(Exception):  # noqa: N818 - it names what happened
-    """The door says no, for good. `reason` is its code."""
+    """The API refused the request, and a retry would not help. `reason` is the problem's code."""
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"the door refuses: {reason} ({detail})")
+        super().__init__(f"the HTTP API refused the request: {reason} ({detail})")
         self.reason = reason
 
 
 class HttpOrderClient:
-    """Use it as a context. `max_connections` connections at once."""
+    """An async context manager. `retry_for_s`: seconds for which one request is retried."""
 
     def __init__(
         self, url: str, *, max_connections: int = 64, retry_for_s: float = RETRY_FOR_S, environment: Environment | None = None
@@ -49,18 +52,18 @@ class HttpOrderClient:
         await self._session.close()
 
     async def place(self, details: OrderDetails, injected: Sequence[str] = ()) -> str:
-        """Hand in an order once, however often that has to be tried; gives its id. Raises ApiUnreachable, ApiRefused."""
+        """Place an order and return its id. Retries place it only once. Raises ApiUnreachable, ApiRefused."""
         headers = {"Idempotency-Key": self._environment.new_id(), "Content-Type": "application/json"}
         if injected:
             headers["X-Injected-Failures"] = ",".join(injected)
         return str((await self._request("POST", "/orders", headers=headers, data=details.model_dump_json()))["order_id"])
 
     async def withdraw(self, order_id: str) -> None:
-        """Ask for an order back. Raises ApiUnreachable, ApiRefused."""
+        """Withdraw an order. Raises ApiUnreachable, ApiRefused."""
         await self._request("DELETE", f"/orders/{order_id}")
 
     async def order(self, order_id: str) -> dict[str, Any]:
-        """Where an order stands. Raises ApiUnreachable, ApiRefused."""
+        """The order as the API shows it. Raises ApiUnreachable, ApiRefused."""
         return await self._request("GET", f"/orders/{order_id}")
 
     async def orders(self, state: str | None, limit: int) -> list[dict[str, Any]]:
@@ -85,12 +88,14 @@ class HttpOrderClient:
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 why = str(error) or type(error).__name__
             if loop.time() + wait_s > deadline:
-                raise ApiUnreachable(f"the door at {self._url} does not serve this in {self._retry_for_s:g} s: {why}")
+                raise ApiUnreachable(
+                    f"the HTTP API at {self._url} did not serve the request within {self._retry_for_s:g} s: {why}"
+                )
             await asyncio.sleep(wait_s * self._environment.rng.uniform(0.5, 1.0))
 
 
 def order_summary(order: Mapping[str, Any]) -> dict[str, str | None]:
-    """Id, state and reason of an order that the door has shown, as the CLI prints them."""
+    """Id, state and reason of an order as the API shows it, for the CLI to print."""
     attention = order["attention"]
     reason = f"{attention['step']}: {attention['error']}" if attention else order["reason"]
     return {"order_id": order["order_id"], "state": order["state"], "reason": reason}

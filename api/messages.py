@@ -1,21 +1,23 @@
-"""What is asked at the door, as local inputs of its worker, and the events of a mode that the door hears.
+"""The API worker's inputs: customers' requests, and the events of a mode that it consumes.
 
-Nothing here travels: what the door sends are the order service's own PlaceOrder and WithdrawOrder.
+The requests are local inputs and never on the wire. The API publishes the order service's PlaceOrder and WithdrawOrder.
 """
 
 from collections.abc import Sequence
 
 from broker.codec import Origin
 from broker.message import Event, Message, Uuid
-from services.message_types import CATALOGUE
+from services.message_types import API_NAME, CATALOGUE
 from services.vocabulary import OrderDetails
 
-#: The door's name as a worker, as the sender of its messages, and of its queue and database.
-NAME = "door"
+#: The API's name as a worker.
+NAME = API_NAME
 
 
 class AcceptOrder(Message, service=NAME):
-    """A customer hands in an order under a key. `order_id` is its id if the key is new; `fingerprint` stands for all of it."""
+    """A customer places an order under an idempotency key.
+
+    `order_id` is the order's id if the key is new. `fingerprint` is a hash of the whole request."""
 
     request_id: Uuid
     key: str
@@ -24,7 +26,7 @@ class AcceptOrder(Message, service=NAME):
 
 
 class RequestWithdrawal(Message, service=NAME):
-    """A customer wants an order back."""
+    """A customer withdraws an order."""
 
     request_id: Uuid
 
@@ -34,6 +36,6 @@ EVENTS = tuple(kind for kind in CATALOGUE.values() if issubclass(kind, Event))
 
 
 def origin_of(order_id: str, injected: Sequence[str] = ()) -> Origin:
-    """The beginning of everything that happens for an order: a new trace, and the failures that were asked for with it."""
+    """The origin of every message of an order: a new trace, and the failures injected with the order."""
     trace = order_id.replace("-", "")
     return Origin(traceparent=f"00-{trace}-{trace[16:]}-01", injected=",".join(injected) or None)

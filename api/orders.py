@@ -1,6 +1,6 @@
-"""The desk: hands requests to the door's worker and waits until what they asked for is safe; reads what the door knows.
+"""The API's application service: hands requests to its worker, waits until they are committed, and reads orders.
 
-Knows nothing of HTTP. What is asked while the broker is away is taken all the same: the outbox owes it.
+Independent of HTTP. It accepts orders also while the broker is down: their outbox rows are published once it is back.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from api.documents import PAGE_SIZE, ApiOrder, ApiOrderState
+from api.documents import PAGE_SIZE, ApiOrder
 from api.handlers import RequestOutcome, api_role
 from api.messages import NAME, AcceptOrder, RequestWithdrawal, origin_of
 from broker.limits import Limits
@@ -18,48 +18,48 @@ from broker.role import topology_of
 from broker.topology import Topology, queue_of
 from broker.transport import TransportError, declare_or_check
 from broker.worker import Worker
-from services.vocabulary import OrderDetails
+from services.vocabulary import ObservedState, OrderDetails
 from store.document import Key, Record
 from store.protocol import Changes, Reader, StoreUnavailable
 
-#: Seconds that a request waits for its commit. After that nobody knows yet; the same key asked again will tell.
+#: Seconds that a request waits for its commit. After that it is in doubt; the same request with the same key settles it.
 COMMIT_TIMEOUT_S = 5.0
-#: Requests that wait for their commit at most, those whose callers have left included.
+#: Requests that wait for their commit at most, including those whose clients have disconnected.
 PENDING_MAX = 1_024
-#: Seconds that a look at the broker may take.
+#: Seconds that a health check of the broker may take.
 BROKER_CHECK_TIMEOUT_S = 1.0
 
 
 class TooManyRequests(Exception):  # noqa: N818 - it names what happened
-    """As many requests as the door takes wait for their commit already."""
+    """PENDING_MAX requests already wait for their commit."""
 
-    why = "too many requests wait for the door's database"
+    why = "too many requests wait for the API's database: try again later"
 
 
 class KeyInFlight(Exception):  # noqa: N818 - it names what happened
-    """Another request with this key is being worked on."""
+    """Another request with this key is in progress."""
 
-    why = "another request with this key is being worked on"
+    why = "another request with this key is in progress: try again later"
 
 
 class CommitTimeout(Exception):  # noqa: N818 - it names what happened
-    """The door's database has not answered in time: what was asked for may still come about."""
+    """The API's database has not answered in time. The request is in doubt: it may still be committed."""
 
-    why = "the door's database has not answered in time"
+    why = "the API's database has not answered in time"
 
 
 def api_topology(prefix: str) -> Topology:
-    """The door's own queue beside those of the mode `prefix`: bound to all events, and to no command."""
+    """The API's own queue, in the mode `prefix`: bound to all events and to no command."""
     return topology_of(prefix, [api_role()])
 
 
 def door_limits(limits: Limits) -> Limits:
-    """The limits of the door's worker: no batch larger than a page of events."""
+    """The limits of the API's worker: no batch larger than a page of events."""
     return replace(limits, batch_max=min(limits.batch_max, PAGE_SIZE))
 
 
 class Orders:
-    """The door of one mode, on a worker with `api_role()`, `api_topology(prefix)` and `door_limits`, which the caller runs."""
+    """The orders of one mode. The caller runs `worker`, which has `api_role()`, `api_topology(prefix)` and `door_limits`."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Orders:
         self._keys_in_flight: set[str] = set()
 
     async def prepare(self) -> None:
-        """Open both ends and make what is missing. Raises what is raised when a server is missing or unsafe."""
+        """Open transport and store, and declare what is missing. Raises TransportError or StoreError."""
         await self.worker.transport.open()
         await declare_or_check(self.worker.transport, self._topology)
         await self.worker.store.open([])
@@ -86,12 +86,12 @@ class Orders:
         await self.worker.transport.close()
         await self.worker.store.close()
 
-    # --- asking -----------------------------------------------------------------------------------------------------------
+    # --- requests ---------------------------------------------------------------------------------------------------------
 
     async def place(
         self, key: str, details: OrderDetails, injected: Sequence[str], *, order_id: str | None = None
     ) -> RequestOutcome:
-        """Hand in an order under a key, with a new id or this one. Raises Busy, KeyInFlight, CommitTimeout."""
+        """Place an order under a key, with a new id or `order_id`. Raises TooManyRequests, KeyInFlight, CommitTimeout."""
         if key in self._keys_in_flight:
             raise KeyInFlight(key)
         text = f"{details.model_dump_json()} {','.join(injected)}"
@@ -105,7 +105,7 @@ class Orders:
         return await self._await_outcome(future)
 
     async def withdraw(self, order_id: str) -> RequestOutcome:
-        """Ask for a withdrawal. Raises Busy, CommitTimeout."""
+        """Withdraw an order. Raises TooManyRequests, CommitTimeout."""
         request_id = self.worker.environment.new_id()
         return await self._await_outcome(
             self._submit(RequestWithdrawal(order_id=order_id, request_id=request_id), request_id, ())
@@ -120,7 +120,7 @@ class Orders:
         return future
 
     async def _await_outcome(self, future: "asyncio.Future[RequestOutcome]") -> RequestOutcome:
-        """The answer, if it comes in time. A caller who leaves does not undo what was asked for."""
+        """The outcome. Raises CommitTimeout. A client that disconnects does not cancel its request."""
         done, _ = await asyncio.wait([future], timeout=self._commit_timeout_s)
         if not done:
             raise CommitTimeout
@@ -134,14 +134,14 @@ class Orders:
             if isinstance(job.command, AcceptOrder | RequestWithdrawal):
                 self._pending.pop(job.command.request_id).set_exception(error)
 
-    # --- looking ----------------------------------------------------------------------------------------------------------
+    # --- queries ----------------------------------------------------------------------------------------------------------
 
     async def get(self, order_id: str) -> ApiOrder | None:
-        """One order as the door knows it. Raises StoreError."""
+        """One order as the API knows it, None if it is unknown. Raises StoreError."""
         record = (await self.load([ApiOrder.key_of(order_id)])).get(ApiOrder.key_of(order_id))
         return ApiOrder.from_body(record.body) if record else None
 
-    async def newest(self, state: ApiOrderState | None, limit: int) -> list[ApiOrder]:
+    async def newest(self, state: ObservedState | None, limit: int) -> list[ApiOrder]:
         """The newest orders. Raises StoreError."""
         where = {"state": str(state)} if state else None
         return [ApiOrder.from_body(record.body) for record in await self.worker.store.find(ApiOrder.collection, where, limit)]
@@ -155,9 +155,9 @@ class Orders:
         return await self.worker.store.transact(read)
 
     async def check_health(self) -> str:
-        """Whether requests are served, else StoreUnavailable. Gives how the broker is: `connected`, or `away` (orders wait)."""
+        """The broker's state: `connected`, or `away` (orders wait in the outbox). Raises StoreError if the API cannot serve."""
         if not self.worker.ready.is_set():
-            raise StoreUnavailable("the door has not started yet")
+            raise StoreUnavailable("the API has not started yet")
         await self.load([ApiOrder.key_of("")])
         try:
             async with asyncio.timeout(BROKER_CHECK_TIMEOUT_S):

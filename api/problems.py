@@ -1,4 +1,4 @@
-"""How the door refuses: a JSON problem (RFC 9457) with a `reason` for programs, whoever refuses and whatever is wrong."""
+"""Refusals: every error response is a JSON problem (RFC 9457) with a `reason` for programs."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -13,10 +13,10 @@ from starlette.routing import Match, Route
 from store.protocol import StoreError
 
 PROBLEM = "application/problem+json"
-#: Seconds after which it makes sense to ask again.
+#: Seconds after which a client may retry.
 RETRY_AFTER_S = 1
 
-#: What is wrong with a header: (when it is missing, when it makes no sense).
+#: Header -> its reason codes: (missing, malformed).
 _HEADER_REASONS = {
     "idempotency-key": ("no_idempotency_key", "bad_idempotency_key"),
     "last-event-id": ("bad_event_id", "bad_event_id"),
@@ -34,7 +34,7 @@ class Problem(BaseModel):
 
 
 class RequestRefused(Exception):  # noqa: N818 - it names what happened
-    """The request is not served."""
+    """The request is refused. Sets `Retry-After` where a retry may succeed."""
 
     def __init__(self, status: HTTPStatus, reason: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -47,12 +47,12 @@ class RequestRefused(Exception):  # noqa: N818 - it names what happened
         return Response(self.problem.model_dump_json(), self.problem.status, self.headers, media_type=PROBLEM)
 
 
-#: Refusals that asking again will not change.
+#: Refusals that a retry does not change, in spite of their status.
 _FINAL_REASONS = ("already_ended",)
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Every refusal of `app` becomes a problem, those of the framework too."""
+    """Make every refusal of `app` a JSON problem, including those of the framework."""
     app.add_exception_handler(RequestRefused, _request_refused)
     app.add_exception_handler(RequestValidationError, _validation_failed)
     app.add_exception_handler(HTTPException, _http_error)
@@ -85,7 +85,7 @@ async def _validation_failed(_: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """What the framework itself refuses: no such path, no such method, a body that cannot be parsed at all."""
+    """A refusal of the framework itself: an unknown path or method, a body that cannot be parsed."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     status = HTTPStatus(error.status_code)
     reason = "not_json" if status is HTTPStatus.BAD_REQUEST else status.name.lower()
@@ -96,15 +96,19 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods_of(request: Request) -> set[str]:
-    """What the path can be asked: of several routes the framework names those of the first only."""
+    """The methods of a path. Where several routes match, the framework names only those of the first."""
     routes = [route for route in request.app.routes if isinstance(route, Route)]
     matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
     return {method for route in matching for method in route.methods or ()}
 
 
 async def _store_failed(_: Request, error: Exception) -> Response:
-    return RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, "store_unavailable", f"the door's database: {error}"[:300]).response()
+    return RequestRefused(
+        HTTPStatus.SERVICE_UNAVAILABLE, "store_unavailable", f"the API's database is unavailable: {error}"[:300]
+    ).response()
 
 
 async def _unexpected_error(_: Request, __: Exception) -> Response:
-    return RequestRefused(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", "the door failed; its log says why").response()
+    return RequestRefused(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "failed", "an internal error: see the log of the API's process"
+    ).response()

@@ -1,6 +1,6 @@
-"""The guard: what comes in is bounded in number and in size before anybody looks at it, so that a flood is refused, not suffered.
+"""ASGI middleware that limits concurrent requests, body size and the time that a body may take.
 
-Plain ASGI around the application. Health is asked for outside of every limit.
+Health checks are not limited.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.problems import RequestRefused
 from broker.codec import MAX_BODY_BYTES
 
-#: Requests at once, and streams of events at once.
+#: Concurrent requests, and concurrent event streams.
 REQUESTS_MAX, STREAMS_MAX = 512, 64
 #: Seconds that a body may take to arrive.
 BODY_S = 10.0
 
 
 class RequestLimits:
-    """Refuses what is too much: 503 with Retry-After, 413, 408."""
+    """Refuses requests beyond a limit: 503 with Retry-After (too many), 413 (too large), 408 (too slow)."""
 
     def __init__(self, app: ASGIApp, *, requests_max: int = REQUESTS_MAX, streams_max: int = STREAMS_MAX) -> None:
         self._app = app
@@ -45,7 +45,7 @@ class RequestLimits:
 
 
 async def _body(scope: Scope, receive: Receive) -> Message:
-    """The whole body in one message, or what came in its place: the caller has left. Raises Refused."""
+    """The whole body in one message, or the message that the client disconnected. Raises RequestRefused."""
     declared = dict(scope["headers"]).get(b"content-length", b"0")
     if declared.isdigit() and int(declared[:20]) > MAX_BODY_BYTES:
         raise _too_large()
@@ -68,7 +68,7 @@ async def _body(scope: Scope, receive: Receive) -> Message:
 
 
 def _too_large() -> RequestRefused:
-    # The rest of the body is not read, so the connection cannot be used again.
+    # The rest of the body is not read, so the connection cannot be reused.
     return RequestRefused(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"a body has at most {MAX_BODY_BYTES} bytes", {"Connection": "close"}
     )

@@ -1,6 +1,6 @@
-"""The door as a process: uvicorn and the door's worker in one event loop, until SIGTERM or SIGINT.
+"""The API's process: uvicorn and the API's worker in one event loop, until SIGTERM or SIGINT.
 
-Called by the CLI's `saga api`.
+Called by `saga api`.
 """
 
 import asyncio
@@ -13,10 +13,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.app import ApiApp
 from api.event_stream import EventStreams
+from api.messages import NAME
 from api.orders import Orders
 from api.request_limits import RequestLimits
 
-#: Seconds that requests in progress have to end once a signal came; streams of events are ended at once.
+#: Seconds that requests in progress have to finish after a signal. Event streams are ended at once.
 GRACE_S = 3
 
 
@@ -28,9 +29,9 @@ async def serve(
     on_shutdown: Callable[[], None],
     page: ASGIApp | None = None,
 ) -> None:
-    """Serve on `listener` until told to stop. Raises what ends the worker, for then orders could no longer be taken.
+    """Serve on `listener` until a signal. A worker that fails ends the server, and its error is raised.
 
-    `on_shutdown` is called when the shutdown begins. `page` answers what is asked for under `/`, `/page/` and `/watch/`."""
+    `on_shutdown` is called when the shutdown begins. `page` serves the paths `/`, `/page/` and `/watch/`."""
     event_streams = EventStreams(orders)
 
     def shut_down() -> None:
@@ -41,7 +42,7 @@ async def serve(
     server = Server(RequestLimits(PathSwitch(page, api) if page else api), shut_down)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # uvicorn handles both, and raises them again once it has shut down
-    worker_task = asyncio.create_task(orders.worker.run(), name="door")
+    worker_task = asyncio.create_task(orders.worker.run(), name=NAME)
     worker_task.add_done_callback(lambda _: server.end())
     try:
         await server.serve(sockets=[listener])
@@ -51,7 +52,7 @@ async def serve(
 
 
 class PathSwitch:
-    """The page beside the door, under one address. The page's own paths are never the door's."""
+    """Routes the dashboard's paths to `page` and all others to `api`, under one address."""
 
     def __init__(self, page: ASGIApp, api: ASGIApp) -> None:
         self._page = page
@@ -64,7 +65,7 @@ class PathSwitch:
 
 
 class Server(uvicorn.Server):
-    """`shut_down` is called when a shutdown begins: it has to end the streams of events, for whose end the server waits."""
+    """A uvicorn server that calls `shut_down` when its shutdown begins, to end the event streams that it would wait for."""
 
     def __init__(self, app: ASGIApp, shut_down: Callable[[], None]) -> None:
         super().__init__(
@@ -72,7 +73,7 @@ class Server(uvicorn.Server):
                 app,
                 access_log=False,
                 lifespan="off",
-                log_config=None,  # lines go the way that the process has chosen for all of them
+                log_config=None,  # the process has configured logging
                 log_level="warning",
                 ws="none",
                 server_header=False,

@@ -1,24 +1,25 @@
-"""What the observer keeps: the sightings of each order, and the times in which it may have missed some."""
+"""The observer's documents: the observations of each order, and the periods in which it may have lost messages."""
 
 from collections.abc import Collection, Iterable
 from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
-from observer.history import FINAL_EVENTS, LossPeriod
+from observer.history import FINAL_EVENT_NAMES, LossPeriod
 from observer.observation import Observation, merge
 from store.document import Document
 
-#: Messages of one order that are kept; an order has a dozen, and more only where something goes round and round.
+#: Messages of one order that are kept. An order has a dozen; more only if it is retried or withdrawn again and again.
 OBSERVATIONS_MAX = 500
-#: Times of loss that are kept; beyond that the oldest two become one.
+#: Loss periods that are kept. Beyond that the two oldest are joined.
 LOSSES_MAX = 100
 
 
 class ObservedOrder(Document):
-    """What was heard of one order, by message id. `cut`: there was more than SIGHTINGS_MAX.
+    """The observations of one order, by message id. `cut`: there were more than OBSERVATIONS_MAX.
 
-    `due_at` is when it last moved, and absent once it has ended: so open orders are found through the store's index."""
+    `due_at` is the time of the newest message, and absent once the order has ended, so that the store's index on `due_at` finds
+    open orders."""
 
     collection: ClassVar[str] = "heard"
 
@@ -28,7 +29,7 @@ class ObservedOrder(Document):
     due_at: float | None = None
 
     def with_observations(self, observed: Iterable[Observation]) -> Self:
-        """With more sightings of the same order; it makes no difference how often."""
+        """The document with more observations of the same order. Idempotent: an observation may be added any number of times."""
         kept, cut = dict(self.sightings), self.cut
         for observation in observed:
             known = kept.get(observation.message_id)
@@ -36,7 +37,7 @@ class ObservedOrder(Document):
                 cut = True
                 continue
             kept[observation.message_id] = (merge(Observation.from_body(known), observation) if known else observation).to_body()
-        ended = any(body["type"] in FINAL_EVENTS for body in kept.values())
+        ended = any(body["type"] in FINAL_EVENT_NAMES for body in kept.values())
         return self.copy_with(sightings=kept, cut=cut, due_at=None if ended else max(body["sent_at"] for body in kept.values()))
 
     def all(self) -> list[Observation]:
@@ -44,13 +45,14 @@ class ObservedOrder(Document):
 
 
 class LossPeriods(Document):
-    """Times in which messages were lost, as (since, until) in seconds since the epoch. Nothing sent between the last of them and
-    `sure_until` was."""
+    """Periods in which messages were lost, as (since, until) in seconds since the epoch.
+
+    No message that was sent after the last period and before `sure_until` was lost."""
 
     collection: ClassVar[str] = "losses"
     id_field: ClassVar[str] = "name"
 
-    #: The id of the only one.
+    #: The id of the only document.
     name_of_all: ClassVar[str] = "all"
 
     name: str = name_of_all
@@ -58,7 +60,7 @@ class LossPeriods(Document):
     sure_until: float
 
     def with_loss(self, until: float) -> Self:
-        """With a loss of something that was sent since it was last sure, and before `until`."""
+        """The document with the loss of a message that was sent after `sure_until` and before `until`."""
         since = self.sure_until
         until = max(since, until)
         *earlier, last = self.times or ((since, until),)

@@ -1,4 +1,4 @@
-"""One message in an order's history, with its place in the chain of causes."""
+"""An entry of an order's history: one message, with its place in the chain of causes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`number` counts from 1; `cause` is the number of another entry, `missing_cause` the id of one that was never heard (both
-    are None for what the door asks). `deed` is the command that the sender handled because of its cause, None where it only
-    decided.
+    """One message of an order.
 
-    `at` is in seconds since the epoch. `takers` are the workers that act on it in this mode; nobody for a fact that needs none.
-    `attempts` beyond 1 are retries; `dead` is the reason if it became a dead letter. `wait` says what the time since the cause
-    was spent on, if it was long or is a wait of the business."""
+    `number` counts from 1. `cause` is the number of another entry, `missing_cause` the id of a message that was not observed;
+    both are None for a command of the HTTP API. `deed` is the command that the sender handled because of the cause, None where it
+    handled none.
+
+    `at` is in seconds since the epoch. `takers` are the workers that act on the message in this mode; empty for an event that
+    triggers nothing. `attempts` beyond 1 are retries. `dead` is the reason if the message was dead-lettered. `wait` says what the
+    time since the cause was spent on, if it was long or is a wait of the business."""
 
     number: int
     message_id: str

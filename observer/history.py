@@ -1,30 +1,32 @@
-"""An order's history, built from the messages alone: what happened, because of what, how long it took, and what nobody can know.
+"""An order's history, built from its messages alone: what happened, because of what, how long it took, and what is not known.
 
-Pure: the same sightings give the same history, in whatever order and however often they were heard. Times are
-the senders' own (milliseconds), so clocks that differ show as odd durations, never as another order of cause and effect.
+Pure functions: the same observations give the same history, in whatever order and however often they arrive. Times are those of
+the senders (milliseconds), so clocks that differ show as odd durations, never as an effect before its cause.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from observer import root_cause as reasons
 from observer.entry import Entry
 from observer.message_flow import MessageFlow
 from observer.observation import Observation, merge
+from observer.root_cause import root_cause
 from observer.timeline import timeline
 from orchestrator.fulfilment import FULFILMENT
 from orchestrator.remaining_steps import remaining_steps
 from orchestrator.saga import Step
-from services.message_types import CATALOGUE
+from services.message_types import CATALOGUE, FINAL_EVENTS
 from services.order.messages import DeadlinePassed, OrderCompleted, OrderRejected, OrderWithdrawn, PlaceOrder, WithdrawOrder
-from services.vocabulary import NEEDS_ATTENTION, BackwardEvent, StepFailed
+from services.vocabulary import BackwardEvent, ObservedState, StepFailed
 
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """A compensation that was answered. `had_effect`: the step that it undoes was heard to have succeeded; None: it was asked for
-    and never answered, so it may have been under way; False: it was refused, or nobody had asked for it."""
+    """A compensation that was answered.
+
+    `had_effect`: True if the step that it undoes was observed to have succeeded; None if that step was requested and not
+    answered, so that it is in doubt; False if it was refused or not requested."""
 
     command: str
     entry: int
@@ -33,7 +35,7 @@ class Undone:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A worker that has been told and has not been heard to react. `since` is when it was told."""
+    """A worker that was sent a message and has not been observed to react. `since` is when the message was sent."""
 
     worker: str
     deed: str
@@ -43,7 +45,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class LossPeriod:
-    """A time in which the observer lost messages, in seconds since the epoch. Of which orders, nobody knows."""
+    """A period in which the observer lost messages, in seconds since the epoch. It is not known of which orders."""
 
     since: float
     until: float
@@ -51,15 +53,15 @@ class LossPeriod:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """One order. `state`: ACCEPTED (asked for, nothing said yet), PENDING, NEEDS_ATTENTION, COMPLETED or REJECTED.
+    """The history of one order.
 
     `root` is the number of the entry that everything else followed from, `why` says it in a sentence. `remains` are the commands
-    still to come if nothing else goes wrong; `remains_note` says how sure that is. `gaps` are sentences.
-    `moved_at` is when something was last said that had not been said before."""
+    still to be handled if nothing else goes wrong; `remains_note` says how sure that is. `gaps` are sentences about messages that
+    are or may be missing. `moved_at` is the time of the newest message that was not a mere repetition."""
 
     order_id: str
     mode: str
-    state: str
+    state: ObservedState
     reason: str | None
     wanted: str | None
     injected: str | None
@@ -77,30 +79,29 @@ class History:
 
     @property
     def ended(self) -> bool:
-        return self.state in FINAL_STATES
+        return self.state.ended
 
     def stuck(self, now: float, stuck_after_s: float) -> bool:
-        """Whether nothing will move it without help, or nothing has moved it for `stuck_after_s`."""
-        return not self.ended and (self.state == NEEDS_ATTENTION or now - self.moved_at > stuck_after_s)
+        """Whether the order needs an operator, or has not moved for `stuck_after_s`."""
+        return not self.ended and (self.state is ObservedState.NEEDS_ATTENTION or now - self.moved_at > stuck_after_s)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON-like values."""
         return asdict(self)
 
 
-FINAL_STATES = ("COMPLETED", "REJECTED")
-#: The commands that OrderWithdrawn answers: of every other step it says nothing, however often the order says it.
+#: The commands that OrderWithdrawn answers. It says nothing about any other step, however often it is published.
 _WITHDRAWAL_COMMANDS = (WithdrawOrder.__name__, DeadlinePassed.__name__)
 #: The events that end an order, by name on the wire.
-FINAL_EVENTS = (OrderCompleted.type_name, OrderRejected.type_name)
+FINAL_EVENT_NAMES = tuple(kind.type_name for kind in FINAL_EVENTS)
 
 
 def build_history(
     flow: MessageFlow, observations: Sequence[Observation], losses: Collection[LossPeriod] = (), *, cut: bool = False
 ) -> History:
-    """The history of the one order that all of `sightings` (at least one) are about.
+    """The history of one order. `observations`: at least one, all of the same order.
 
-    `losses`: times in which the observer lost messages. `cut`: there were more messages than it keeps of one order."""
+    `losses`: the periods in which the observer lost messages. `cut`: there were more messages than it keeps of one order."""
     by_id: dict[str, Observation] = {}
     for observation in observations:
         known = by_id.get(observation.message_id)
@@ -108,10 +109,10 @@ def build_history(
     entries = timeline(flow, by_id)
     repeated = _repeated(entries)
     state, reason = _state(entries)
-    waiting = () if state in FINAL_STATES else tuple(_waiting(flow, entries, repeated))
-    gaps = tuple(_gaps(flow, entries, losses, ended=state in FINAL_STATES, cut=cut))
+    waiting = () if state.ended else tuple(_waiting(flow, entries, repeated))
+    gaps = tuple(_gaps(flow, entries, losses, ended=state.ended, cut=cut))
     injected = min(filter(None, (observation.injected for observation in by_id.values())), default=None)
-    why, root = reasons.root_cause(flow, entries, state, reason, injected)
+    why, root = root_cause(flow, entries, state, reason, injected)
     remaining, note = _remains(flow, entries, state, gaps)
     began_at, moved_at = entries[0].at, max(entry.at for entry in entries if entry.number not in repeated)
     return History(
@@ -123,7 +124,7 @@ def build_history(
         injected=injected,
         began_at=began_at,
         moved_at=moved_at,
-        took_s=round(_final_entry(entries).at - began_at, 3) if state in FINAL_STATES else None,
+        took_s=round(_final_entry(entries).at - began_at, 3) if state.ended else None,
         why=why,
         root=root,
         entries=entries,
@@ -135,24 +136,24 @@ def build_history(
     )
 
 
-# --- where it stands ------------------------------------------------------------------------------------------------------
+# --- state ----------------------------------------------------------------------------------------------------------------
 
 
 def _final_entry(entries: Sequence[Entry]) -> Entry:
-    return next(entry for entry in entries if entry.type in FINAL_EVENTS)
+    return next(entry for entry in entries if entry.type in FINAL_EVENT_NAMES)
 
 
-def _state(entries: Sequence[Entry]) -> tuple[str, str | None]:
-    """State and reason. A call for help counts until the service that called is heard to have done it after all."""
-    state, escalations = "ACCEPTED", dict[str, Entry]()
+def _state(entries: Sequence[Entry]) -> tuple[ObservedState, str | None]:
+    """State and reason. An escalation is open until its service publishes an event that shows the step as done after all."""
+    state, escalations = ObservedState.ACCEPTED, dict[str, Entry]()
     for entry in entries:
         if entry.type == OrderCompleted.type_name:
-            return "COMPLETED", None
+            return ObservedState.COMPLETED, None
         if entry.type == OrderRejected.type_name:
-            return "REJECTED", entry.facts.get("reason")
+            return ObservedState.REJECTED, entry.facts.get("reason")
         if entry.command:
             continue
-        state = "PENDING"
+        state = ObservedState.PENDING
         escalation = escalations.pop(entry.sender, None)
         if issubclass(CATALOGUE[entry.type], StepFailed):
             escalations[entry.sender] = entry
@@ -160,13 +161,15 @@ def _state(entries: Sequence[Entry]) -> tuple[str, str | None]:
             escalations[entry.sender] = escalation
     if escalations:
         facts = [*escalations.values()][-1].facts
-        return NEEDS_ATTENTION, f"{facts.get('step')}: {facts.get('error')}"
+        return ObservedState.NEEDS_ATTENTION, f"{facts.get('step')}: {facts.get('error')}"
     return state, None
 
 
 def _repeated(entries: Sequence[Entry]) -> set[int]:
-    """The numbers of what shows no movement: an order that is overdue says again and again that it is withdrawn, also when it is
-    on its way back already, and those who hear it say again what they said before."""
+    """The numbers of entries that are no progress.
+
+    An overdue order publishes OrderWithdrawn again and again, also when its rollback has begun, and each time other services
+    repeat their answers."""
     types_seen: set[str] = set()
     rolling_back = False
     found: set[int] = set()
@@ -180,8 +183,10 @@ def _repeated(entries: Sequence[Entry]) -> set[int]:
 
 
 def _waiting(flow: MessageFlow, entries: Sequence[Entry], repeated: set[int]) -> list[Waiting]:
-    """Who was told and has not been heard to react: the newest only where one mind leads (it drops what comes late), elsewhere
-    each worker and deed once, since it was first told."""
+    """The workers that have not reacted.
+
+    With a coordinator only the newest, because it drops late events; else each worker and command once, from the first message
+    that asked for it."""
     answered_entries = {entry.cause for entry in entries} | (repeated if flow.has_coordinator else set())
     done = {(entry.sender, entry.deed): entry.number for entry in entries if entry.deed}
     waiting_entries = [
@@ -203,7 +208,7 @@ def _undone(flow: MessageFlow, entries: Sequence[Entry]) -> list[Undone]:
         if step.undo and step.undone:
             answers = [entry.number for entry in entries if entry.type == step.undone.type_name]
             if answers:
-                # Whichever stands first in the timeline: what was undone before it came is refused when it comes (a tombstone).
+                # The first answer counts also if it precedes the step's own: the tombstone then refuses the step.
                 found.append(Undone(step.undo.__name__, answers[0], _had_effect(flow, entries, step)))
     return sorted(found, key=lambda undone: undone.entry)
 
@@ -212,15 +217,16 @@ def _had_effect(flow: MessageFlow, entries: Sequence[Entry], step: Step) -> bool
     types_seen = {entry.type for entry in entries}
     if step.success.type_name in types_seen:
         return True
-    asked = any(flow.handled_commands.get((step.command.service, kind)) == step.command.__name__ for kind in types_seen)
+    requested = any(flow.handled_commands.get((step.command.service, kind)) == step.command.__name__ for kind in types_seen)
     refused = step.refused is not None and step.refused.type_name in types_seen
-    return None if asked and not refused else False
+    return None if requested and not refused else False
 
 
 def _remains(
-    flow: MessageFlow, entries: Sequence[Entry], state: str, gaps: Collection[str]
+    flow: MessageFlow, entries: Sequence[Entry], state: ObservedState, gaps: Collection[str]
 ) -> tuple[tuple[str, ...], str | None]:
-    if state in FINAL_STATES:
+    """The commands still to be handled, and how sure that is."""
+    if state.ended:
         return (), None
     types_seen = {entry.type for entry in entries if not entry.command}
     withdrawn = OrderWithdrawn.type_name in types_seen
@@ -229,20 +235,18 @@ def _remains(
     elif flow.has_coordinator:
         note = None
     elif withdrawn:
-        note = (
-            "nobody knows it in choreography, nor how far the order got: every undo is listed, whether it finds anything or not"
-        )
+        note = "inferred: in choreography no service knows how far the order got, so every undo is listed"
     else:
-        note = "inferred: nobody knows the sequence in choreography"
+        note = "inferred: in choreography no service knows the sequence"
     remaining = remaining_steps(types_seen, withdrawn=withdrawn, pivot_first=flow.pivot_first)
     return (*(() if types_seen else (PlaceOrder.__name__,)), *remaining), note
 
 
-# --- what is not known ----------------------------------------------------------------------------------------------------
+# --- gaps -----------------------------------------------------------------------------------------------------------------
 
 
 def _gaps(flow: MessageFlow, entries: Sequence[Entry], losses: Collection[LossPeriod], *, ended: bool, cut: bool) -> list[str]:
-    """What must be missing, and when something may be."""
+    """Which messages must be missing, and whether others may be."""
     missing: dict[str, list[Entry]] = {}
     for entry in entries:
         if entry.missing_cause:
@@ -250,7 +254,7 @@ def _gaps(flow: MessageFlow, entries: Sequence[Entry], losses: Collection[LossPe
     gaps = [_missing_message(flow, effects) for effects in missing.values()]
     until = entries[-1].at if ended else float("inf")
     if any(loss.since < until and loss.until >= entries[0].at for loss in losses):
-        gaps.append("the observer lost messages while this order was under way: something may be missing without a trace")
+        gaps.append("the observer lost messages while this order was under way: some may be missing without a trace")
     if cut:
         gaps.append(f"more than {len(entries)} messages: later ones were not kept")
     return gaps
@@ -260,4 +264,4 @@ def _missing_message(flow: MessageFlow, effects: Sequence[Entry]) -> str:
     possible: set[str] = set.intersection(*({*flow.possible_causes(entry.type)} for entry in effects))
     names = " or ".join(sorted(CATALOGUE[name].__name__ for name in possible)) or "a message"
     effect_names = ", ".join(f"{entry.name} (#{entry.number})" for entry in effects)
-    return f"{names} was not heard, which caused {effect_names}"
+    return f"{names} was not observed, which caused {effect_names}"

@@ -1,6 +1,6 @@
-"""Pictures in Mermaid's language: the path that one order took, and a mode as it is written down.
+"""Diagrams in Mermaid's language: the path of one order, and the message flow of a mode.
 
-Pure text. Commands are solid, events dashed, rollbacks marked with ↩, as everywhere.
+Pure functions that return text. Commands are solid arrows, events dashed ones, rollbacks are marked with ↩.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,26 +11,25 @@ from observer.entry import Entry
 from observer.history import History
 from observer.message_flow import MessageFlow
 from orchestrator.coordinator import NAME as COORDINATOR
-from services.message_types import API_COMMANDS, CATALOGUE, SERVICES
+from services.message_types import API_COMMANDS, API_NAME, CATALOGUE, SERVICES
 from services.order.messages import PlaceOrder
 from services.vocabulary import BackwardCommand, BackwardEvent, StepFailed
 
-#: Whoever asks for an order or a withdrawal.
-API = "door"
-#: From left to right, so that what begins an order goes from one to the next; a picture shows those that have a part in it.
-PARTICIPANTS = (API, PlaceOrder.service, COORDINATOR, *(name for name in SERVICES if name != PlaceOrder.service))
+#: The participants from left to right, in the direction in which an order begins. A diagram shows those that take part in it.
+PARTICIPANTS = (API_NAME, PlaceOrder.service, COORDINATOR, *(name for name in SERVICES if name != PlaceOrder.service))
 
 
 def sequence_diagram(history: History) -> str:
-    """The path as a sequence diagram: every message to whoever acts on it, with its number; a note where it waited or died."""
-    participants = {name for entry in history.entries for name in (entry.sender, *entry.takers)}
-    lines = ["sequenceDiagram", *(f"    participant {_escaped(name)}" for name in _sorted_participants(participants))]
+    """The path of one order as a sequence diagram.
+
+    Every message is an arrow to each worker that acts on it, labelled with its number. Notes show waits and dead letters."""
+    participants = _sorted_participants({name for entry in history.entries for name in (entry.sender, *entry.takers)})
+    lines = ["sequenceDiagram", *(f"    participant {_escaped(name)}" for name in participants)]
     for entry in history.entries:
         lines += [f"    {line}" for line in _entry_lines(entry)]
     end = " ".join(filter(None, (history.state, history.reason)))
-    lines += [
-        f"    Note over {','.join(map(_escaped, _first_and_last(_sorted_participants(participants))))}: {_escaped(f'{end} / {history.why}')}"
-    ]
+    span = ",".join(map(_escaped, _first_and_last(participants)))
+    lines.append(f"    Note over {span}: {_escaped(f'{end} / {history.why}')}")
     return "\n".join(lines)
 
 
@@ -58,17 +57,18 @@ def _first_and_last(participants: list[str]) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """`text` without what means something to Mermaid: what is heard may come from anybody."""
+    """`text` without the characters that mean something to Mermaid: senders and facts come from messages, which may be forged."""
     return "".join(letter if letter.isalnum() or letter in " .,:_-()/'↩" else " " for letter in text).strip() or "unknown"
 
 
-# --- a mode as it is written down -----------------------------------------------------------------------------------------
+# --- message flow ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A message between two parties. `does` is the command that the taker handles because of an event, where it is not the
-    message itself."""
+    """A message between two participants.
+
+    `does` is the command that the taker handles because of an event; None where the message is that command itself."""
 
     sender: str
     taker: str
@@ -79,14 +79,14 @@ class Edge:
 
 
 def edges(flow: MessageFlow) -> tuple[Edge, ...]:
-    """Who sends what to whom in a mode. Calls for help, which every service may send, are left out."""
+    """Every message of a mode with its sender and taker. Escalations, which every service may publish, are left out."""
     found = []
     for name, takers in flow.takers.items():
         kind = CATALOGUE[name]
         if issubclass(kind, StepFailed):
             continue
         command = issubclass(kind, Command)
-        source = API if kind in API_COMMANDS else COORDINATOR
+        source = API_NAME if kind in API_COMMANDS else COORDINATOR
         for taker in takers:
             handled = flow.handled_commands.get((taker, name))
             found.append(
@@ -103,8 +103,8 @@ def edges(flow: MessageFlow) -> tuple[Edge, ...]:
 
 
 def flowchart(flow: MessageFlow) -> str:
-    """The mode as a flowchart: one arrow for each pair of parties and each kind of message between them."""
-    lines = ["flowchart LR", f"    {API}([{API}])"]
+    """The mode as a flowchart: one arrow for each pair of participants and each kind of message between them."""
+    lines = ["flowchart LR", f"    {API_NAME}([{API_NAME}])"]
     labels: dict[tuple[str, str, bool], list[str]] = {}
     for edge in edges(flow):
         label = f"{'↩ ' if edge.rollback else ''}{edge.message}{f' → {edge.does}' if edge.does else ''}"

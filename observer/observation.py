@@ -1,6 +1,7 @@
-"""One message as it was heard: what its envelope says and the few facts in its body; nothing depends on when it was heard.
+"""An observation of one message: what its envelope says, and a few facts from its body.
 
-Pure. A message heard twice, or again as a copy that was put aside, is still one sighting.
+Pure functions, which do not depend on when a message was received. A message that is received twice, or again as a retry, is
+still one observation.
 """
 
 from collections.abc import Mapping
@@ -13,15 +14,17 @@ from observer.raw_message import RawMessage, earliest_copy
 from services.message_types import CATALOGUE
 from services.vocabulary import printable
 
-#: Fields of a body that are kept, as text: why something was refused or undone, and what failed for good.
+#: Fields of a body that are kept, as text: why a step was refused or undone, and which step exhausted its retry budget.
 FACTS = ("reason", "refusal", "step", "error")
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """`sent_at` is in seconds since the epoch, by the sender's clock; `facts` as in FACTS. `attempt` is the highest that was
-    heard of; `dead` is the reason if it became a dead letter. `wanted` is what was ordered, in the messages that tell.
-    `original` is the text of an Original, that of the first copy."""
+    """One message of an order.
+
+    `sent_at` is in seconds since the epoch, by the sender's clock. `attempt` is the highest that was observed, `dead` the reason
+    if the message was dead-lettered. `facts` are the fields named in FACTS, `wanted` the order's lines, in messages that carry
+    them. `original` is the text of a RawMessage, that of the earliest copy."""
 
     message_id: str
     order_id: str
@@ -47,7 +50,7 @@ class Observation:
 
 
 def observation_of(wire: Wire) -> Observation | None:
-    """What was heard; None for what is no message of ours."""
+    """The observation of a message; None if it is not a message of the catalogue."""
     try:
         envelope = decode(wire, CATALOGUE)
     except Undecodable:
@@ -71,14 +74,14 @@ def observation_of(wire: Wire) -> Observation | None:
 
 
 def merge(one: Observation, other: Observation) -> Observation:
-    """Two sightings of one message as one, whichever came first."""
+    """Two observations of one message as one. The order of the arguments makes no difference."""
     first, second = sorted((one, other), key=lambda seen: (seen.attempt, seen.dead or "", repr(seen)))
     dead = min(filter(None, (first.dead, second.dead)), default=None)
     return replace(first, attempt=second.attempt, dead=dead, original=earliest_copy(one.original, other.original))
 
 
 def _sent_at(envelope: Envelope, wire: Wire) -> float:
-    """From the message's id, a UUIDv7, which tells milliseconds; AMQP's own timestamp has whole seconds only."""
+    """The time in the message's id, a UUIDv7, to the millisecond; else AMQP's timestamp, which has whole seconds only."""
     digits = envelope.message_id.replace("-", "")
     if digits[12] == "7":
         return int(digits[:12], 16) / 1000
@@ -87,5 +90,5 @@ def _sent_at(envelope: Envelope, wire: Wire) -> float:
 
 def _dead(wire: Wire) -> str | None:
     reason = wire.headers.get("dead_reason") or (death_of(wire) or {}).get("reason")
-    # What came back from a delay queue has `expired` there, what our own queue had no room for `maxlen`: neither is a death.
+    # A message from a delay queue has `expired` here, one that the observer's full queue dropped `maxlen`: neither is dead.
     return printable(str(reason)) if reason and reason not in ("expired", "maxlen") else None

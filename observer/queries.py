@@ -1,4 +1,4 @@
-"""What the observer has written down, read as histories. Works whether it runs or not."""
+"""Queries: the observer's stored observations, read as histories. The observer itself need not run."""
 
 from collections.abc import Collection, Sequence
 
@@ -11,24 +11,24 @@ from store.protocol import Changes, Reader, Store
 
 
 async def history_of(store: Store, mode: str, order_id: str) -> History | None:
-    """One order's history; None when nothing was heard of it. Raises StoreError."""
+    """One order's history; None when the observer has no message of it. Raises StoreError."""
     histories = await histories_of(store, mode, [order_id])
     return histories[0] if histories else None
 
 
 async def histories_of(store: Store, mode: str, order_ids: Collection[str]) -> list[History]:
-    """The histories of those that anything was heard of. Raises StoreError."""
+    """The histories of those orders that the observer has messages of. Raises StoreError."""
     return await _histories(store, mode, await _records(store, order_ids))
 
 
 async def history_with_messages(store: Store, mode: str, order_id: str) -> tuple[History, list[RawMessage]] | None:
-    """One order's history, and the message of each entry as it was sent; None when nothing was heard of it. Raises StoreError."""
+    """One order's history, and the message of each entry as it was sent; None as in `history_of`. Raises StoreError."""
     found = await _records(store, [order_id])
     if not found:
         return None
-    (histories,) = await _histories(store, mode, found)
+    (history,) = await _histories(store, mode, found)
     observations = ObservedOrder.from_body(found[0].body).sightings
-    return histories, [RawMessage.from_text(observations[entry.message_id].get("original", "")) for entry in histories.entries]
+    return history, [RawMessage.from_text(observations[entry.message_id].get("original", "")) for entry in history.entries]
 
 
 async def newest(store: Store, mode: str, limit: int) -> list[History]:
@@ -37,7 +37,9 @@ async def newest(store: Store, mode: str, limit: int) -> list[History]:
 
 
 async def open_orders(store: Store, mode: str, before: float, limit: int) -> list[History]:
-    """Those that have not ended and moved last before then (seconds since the epoch), the stalest first. Raises StoreError."""
+    """Orders that have not ended and whose newest message is older than `before` (seconds since the epoch), the oldest first.
+
+    Raises StoreError."""
     return await _histories(store, mode, await store.due(ObservedOrder.collection, before, limit))
 
 

@@ -1,6 +1,6 @@
-"""A message as it was on the wire, kept for people who want to read it: headers, properties, body, all cut to a bounded size.
+"""A message as it was on the wire, kept for display: headers, properties and body, all cut to a bounded size.
 
-Pure. Kept as one text of ASCII, so that no database minds what strangers write in it.
+Pure functions. It is kept as one ASCII text, which every database can store whatever the message contains.
 """
 
 import json
@@ -13,7 +13,7 @@ from broker.transport import Wire
 
 #: Bytes of a body that are kept, headers of one message, and characters of a header's or property's value.
 BODY_MAX, HEADERS_MAX, VALUE_MAX = 4_096, 32, 200
-#: Characters of all of it: an order may have some hundred messages, and is one document.
+#: Characters of the whole text. An order may have some hundred messages and is stored as one document.
 TEXT_MAX = 12_000
 #: The properties that are kept, where a message has them.
 PROPERTIES = ("message_id", "correlation_id", "app_id", "type", "timestamp", "content_type")
@@ -21,7 +21,9 @@ PROPERTIES = ("message_id", "correlation_id", "app_id", "type", "timestamp", "co
 
 @dataclass(frozen=True, slots=True)
 class RawMessage:
-    """`body` is a JSON value; the beginning of its text if it is longer than BODY_MAX, which `cut` says."""
+    """The kept parts of one message.
+
+    `body` is a JSON value, or the beginning of its text if it is longer than BODY_MAX. `cut`: something was left out."""
 
     headers: Mapping[str, Any] = field(default_factory=dict)
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -30,7 +32,7 @@ class RawMessage:
 
     @classmethod
     def of(cls, wire: Wire) -> Self:
-        """What is kept of a message whose body is JSON in UTF-8."""
+        """The kept parts of a message whose body is JSON in UTF-8."""
         cut = len(wire.body) > BODY_MAX
         return cls(
             headers={str(name)[:VALUE_MAX]: _json_value(value) for name, value in sorted(wire.headers.items())[:HEADERS_MAX]},
@@ -40,7 +42,7 @@ class RawMessage:
         )
 
     def to_text(self) -> str:
-        """At most TEXT_MAX long: what does not fit goes, the headers first."""
+        """The text to store, at most TEXT_MAX long: if it is too long, the headers are left out, then the body."""
         for kept in (self, replace(self, headers={}, cut=True), replace(self, headers={}, body=None, cut=True)):
             text = json.dumps([kept.headers, kept.properties, kept.body, kept.cut], separators=(",", ":"))
             if len(text) <= TEXT_MAX:
@@ -53,8 +55,9 @@ class RawMessage:
 
 
 def earliest_copy(one: str, other: str) -> str:
-    """Of two copies the one that was sent first, as texts: attempts count up. What differs otherwise is a stranger's; it makes no
-    difference in which order copies are heard."""
+    """The text of the copy that was sent first, by its attempt.
+
+    Copies of one attempt differ only if one is forged. Then the smaller text is taken, so that their order does not matter."""
     return min((one, other), key=lambda text: (not text, _attempt(text), text))
 
 
@@ -64,7 +67,7 @@ def _attempt(text: str) -> int:
 
 
 def _json_value(value: object) -> object:
-    """A value that JSON has, too."""
+    """`value` if JSON has it, else its text."""
     if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return str(value)[:VALUE_MAX]

@@ -1,7 +1,7 @@
-"""The observer at work: hears every message of a mode, writes it down, decides nothing. Nobody ever waits for it.
+"""The observer: consumes a copy of every message of a mode and records it. It publishes nothing, so no worker waits for it.
 
-Its queue is bounded and drops the oldest, so that one that is slow, away or dead costs the others only room;
-what was dropped shows as a time of loss. Writing a message down twice makes no difference, so it needs no inbox.
+Its queue is bounded and drops the oldest messages, so that a slow or stopped observer costs the broker a bounded amount of space.
+Dropped messages are recorded as a loss period. Recording a message twice makes no difference, so there is no inbox.
 """
 
 import asyncio
@@ -24,25 +24,25 @@ log = structlog.get_logger()
 
 #: Its name as a worker, and that of its queue and database.
 NAME = "observer"
-#: Messages that wait for it at most.
+#: Messages that its queue holds at most.
 QUEUE_MAX = 50_000
-#: Messages written down in one commit.
+#: Messages recorded in one commit at most.
 BATCH_MAX = 1024
-#: Seconds that it waits for a fuller commit: nobody else waits for it, and the fuller it is, the less it costs the others.
+#: Seconds between two commits that are not full: larger batches cost the shared servers less.
 LINGER_S = 0.5
-#: Seconds between two looks for what was dropped.
+#: Seconds between two checks for dropped messages.
 LOSS_CHECK_S = 1.0
 
 
 def with_observer(topology: Topology) -> Topology:
-    """The mode's furniture and the observer's own queue."""
+    """The mode's topology with the observer's queue."""
     return replace(topology, listeners=(Listener(NAME, QUEUE_MAX),))
 
 
 class Observer:
-    """The observer of one mode. `run` until `stop`; it opens transport and store, and leaves them open.
+    """The observer of one mode: `run` it until `stop`. It opens transport and store, and does not close them.
 
-    `on_recorded` is told of which orders something was written down."""
+    `on_recorded` is called with the ids of the orders of each recorded batch."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Observer:
         linger_s: float = LINGER_S,
         on_recorded: Callable[[Collection[str]], None] = lambda _: None,
     ) -> None:
-        #: Set once it hears.
+        #: Set once it consumes.
         self.ready = asyncio.Event()
         self._topology = with_observer(topology)
         self._queue = queue_of(topology.prefix, NAME)
@@ -66,15 +66,16 @@ class Observer:
         self._on_recorded = on_recorded
         self._inputs = InputQueue()
         self._drop_marks: list[Delivery] = []
-        #: The newest that was heard, and what that was at the last look, in seconds since the epoch.
+        #: When the newest received message was sent, now and at the last loss check, in seconds since the epoch.
         self._newest_at = self._checked_at = 0.0
         self._recording = False
         self._stopping = asyncio.Event()
         self._backoff = Backoff(NAME, self._environment, self._stopping)
 
     async def run(self) -> None:
-        """Hear until `stop`. Raises what cannot be waited out: an unsafe store, a queue that was declared differently or taken
-        away (whoever begins anew makes another, and says that something was lost)."""
+        """Consume until `stop`. Raises UnsafeStore and UnsafeTopology, which no retry mends.
+
+        A queue that is deleted meanwhile is such an error: the next start declares it again and records a loss."""
         try:
             await self._backoff.retry_until(lambda: self._store.open([ObservedOrder.collection]))
             await self._backoff.retry_until(self._transport.open)
@@ -83,7 +84,7 @@ class Observer:
             return
         log.info("started", service=NAME, queue=self._queue)
         self.ready.set()
-        loss_checks = asyncio.create_task(self._check_losses_periodically(), name=f"{NAME}.looking")
+        loss_checks = asyncio.create_task(self._check_losses_periodically(), name=f"{NAME}.loss_checks")
         loss_checks.add_done_callback(lambda _: self._inputs.wake())
         try:
             while not self._stopping.is_set() and not loss_checks.done():
@@ -101,12 +102,14 @@ class Observer:
         self._inputs.wake()
 
     async def has_caught_up(self) -> bool:
-        """Whether it has written down all that has reached its queue."""
+        """Whether every message that has reached its queue is recorded."""
         return not (self._recording or len(self._inputs) or await self._transport.depth(self._queue))
 
     async def _start_consuming(self) -> None:
-        """Make the queue and consume it. If it was there before and is gone, so is what was in it; that is written down first,
-        because once the queue is there again nobody can tell."""
+        """Declare the queue and consume it.
+
+        If the queue existed before and is gone, its messages are lost. The loss is recorded before the queue is declared, because
+        afterwards nothing shows that it was gone."""
         try:
             await self._transport.depth(self._queue)
             gone = False
@@ -129,8 +132,8 @@ class Observer:
         ]
         try:
             await self._backoff.retry_until(lambda: self._record(observed))
-        except DataRefused as error:  # what decides nothing must not stand still either: it says that it has lost something
-            log.warning("not_written_down", service=NAME, count=len(observed), error=str(error))
+        except DataRefused as error:  # a batch that the store never takes must not stop the observer: it is recorded as lost
+            log.warning("observations_refused", service=NAME, count=len(observed), error=str(error))
             await self._backoff.retry_until(lambda: self._update_losses(lambda losses: losses.with_loss(self._newest(observed))))
         self._newest_at = self._newest(observed)
         await self._transport.ack(batch)
@@ -157,7 +160,7 @@ class Observer:
             await self._store.transact(work)
             self._on_recorded(by_order.keys())
 
-    # --- what was lost ----------------------------------------------------------------------------------------------------
+    # --- losses -----------------------------------------------------------------------------------------------------------
 
     async def _check_losses_periodically(self) -> None:
         while True:
@@ -165,9 +168,11 @@ class Observer:
             await self._backoff.retry_until(self._check_losses)
 
     async def _check_losses(self) -> None:
-        """A mark in the queue of the dropped: something was lost since we were last sure. Without one we are sure of what was
-        heard by the look before, for a mark may have been on its way at that one."""
-        await self._transport.depth(self._queue)  # raises if somebody has taken it away
+        """Record a loss if messages were dropped since the last check; else advance `sure_until`.
+
+        The broker keeps the latest dropped message in a queue of its own, as the mark of a loss. Without a mark `sure_until`
+        advances only to what had been received at the check before, because a mark may still have been on its way then."""
+        await self._transport.depth(self._queue)  # raises UnsafeTopology if the queue was deleted
         marks = list(self._drop_marks)
         if marks:
             dropped = [observation.sent_at for mark in marks if (observation := observation_of(mark.wire))]
@@ -181,7 +186,7 @@ class Observer:
         self._checked_at = self._newest_at
 
     async def _update_losses(self, change: Callable[[LossPeriods], LossPeriods]) -> LossPeriods:
-        """Change what is known of losses; before the first message nothing was lost."""
+        """Change the loss periods. The first start creates them, sure of everything until then."""
 
         async def work(reader: Reader) -> tuple[Changes, LossPeriods]:
             key = LossPeriods.key_of(LossPeriods.name_of_all)
@@ -193,7 +198,9 @@ class Observer:
         return await self._store.transact(work)
 
     def _is_genuine(self, delivery: Delivery) -> bool:
-        """Whether it came by its own type, to which the broker holds senders. What is put aside comes by the name of a queue."""
+        """Whether the message came with its type as routing key: the broker's permissions hold a sender to its own types.
+
+        A retry comes from the retry exchange, with the name of a queue as routing key."""
         return delivery.exchange == self._retry_exchange or delivery.routing_key == delivery.wire.type
 
     def _newest(self, observed: Sequence[Observation]) -> float:

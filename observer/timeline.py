@@ -1,9 +1,9 @@
-"""The timeline of one order: every message that was observed, ordered by cause and time, as entries of its history."""
+"""The timeline of an order: every message that was observed, ordered by cause and time, as entries of its history."""
 
 from collections.abc import Mapping
 
 from broker.message import Command
-from observer import delays as waits
+from observer.delays import with_wait
 from observer.entry import Entry
 from observer.message_flow import MessageFlow
 from observer.observation import Observation
@@ -13,7 +13,7 @@ from services.vocabulary import BackwardCommand, BackwardEvent
 
 
 def timeline(flow: MessageFlow, by_id: Mapping[str, Observation]) -> tuple[Entry, ...]:
-    """Every message in the order of causes and times."""
+    """The entries of one order, causes before effects, else by time."""
     places = _places(by_id)
     ordered = sorted(by_id.values(), key=lambda observation: (*places[observation.message_id], observation.message_id))
     numbers = {observation.message_id: number for number, observation in enumerate(ordered, start=1)}
@@ -45,24 +45,26 @@ def timeline(flow: MessageFlow, by_id: Mapping[str, Observation]) -> tuple[Entry
             dead=observation.dead,
             wait=None,
         )
-        entries.append(waits.with_wait(entry, trigger, entries, observation.injected))
+        entries.append(with_wait(entry, trigger, entries, observation.injected))
     return tuple(entries)
 
 
 def _handled_command(flow: MessageFlow, observation: Observation, trigger: Entry | None) -> str | None:
-    """The command that the sender handled because of `trigger`. The order's own deadline is none, whatever it heard last."""
+    """The command that the sender handled because of `trigger`.
+
+    None for a withdrawal by the order's deadline, which is no message: its trigger is the last message that the order handled."""
     if trigger is None or (observation.type == OrderWithdrawn.type_name and trigger.type != WithdrawOrder.type_name):
         return None
     return flow.handled_commands.get((observation.sender, trigger.type))
 
 
 def _places(by_id: Mapping[str, Observation]) -> dict[str, tuple[float, int]]:
-    """Message id -> its time and its depth in the tree of causes. No effect is earlier than its cause, whatever clocks say."""
+    """Message id -> its time and its depth in the tree of causes. No effect precedes its cause, even if clocks differ."""
     places: dict[str, tuple[float, int]] = {}
     for message_id in sorted(by_id):
         path: list[str] = []
         current = message_id
-        # A cause that is on the path again goes round in a circle, which no honest message does: it counts as not heard.
+        # A cause that is already on the path closes a circle, which only forged messages do: it counts as not observed.
         while current in by_id and current not in places and current not in path:
             path.append(current)
             current = by_id[current].cause or ""

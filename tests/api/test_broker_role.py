@@ -1,4 +1,4 @@
-"""What the door is on the broker: a listener that nobody can command, beside a mode that does not know it."""
+"""The API on the broker: it consumes events and takes no command, beside a mode that does not depend on it."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from services.message_types import CATALOGUE
 from tests.support.system import MODES
 
 
-def test_the_door_hears_every_event_of_the_services_and_takes_no_command() -> None:
+def test_api_consumes_every_event_and_takes_no_command() -> None:
     assert {kind.type_name for kind in EVENTS} == {name for name, kind in CATALOGUE.items() if issubclass(kind, Event)}
     (queue,) = api_topology(Mode.CHOREOGRAPHY).queues
     assert not queue.takes_commands
@@ -20,12 +20,12 @@ def test_the_door_hears_every_event_of_the_services_and_takes_no_command() -> No
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_door_is_no_part_of_a_mode_and_uses_its_exchanges_as_they_are(mode: Mode) -> None:
+def test_api_is_no_part_of_a_mode_and_uses_its_exchanges(mode: Mode) -> None:
     assert NAME not in roles(mode)
     assert NAME not in {queue.worker for queue in topology(mode).queues}
     assert exchanges(api_topology(mode)) == exchanges(topology(mode))
 
 
-def test_an_event_is_not_given_up_early() -> None:
+def test_events_have_the_retry_budget_of_compensations() -> None:
     handlers = api_role().service.handlers
     assert all(handlers[kind].compensates for kind in EVENTS)

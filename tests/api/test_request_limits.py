@@ -1,4 +1,4 @@
-"""What is too much at the door: too many at once, too large, too slow."""
+"""Request limits: too many requests, too large a body, too slow a body."""
 
 import asyncio
 from typing import Any
@@ -11,24 +11,24 @@ from broker.codec import MAX_BODY_BYTES
 from lab.system import System
 from lab.virtual_time import run_on_virtual_time
 from tests.support.api.asgi_client import Caller, Reply
-from tests.support.api.http_api import Door, at_a_door
+from tests.support.api.http_api import RunningApi, with_api
 
 
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize(("size", "reason"), [(MAX_BODY_BYTES, "wrong_schema"), (MAX_BODY_BYTES + 1, "too_large")])
-def test_a_body_beyond_the_limit_is_refused_whether_it_says_so_or_not(size: int, reason: str, chunked: bool) -> None:
-    async def program(_: System, door: Door) -> Reply:
+def test_body_beyond_the_limit_is_refused_with_and_without_its_length(size: int, reason: str, chunked: bool) -> None:
+    async def program(_: System, api: RunningApi) -> Reply:
         body = b'"' + b"x" * (size - 2) + b'"'
-        return await door.caller.call(
+        return await api.caller.call(
             "POST", "/orders", body, chunked=chunked, content_type="application/json", idempotency_key="k"
         )
 
-    refused = at_a_door(Mode.CHOREOGRAPHY, program)
+    refused = with_api(Mode.CHOREOGRAPHY, program)
     assert (refused.status, refused.reason) == ({"too_large": 413}.get(reason, 422), reason)
 
 
 class Slow:
-    """An application that answers when it is told to."""
+    """An application that responds once `go_on` is set, and to health checks at once."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
@@ -40,7 +40,7 @@ class Slow:
         await send({"type": "http.response.body", "body": b""})
 
 
-def test_what_is_too_many_at_once_is_told_to_come_again_and_health_is_always_answered() -> None:
+def test_requests_beyond_the_limit_get_503_but_health_does_not() -> None:
     async def program() -> list[Reply]:
         slow = Slow()
         caller = Caller(RequestLimits(slow, requests_max=2, streams_max=1))
@@ -57,7 +57,7 @@ def test_what_is_too_many_at_once_is_told_to_come_again_and_health_is_always_ans
         assert refused.headers["retry-after"] == "1"
 
 
-def test_a_body_that_does_not_arrive_is_not_waited_for() -> None:
+def test_body_that_does_not_arrive_in_time_is_refused() -> None:
     async def program() -> tuple[float, int]:
         statuses: list[int] = []
 

@@ -1,4 +1,4 @@
-"""The door as a process: it does not outlive its worker. (How it ends when it is told to is in tests/cli/test_api.py.)"""
+"""The API's process: it does not outlive its worker. Its shutdown by a signal is tested in tests/cli/test_api.py."""
 
 import asyncio
 import signal
@@ -10,22 +10,22 @@ import pytest
 from api.server import serve
 from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode
-from tests.support.api.http_api import a_desk
+from tests.support.api.http_api import build_orders
 
 
 @pytest.fixture
 def signals_restored() -> Iterator[None]:
-    """This process listens to its signals again after the test."""
+    """Restore this process's signal handlers after the test."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def test_a_door_whose_worker_dies_ends_and_says_why(signals_restored: None) -> None:
+def test_server_ends_with_the_error_of_its_worker(signals_restored: None) -> None:
     async def whole() -> None:
         backend = MemoryBackend(Mode.CHOREOGRAPHY)
-        orders = a_desk(Mode.CHOREOGRAPHY, backend)
+        orders = build_orders(Mode.CHOREOGRAPHY, backend)
         await orders.prepare()
 
         async def die() -> None:

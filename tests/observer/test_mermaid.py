@@ -1,4 +1,4 @@
-"""The pictures: what they show is what happened, or what is written down, in words that Mermaid understands."""
+"""The diagrams: they show what happened, or what the tables define, in syntax that Mermaid accepts."""
 
 import re
 from dataclasses import replace
@@ -22,50 +22,51 @@ NOTE = re.compile(r"    Note over (\w+)(?:,(\w+))?: ([^;#<>]+)")
 
 
 def drawn(one: History) -> tuple[list[str], list[tuple[str, str, str, int, str]]]:
-    """The participants and arrows of a diagram in which every line was understood."""
+    """The participants and arrows of a diagram. Every line must match one of the patterns."""
     head, *lines = sequence_diagram(one).splitlines()
     assert head == "sequenceDiagram"
-    parties, arrows = [], []
+    participants, arrows = [], []
     for line in lines:
         if found := PARTICIPANT.fullmatch(line):
-            parties.append(found[1])
+            participants.append(found[1])
         elif found := ARROW.fullmatch(line):
             arrows.append((found[1], found[2], found[3], int(found[4]), found[5]))
         else:
             assert NOTE.fullmatch(line), line
-    return parties, arrows
+    return participants, arrows
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", JOURNEYS)
-def test_a_path_shows_every_message_that_somebody_acts_on_commands_solid_and_events_dashed(mode: Mode, name: str) -> None:
+def test_sequence_diagram_shows_every_message_that_has_a_taker(mode: Mode, name: str) -> None:
     one = told(mode, name)
-    parties, arrows = drawn(one)
+    participants, arrows = drawn(one)
     assert arrows == [
         (entry.sender, "->>" if entry.command else "-->>", taker, entry.number, entry.name)
         for entry in one.entries
         for taker in entry.takers
     ]
-    assert {name for arrow in arrows for name in (arrow[0], arrow[2])} <= set(parties)
-    assert ("coordinator" in parties) == (mode is Mode.ORCHESTRATOR and one.entries[1].name != "OrderRejected")
+    assert {name for arrow in arrows for name in (arrow[0], arrow[2])} <= set(participants)
+    assert ("coordinator" in participants) == (mode is Mode.ORCHESTRATOR and one.entries[1].name != "OrderRejected")
 
 
-def test_what_a_stranger_wrote_cannot_break_a_picture() -> None:
-    hostile = "a; end\n    b->>c: <script>#quot;"
-    heard = [replace(one, sender=hostile, facts={"reason": hostile}, dead=hostile) for one in journey(Mode.CHOREOGRAPHY, "happy")]
-    text = sequence_diagram(build_history(MESSAGE_FLOWS[Mode.CHOREOGRAPHY], heard))
+def test_forged_message_cannot_break_a_diagram() -> None:
+    forged = "a; end\n    b->>c: <script>#quot;"
+    observations = journey(Mode.CHOREOGRAPHY, "happy")
+    changed = [replace(one, sender=forged, facts={"reason": forged}, dead=forged) for one in observations]
+    text = sequence_diagram(build_history(MESSAGE_FLOWS[Mode.CHOREOGRAPHY], changed))
     assert not re.search(r"[;#<>]", text.replace("->>", ""))
     assert all(line.split()[0] in ("participant", "Note") or "->>" in line for line in text.splitlines()[1:])
 
 
-def test_the_picture_of_choreography_shows_every_reaction_and_besides_only_the_door() -> None:
+def test_edges_of_choreography_are_the_reactions_and_the_api_commands() -> None:
     shown = [(edge.sender, edge.message, edge.taker, edge.does) for edge in edges(MESSAGE_FLOWS["choreography"])]
     reactions = [(row.when.service, row.when.__name__, row.by, row.does.__name__) for row in REACTIONS]
-    door = [("door", "PlaceOrder", "order", None), ("door", "WithdrawOrder", "order", None)]
-    assert sorted(map(str, shown)) == sorted(map(str, reactions + door))
+    api = [("door", "PlaceOrder", "order", None), ("door", "WithdrawOrder", "order", None)]
+    assert sorted(map(str, shown)) == sorted(map(str, reactions + api))
 
 
-def test_the_picture_of_the_orchestrator_leads_every_command_from_and_every_event_to_the_coordinator() -> None:
+def test_edges_of_the_orchestrator_all_meet_the_coordinator() -> None:
     shown = edges(MESSAGE_FLOWS["orchestrator"])
     sent = {(edge.message, edge.taker) for edge in shown if edge.sender == "coordinator"}
     commands = [kind for step in FULFILMENT.steps for kind in (step.command, step.undo) if kind] + [FULFILMENT.rejects]
@@ -75,7 +76,7 @@ def test_the_picture_of_the_orchestrator_leads_every_command_from_and_every_even
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_static_picture_shows_each_message_as_it_travels(mode: Mode) -> None:
+def test_flowchart_shows_every_edge(mode: Mode) -> None:
     text = flowchart(MESSAGE_FLOWS[mode])
     for edge in edges(MESSAGE_FLOWS[mode]):
         lines = [line for line in text.splitlines() if edge.message in line]
@@ -84,6 +85,6 @@ def test_a_static_picture_shows_each_message_as_it_travels(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_parties_stand_in_the_order_of_the_pages_columns(mode: Mode) -> None:
-    parties, _ = drawn(told(mode, "happy"))
-    assert parties == columns_of(mode)
+def test_participants_are_in_the_order_of_the_dashboard_columns(mode: Mode) -> None:
+    participants, _ = drawn(told(mode, "happy"))
+    assert participants == columns_of(mode)

@@ -1,4 +1,4 @@
-"""What one copy of a message tells about its own life."""
+"""Observations: whether and why a message was dead-lettered."""
 
 from dataclasses import replace
 
@@ -16,30 +16,30 @@ WIRE = encode(
     app_id="coordinator",
     origin=Origin(),
 )
-EXPIRED, MAXLEN, GIVEN_UP = ({"reason": reason} for reason in ("expired", "maxlen", "delivery_limit"))
+EXPIRED, MAXLEN, DELIVERY_LIMIT = ({"reason": reason} for reason in ("expired", "maxlen", "delivery_limit"))
 
 
 @pytest.mark.parametrize(
     ("deaths", "dead"),
     [
         ([EXPIRED], None),  # back from a delay queue
-        ([MAXLEN], None),  # no room in the observer's own queue
-        ([GIVEN_UP], "delivery_limit"),
-        ([GIVEN_UP, EXPIRED], "delivery_limit"),  # given up after it had been in a delay queue
-        ([EXPIRED, GIVEN_UP], None),
+        ([MAXLEN], None),  # dropped from the observer's full queue
+        ([DELIVERY_LIMIT], "delivery_limit"),
+        ([DELIVERY_LIMIT, EXPIRED], "delivery_limit"),  # dead-lettered after it had been in a delay queue
+        ([EXPIRED, DELIVERY_LIMIT], None),
         ([], None),
         ("forged", None),
         (["forged"], None),
     ],
 )
-def test_the_last_thing_that_the_broker_did_with_a_message_says_whether_it_is_dead(deaths: object, dead: str | None) -> None:
+def test_the_newest_entry_of_x_death_says_whether_a_message_is_dead(deaths: object, dead: str | None) -> None:
     headers = {**WIRE.headers, "x-death": deaths, "x-first-death-reason": "expired"}
     seen = observation_of(replace(WIRE, headers=headers))
     assert seen is not None
     assert seen.dead == dead
 
 
-def test_a_message_that_a_worker_put_aside_says_why_itself() -> None:
+def test_dead_letter_of_a_worker_names_its_reason() -> None:
     seen = observation_of(replace(WIRE, headers={**WIRE.headers, "dead_reason": "attempts_exhausted"}))
     assert seen is not None
     assert seen.dead == "attempts_exhausted"

@@ -1,6 +1,6 @@
-"""What is kept of a message as it was on the wire: enough to read, never more than its bound, whatever strangers send.
+"""Raw messages: what is kept of a message is readable and bounded, whatever was sent.
 
-The messages of an order as they are read back are in tests/page/.
+How an order's messages are read back is tested in tests/dashboard/test_orders.py.
 """
 
 import json
@@ -19,24 +19,24 @@ from tests.support.journey_observations import journey
 FIRST = journey(Mode.ORCHESTRATOR, "happy")[0]
 
 
-def original(**headers: object) -> RawMessage:
+def raw_message(**headers: object) -> RawMessage:
     return RawMessage.of(Wire(b'{"order_id":"x"}', message_id="m", app_id="door", timestamp=7, headers=headers))
 
 
 def copy(attempt: int, **headers: object) -> Observation:
-    """The message as it was sent again, as its `attempt`th attempt."""
-    told = {**headers, "attempt": attempt} if attempt > 1 else headers
-    return replace(FIRST, attempt=attempt, original=original(**told).to_text())
+    """The observation of the message's retry number `attempt`; 1 is the message as it was first sent."""
+    all_headers = {**headers, "attempt": attempt} if attempt > 1 else headers
+    return replace(FIRST, attempt=attempt, original=raw_message(**all_headers).to_text())
 
 
-def test_a_message_is_kept_with_its_headers_properties_and_body() -> None:
-    kept = RawMessage.from_text(original(version=1, injected="payment:declined").to_text())
+def test_message_is_kept_with_its_headers_properties_and_body() -> None:
+    kept = RawMessage.from_text(raw_message(version=1, injected="payment:declined").to_text())
     assert kept.headers == {"version": 1, "injected": "payment:declined"}
     assert kept.properties == {"message_id": "m", "app_id": "door", "timestamp": 7}
     assert (kept.body, kept.cut) == ({"order_id": "x"}, False)
 
 
-def test_a_long_body_is_cut_and_says_so() -> None:
+def test_long_body_is_cut_and_marked_as_cut() -> None:
     body = json.dumps({"text": "é" * BODY_MAX}, ensure_ascii=False).encode()
     kept = RawMessage.of(Wire(body))
     assert kept.cut
@@ -45,24 +45,24 @@ def test_a_long_body_is_cut_and_says_so() -> None:
     assert BODY_MAX - 1 <= len(kept.body.encode()) <= BODY_MAX
 
 
-def test_headers_of_strangers_are_bounded_and_become_json() -> None:
+def test_unknown_headers_are_bounded_and_become_json() -> None:
     kept = RawMessage.of(Wire(b"{}", headers={f"h{number}": "x" * 10_000 for number in range(1_000)}))
     assert len(kept.headers) == HEADERS_MAX
-    odd = original(nan=float("nan"), raw=b"\xff", nested={"a": [1]}, lone="\ud800")
+    odd = raw_message(nan=float("nan"), raw=b"\xff", nested={"a": [1]}, lone="\ud800")
     assert "NaN" not in odd.to_text().replace('"nan"', "")
     assert odd.to_text().isascii()
 
 
-def test_what_is_kept_of_one_message_is_bounded_and_what_does_not_fit_goes_headers_first() -> None:
+def test_text_of_a_message_is_bounded_and_headers_go_first() -> None:
     fat = {f"h{number}": "é" * 1_000 for number in range(HEADERS_MAX)}
-    kept = RawMessage.from_text(original(**fat).to_text())
+    kept = RawMessage.from_text(raw_message(**fat).to_text())
     assert (kept.headers, kept.body, kept.cut) == ({}, {"order_id": "x"}, True)
     worst = RawMessage.of(Wire(json.dumps("\U0001f4a5" * 1_000, ensure_ascii=False).encode(), headers=fat))
     assert len(worst.to_text()) <= TEXT_MAX
 
 
 @given(st.permutations([copy(1), copy(2), copy(3, dead_reason="error"), replace(copy(4), original="")]))
-def test_whichever_copy_is_heard_first_the_message_is_shown_as_it_was_first_sent(copies: list[Observation]) -> None:
+def test_earliest_copy_is_kept_whatever_the_order_of_arrival(copies: list[Observation]) -> None:
     whole = reduce(merge, copies)
     assert whole.original == copy(1).original
     assert whole.attempt == 4

@@ -1,4 +1,4 @@
-"""Calls the door's application in this process, without a socket, so that it works on virtual time as well."""
+"""A client that calls an ASGI application in this process, without a socket, so that it also works on virtual time."""
 
 import asyncio
 import json
@@ -13,13 +13,13 @@ from api.problems import PROBLEM
 from api.sample_orders import sample_order
 from services.vocabulary import Line
 
-#: An order of two books, as a customer sends it.
+#: The body of an order of two books.
 AN_ORDER = sample_order([Line(sku="book", quantity=2)]).model_dump(mode="json")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back."""
+    """A response."""
 
     status: int
     headers: Mapping[str, str]
@@ -31,20 +31,20 @@ class Reply:
 
     @property
     def reason(self) -> str:
-        """Why it was refused: every refusal is a JSON problem that says its own status."""
+        """The reason code of a refusal, which must be a JSON problem with its own status."""
         assert self.headers["content-type"] == PROBLEM
         assert self.json["status"] == self.status
         return str(self.json["reason"])
 
 
 class Caller:
-    """One customer at the door."""
+    """A client of one application."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def call(self, method: str, path: str, body: bytes = b"", *, chunked: bool = False, **headers: str) -> Reply:
-        """One request. `chunked`: its length is not declared. Underscores in the names of headers stand for dashes."""
+        """Send one request. `chunked`: without Content-Length. Underscores in the names of headers stand for dashes."""
         exchange = _Exchange(method, path, [body], headers if chunked else {"content_length": str(len(body)), **headers})
         await self._serve(exchange)
         assert exchange.status is not None
@@ -61,14 +61,14 @@ class Caller:
         )
 
     async def show(self, order_id: str) -> Any:
-        """The order, which must be there."""
+        """The order, which must exist."""
         reply = await self.call("GET", f"/orders/{order_id}")
         assert reply.status == 200
         return reply.json
 
     @asynccontextmanager
     async def following(self, path: str, **headers: str) -> AsyncIterator["Stream"]:
-        """A stream of events, until the block ends: then the caller leaves."""
+        """A stream of events, until the block ends: then the client disconnects."""
         exchange = _Exchange("GET", path, [b""], headers)
         serving = asyncio.ensure_future(self._serve(exchange))
         try:
@@ -79,7 +79,7 @@ class Caller:
 
 
 class Stream:
-    """Server-sent events as they come."""
+    """Server-sent events as they arrive."""
 
     def __init__(self, exchange: "_Exchange") -> None:
         self._exchange = exchange
@@ -118,7 +118,7 @@ class _Exchange:
             "query_string": query.encode(),
             "headers": named,
             "client": ("test", 1),
-            "server": ("door", 80),
+            "server": ("api", 80),
         }
         self._chunks = chunks
         self.status: int | None = None

@@ -1,4 +1,4 @@
-"""A door at work beside a whole mode, in memory or on real parts."""
+"""A running HTTP API beside a whole mode, in memory or on servers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,16 +9,18 @@ from typing import TypeVar
 from api.app import ApiApp
 from api.event_stream import EventStreams
 from api.handlers import api_role
+from api.messages import NAME
 from api.orders import Orders, api_topology, door_limits
 from api.request_limits import RequestLimits
 from bootstrap.backend import Backend
 from bootstrap.build_worker import assemble
 from bootstrap.modes import Mode
 from lab.system import System
+from observer.message_flow import MESSAGE_FLOWS
 from tests.support.api.asgi_client import Caller
 from tests.support.system import in_memory
 
-#: What is heard of a happy order, in both modes.
+#: The events of a happy order, in both modes.
 HAPPY_EVENTS = [
     "order.OrderPlaced",
     "inventory.StockReserved",
@@ -31,27 +33,27 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Door:
-    """One door: its inside, and a customer in front of it."""
+class RunningApi:
+    """One replica of the HTTP API, and a client that calls it."""
 
     orders: Orders
-    following: EventStreams
+    event_streams: EventStreams
     caller: Caller
 
     async def ended(self, system: System, order_id: str) -> None:
-        """Wait until the door has heard of the order's end."""
+        """Wait until the API has received the end of the order."""
 
         async def has_ended() -> bool:
             order = await self.orders.get(order_id)
             return order is not None and order.state.ended
 
-        await system.wait_until(has_ended, f"the door to hear of the end of {order_id}")
+        await system.wait_until(has_ended, f"the API to receive the end of {order_id}")
 
 
-def a_desk(prefix: str, backend: Backend, *, commit_timeout_s: float = 5.0) -> Orders:
-    """A desk on a worker of its own, put together as `saga api` does."""
+def build_orders(prefix: str, backend: Backend, *, commit_timeout_s: float = 5.0) -> Orders:
+    """The API's orders on a worker of their own, built as in `saga api`."""
     worker = assemble(
-        *(api_role(), api_topology(prefix), backend.transport("door"), backend.store("door")),
+        *(api_role(), api_topology(prefix), backend.transport(NAME), backend.store(NAME)),
         environment=backend.environment,
         limits=door_limits(backend.limits),
     )
@@ -59,27 +61,27 @@ def a_desk(prefix: str, backend: Backend, *, commit_timeout_s: float = 5.0) -> O
 
 
 @asynccontextmanager
-async def a_door(system: System, *, commit_timeout_s: float = 5.0, stream_s: float = 600.0) -> AsyncIterator[Door]:
-    """A door of the system's mode, at work until the block ends."""
-    orders = a_desk(system.client.topology.prefix, system.backend, commit_timeout_s=commit_timeout_s)
+async def running_api(system: System, *, commit_timeout_s: float = 5.0, stream_s: float = 600.0) -> AsyncIterator[RunningApi]:
+    """A replica of the API of the system's mode, running until the block ends."""
+    orders = build_orders(system.client.topology.prefix, system.backend, commit_timeout_s=commit_timeout_s)
     await orders.prepare()
-    following = EventStreams(orders, stream_s=stream_s)
-    app = ApiApp(orders, following, pivot_first=system.mode is Mode.CHOREOGRAPHY).application()
-    working = asyncio.create_task(orders.worker.run())
+    event_streams = EventStreams(orders, stream_s=stream_s)
+    app = ApiApp(orders, event_streams, pivot_first=MESSAGE_FLOWS[system.mode].pivot_first).application()
+    worker_task = asyncio.create_task(orders.worker.run())
     await orders.worker.ready.wait()
     try:
-        yield Door(orders, following, Caller(RequestLimits(app)))
+        yield RunningApi(orders, event_streams, Caller(RequestLimits(app)))
     finally:
         orders.worker.stop()
-        await working
+        await worker_task
         await orders.close()
 
 
-def at_a_door(mode: Mode, program: Callable[[System, Door], Awaitable[T]]) -> T:
-    """Run `program` at the door of a whole mode in memory, on virtual time."""
+def with_api(mode: Mode, program: Callable[[System, RunningApi], Awaitable[T]]) -> T:
+    """Run `program` with an API beside a whole mode in memory, on virtual time."""
 
     async def whole(system: System) -> T:
-        async with a_door(system) as door:
-            return await program(system, door)
+        async with running_api(system) as api:
+            return await program(system, api)
 
     return in_memory(mode, whole)

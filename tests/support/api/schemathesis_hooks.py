@@ -1,6 +1,6 @@
-"""A hook for schemathesis: each request that has a proper key gets one of its own, as a customer's would.
+"""A hook for schemathesis: each request with a valid idempotency key gets a unique one.
 
-What a key of another order is answered (422) is tested in test_orders.py; no description of an API can say when it is.
+A reused key is answered with 422, which an OpenAPI document cannot describe; tests/api/test_orders.py tests it.
 """
 
 import uuid
