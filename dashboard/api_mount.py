@@ -1,7 +1,4 @@
-"""The page as a process, or as a part of one: by itself with both modes in memory; at a door; and what the door then looks at.
-
-Called by the CLI's `saga demo --serve`, `saga api` and `saga worker observer`.
-"""
+"""Mounts the dashboard on the HTTP API of a running mode. Called by `saga api`."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,7 +20,7 @@ from dashboard.security_headers import SecurityHeaders
 
 @dataclass(frozen=True, slots=True)
 class MountedDashboard:
-    """The page beside a door; no `app` where nobody says where the observer is. `stop` ends its streams."""
+    """The dashboard beside the API. `app` is None if no observer URL is configured. `stop` ends the event streams."""
 
     app: ASGIApp | None
     stop: Callable[[], None]
@@ -33,7 +30,7 @@ class MountedDashboard:
 async def mount_dashboard(
     mode: Mode, orders: Orders, observer_url: str, remote_apis: Mapping[Mode, str]
 ) -> AsyncIterator[MountedDashboard]:
-    """The page of one running mode, for `api.server.serve`, and of those whose doors are `beside` it."""
+    """The dashboard for `api.server.serve`: a lane for `mode`, and one for each of `remote_apis` (mode -> URL of its API)."""
     if not observer_url:
         yield MountedDashboard(None, lambda: None)
         return

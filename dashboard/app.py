@@ -1,7 +1,7 @@
-"""The page over HTTP: its files, the lanes that it shows, what it follows, and what it can ask for.
+"""The dashboard's HTTP application: static files, lanes, queries, and requests to place or withdraw orders and kill workers.
 
 The contract is docs/reference/dashboard.md.
-  GET   /, /page/...                                    the page itself
+  GET   /, /page/...                                    the page and its files
   GET   /watch/lanes, /watch/orders[/MODE/ID], /watch/events, /watch/beside/events
   POST  /watch/orders[/MODE/ID/withdraw], /watch/workers/MODE/NAME/kill, .../revive
 """
@@ -26,7 +26,7 @@ from services.faults import InvalidFault
 
 
 class DashboardApp:
-    """Makes the ASGI application. `seed` is for orders that are drawn and name none; `shelf` has the articles to offer."""
+    """Builds the ASGI application. `seed`: for generated orders that name no seed. `articles`: SKUs that the page offers."""
 
     def __init__(
         self, lanes: Sequence[LaneControl], queries: Queries, *, seed: int, new_id: Callable[[], str], articles: Collection[str]
@@ -38,8 +38,8 @@ class DashboardApp:
         self._articles = list(articles)
 
     def application(self) -> FastAPI:
-        """Without guard and shield, which go around it."""
-        app = FastAPI(title="The page", openapi_url=None)
+        """The application without request limits and security headers: the caller adds those middlewares."""
+        app = FastAPI(title="Dashboard", openapi_url=None)
         StaticRoutes().add_routes(app)
         self._queries.add_routes(app)
         app.get("/watch/lanes")(self.lanes)
@@ -59,12 +59,12 @@ class DashboardApp:
         return json_response({"lanes": descriptions, "failures": failures, "shelf": self._articles, "seed": self._seed})
 
     async def place(self, request: OrderRequest) -> Response:
-        """The same orders in every lane, by the same ids."""
+        """Place the same orders, under the same ids, in each requested lane."""
         lanes = [self._requested_lane(mode) for mode in dict.fromkeys(request.modes or self._lanes)]
         if request.count == 1 and not request.lines:
             raise _unprocessable("wrong_schema", "lines: an order has at least one line")
         if request.count > 1 and request.order_id:
-            raise _unprocessable("wrong_schema", "order_id: one order can have it, and more than one are asked for")
+            raise _unprocessable("wrong_schema", "order_id: only a single order can have one, but count is more than 1")
         try:
             to_place = request.generate(self._seed, self._new_id)
         except InvalidFault as error:
@@ -72,7 +72,7 @@ class DashboardApp:
         remaining_capacity = min(lane.remaining_capacity for lane in lanes)
         if remaining_capacity < len(to_place):
             raise RequestRefused(
-                HTTPStatus.INSUFFICIENT_STORAGE, "full", f"this run has room for {remaining_capacity} more orders. Start it anew."
+                HTTPStatus.INSUFFICIENT_STORAGE, "full", f"this run accepts {remaining_capacity} more orders. Restart the demo."
             )
         results = dict(zip(lanes, await asyncio.gather(*(lane.place(to_place) for lane in lanes)), strict=True))
         if not any(result.ids for result in results.values()):
@@ -114,16 +114,16 @@ class DashboardApp:
 
     def _requested_lane(self, mode: str) -> LaneControl:
         if mode not in self._lanes:
-            raise _unprocessable("wrong_schema", f"modes: there is no such lane. There are: {', '.join(self._lanes)}.")
+            raise _unprocessable("wrong_schema", f"modes: there is no such lane. Choose from: {', '.join(self._lanes)}.")
         return self._lanes[mode]
 
     def _worker_control(self, mode: str, worker: str) -> WorkerControl:
         lane = self._lane(mode)
         if lane.worker_control is None:
-            raise RequestRefused(HTTPStatus.NOT_FOUND, "cannot_kill", "the workers of this lane cannot be killed from here")
+            raise RequestRefused(HTTPStatus.NOT_FOUND, "cannot_kill", "workers of this lane cannot be killed from this page")
         if worker not in roles(lane.mode):
             raise RequestRefused(
-                HTTPStatus.NOT_FOUND, "no_such_worker", f"no such worker. There are: {', '.join(roles(lane.mode))}."
+                HTTPStatus.NOT_FOUND, "no_such_worker", f"no such worker. Choose from: {', '.join(roles(lane.mode))}."
             )
         return lane.worker_control
 
@@ -132,5 +132,5 @@ def _unprocessable(reason: str, detail: str) -> RequestRefused:
     return RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, reason, detail)
 
 
-def _not_confirmed(why: str) -> RequestRefused:
-    return RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, "not_taken", why[:300])
+def _not_confirmed(reason: str) -> RequestRefused:
+    return RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, "not_taken", reason[:300])

@@ -1,4 +1,4 @@
-"""Serves both modes in memory on one page: `saga demo --serve`."""
+"""Serves both modes, in memory, on one page: `saga demo --serve`."""
 
 import asyncio
 import signal
@@ -19,7 +19,7 @@ from dashboard.security_headers import SecurityHeaders
 
 
 async def serve_embedded(listener: socket.socket, *, seed: int, pace_s: float, ready: Callable[[], None]) -> None:
-    """Both modes in memory, served on `listener` until told to stop; `ready` is called once it is about to answer."""
+    """Serve both modes on `listener` until SIGTERM or SIGINT. `ready` is called right before the server accepts requests."""
     async with AsyncExitStack() as stack:
         lanes = [await stack.enter_async_context(DemoLane(mode, seed=seed, pace_s=pace_s)) for mode in Mode]
         history_stream = HistoryStream(lanes, time.time)
@@ -29,7 +29,7 @@ async def serve_embedded(listener: socket.socket, *, seed: int, pace_s: float, r
         server = Server(SecurityHeaders(RequestLimits(app)), history_stream.stop)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)  # uvicorn handles both, and raises them again once it has shut down
-        polling = asyncio.create_task(history_stream.run(), name="watching")
+        polling = asyncio.create_task(history_stream.run(), name="dashboard.polling")
         polling.add_done_callback(lambda _: server.end())
         ready()
         try:

@@ -1,7 +1,7 @@
-"""What the page follows: whole histories whenever they change and how the lanes are, as server-sent events.
+"""Server-sent events of the dashboard: an order's whole history whenever it changes, and the status of each lane.
 
-One look at the lanes serves everybody, and a client holds no more than a place in a list that all share: one that is
-slow gets each order once, as it stands when it comes to it. Numbers go on within an epoch, the life of this process.
+The lanes are polled once for all clients. A client holds only a position in one shared list, so a slow client gets each order
+once, in its newest version. Event numbers grow within an epoch, the lifetime of this process.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from itertools import takewhile
 from dashboard.lanes.lane import LaneView
 from observer.history import History
 
-#: Seconds between two looks at a lane, and between two looks at how it is.
+#: Seconds between two polls of a lane's orders, and of its status.
 POLL_S, STATUS_POLL_S = 0.2, 1.0
-#: Histories of one lane in one look, told between two turns of the loop, and sent between two looks at what is new.
+#: Maximum histories of one lane in one poll; histories recorded without yielding to the event loop, and events sent in one chunk.
 POLL_MAX, AT_ONCE = 100, 20
-#: Orders of each lane that whoever comes anew is told of, besides the open ones; ended ones of each lane that are kept.
+#: Newest orders of each lane that a new client gets besides the open ones; ended orders of each lane that are kept.
 NEWEST, KEPT_MAX = 200, 1_000
-#: Seconds without a message after which an open order is stuck: longer than any wait of the business here.
+#: Seconds without a message after which an open order counts as stuck: longer than the demo's order deadline.
 STUCK_S = 20.0
 
 #: A lane's mode and an order's id.
@@ -29,7 +29,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class StreamedOrder:
-    """An order as it was last told."""
+    """An order's newest event. `number` grows with each event of the stream."""
 
     key: Key
     number: int
@@ -39,16 +39,16 @@ class StreamedOrder:
 
 
 class HistoryStream:
-    """Everybody who watches. `run` looks until `stop`, which ends all streams, for a shutdown in time."""
+    """The event streams of all clients. `run` polls the lanes until `stop`, which also ends the streams."""
 
     def __init__(self, lanes: Sequence[LaneView], now: Callable[[], float]) -> None:
         self._lanes = lanes
         self._now = now
         self.epoch = f"{int(now() * 1000):x}"
         self._number = 0
-        #: The highest number of an order that is no longer kept.
-        self._forgotten = 0
-        #: By the time of their last change.
+        #: The highest number of an order that was dropped.
+        self._dropped = 0
+        #: In the order of their last change.
         self._orders: dict[Key, StreamedOrder] = {}
         self._open: set[Key] = set()
         self._ended: dict[str, dict[Key, None]] = {lane.mode: {} for lane in lanes}
@@ -63,7 +63,7 @@ class HistoryStream:
         self._notify()
 
     async def run(self) -> None:
-        """Look at the lanes until `stop`. Raises StoreError."""
+        """Poll the lanes until `stop`. Raises StoreError."""
         loop = asyncio.get_running_loop()
         status_at = loop.time()
         while not self._stopped:
@@ -73,28 +73,28 @@ class HistoryStream:
                 status_at = loop.time() + STATUS_POLL_S
                 await self.refresh_status()
             self._started.set()
-            # A busy run needs the processor more than whoever watches it.
+            # Polling takes at most a third of the time, so that under load the workers get the processor.
             await asyncio.sleep(max(POLL_S, 2 * (loop.time() - began)))
 
     async def refresh_status(self) -> None:
-        """How the lanes are now, for everybody; also when something was just done to one of them."""
+        """Read the lanes' statuses now and send them to all clients."""
         for lane in self._lanes:
             self._statuses[lane.mode] = _event("status", asdict(await lane.status()))
         self._notify()
 
     async def stream(self, last_event_id: str | None) -> AsyncIterator[bytes]:
-        """The events for one client, from the beginning or after the one that it names."""
+        """The events for one client: from the start, or after `last_event_id`."""
         await self._started.wait()
         yield b"retry: 1000\n\n"
         since = self._since(last_event_id)
         cursor, until = since or 0, self._number
         wanted = self._first() if since is None else None
-        forgotten = self._forgotten
+        dropped = self._dropped
         sent: dict[str, bytes] = {}
         is_ready = False
         while not self._stopped:
-            if self._forgotten > max(cursor, forgotten):
-                return  # too slow: what it has not been told of is no longer kept, so it has to come again and begin anew
+            if self._dropped > max(cursor, dropped):
+                return  # the client was too slow: an order that it has not received was dropped; it reconnects and starts over
             change = self._change
             chunk = self._after(cursor)[:AT_ONCE]
             for streamed in chunk:
@@ -120,25 +120,25 @@ class HistoryStream:
         return f"{self.epoch}-{number}".encode()
 
     def _since(self, last_event_id: str | None) -> int | None:
-        """The number after which a client wants to go on; None if it has to begin anew."""
+        """The number after which a client resumes; None if it has to start over."""
         match = re.fullmatch(r"([0-9a-f]{1,16})-([0-9]{1,15})", last_event_id or "")
         if match is None or match[1] != self.epoch:
             return None
         number = int(match[2])
-        return number if self._forgotten <= number <= self._number else None
+        return number if self._dropped <= number <= self._number else None
 
     def _first(self) -> set[Key]:
-        """Whom a client that begins anew is told of: the open and the newest, which sort by their ids."""
+        """The orders that a new client gets: the open ones and the newest. Ids sort by age."""
         newest: set[Key] = set(self._open)
         for lane in self._lanes:
             newest.update(sorted((key for key in self._orders if key[0] == lane.mode), reverse=True)[:NEWEST])
         return newest
 
     def _after(self, number: int) -> list[StreamedOrder]:
-        """What has changed since, in that order."""
+        """The orders that changed after event `number`, oldest change first."""
         return list(takewhile(lambda streamed: streamed.number > number, reversed(self._orders.values())))[::-1]
 
-    # --- looking ----------------------------------------------------------------------------------------------------------
+    # --- polling ----------------------------------------------------------------------------------------------------------
 
     async def _poll(self) -> None:
         before = self._number
@@ -171,7 +171,7 @@ class HistoryStream:
         if len(ended) > KEPT_MAX:
             oldest = next(iter(ended))
             del ended[oldest]
-            self._forgotten = max(self._forgotten, self._orders.pop(oldest).number)
+            self._dropped = max(self._dropped, self._orders.pop(oldest).number)
 
     def _notify(self) -> None:
         self._change.set()
@@ -179,5 +179,5 @@ class HistoryStream:
 
 
 def _event(kind: str, value: object) -> bytes:
-    """One event without its id. Its text is JSON in ASCII, so it has no line break."""
+    """One event without its id. The data is JSON without line breaks."""
     return f"event: {kind}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()

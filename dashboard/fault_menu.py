@@ -1,99 +1,104 @@
-"""What can be made to go wrong with an order from the page, and what then happens, in a sentence each.
+"""The failures that the page offers, each with a title and what happens then.
 
-The names are those of `--fail` (services/faults.py); several joined by commas act together, and a customer can withdraw.
+The names are those of `--fail` (services/faults.py), and CUSTOMER_WITHDRAWS. Several names joined by commas act together. Times
+are those of the in-memory demo.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from broker.loop.retry import COMPENSATION_ATTEMPTS, FORWARD_ATTEMPTS, RETRY_TOTAL_S
+from dashboard.demo_timings import DEMO_LIMITS, DEMO_TIMEOUTS, RESTART_DELAY_S
 from services.faults import check_faults, parse_share
 
-#: No failure of a worker: the order is taken back as soon as it is placed.
+#: No failure of a worker: the customer withdraws the order as soon as it is placed.
 CUSTOMER_WITHDRAWS = "customer:withdraws"
 
 
 @dataclass(frozen=True, slots=True)
 class FaultOption:
-    """One thing that can go wrong. `what` says what then happens."""
+    """One failure. `what`: sentences that say what happens then."""
 
     name: str
     title: str
     what: str
 
 
+_PAYMENT = DEMO_TIMEOUTS.payment
+
 FAULT_MENU = (
     FaultOption(
         "inventory:out_of_stock",
         "out of stock",
-        "Inventory refuses, so nothing was held and nothing has to be undone: the order is rejected at once.",
+        "Inventory refuses the first step. There is nothing to compensate, and the order is rejected at once.",
     ),
     FaultOption(
         "payment:declined",
         "payment declined",
-        "The payment gateway says no, the stock that was reserved is released, and the order is rejected.",
+        "The payment gateway declines, the reserved stock is released, and the order is rejected.",
     ),
     FaultOption(
         "payment:hang",
         "payment gateway hangs",
-        "The gateway takes the money and never answers: payment asks again, loses patience after some 6 s, voids whatever "
-        "may have been booked, and the order is rejected as payment_timeout.",
+        "The gateway books the payment but never responds. Payment polls it until the authorization timeout of "
+        f"{_PAYMENT.authorize_timeout_s:g} s, then voids what may be booked, and the order is rejected as payment_timeout.",
     ),
     FaultOption(
         "payment:drop",
         "connection to the gateway drops",
-        "Every answer is lost on its way: whether money was taken is in doubt, so after its patience payment voids it "
-        "and the order is rejected as payment_timeout.",
+        "Every response of the gateway is lost, so the payment is in doubt. After the authorization timeout of "
+        f"{_PAYMENT.authorize_timeout_s:g} s payment voids it, and the order is rejected as payment_timeout.",
     ),
     FaultOption(
         "payment:pending",
         "payment pending",
-        "The gateway says that it has not decided yet: the order waits, payment asks again, and the order is "
-        "completed once it has settled.",
+        f"The gateway has not decided yet. Payment polls it every {_PAYMENT.poll_interval_s:g} s, and the order completes once "
+        "the payment has settled.",
     ),
     FaultOption(
         "delivery:undeliverable",
-        "nobody delivers there",
-        "Delivery refuses at the pivot, so the payment is voided and the stock released, in this order, and the order "
-        "is rejected.",
+        "undeliverable address",
+        "Delivery refuses at the pivot. The payment is voided, then the stock is released, and the order is rejected.",
     ),
     FaultOption(
         "inventory:slow",
         "inventory is slow",
-        "Inventory takes two seconds over this message and all that stand behind it wait too; then everything goes its way.",
+        f"Inventory takes {DEMO_LIMITS.slow_s:g} s for this message, and the messages behind it wait. Then the order completes.",
     ),
     FaultOption(
         "payment:crash",
         "payment crashes while it handles the order",
-        "The worker dies before it commits: the message goes back to its queue, a successor starts after two seconds "
-        "and handles it again, and the order is completed with one payment.",
+        "The worker crashes before its commit and the message returns to its queue. The worker starts again after "
+        f"{RESTART_DELAY_S:g} s and handles the message, and the order completes with one payment.",
     ),
     FaultOption(
         "inventory:duplicate",
-        "inventory's messages go out twice",
-        "Whoever gets the second copy finds its id in the inbox and drops it: the order is completed with the effect of one.",
+        "inventory's messages are sent twice",
+        "The recipient finds the id of the second copy in its inbox and drops it: the order completes as if each message had "
+        "been sent once.",
     ),
     FaultOption(
         "inventory:error",
         "inventory's handler fails at every attempt",
-        "Five attempts, then the message is a dead letter; the order's deadline passes after 15 s, what was done is "
-        "undone and the order is rejected.",
+        f"After {FORWARD_ATTEMPTS} attempts the message is dead-lettered. The order's deadline of {DEMO_TIMEOUTS.deadline_s:g} s "
+        "passes, what was done is compensated, and the order is rejected.",
     ),
     FaultOption(
         "delivery:undeliverable,payment:void_error",
         "the payment cannot be voided",
-        "The compensation itself fails: it is asked for again and again, and after 5 s the order says "
-        "NEEDS_ATTENTION, for nobody may forget the money.",
+        "The compensation itself fails. Payment repeats the void indefinitely and escalates after "
+        f"{_PAYMENT.escalate_after_s:g} s: the order needs attention.",
     ),
     FaultOption(
         "payment:declined,inventory:undo_error",
         "the stock cannot be released",
-        "The compensation's handler fails at each of its twelve attempts, which takes some 50 s: then its message is "
-        "a dead letter and the order says NEEDS_ATTENTION.",
+        f"The compensation's handler fails at each of {COMPENSATION_ATTEMPTS} attempts, with retry delays of up to "
+        f"{RETRY_TOTAL_S:.0f} s in total. Then its message is dead-lettered and the order needs attention.",
     ),
     FaultOption(
         CUSTOMER_WITHDRAWS,
         "the customer withdraws",
-        "The order is taken back right after it was placed, before the pivot: what was done for it is undone, and it "
+        "The customer withdraws the order right after placing it, before the pivot. What was done is compensated, and the order "
         "is rejected as withdrawn.",
     ),
 )

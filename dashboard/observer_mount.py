@@ -1,4 +1,4 @@
-"""Serves what the observer's process knows to the dashboard of the HTTP API."""
+"""Serves the observer's recordings over HTTP, inside the observer's process, to the dashboard of the HTTP API."""
 
 import asyncio
 import socket
@@ -19,21 +19,21 @@ from dashboard.queries import LocalQueries
 log = structlog.get_logger()
 
 
-#: Seconds until it is tried again to look at what is written down.
+#: Seconds until polling starts again after it failed.
 RETRY_S = 1.0
 
 
 @asynccontextmanager
 async def serve_observer_lane(lane: ObserverLane, listener: socket.socket) -> AsyncIterator[None]:
-    """What the observer's lane shows, over HTTP, for as long as the block runs. The observer goes on whatever happens here."""
+    """Serve the observer's lane on `listener` while the block runs. A failure of polling does not end the observer."""
     history_stream = HistoryStream([lane], time.time)
-    app = FastAPI(title="What the observer hears", openapi_url=None)
+    app = FastAPI(title="Observer", openapi_url=None)
     LocalQueries([lane], history_stream).add_routes(app)
     add_problem_handlers(app)
     server = ServerWithoutSignals(RequestLimits(app), history_stream.stop)
     tasks = [
-        asyncio.create_task(_poll_until_stopped(history_stream), name="watching"),
-        asyncio.create_task(server.serve(sockets=[listener]), name="serving"),
+        asyncio.create_task(_poll_until_stopped(history_stream), name="dashboard.polling"),
+        asyncio.create_task(server.serve(sockets=[listener]), name="dashboard.serving"),
     ]
     try:
         yield
@@ -44,19 +44,19 @@ async def serve_observer_lane(lane: ObserverLane, listener: socket.socket) -> As
 
 
 async def _poll_until_stopped(history_stream: HistoryStream) -> None:
-    """However often a server goes away."""
+    """Run the stream until it is stopped; run it again after each failure."""
     while True:
         try:
             await history_stream.run()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the observer goes on, and so do those who watch
-            log.warning("not_shown", error=repr(error)[:300])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the observer goes on recording and clients stay connected
+            log.warning("dashboard_poll_failed", error=repr(error)[:300])
             await asyncio.sleep(RETRY_S)
         else:
             return
 
 
 class ServerWithoutSignals(Server):
-    """Leaves signals to the process that it is a part of."""
+    """A server that leaves signals to the process that it is a part of."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

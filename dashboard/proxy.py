@@ -1,7 +1,7 @@
-"""What others show, handed on by the door: of its own mode what the observer's process serves, of another what that mode's door
-serves. The door itself hears no commands, and its rights stay as they are.
+"""Forwards the dashboard's queries from the HTTP API to other processes: for its own mode to the observer's process, for other
+modes to their HTTP APIs.
 
-A GET as it is, an answer as it comes.
+The API's account may not consume commands, so the API cannot record the histories itself.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ from bootstrap.modes import Mode
 from dashboard.lanes.remote_api import read_body
 from dashboard.queries import EVENTS, no_such_lane
 
-#: Seconds until the observer has to answer; a stream may then be silent for as long as it likes.
+#: Seconds that a peer has to respond. A stream that has started has no timeout.
 PEER_TIMEOUT_S = 5.0
-#: The path of the events of the mode beside.
+#: Path of the other mode's event stream.
 REMOTE_EVENTS = "/watch/beside/events"
-#: Answer headers that are handed on.
+#: Response headers that are forwarded.
 FORWARDED_HEADERS = ("Content-Type", "Cache-Control")
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who shows a lane: where it is, by which path this door tells its events, and what is said when it is away."""
+    """The process that serves a lane's data. `events`: the path at this API. `unavailable`: the text if it does not respond."""
 
     url: URL
     events: str
@@ -40,18 +40,19 @@ class Peer:
 
 
 class ProxiedQueries:
-    """`dashboard.queries.Looks` in other processes: the door's own mode at the observer's `url`, the mode `beside` it at that one's
-    door. `stop` ends all streams, for a shutdown in time."""
+    """`dashboard.queries.Queries` of other processes: `mode` at the observer's `url`, the modes of `remote_apis` at their APIs.
+
+    `stop` ends all streams, so that a shutdown does not wait for them."""
 
     def __init__(self, mode: Mode, url: str, remote_apis: Mapping[Mode, str] | None = None) -> None:
-        unavailable = "the observer does not answer; orders are taken all the same"
+        unavailable = "the observer does not respond; orders are still accepted. Check `saga worker observer`"
         self._peers = {str(mode): Peer(URL(url), EVENTS, unavailable)}
         for other, api_url in (remote_apis or {}).items():
-            self._peers[other] = Peer(URL(api_url), REMOTE_EVENTS, f"the door of {other} does not answer")
+            self._peers[other] = Peer(URL(api_url), REMOTE_EVENTS, f"the HTTP API of {other} does not respond")
         self._stopped = asyncio.Event()
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=PEER_TIMEOUT_S),
-            connector=aiohttp.TCPConnector(limit=0),  # the guard bounds them; a peer that hangs must not take the others' places
+            connector=aiohttp.TCPConnector(limit=0),  # RequestLimits bounds them; a peer that hangs must not block the others
         )
 
     async def close(self) -> None:
@@ -70,7 +71,7 @@ class ProxiedQueries:
         return self._peers[mode].events
 
     async def refresh(self) -> None:
-        """Nothing is done to a lane from here that its observer would not hear."""
+        """Do nothing: changes made from here reach the observer as messages."""
 
     async def forward(self, request: Request, mode: str) -> Response:
         if mode not in self._peers:
@@ -79,7 +80,7 @@ class ProxiedQueries:
         async with _peer_timeout(peer):
             return await _full_response(await self._fetch(peer, request.url.path, request))
 
-    async def order(self, request: Request, mode: str, order_id: OrderId) -> Response:  # noqa: ARG002 - its form
+    async def order(self, request: Request, mode: str, order_id: OrderId) -> Response:  # noqa: ARG002 - validated by its type
         return await self.forward(request, mode)
 
     async def follow(self, peer: Peer, request: Request) -> Response:
@@ -91,12 +92,12 @@ class ProxiedQueries:
 
     async def _fetch(self, peer: Peer, path: str, request: Request) -> aiohttp.ClientResponse:
         target = peer.url.with_path(path).with_query(list(request.query_params.multi_items()))
-        last = request.headers.get("Last-Event-ID")
-        headers = {"Last-Event-ID": last} if last else {}
-        return await self._session.get(target, headers=headers, max_redirects=1)  # the first is one too many
+        last_event_id = request.headers.get("Last-Event-ID")
+        headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+        return await self._session.get(target, headers=headers, max_redirects=1)  # the first redirect is an error
 
     async def _stream(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Until the observer ends it, the client leaves, or this process is told to stop."""
+        """Chunks until the peer ends the stream, the client disconnects, or `stop` is called."""
         stopped = asyncio.create_task(self._stopped.wait())
         chunk = asyncio.create_task(response.content.readany())
         try:
@@ -107,7 +108,7 @@ class ProxiedQueries:
                 yield chunk.result()
                 chunk = asyncio.create_task(response.content.readany())
         except aiohttp.ClientError:
-            return  # whoever comes again goes on where this ended
+            return  # the client reconnects with the id of its last event
         finally:
             response.close()
             for task in (chunk, stopped):
@@ -117,7 +118,7 @@ class ProxiedQueries:
 
 @asynccontextmanager
 async def _peer_timeout(peer: Peer) -> AsyncIterator[None]:
-    """Whoever is away, or hangs in the middle of an answer, is a refusal in time."""
+    """Refuse with 503 when the peer is unreachable or does not complete its response within PEER_TIMEOUT_S."""
     try:
         async with asyncio.timeout(PEER_TIMEOUT_S):
             yield

@@ -1,6 +1,6 @@
-"""What can be looked at over HTTP: the orders of the lanes, one by one or as they move. It changes nothing.
+"""Read-only HTTP routes: the orders of the lanes, single orders, and the event stream.
 
-Part of the whole page (dashboard/app.py), and all that an observer's process serves.
+Part of the dashboard (dashboard/app.py); also what the observer's process serves (dashboard/observer_mount.py).
   GET   /watch/orders, /watch/orders/MODE/ID, /watch/events
 """
 
@@ -22,24 +22,24 @@ from dashboard.schemas import SHOWN_MAX
 from observer.history import History
 from observer.raw_message import RawMessage
 
-#: The path of the events.
+#: Path of the event stream.
 EVENTS = "/watch/events"
 
 
 class Queries(Protocol):
-    """Where the page looks: in this process (`LocalQueries`), or in another (`dashboard.proxy.Relayed`)."""
+    """Source of the lanes' data: this process (`LocalQueries`) or others (`dashboard.proxy.ProxiedQueries`)."""
 
     def add_routes(self, app: FastAPI) -> None: ...
 
     def events_of(self, mode: Mode) -> str:
-        """The path of a lane's events; lanes that have the same are told of together."""
+        """Path of a lane's event stream. Lanes with the same path share one stream."""
 
     async def refresh(self) -> None:
-        """Something was just done to a lane."""
+        """Send the lanes' statuses now, because a lane was just changed."""
 
 
 class LocalQueries:
-    """The paths for lanes of this process."""
+    """Queries for lanes of this process."""
 
     def __init__(self, lanes: Sequence[LaneView], history_stream: HistoryStream) -> None:
         self._lanes = {str(lane.mode): lane for lane in lanes}
@@ -50,7 +50,7 @@ class LocalQueries:
         app.get("/watch/orders/{mode}/{order_id}")(self.order)
         app.get(EVENTS, response_class=StreamingResponse)(self.events)
 
-    def events_of(self, mode: Mode) -> str:  # noqa: ARG002 - one stream tells of all
+    def events_of(self, mode: Mode) -> str:  # noqa: ARG002 - one stream for all lanes
         return EVENTS
 
     async def refresh(self) -> None:
@@ -87,13 +87,13 @@ def _messages(history: History, raw_messages: Sequence[RawMessage]) -> Iterable[
 
 
 def json_response(value: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    """As JSON in ASCII, which no text of a stranger can break out of."""
+    """A JSON response in ASCII: text from outside cannot break out of it."""
     return Response(json.dumps(value), status, {"Cache-Control": "no-store"}, media_type="application/json")
 
 
 def no_such_lane(lanes: Iterable[str]) -> RequestRefused:
-    return RequestRefused(HTTPStatus.NOT_FOUND, "no_such_lane", f"there is no such lane. There are: {', '.join(lanes)}.")
+    return RequestRefused(HTTPStatus.NOT_FOUND, "no_such_lane", f"there is no such lane. Choose from: {', '.join(lanes)}.")
 
 
 def no_such_order() -> RequestRefused:
-    return RequestRefused(HTTPStatus.NOT_FOUND, "no_such_order", "nothing was heard of such an order")
+    return RequestRefused(HTTPStatus.NOT_FOUND, "no_such_order", "no message of this order was observed")

@@ -1,4 +1,4 @@
-"""What the page sends, and what it is told of a lane as it is written down."""
+"""The body of an order request, and the description of a lane."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -14,9 +14,9 @@ from dashboard.lanes.lane import OrderToPlace, columns_of
 from orchestrator.fulfilment import FULFILMENT
 from services.vocabulary import MAX_LINES, BackwardCommand, Line, Text
 
-#: Orders that can be asked for at once, orders that are shown at once, and failures asked for at once.
+#: Maximum orders in one request, orders in one response, and failures in one request.
 COUNT_MAX, SHOWN_MAX, FAILURES_MAX = 500, 200, 8
-#: JSON numbers beyond it are not exact for everybody.
+#: Larger integers are not exact in JavaScript.
 SEED_MAX = 2**53
 
 FaultText = Annotated[
@@ -27,8 +27,8 @@ FaultText = Annotated[
 class OrderRequest(BaseModel):
     """The body of POST /watch/orders. `failures` may carry a share (`payment:declined=30%`).
 
-    More than one order are drawn from `seed` as a storm draws them, lines and failures; `lines` is then not looked at. One order
-    may come with its `order_id`: that which it has in the lane of another door."""
+    With a `count` of more than 1, lines and failures are generated from `seed` as in a storm, and `lines` is ignored. A single
+    order may have an `order_id`: its id in the lane of another API."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -41,7 +41,7 @@ class OrderRequest(BaseModel):
     order_id: Uuid | None = None
 
     def generate(self, seed: int, new_id: Callable[[], str]) -> list[OrderToPlace]:
-        """The orders; which of them fail is the same for the same seed. Raises services.faults.InvalidFault."""
+        """The orders to place. The same seed gives the same failures. Raises services.faults.InvalidFault."""
         plan = LoadPlan(
             self.count, self.count, failures=fault_shares(self.failures), seed=seed if self.seed is None else self.seed
         )
@@ -56,9 +56,9 @@ class OrderRequest(BaseModel):
 
 
 def lane_description(mode: Mode, *, events: str, can_kill: bool) -> dict[str, Any]:
-    """A lane as it is written down: who takes part, and the sequence where it stands (the steps or the reactions).
+    """A lane's participants, and its steps (orchestrator) or reactions (choreography).
 
-    `events`: the path of its events."""
+    `events`: the path of its event stream."""
     orchestrated = mode is Mode.ORCHESTRATOR
     return {
         "mode": mode,

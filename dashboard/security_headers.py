@@ -1,8 +1,9 @@
-"""The shield: what a browser has to be told so that nobody else's page or script can use this one.
+"""ASGI middleware that keeps pages of other origins from using the dashboard.
 
-Plain ASGI around the application and its guard. The page loads nothing from elsewhere and runs nothing written into
-it; whatever changes something needs a header that no other origin's page can send without asking first, which is not answered.
-And it is asked for by an address or a name without a dot only: a public name may be a stranger's that was pointed here.
+- The content security policy forbids inline scripts and resources of other origins.
+- A request that changes something needs a custom header. A page of another origin can send it only after a CORS preflight,
+  and preflights are refused.
+- `Host` must be an IP address or a name without a dot: a public DNS name could be pointed at this address (DNS rebinding).
 """
 
 import ipaddress
@@ -18,12 +19,12 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-#: The header of whatever changes something, and its value.
+#: Name and value of the header that every request other than GET and HEAD needs.
 ORIGIN_HEADER = (b"x-saga", b"page")
 
 
 class SecurityHeaders:
-    """Adds HEADERS to every answer; refuses a public host name, and what changes something without PROOF: 403."""
+    """Adds SECURITY_HEADERS to every response. Refuses public host names, and changes without ORIGIN_HEADER, with 403."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -43,16 +44,16 @@ def _refusal(scope: Scope) -> RequestRefused | None:
     host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
     if not _is_private_host(host):
         return RequestRefused(
-            HTTPStatus.FORBIDDEN, "public_name", "ask by an address or a name without a dot, such as localhost", close
+            HTTPStatus.FORBIDDEN, "public_name", "use an IP address or a host name without a dot, such as localhost", close
         )
     if scope["method"] not in ("GET", "HEAD") and ORIGIN_HEADER not in scope["headers"]:
         name, value = (part.decode() for part in ORIGIN_HEADER)
-        return RequestRefused(HTTPStatus.FORBIDDEN, "no_proof", f"this needs the header {name}: {value}", close)
+        return RequestRefused(HTTPStatus.FORBIDDEN, "no_proof", f"this request needs the header {name}: {value}", close)
     return None
 
 
 def _is_private_host(host: str) -> bool:
-    """Whether `Host` (with or without a port) is an address, or a name that the public DNS cannot have."""
+    """Whether `Host` (with or without a port) is an IP address or a name without a dot."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     try:
         ipaddress.ip_address(name)

@@ -1,4 +1,4 @@
-"""The page itself: its files, as they are."""
+"""Routes for the page and its files."""
 
 from http import HTTPStatus
 from pathlib import Path
@@ -12,7 +12,7 @@ STATIC = Path(__file__).parent / "static"
 
 
 class StaticRoutes:
-    """The paths `/` and `/page/...`, to be added to an application."""
+    """The routes `/` and `/page/...`."""
 
     def __init__(self) -> None:
         self._static = StaticFiles(directory=STATIC)

@@ -1,6 +1,6 @@
-"""The light of an embedded lane: the audit of all that is stored, again and again, beside the run.
+"""The audit light of a demo lane: audits everything that is stored, repeatedly, while the demo runs.
 
-Reads copies, in a thread, so that nobody has to wait for it.
+The audit reads copies in a thread, so it does not block the workers.
 """
 
 import asyncio
@@ -14,27 +14,27 @@ from ops.audit import IDS_NAMED, Audit, audit
 from ops.snapshot import take_snapshot
 from store.protocol import Store
 
-#: Seconds between two audits at least, and how many times as long as an audit took.
+#: Minimum seconds between two audits, and the minimum pause as a multiple of the last audit's duration.
 AUDIT_INTERVAL_S, PAUSE_FACTOR = 2.0, 5.0
 
-#: Given a store for each worker, and the gateway's books: what the audit says.
+#: Audits a store for each worker and the gateway's books.
 Auditor = Callable[[Mapping[str, Store], GatewayBooks], Coroutine[Any, Any, Audit]]
 
 
 async def run_audit(stores: Mapping[str, Store], books: GatewayBooks) -> Audit:
-    """In this event loop."""
+    """Audit in this event loop."""
     return audit(await take_snapshot(stores, books))
 
 
 async def run_audit_in_thread(stores: Mapping[str, Store], books: GatewayBooks) -> Audit:
-    """In one of its own: with thousands of orders it takes a while."""
+    """Audit in a thread with its own event loop: with thousands of orders it takes long."""
     return await asyncio.to_thread(lambda: asyncio.run(run_audit(stores, books)))
 
 
 class AuditLight:
-    """`light` is sound, broken or unknown; `findings` are what is wrong, a sentence each.
+    """`light` is sound, broken or unknown; `findings` has a sentence for each broken promise.
 
-    What only fits together a moment later is no finding: it has to be there at two audits in a row."""
+    A finding counts only if two audits in a row have it: commits of different workers may be a moment apart."""
 
     def __init__(self, backend: MemoryBackend, run_audit: Auditor) -> None:
         self.light = "unknown"
@@ -44,9 +44,9 @@ class AuditLight:
         self._last_findings: dict[str, set[str]] = {}
 
     async def run(self) -> None:
-        """Judge until cancelled, whenever something has changed."""
+        """Audit until cancelled, whenever something has changed."""
         loop = asyncio.get_running_loop()
-        audited = (-1, -1)
+        audited = (-1, -1)  # commit counts at the last two audits
         while True:
             began = loop.time()
             commit_count = self._backend.commit_count(roles(self._backend.mode))

@@ -1,6 +1,6 @@
-"""The embedded run: a whole mode in this process, in memory and in real time, with an observer beside it, as a lane of the page.
+"""The demo lane: a whole mode and its observer in this process, in memory and in real time, without a server.
 
-Nothing here needs a server. Messages take `pace_s` to arrive, so that a person sees them go.
+Each message takes `pace_s` seconds to arrive, so that it can be watched.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ from api.broker_client import OrderNotConfirmed
 from api.sample_orders import SKUS
 from bootstrap.memory_backend import MemoryBackend
 from bootstrap.modes import Mode, roles
-from broker.limits import Limits
 from broker.memory.queues import Queue
 from broker.memory.transport import MemoryBroker
 from broker.topology import dead_queue, queue_of
+from dashboard.demo_timings import DEMO_LIMITS, DEMO_TIMEOUTS, RESTART_DELAY_S
 from dashboard.lanes.audit_light import AuditLight, Auditor, run_audit_in_thread
 from dashboard.lanes.history_feed import HistoryFeed
 from dashboard.lanes.lane import LaneStatus, OrderToPlace, PlacementResult, QueueStatus, WorkerStatus, lane_status, place_orders
@@ -24,23 +24,20 @@ from observer.history import History
 from observer.raw_message import RawMessage
 from observer.recorder import NAME as OBSERVER
 from observer.recorder import Observer, with_observer
-from services.payment.domain import PaymentTimeouts
-from services.registry import Timeouts
 
-#: Short enough that nobody gets bored, long enough to be seen. A payment settles after 3 s, one call to the gateway takes 2 s.
-TIMES = Timeouts(deadline_s=15.0, payment=PaymentTimeouts(poll_interval_s=2.0, authorize_timeout_s=5.0, escalate_after_s=5.0))
-LIMITS = Limits(slow_s=2.0)
-#: Seconds that a worker which crashed is away, and that the observer waits for a fuller commit.
-RESTART_DELAY_S, LINGER_S = 2.0, 0.05
-#: What is on the shelf for orders that a person writes; those that are drawn want the storm's articles.
+#: Seconds that the observer waits to fill a commit.
+LINGER_S = 0.05
+#: Stock for orders from the form, and for generated orders, which use the storm's articles.
 DEMO_STOCK = {"book": 100_000, "lamp": 100_000, "last-one": 1, "sold-out": 0}
 GENERATED_STOCK = dict.fromkeys(SKUS, 100_000)
-#: Orders of one lane's life: everything is kept in memory, and audited again and again.
+#: Maximum orders in a lane's lifetime: all of them stay in memory and are audited repeatedly.
 ORDERS_MAX = 3_000
 
 
 class DemoLane:
-    """`Shown`, `Asked` and `Switches` of `dashboard.lanes.lane`, in memory. Use it as a context. `clock`: seconds since the epoch."""
+    """LaneView, LaneControl and WorkerControl of `dashboard.lanes.lane`, in memory. An async context manager.
+
+    `clock`: seconds since the epoch."""
 
     def __init__(
         self,
@@ -54,7 +51,7 @@ class DemoLane:
         self.mode = mode
         self.now = clock
         self._broker = MemoryBroker(transfer_delays=lambda _: (pace_s,))
-        self._backend = MemoryBackend(mode, seed, TIMES, LIMITS, self._broker, clock)
+        self._backend = MemoryBackend(mode, seed, DEMO_TIMEOUTS, DEMO_LIMITS, self._broker, clock)
         self._system = System(mode, self._backend, restart_delay_s=RESTART_DELAY_S)
         self._history_feed = HistoryFeed(self._backend.store(OBSERVER), mode)
         self._placed: dict[str, OrderToPlace] = {}
@@ -70,7 +67,9 @@ class DemoLane:
             topology, self._observer_transport, store, self._backend.environment, linger_s=LINGER_S, on_recorded=mark_changed
         )
         self._observer_task = asyncio.create_task(self._observer.run(), name=f"{self.mode}.{OBSERVER}")
-        await self._system.wait_until(lambda: self._observer.ready.is_set() or self._observer_task.done(), "the observer to hear")
+        await self._system.wait_until(
+            lambda: self._observer.ready.is_set() or self._observer_task.done(), "the observer to consume"
+        )
         self._queues = tuple(with_observer(topology).queue_names())
         self._audit_task = asyncio.create_task(self._audit_light.run(), name=f"{self.mode}.audit")
         return self
@@ -80,11 +79,11 @@ class DemoLane:
         self._observer.stop()
         await asyncio.wait([self._audit_task, self._observer_task])
         await self._observer_transport.close()
-        for name in list(self._system.running):  # nothing that they have in hand outlives this process
+        for name in list(self._system.running):  # kill: what they have in hand is in memory and is lost anyway
             await self._system.kill(name)
         await self._system.__aexit__()
 
-    # --- what is heard ----------------------------------------------------------------------------------------------------
+    # --- orders and status ------------------------------------------------------------------------------------------------
 
     async def changed(self, limit: int) -> list[History]:
         return await self._history_feed.changed(limit)
@@ -114,15 +113,15 @@ class DemoLane:
     def _faults(self) -> Iterator[str]:
         for task in (self._observer_task, self._audit_task):
             if task.done():
-                yield f"{task.get_name()} has ended: what is shown is not true any more"
+                yield f"{task.get_name()} has ended: this page no longer shows the current state. Restart `saga demo --serve`"
         for name in roles(self.mode):
             if not self._system.is_up(name):
-                yield f"{name} is down" + ("" if name in self._system.running else ": it was killed, and waits to be revived")
+                yield f"{name} is down" + ("" if name in self._system.running else ": it was killed. Revive it to continue")
             queue = queue_of(self._system.client.topology.prefix, name)
             if dead := len(self._broker.queue(dead_queue(queue))):
                 yield f"{name} has {dead} dead letter{'' if dead == 1 else 's'}"
 
-    # --- what is asked ----------------------------------------------------------------------------------------------------
+    # --- placing orders, killing workers ----------------------------------------------------------------------------------
 
     @property
     def worker_control(self) -> Self:

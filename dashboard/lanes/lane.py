@@ -1,6 +1,6 @@
-"""A lane: one running mode as the page sees it, whatever it stands on: what is heard of it, how it is, what can be asked of it.
+"""Lane protocols: one running mode as the dashboard sees it, on whatever back end.
 
-The embedded run's lanes are in dashboard/lanes/demo.py.
+LaneView reads orders and status, LaneControl places and withdraws orders, WorkerControl kills and revives workers.
 """
 
 import asyncio
@@ -11,17 +11,18 @@ from typing import Protocol
 from api.broker_client import OrderNotConfirmed
 from bootstrap.modes import Mode, roles
 from observer.history import History
-from observer.mermaid import API, PARTICIPANTS
+from observer.mermaid import PARTICIPANTS
 from observer.raw_message import RawMessage
+from services.message_types import API_NAME
 from services.vocabulary import OrderDetails
 
-#: Orders that one request may ask a door for: it waits for all of them. So many of them are handed in at once.
+#: Maximum orders in one request to an HTTP API, which waits for all of them, and how many are placed concurrently.
 API_ORDERS_MAX, API_ORDERS_AT_ONCE = 500, 64
 
 
 @dataclass(frozen=True, slots=True)
 class OrderToPlace:
-    """An order to place. `withdrawn`: its customer takes it back at once."""
+    """An order to place. `withdrawn`: the customer withdraws it as soon as it is placed."""
 
     order_id: str
     details: OrderDetails
@@ -31,7 +32,7 @@ class OrderToPlace:
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """A queue on the broker: how many messages wait in it, how many consumers it has."""
+    """A queue on the broker: its waiting messages and its consumers."""
 
     name: str
     depth: int
@@ -40,7 +41,7 @@ class QueueStatus:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """A worker, and whether it is at work."""
+    """A worker, and whether it is running."""
 
     name: str
     up: bool
@@ -48,8 +49,8 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class LaneStatus:
-    """How a lane is. `at` in seconds since the epoch; `audit`: sound, broken or unknown; `messages_per_order` of those that have
-    ended. `findings` and `faults` are sentences: promises that do not hold, and what is down or dead."""
+    """Status of a lane. `at` in seconds since the epoch; `audit`: sound, broken or unknown; `messages_per_order`: mean of the
+    ended orders. `findings` and `faults` are sentences: broken promises, and workers that are down or have dead letters."""
 
     mode: str
     at: float
@@ -76,7 +77,7 @@ def lane_status(
     workers: Iterable[WorkerStatus],
     faults: Iterable[str],
 ) -> LaneStatus:
-    """What a lane's own process knows, with what was counted of its orders."""
+    """The status of a lane, with the counters of its orders."""
     return LaneStatus(
         mode=mode,
         at=now,
@@ -94,47 +95,47 @@ def lane_status(
 
 
 class LaneView(Protocol):
-    """One running mode, to look at."""
+    """Read access to one running mode."""
 
     mode: Mode
 
     async def changed(self, limit: int) -> list[History]:
-        """The orders that something was heard of since they were last given here, as they stand.
+        """The current histories of orders that have changed since a call last returned them.
 
-        At most `limit` of them, the others at the next call."""
+        At most `limit`; the others at the next call."""
 
     async def newest(self, limit: int) -> list[History]:
-        """The newest orders, the newest first."""
+        """The newest orders, newest first."""
 
     async def order(self, order_id: str) -> tuple[History, list[RawMessage]] | None:
-        """One order with its messages; None when nothing was heard of it."""
+        """One order with its messages; None if no message of it was observed."""
 
     async def status(self) -> LaneStatus: ...
 
 
 class LaneControl(Protocol):
-    """One running mode, to ask for something."""
+    """Write access to one running mode: places and withdraws orders."""
 
     mode: Mode
 
     @property
     def worker_control(self) -> "WorkerControl | None":
-        """None where its workers cannot be killed and revived from here."""
+        """None if the workers cannot be killed and revived from here."""
 
     @property
     def remaining_capacity(self) -> int:
-        """How many more orders it takes."""
+        """How many more orders it accepts."""
 
     async def place(self, orders: Sequence[OrderToPlace]) -> "PlacementResult":
-        """Hand the orders in, under their ids. Once one is in it cannot be had back, so those that are not are no error."""
+        """Place the orders under their ids. Partial success is a result, not an error: placed orders cannot be undone here."""
 
     async def withdraw(self, order_id: str) -> bool:
-        """Take an order back; False when there is no such order here. Raises api.broker_client.NotConfirmed."""
+        """Withdraw an order; False if it does not exist here. Raises api.broker_client.OrderNotConfirmed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlacementResult:
-    """What came of orders that were handed in: the ids of those that were taken, and why others were not."""
+    """The ids of the orders that were accepted, and why the others were refused."""
 
     ids: tuple[str, ...]
     refusal: str | None = None
@@ -143,7 +144,7 @@ class PlacementResult:
 async def place_orders(
     orders: Sequence[OrderToPlace], place: Callable[[OrderToPlace], Awaitable[None]], at_once: int
 ) -> PlacementResult:
-    """Place orders, `at_once` at a time, until one is not taken. `place` raises api.broker_client.NotConfirmed."""
+    """Place orders, `at_once` at a time, until one is refused. `place` raises api.broker_client.OrderNotConfirmed."""
     ids: list[str] = []
     for start in range(0, len(orders), at_once):
         some = orders[start : start + at_once]
@@ -161,23 +162,23 @@ class WorkerControl(Protocol):
     """The workers of one running mode."""
 
     async def kill(self, worker: str) -> None:
-        """Kill a worker, which then stays dead; harmless when it is dead."""
+        """Kill a worker, which then stays down. No effect if it is down."""
 
     async def revive(self, worker: str) -> None:
-        """Start a worker that is dead; harmless when it is not."""
+        """Start a worker that is down. No effect if it is running."""
 
 
 class LaneCounters:
-    """Counts what a lane's histories tell."""
+    """Counts orders and messages from a lane's histories."""
 
     def __init__(self) -> None:
-        #: When each open order began, in seconds since the epoch.
+        #: Open order -> when it began, in seconds since the epoch.
         self.open: dict[str, float] = {}
         self._messages: dict[str, int] = {}
         self.messages = self._messages_of_ended = self._ended = 0
 
     def count(self, history: History) -> None:
-        """An order as it stands now. What is heard after its end counts for its order, too."""
+        """Count an order's current history. Messages observed after its end count for it, too."""
         before = self._messages.get(history.order_id, 0)
         was_ended = before > 0 and history.order_id not in self.open
         now = self._messages[history.order_id] = len(history.entries)
@@ -199,6 +200,6 @@ class LaneCounters:
 
 
 def columns_of(mode: Mode) -> list[str]:
-    """Who has a part in a mode, from left to right."""
-    taking_part = {API, *roles(mode)}
-    return [name for name in PARTICIPANTS if name in taking_part]
+    """The participants of a mode, from left to right."""
+    participants = {API_NAME, *roles(mode)}
+    return [name for name in PARTICIPANTS if name in participants]

@@ -1,6 +1,6 @@
-"""The lane of a running mode as its door asks for it: an order from the page is an order like any other, under its own id.
+"""The lane of this HTTP API's own mode: places and withdraws orders through the API's application service.
 
-What is looked at is relayed (dashboard/proxy.py).
+Its queries are forwarded to the observer (dashboard/proxy.py).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from store.protocol import StoreError
 
 
 class LocalApiLane:
-    """`dashboard.lanes.lane.Asked` by the desk of a door."""
+    """`dashboard.lanes.lane.LaneControl` on `api.orders.Orders`."""
 
     worker_control = None
     remaining_capacity = API_ORDERS_MAX
@@ -34,7 +34,7 @@ class LocalApiLane:
             raise OrderNotConfirmed(error.why) from error
 
     async def _place(self, one: OrderToPlace) -> None:
-        """The order's id is its key, too, so the same order again is no second one."""
+        """Place one order. Its id is also its idempotency key, so a repeated request does not create a second order."""
         try:
             outcome = await self._orders.place(one.order_id, one.details, one.injected, order_id=one.order_id)
             if outcome.result is not RequestResult.ACCEPTED or outcome.order_id != one.order_id:
@@ -44,5 +44,5 @@ class LocalApiLane:
         except StoreError as error:
             raise OrderNotConfirmed(str(error)) from error
         if one.withdrawn:
-            with suppress(TooManyRequests, CommitTimeout, StoreError):  # it is in, whatever comes of this
+            with suppress(TooManyRequests, CommitTimeout, StoreError):  # the order is placed in any case
                 await self._orders.withdraw(one.order_id)

@@ -1,7 +1,7 @@
-"""A lane on real parts, inside the observer's process: what is written down there, and how the broker's queues are.
+"""The lane in the observer's process: recorded histories, and the counts of the broker's queues.
 
-The observer may say nothing, so nothing can be asked of this lane: the door relays it (dashboard/proxy.py) and takes the
-orders itself.
+Read-only, because the observer's account may not publish. The HTTP API forwards queries to it (dashboard/proxy.py) and accepts
+the orders itself.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from observer.raw_message import RawMessage
 from observer.recorder import with_observer
 from store.protocol import Store
 
-#: Orders that were heard before this process began and are told of: the newest, and the open ones.
+#: Maximum orders from before this process started that are shown: the newest, and the open ones.
 NEWEST, OPEN_MAX = 200, 500
-#: Seconds between two looks at the broker's queues.
+#: Seconds between two counts of the broker's queues.
 COUNT_S = 2.0
 
 
@@ -29,11 +29,13 @@ class QueueCounts(Protocol):
     """A broker whose queues can be counted (`broker.rabbitmq.transport.RabbitTransport`)."""
 
     async def counts(self, queues: Sequence[str]) -> Mapping[str, tuple[int, int]]:
-        """Messages that wait, and consumers, of each queue. Raises TransportError."""
+        """Queue -> waiting messages and consumers. Raises TransportError."""
 
 
 class ObserverLane:
-    """`dashboard.lanes.lane.Shown` of a running mode. `heard.note` is for the observer to call. `clock`: seconds since the epoch."""
+    """`dashboard.lanes.lane.LaneView` of a running mode. The observer calls `history_feed.mark_changed`.
+
+    `clock`: seconds since the epoch."""
 
     def __init__(self, mode: Mode, broker: QueueCounts, store: Store, clock: Callable[[], float]) -> None:
         self.mode = mode
@@ -46,15 +48,15 @@ class ObserverLane:
         self._counts: Mapping[str, tuple[int, int]] | None = None
         self._counted_at = float("-inf")
 
-    # --- what is heard ----------------------------------------------------------------------------------------------------
+    # --- orders -----------------------------------------------------------------------------------------------------------
 
     async def changed(self, limit: int) -> list[History]:
         if not self._has_begun:
-            before = [
+            recorded = [
                 *await open_orders(self._store, self.mode, self._now(), OPEN_MAX),
                 *await newest(self._store, self.mode, NEWEST),
             ]
-            self.history_feed.mark_changed(sorted(one.order_id for one in before))
+            self.history_feed.mark_changed(sorted(one.order_id for one in recorded))
             self._has_begun = True
         return await self.history_feed.changed(limit)
 
@@ -65,7 +67,7 @@ class ObserverLane:
         return await self.history_feed.order(order_id)
 
     async def status(self) -> LaneStatus:
-        """`audit` is unknown: an observer reads nobody's data. The counts are of what was heard since this process began."""
+        """`audit` is unknown: the observer may not read the services' data. The counters start with this process."""
         await self._count()
         counts = self._counts or {}
         return lane_status(
@@ -90,10 +92,10 @@ class ObserverLane:
 
     def _faults(self, counts: Mapping[str, tuple[int, int]]) -> Iterator[str]:
         if self._counts is None:
-            yield "the broker does not say how its queues are"
+            yield "queue counts are unavailable: the broker did not respond"
         for name in roles(self.mode):
             queue = queue_of(self.mode, name)
             if queue in counts and not counts[queue][1]:
-                yield f"{name} is down: nobody consumes its queue"
+                yield f"{name} is down: its queue has no consumer"
             if dead := counts.get(dead_queue(queue), (0, 0))[0]:
                 yield f"{name} has {dead} dead letter{'' if dead == 1 else 's'}"

@@ -1,6 +1,6 @@
-"""The lane of another mode, asked for through the page of that mode's own door: nobody gets a right more for it.
+"""The lane of another mode: places and withdraws orders through the dashboard of that mode's HTTP API.
 
-What is looked at is relayed (dashboard/proxy.py).
+No account gets more permissions for it. Queries are forwarded to the same API (dashboard/proxy.py).
 """
 
 from collections.abc import Sequence
@@ -12,18 +12,16 @@ import aiohttp
 from yarl import URL
 
 from api.broker_client import OrderNotConfirmed
+from api.http_client import RESPONSE_TIMEOUT_S
 from api.problems import Problem
 from bootstrap.modes import Mode
 from dashboard.fault_menu import CUSTOMER_WITHDRAWS
 from dashboard.lanes.lane import API_ORDERS_AT_ONCE, API_ORDERS_MAX, OrderToPlace, PlacementResult, place_orders
 from dashboard.security_headers import ORIGIN_HEADER
 
-#: Seconds that one answer may take, longer than a door waits for its database.
-RESPONSE_TIMEOUT_S = 8.0
-
 
 class RemoteApiLane:
-    """`dashboard.lanes.lane.Asked` of the mode whose door is at `url`. Use it as a context."""
+    """`dashboard.lanes.lane.LaneControl` of the mode whose HTTP API is at `url`. An async context manager."""
 
     worker_control = None
     remaining_capacity = API_ORDERS_MAX
@@ -56,30 +54,30 @@ class RemoteApiLane:
             "modes": [self.mode],
         }
         if await self._post(self._orders, json=order) is HTTPStatus.NOT_FOUND:
-            raise OrderNotConfirmed(f"the door of {self.mode} has no page")
+            raise OrderNotConfirmed(f"the HTTP API of {self.mode} serves no dashboard: set SAGA_OBSERVER_URL there")
 
     async def _post(self, url: URL, **request: Any) -> HTTPStatus:  # noqa: ANN401 - what aiohttp takes
-        """Accepted or not found, which only a door says in this way. Raises NotConfirmed."""
+        """The status if it is ACCEPTED or NOT_FOUND. Any other response raises OrderNotConfirmed."""
         try:
             async with self._session.post(url, allow_redirects=False, **request) as response:
                 if response.status in (HTTPStatus.ACCEPTED, HTTPStatus.NOT_FOUND):
                     return HTTPStatus(response.status)
                 problem = Problem.model_validate_json(await read_body(response))
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
-            raise OrderNotConfirmed(f"the door of {self.mode} does not answer ({type(error).__name__})") from error
+            raise OrderNotConfirmed(f"the HTTP API of {self.mode} does not respond ({type(error).__name__})") from error
         raise OrderNotConfirmed(problem.detail[:300])
 
 
-#: Bytes of one answer: two hundred orders, the most that one asks for, are far less.
+#: Maximum bytes of one response. The largest one has 200 orders (dashboard/schemas.py).
 RESPONSE_MAX_BYTES = 16 * 2**20
 
 
 async def read_body(response: aiohttp.ClientResponse) -> bytes:
-    """The whole body. Raises aiohttp.ClientPayloadError if it is too long."""
+    """Read a response's body up to RESPONSE_MAX_BYTES. Raises aiohttp.ClientPayloadError if it is longer."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > RESPONSE_MAX_BYTES:
-            msg = f"longer than {RESPONSE_MAX_BYTES} bytes"
+            msg = f"the response is longer than {RESPONSE_MAX_BYTES} bytes"
             raise aiohttp.ClientPayloadError(msg)
     return bytes(body)

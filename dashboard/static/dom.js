@@ -1,16 +1,16 @@
-// Makes elements. Text from outside becomes text and nothing else: there is no way here to set markup.
+// Creates and updates elements. Text from outside becomes a text node; no function here sets markup.
 
-/** An HTML element. Attributes that are functions become listeners, `false` and `null` leave an attribute out. */
+/** An HTML element. Attributes that are functions become listeners; `false`, `null` and `undefined` omit the attribute. */
 export function el(name, attributes = {}, ...children) {
-  return filled(document.createElement(name), attributes, children);
+  return withContent(document.createElement(name), attributes, children);
 }
 
-/** The same for SVG. */
+/** An SVG element, with the same attributes. */
 export function svg(name, attributes = {}, ...children) {
-  return filled(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+  return withContent(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 }
 
-function filled(node, attributes, children) {
+function withContent(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") node.addEventListener(name, value);
     else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value === true ? "" : value);
@@ -19,23 +19,23 @@ function filled(node, attributes, children) {
   return node;
 }
 
-/** Sets text only where it differs, so that what is focused or selected stays. */
-export function say(node, text) {
+/** Sets the text of a node only if it differs, so that focus and selection stay. */
+export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Makes `parent` hold one child for each item, by key: what is there already stays, and with it its focus. */
+/** Makes `parent` hold one child for each item, by key. Existing children are kept, and with them their focus. */
 export function keyed(parent, items, keyOf, make, update) {
   const keys = new Set(items.map((item) => String(keyOf(item))));
-  const there = new Map();
+  const existing = new Map();
   for (const child of [...parent.children]) {
-    if (keys.has(child.dataset.key)) there.set(child.dataset.key, child);
+    if (keys.has(child.dataset.key)) existing.set(child.dataset.key, child);
     else child.remove();
   }
   let place = parent.firstElementChild;
   for (const item of items) {
     const key = String(keyOf(item));
-    let child = there.get(key);
+    let child = existing.get(key);
     if (!child) {
       child = make(item);
       child.dataset.key = key;

@@ -1,20 +1,21 @@
-// What the server tells: the event source, and everything known about lanes, orders and status. It draws nothing.
+// The client of the server: event sources, requests, and the state of lanes, orders and statuses. It draws nothing.
 
-/** Orders kept of one lane; the oldest that have ended go first. */
+/** Maximum orders kept of one lane; the oldest ended ones are dropped first. */
 const KEPT = 1000;
-/** Milliseconds until a server that does not answer is asked again. */
-const AGAIN_MS = 1000;
+/** Milliseconds until a server that does not respond is called again. */
+const RETRY_MS = 1000;
 
-/** `orders`: mode -> order id -> what is told of it. `epochs`: path of events -> epoch of its server. `skew`: how far the server's
- *  clock is ahead, in seconds. */
+/** `orders`: mode -> order id -> its history. `epochs`: path of an event stream -> epoch of its server. `skew`: seconds by which
+ *  the server's clock is ahead. */
 export function emptyState() {
-  const told = { lanes: [], failures: [], shelf: [], seed: 1 };
-  return { ...told, orders: new Map(), status: new Map(), epochs: new Map(), skew: 0 };
+  const description = { lanes: [], failures: [], shelf: [], seed: 1 };
+  return { ...description, orders: new Map(), status: new Map(), epochs: new Map(), skew: 0 };
 }
 
-/** Takes in one event. Orders carry the path and the number of the connection that brought them. One that is `anew` has told of all
- *  open orders when it is ready: open ones that only an older one told of have ended since. A new epoch drops all older ones. */
-export function take(state, kind, data, from) {
+/** Applies one event to the state. Each order keeps the path and number of the connection that delivered it. A `fresh` connection
+ *  has delivered all open orders when it is ready, so open orders of older connections have ended and are dropped. A new epoch
+ *  drops every order of older connections. */
+export function applyEvent(state, kind, data, from) {
   if (kind === "order") {
     const orders = ordersOf(state, data.mode);
     orders.set(data.order_id, { ...data, from });
@@ -25,9 +26,9 @@ export function take(state, kind, data, from) {
   } else if (kind === "ready") {
     const restarted = data.epoch !== state.epochs.get(from.path);
     for (const orders of state.orders.values()) {
-      for (const [id, told] of orders) {
-        const older = told.from.path === from.path && told.from.connection !== from.connection;
-        if (older && (restarted || (from.anew && told.took_s === null))) orders.delete(id);
+      for (const [id, order] of orders) {
+        const older = order.from.path === from.path && order.from.connection !== from.connection;
+        if (older && (restarted || (from.fresh && order.took_s === null))) orders.delete(id);
       }
     }
     state.epochs.set(from.path, data.epoch);
@@ -39,66 +40,66 @@ export function ordersOf(state, mode) {
   return state.orders.get(mode);
 }
 
-/** Newest first (ids sort by age, and so alike in every lane); what needs somebody comes before everything else. */
-export function listed(state, mode) {
-  const weight = (told) => (told.state === "NEEDS_ATTENTION" || told.stuck ? 1 : 0);
+/** The orders of a mode: those that need attention first, then newest first (ids sort by age, in the same order in each lane). */
+export function sortedOrders(state, mode) {
+  const weight = (order) => (order.state === "NEEDS_ATTENTION" || order.stuck ? 1 : 0);
   return [...ordersOf(state, mode).values()].sort((a, b) => weight(b) - weight(a) || (a.order_id < b.order_id ? 1 : -1));
 }
 
 export function newest(state) {
   let found = null;
   for (const orders of state.orders.values()) {
-    for (const told of orders.values()) if (!found || told.began_at > found.began_at) found = told;
+    for (const order of orders.values()) if (!found || order.began_at > found.began_at) found = order;
   }
   return found;
 }
 
-/** Worker -> how many open orders wait for it. */
-export function atWork(state, mode) {
+/** Worker -> number of open orders that wait for it. */
+export function openOrdersByWorker(state, mode) {
   const counts = new Map();
-  for (const told of ordersOf(state, mode).values()) {
-    for (const worker of new Set(told.waiting.map((one) => one.worker))) counts.set(worker, (counts.get(worker) ?? 0) + 1);
+  for (const order of ordersOf(state, mode).values()) {
+    for (const worker of new Set(order.waiting.map((one) => one.worker))) counts.set(worker, (counts.get(worker) ?? 0) + 1);
   }
   return counts;
 }
 
-/** The failures that the open orders of a mode carry. */
-export function armed(state, mode) {
-  const open = [...ordersOf(state, mode).values()].filter((told) => told.injected && told.took_s === null);
-  return [...new Set(open.map((told) => told.injected))].sort();
+/** The failures injected with the open orders of a mode. */
+export function activeFaults(state, mode) {
+  const open = [...ordersOf(state, mode).values()].filter((order) => order.injected && order.took_s === null);
+  return [...new Set(open.map((order) => order.injected))].sort();
 }
 
 /** Seconds since the epoch by the server's clock. */
 export const now = (state) => Date.now() / 1000 + state.skew;
 
 function trim(orders) {
-  const over = [...orders.values()].filter((told) => told.took_s !== null).sort((a, b) => a.began_at - b.began_at);
-  for (const told of over.slice(0, orders.size - KEPT)) orders.delete(told.order_id);
+  const ended = [...orders.values()].filter((order) => order.took_s !== null).sort((a, b) => a.began_at - b.began_at);
+  for (const order of ended.slice(0, orders.size - KEPT)) orders.delete(order.order_id);
 }
 
 /**
- * Listens for ever, to every path that a lane's events come by. `changed()` after each event; `connected(heard, lost)` with the
- * modes of the lanes that are heard and of those that no longer are, whenever that changes; the others are not heard yet.
+ * Subscribes to the event streams of all lanes, and reconnects when they end. Calls `changed()` after each event and
+ * `connected(live, lost)` when connections change: the modes of connected lanes and of lost ones. Others are still connecting.
  */
-export function listen(state, { changed, connected }) {
+export function subscribe(state, { changed, connected }) {
   const sources = new Map();
-  const heard = new Map(); // path -> whether it is; not in here before it first was or was not
+  const live = new Map(); // path -> whether it is connected; absent before its first event or error
   let connection = 0;
 
-  const modesThat = (are) => state.lanes.filter((lane) => heard.get(lane.events) === are).map((lane) => lane.mode);
-  const tell = () => connected(modesThat(true), modesThat(false));
+  const modesWhere = (isLive) => state.lanes.filter((lane) => live.get(lane.events) === isLive).map((lane) => lane.mode);
+  const reportConnections = () => connected(modesWhere(true), modesWhere(false));
 
-  const look = async () => {
+  const refreshLanes = async () => {
     if (!(await readLanes(state))) {
-      setTimeout(look, AGAIN_MS);
-      return tell();
+      setTimeout(refreshLanes, RETRY_MS);
+      return reportConnections();
     }
     const modes = state.lanes.map((lane) => lane.mode);
     for (const mode of state.orders.keys()) if (!modes.includes(mode)) state.orders.delete(mode);
     const paths = new Set(document.hidden ? [] : state.lanes.map((lane) => lane.events));
     for (const path of sources.keys()) if (!paths.has(path)) close(path);
     for (const path of paths) if (!sources.has(path)) open(path);
-    tell();
+    reportConnections();
     changed();
   };
 
@@ -111,58 +112,59 @@ export function listen(state, { changed, connected }) {
     const source = new EventSource(path);
     let from = { path };
     sources.set(path, source);
-    source.onopen = () => (from = { path, connection: ++connection, anew: !from.connection });
+    source.onopen = () => (from = { path, connection: ++connection, fresh: !from.connection });
     for (const kind of ["order", "status", "ready"]) {
       source.addEventListener(kind, (event) => {
         const data = JSON.parse(event.data);
-        const again = kind === "ready" && state.epochs.has(path);
-        take(state, kind, data, from);
+        const reconnected = kind === "ready" && state.epochs.has(path);
+        applyEvent(state, kind, data, from);
         if (kind === "ready") {
-          heard.set(path, true);
-          if (again) look(); // perhaps another server, which has other lanes
-          else tell();
+          live.set(path, true);
+          if (reconnected) refreshLanes(); // perhaps another server, with other lanes
+          else reportConnections();
         }
         changed();
       });
     }
     source.onerror = () => {
-      heard.set(path, false);
-      tell();
+      live.set(path, false);
+      reportConnections();
       if (source.readyState !== EventSource.CLOSED || sources.get(path) !== source) return;
       close(path);
-      setTimeout(look, AGAIN_MS);
+      setTimeout(refreshLanes, RETRY_MS);
     };
   };
 
-  // A browser has six connections to a server for all its windows: one that nobody sees lets go of its own.
+  // A browser shares six connections to a server among all its windows, so a hidden window closes its own.
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden) return look();
+    if (!document.hidden) return refreshLanes();
     for (const path of sources.keys()) close(path);
   });
-  look();
+  refreshLanes();
 }
 
 async function readLanes(state) {
   try {
-    Object.assign(state, await ask("/watch/lanes"));
+    Object.assign(state, await request("/watch/lanes"));
     return true;
   } catch {
     return false;
   }
 }
 
-/** The server's answer as JSON; throws an Error with the problem's own words, and its `status` if there was an answer. */
-export async function ask(path, body) {
+/** The server's response as JSON. Throws an Error with the problem's text, and with `status` if there was a response. */
+export async function request(path, body) {
   const options =
     body === undefined
       ? {}
       : { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json", "X-Saga": "page" } };
   const response = await fetch(path, options).catch(() => {
-    throw new Error("The server does not answer.");
+    throw new Error("The server does not respond.");
   });
   const text = await response.text();
   if (!response.ok) {
-    throw Object.assign(new Error(problemOf(text) || `The server answered ${response.status}.`), { status: response.status });
+    const { status } = response;
+    throw Object.assign(new Error(problemOf(text) || `The server responded with status ${status}.`), { status });
   }
   return text ? JSON.parse(text) : null;
 }

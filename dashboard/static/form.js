@@ -1,11 +1,11 @@
-// Places orders: a button for every failure, and what the order is. The form's state is the permalink.
-import { el, say } from "./dom.js";
-import { ask } from "./feed.js";
+// The order form: a button for each failure, and the fields of an order. A permalink holds the form's state.
+import { el, setText } from "./dom.js";
+import { request } from "./feed.js";
 import { fromPermalink, permalink } from "./route.js";
 
-/** `placed(orders, notTaken, count, link)` is called with what the server answered; `tell(text)` says it to the user. */
-export function formOf(state, { placed, tell }) {
-  const given = {
+/** Calls `placed(orders, notTaken, count, link)` with the server's response, and `announce(text)` with messages for the user. */
+export function formOf(state, { placed, announce }) {
+  const initial = {
     seed: String(state.seed),
     fail: "",
     count: "1",
@@ -15,19 +15,19 @@ export function formOf(state, { placed, tell }) {
     customer: "Ada Lovelace",
     ...fromPermalink(),
   };
-  const known = !given.fail || state.failures.some((failure) => failure.name === given.fail);
-  if (!known) tell(`There is no such failure: ${given.fail}`);
-  let fail = known ? given.fail : "";
+  const known = !initial.fail || state.failures.some((failure) => failure.name === initial.fail);
+  if (!known) announce(`There is no such failure: ${initial.fail}`);
+  let fail = known ? initial.fail : "";
   const number = (name, from, to) =>
-    el("input", { name, type: "number", min: from, max: to, value: given[name], required: true });
+    el("input", { name, type: "number", min: from, max: to, value: initial[name], required: true });
   const fields = {
     sku: el(
       "select",
       { name: "sku" },
-      [...new Set([...state.shelf, given.sku])].map((sku) => el("option", { value: sku, selected: sku === given.sku }, sku)),
+      [...new Set([...state.shelf, initial.sku])].map((sku) => el("option", { value: sku, selected: sku === initial.sku }, sku)),
     ),
     quantity: number("quantity", 1, 1000),
-    customer: el("input", { name: "customer", value: given.customer, maxlength: 200, required: true, autocomplete: "off" }),
+    customer: el("input", { name: "customer", value: initial.customer, maxlength: 200, required: true, autocomplete: "off" }),
     count: number("count", 1, 500),
     share: number("share", 1, 100),
     seed: number("seed", 0, 2 ** 31),
@@ -53,8 +53,8 @@ export function formOf(state, { placed, tell }) {
         value: failure.name,
         title: failure.what,
         click: () => send(failure.name),
-        focus: () => say(what, failure.what),
-        mouseenter: () => say(what, failure.what),
+        focus: () => setText(what, failure.what),
+        mouseenter: () => setText(what, failure.what),
       },
       failure.title,
     ),
@@ -72,7 +72,7 @@ export function formOf(state, { placed, tell }) {
     el(
       "details",
       { open: Object.keys(fromPermalink()).length > 0 },
-      el("summary", {}, "The order: who, what, how many, which seed"),
+      el("summary", {}, "Order details"),
       el(
         "div",
         { class: "fields" },
@@ -87,7 +87,7 @@ export function formOf(state, { placed, tell }) {
     const chosen = [{ name: "", what: "One click places the order in every lane." }, ...state.failures].find(
       (failure) => failure.name === fail,
     );
-    say(what, chosen.what);
+    setText(what, chosen.what);
     link.setAttribute("href", permalink(values()));
   }
 
@@ -106,10 +106,10 @@ export function formOf(state, { placed, tell }) {
       seed: Number(seed),
     };
     try {
-      const { orders, not_taken: notTaken } = await ask("/watch/orders", order);
+      const { orders, not_taken: notTaken } = await request("/watch/orders", order);
       placed(orders, notTaken, order.count, permalink(values()));
     } catch (error) {
-      tell(`Not placed. ${error.message}`);
+      announce(`Not placed. ${error.message}`);
     }
   }
 

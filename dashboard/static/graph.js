@@ -1,9 +1,9 @@
-// Where an order stands: the orchestrator's steps beside their compensations, and choreography's reactions, lit as they happen.
+// The graph of an order's progress: the orchestrator's steps beside their compensations, or choreography's reactions.
 import { el, svg } from "./dom.js";
 import { head } from "./draw.js";
-import { callsForHelp, ended } from "./words.js";
+import { ended, isEscalation } from "./words.js";
 
-export const LOOK = {
+export const STATE_LOOKS = {
   idle: ["○", "not reached"],
   running: ["▸", "running"],
   waiting: ["‖", "waiting"],
@@ -12,23 +12,23 @@ export const LOOK = {
   failed: ["✕", "failed"],
   overtaken: ["–", "overtaken"],
 };
-/** Seconds after which whoever has not answered is said to be waited for. */
-const PATIENCE_S = 1;
-/** What undoes what; in choreography no lane tells it. */
+/** Seconds without an answer after which a node counts as waiting. */
+const WAITING_AFTER_S = 1;
+/** Compensation -> the command that it undoes. The description of choreography does not contain it. */
 const UNDOES = { ReleaseStock: "ReserveStock", VoidPayment: "AuthorizePayment", CancelDelivery: "ScheduleDelivery" };
 
-/** The nodes and lit edges of one order. A node: {key, service, on, name, back, row, state}. An edge: {from, to, back}. */
-export function graphOf(lane, told, now) {
-  return lane.steps ? orchestrated(lane.steps, told, now) : choreographed(lane.reactions, told, now);
+/** The nodes and edges of one order. A node: {key, service, on, name, back, row, state}. An edge: {from, to, back, dim}. */
+export function graphOf(lane, order, now) {
+  return lane.steps ? orchestrated(lane.steps, order, now) : choreographed(lane.reactions, order, now);
 }
 
-function orchestrated(steps, told, now) {
-  const back = told.entries.some((entry) => entry.name === "RejectOrder");
+function orchestrated(steps, order, now) {
+  const back = order.entries.some((entry) => entry.name === "RejectOrder");
   const row = (command, answers, refused, service, more) => ({
     key: command,
     name: command,
     service,
-    state: stateOf(told, now, (entry) => entry.name === command, answers, refused),
+    state: stateOf(order, now, (entry) => entry.name === command, answers, refused),
     ...more,
   });
   const nodes = [row("PlaceOrder", ["OrderPlaced"], "OrderRejected", "order", { row: 0, back: false })];
@@ -43,9 +43,9 @@ function orchestrated(steps, told, now) {
       );
   });
   nodes.push(row("RejectOrder", ["OrderRejected"], null, "order", { row: 0, back: true }));
-  markCompensated(nodes, told);
-  const byNumber = (number) => told.entries[number - 1];
-  const lit = told.entries
+  markCompensated(nodes, order);
+  const byNumber = (number) => order.entries[number - 1];
+  const taken = order.entries
     .filter((entry) => entry.command && entry.sender === "coordinator")
     .map((entry) => ({
       from: byNumber(byNumber(entry.cause)?.cause)?.name ?? "PlaceOrder",
@@ -62,10 +62,10 @@ function orchestrated(steps, told, now) {
   const refusals = steps
     .filter((step) => step.refused)
     .map((step, index) => ({ from: step.command, to: undoing[index], dim: true, back: true }));
-  return { nodes, edges: [...chain, ...returning, ...refusals, ...lit], command: true, back };
+  return { nodes, edges: [...chain, ...returning, ...refusals, ...taken], command: true, back };
 }
 
-function choreographed(reactions, told, now) {
+function choreographed(reactions, order, now) {
   const key = (when, does) => `${when}/${does}`;
   const nodes = [
     {
@@ -74,71 +74,71 @@ function choreographed(reactions, told, now) {
       service: "order",
       row: 0,
       back: false,
-      state: stateOf(told, now, (entry) => entry.name === "PlaceOrder", ["OrderPlaced"], "OrderRejected"),
+      state: stateOf(order, now, (entry) => entry.name === "PlaceOrder", ["OrderPlaced"], "OrderRejected"),
     },
   ];
   const rows = { true: 0, false: 1 };
   for (const { when, by, does, rollback } of reactions) {
-    const answered = told.entries.filter(
-      (entry) => entry.deed === does && told.entries[entry.cause - 1]?.name === when && !callsForHelp(entry),
+    const answered = order.entries.filter(
+      (entry) => entry.deed === does && order.entries[entry.cause - 1]?.name === when && !isEscalation(entry),
     );
     const refused = !rollback && answered.some((entry) => entry.rollback);
-    const heard = told.entries.find((entry) => entry.name === when && entry.takers.includes(by));
-    const state = answered.length ? (refused ? "failed" : "done") : heard ? unanswered(told, now, heard) : "idle";
+    const trigger = order.entries.find((entry) => entry.name === when && entry.takers.includes(by));
+    const state = answered.length ? (refused ? "failed" : "done") : trigger ? unanswered(order, now, trigger) : "idle";
     nodes.push({ key: key(when, does), name: does, service: by, on: when, row: rows[rollback]++, back: rollback, state });
   }
-  markCompensated(nodes, told);
+  markCompensated(nodes, order);
   const nodeOf = (entry) =>
-    entry?.deed && entry.cause && told.entries[entry.cause - 1].name !== "PlaceOrder"
-      ? key(told.entries[entry.cause - 1].name, entry.deed)
+    entry?.deed && entry.cause && order.entries[entry.cause - 1].name !== "PlaceOrder"
+      ? key(order.entries[entry.cause - 1].name, entry.deed)
       : "start";
   const known = new Set(nodes.map((node) => node.key));
-  const edges = told.entries
+  const edges = order.entries
     .filter((entry) => entry.deed && known.has(nodeOf(entry)) && nodeOf(entry) !== "start")
     .map((entry) => ({
-      from: nodeOf(told.entries[entry.cause - 1]),
+      from: nodeOf(order.entries[entry.cause - 1]),
       to: nodeOf(entry),
-      back: told.entries[entry.cause - 1].rollback,
+      back: order.entries[entry.cause - 1].rollback,
     }));
   return { nodes, edges, command: false };
 }
 
-/** Of a command that may have been asked for more than once: its answer counts, whichever of them it was given to. */
-function stateOf(told, now, isAsked, answers, refused) {
-  const asked = told.entries.filter(isAsked);
-  if (!asked.length) return "idle";
-  const numbers = asked.map((entry) => entry.number);
-  const answer = told.entries.find((entry) => numbers.includes(entry.cause) && [...answers, refused].includes(entry.name));
+/** The state of a command, which may have been sent more than once: an answer to any of the copies counts. */
+function stateOf(order, now, isSent, answers, refused) {
+  const sent = order.entries.filter(isSent);
+  if (!sent.length) return "idle";
+  const numbers = sent.map((entry) => entry.number);
+  const answer = order.entries.find((entry) => numbers.includes(entry.cause) && [...answers, refused].includes(entry.name));
   if (answer) return answer.name === refused ? "failed" : "done";
-  return unanswered(told, now, asked.at(-1));
+  return unanswered(order, now, sent.at(-1));
 }
 
-function unanswered(told, now, asked) {
-  if (asked.dead) return "failed";
-  if (told.partial) return "running";
-  if (told.state === "NEEDS_ATTENTION") return "failed";
-  if (ended(told)) return "overtaken";
-  return asked.attempts > 1 || now - asked.at > PATIENCE_S ? "waiting" : "running";
+function unanswered(order, now, entry) {
+  if (entry.dead) return "failed";
+  if (order.partial) return "running";
+  if (order.state === "NEEDS_ATTENTION") return "failed";
+  if (ended(order)) return "overtaken";
+  return entry.attempts > 1 || now - entry.at > WAITING_AFTER_S ? "waiting" : "running";
 }
 
-function markCompensated(nodes, told) {
-  const shown = told.entries.length;
-  const given = told.undone.filter((one) => one.had_effect && one.entry <= shown).map((one) => UNDOES[one.command]);
+function markCompensated(nodes, order) {
+  const shown = order.entries.length;
+  const compensated = order.undone.filter((one) => one.had_effect && one.entry <= shown).map((one) => UNDOES[one.command]);
   for (const node of nodes) {
     if (node.state !== "done") continue;
-    if (!node.back && given.includes(node.name)) node.state = "compensated";
-    const undone = node.back && told.undone.find((one) => one.command === node.name && one.entry <= shown);
+    if (!node.back && compensated.includes(node.name)) node.state = "compensated";
+    const undone = node.back && order.undone.find((one) => one.command === node.name && one.entry <= shown);
     if (undone) node.look = undone.had_effect ? ["↩", "undone"] : ["–", "nothing was held"];
   }
 }
 
-const lookOf = (node) => node.look ?? LOOK[node.state];
+const lookOf = (node) => node.look ?? STATE_LOOKS[node.state];
 
 // --- drawing ----------------------------------------------------------------------------------------------------------------
 
-/** The graph as SVG, and in words. */
-export function drawGraph(lane, told, width, now) {
-  const { nodes, edges, command } = graphOf(lane, told, now);
+/** The graph as SVG, and as a list for screen readers. */
+export function drawGraph(lane, order, width, now) {
+  const { nodes, edges, command } = graphOf(lane, order, now);
   const narrow = width < 420;
   const size = { w: Math.min(220, (width - (narrow ? 44 : 76)) / 2), h: command ? 62 : 76, gap: 26, indent: narrow ? 5 : 12 };
   const rows = Math.max(...nodes.map((node) => node.row)) + 1;
@@ -163,13 +163,13 @@ export function drawGraph(lane, told, width, now) {
     if (from && to) drawing.append(drawEdge(edge, from, to, place, size, command));
   }
   for (const node of nodes) drawing.append(drawNode(node, place(node), size));
-  const said = nodes
+  const states = nodes
     .filter((node) => node.state !== "idle")
     .map((node) => el("li", {}, `${node.name} (${node.service}): ${lookOf(node)[1]}`));
   const note = command
-    ? "The whole graph is written in one place, orchestrator/fulfilment.py. Grey arrows are what could happen."
-    : "No service holds this picture: each knows its lines of choreography/reactions.py. Arrows appear as events make them.";
-  return [drawing, el("ol", { class: "spoken" }, said), el("p", { class: "muted note" }, note)];
+    ? "The whole graph is defined in one place, orchestrator/fulfilment.py. Grey arrows are possible transitions."
+    : "No service knows the whole graph: each knows its own lines of choreography/reactions.py. Arrows appear with their events.";
+  return [drawing, el("ol", { class: "spoken" }, states), el("p", { class: "muted note" }, note)];
 }
 
 function drawNode(node, { x, y }, { w, h, indent }) {

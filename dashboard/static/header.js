@@ -1,6 +1,6 @@
-// How each mode is doing: open orders, audit light, messages per order, queues and workers with their switches.
-import { el, keyed, say } from "./dom.js";
-import { ask } from "./feed.js";
+// The status of each mode: open orders, audit light, messages per order, and queues with buttons to kill and revive workers.
+import { el, keyed, setText } from "./dom.js";
+import { request } from "./feed.js";
 import { count, seconds, titleOf } from "./words.js";
 
 const LIGHTS = {
@@ -9,7 +9,7 @@ const LIGHTS = {
   unknown: ["?", "not audited", "run"],
 };
 
-export function statusOf(lane, tell) {
+export function statusOf(lane, announce) {
   const facts = el("dl", { class: "facts" });
   const queues = el("ul", { class: "queues" });
   const findings = el("ul", { class: "findings" });
@@ -22,11 +22,11 @@ export function statusOf(lane, tell) {
     box,
     findings,
   );
-  return { lane, node, facts, queues, findings, tell };
+  return { lane, node, facts, queues, findings, announce };
 }
 
-/** `armed`: the failures that open orders carry. */
-export function updateStatus(part, status, armed) {
+/** `activeFaults`: the failures injected with open orders. */
+export function updateStatus(part, status, activeFaults) {
   if (!status) return;
   const [icon, word, tone] = LIGHTS[status.audit] ?? LIGHTS.unknown;
   const facts = [
@@ -34,7 +34,7 @@ export function updateStatus(part, status, armed) {
     ["Oldest", status.oldest_open_s === null ? "none" : seconds(status.oldest_open_s)],
     ["Audit", `${icon} ${word}`, tone],
     ["Messages per order", status.messages_per_order === null ? "–" : status.messages_per_order.toFixed(1)],
-    ["Faults armed", armed.join("; ") || "none"],
+    ["Faults armed", activeFaults.join("; ") || "none"],
   ];
   const fact = ([name]) => el("div", {}, el("dt", {}, name), el("dd", {}));
   keyed(
@@ -43,7 +43,7 @@ export function updateStatus(part, status, armed) {
     ([name]) => name,
     fact,
     (node, [, value, kind]) => {
-      say(node.lastElementChild, value);
+      setText(node.lastElementChild, value);
       node.lastElementChild.className = kind ?? "";
     },
   );
@@ -65,45 +65,45 @@ export function updateStatus(part, status, armed) {
   );
 }
 
-/** The workers' own queues, and of the others those in which something waits or that nobody hears though somebody should. */
+/** The workers' queues, and other queues that hold messages or lack a consumer that they need. */
 function shownOf(status, lane) {
   const queues = status.queues.map((queue) => ({ ...queue, name: queue.name.replace(`${lane.mode}.`, "") }));
   for (const queue of queues) {
     queue.worker = lane.workers.includes(queue.name);
     queue.dead = queue.name.endsWith(".dead") && queue.depth > 0;
-    queue.deaf = (queue.worker || queue.name === "observer") && queue.consumers === 0;
+    queue.unconsumed = (queue.worker || queue.name === "observer") && queue.consumers === 0;
   }
-  return queues.filter((queue) => queue.worker || queue.depth > 0 || queue.deaf);
+  return queues.filter((queue) => queue.worker || queue.depth > 0 || queue.unconsumed);
 }
 
 function queueOf(part, queue) {
   const node = el("li", {}, el("span", { class: "queue" }));
   if (!part.lane.can_kill || !queue.worker) return node;
-  const flip = async () => {
-    const { worker, deed } = node.lastElementChild.dataset;
+  const toggle = async () => {
+    const { worker, action } = node.lastElementChild.dataset;
     try {
-      await ask(`/watch/workers/${part.lane.mode}/${worker}/${deed}`, {});
-      part.tell(
-        deed === "kill"
-          ? `${worker} is killed in ${part.lane.mode}. What comes for it waits in its queue.`
-          : `${worker} is back in ${part.lane.mode}.`,
+      await request(`/watch/workers/${part.lane.mode}/${worker}/${action}`, {});
+      part.announce(
+        action === "kill"
+          ? `${worker} was killed in ${part.lane.mode}. Its messages wait in its queue.`
+          : `${worker} was started again in ${part.lane.mode}.`,
       );
     } catch (error) {
-      part.tell(error.message);
+      part.announce(error.message);
     }
   };
-  node.append(el("button", { type: "button", click: flip, "data-mode": part.lane.mode }));
+  node.append(el("button", { type: "button", click: toggle, "data-mode": part.lane.mode }));
   return node;
 }
 
 function updateQueue(node, queue, up) {
-  node.className = queue.dead || queue.deaf ? "alarm" : "";
+  node.className = queue.dead || queue.unconsumed ? "alarm" : "";
   node.title = `${queue.depth} waiting, ${count(queue.consumers, "consumer")}`;
-  const said = queue.deaf ? "no consumer" : queue.dead ? "dead" : String(queue.consumers);
-  say(node.firstElementChild, `${queue.dead || queue.deaf ? "! " : ""}${queue.name} ${queue.depth} · ${said}`);
+  const consumers = queue.unconsumed ? "no consumer" : queue.dead ? "dead" : String(queue.consumers);
+  setText(node.firstElementChild, `${queue.dead || queue.unconsumed ? "! " : ""}${queue.name} ${queue.depth} · ${consumers}`);
   const button = node.querySelector("button");
   if (!button) return;
-  Object.assign(button.dataset, { worker: queue.name, deed: up ? "kill" : "revive" });
-  say(button, up ? "Kill" : "Revive");
+  Object.assign(button.dataset, { worker: queue.name, action: up ? "kill" : "revive" });
+  setText(button, up ? "Kill" : "Revive");
   button.setAttribute("aria-label", `${up ? "Kill" : "Revive"} ${queue.name} in ${button.dataset.mode}`);
 }

@@ -1,14 +1,14 @@
-// The two lanes: what each style did about the chosen order, and below them the orders to choose from.
-import { el, keyed, say } from "./dom.js";
-import { atWork, listed, now, ordersOf } from "./feed.js";
+// The lanes: the selected order in each mode, and below it the list of orders to select from.
+import { el, keyed, setText } from "./dom.js";
+import { now, openOrdersByWorker, ordersOf, sortedOrders } from "./feed.js";
 import { drawGraph } from "./graph.js";
 import { showMessages } from "./messages.js";
 import { pathOf } from "./path.js";
 import { hashOf } from "./route.js";
 import { spanOf, timelineOf } from "./timeline.js";
-import { count, ended, plain, seconds, settled, STATES, TITLES, titleOf, undone, waitedFor, whatTheStyleDid } from "./words.js";
+import { count, ended, overdueWorkers, plain, seconds, settled, STATES, styleSummary, TITLES, titleOf, undone } from "./words.js";
 
-/** Rows of a list at most. */
+/** Maximum rows of a list. */
 const ROWS = 50;
 
 export function laneOf(lane) {
@@ -26,84 +26,84 @@ export function laneOf(lane) {
   return { lane, node, verdict, view, drawn: null };
 }
 
-/** An order of which nothing has happened: the graph as it is written down. */
-const NOTHING = { entries: [], undone: [], waiting: [], state: "ACCEPTED" };
+/** An order without messages: its graph shows the sequence as defined. */
+const NO_MESSAGES = { entries: [], undone: [], waiting: [], state: "ACCEPTED" };
 
-/** The lane before anything was ordered. */
+/** Draws the lane before the first order. */
 export function updateIdle(part) {
   const width = Math.floor(part.view.clientWidth) || 300;
   if (part.drawn?.idle === width) return;
   part.drawn = { idle: width };
   part.verdict.replaceChildren();
-  part.view.replaceChildren(...drawGraph(part.lane, NOTHING, width, 0));
+  part.view.replaceChildren(...drawGraph(part.lane, NO_MESSAGES, width, 0));
 }
 
-/** Draws what differs from what is drawn. `tolds`: the order in every lane. `shown`: how many of its messages. */
-export function updateLane(part, state, told, tolds, viewName, shown) {
+/** Redraws the lane if something changed. `orders`: the order in every lane. `shown`: number of its messages to show. */
+export function updateLane(part, state, order, orders, viewName, shown) {
   const { lane, verdict, view } = part;
-  if (!told) {
+  if (!order) {
     part.drawn = null;
     verdict.replaceChildren();
-    view.replaceChildren(el("p", { class: "muted" }, "Nothing was heard of this order in this mode."));
+    view.replaceChildren(el("p", { class: "muted" }, "No message of this order was observed in this mode."));
     return;
   }
   const time = now(state);
-  const tick = ended(told) ? 0 : Math.floor(time);
-  const busy = atWork(state, lane.mode);
+  const tick = ended(order) ? 0 : Math.floor(time);
+  const busy = openOrdersByWorker(state, lane.mode);
   const width = Math.floor(view.clientWidth) || 300;
-  const scale = Math.max(...tolds.map((one) => spanOf(one, Math.ceil(time))));
-  const drawn = { told, viewName, shown, tick, width, busy: [...busy].join(), scale: viewName === "timeline" && scale };
+  const scale = Math.max(...orders.map((one) => spanOf(one, Math.ceil(time))));
+  const drawn = { order, viewName, shown, tick, width, busy: [...busy].join(), scale: viewName === "timeline" && scale };
   const same = part.drawn && Object.keys(drawn).every((key) => drawn[key] === part.drawn[key]);
   if (same) return;
   const before =
-    part.drawn?.told?.order_id === told.order_id && part.drawn.viewName === viewName
-      ? Math.min(part.drawn.shown, part.drawn.told.entries.length)
+    part.drawn?.order?.order_id === order.order_id && part.drawn.viewName === viewName
+      ? Math.min(part.drawn.shown, part.drawn.order.entries.length)
       : Infinity;
   part.drawn = drawn;
-  verdict.replaceChildren(...verdictOf(told, time));
-  const partial = shown < told.entries.length;
+  verdict.replaceChildren(...verdictOf(order, time));
+  const partial = shown < order.entries.length;
   verdict.classList.toggle("ahead", partial && viewName !== "messages");
   view.className = `view ${viewName}`;
   if (viewName === "messages") {
-    showMessages(view, told);
+    showMessages(view, order);
     return;
   }
-  delete view.dataset.asked;
-  const partly = partial ? { ...told, entries: told.entries.slice(0, shown), waiting: [], partial } : told;
+  delete view.dataset.requested;
+  const visible = partial ? { ...order, entries: order.entries.slice(0, shown), waiting: [], partial } : order;
   const drawing = {
-    path: () => pathOf(lane, partly, width, busy, before + 1),
-    graph: () => drawGraph(lane, partly, width, time),
-    timeline: () => timelineOf(partly, time, scale),
+    path: () => pathOf(lane, visible, width, busy, before + 1),
+    graph: () => drawGraph(lane, visible, width, time),
+    timeline: () => timelineOf(visible, time, scale),
   };
-  const content = partly.entries.length ? drawing[viewName]() : [el("p", { class: "muted" }, "…")];
+  const content = visible.entries.length ? drawing[viewName]() : [el("p", { class: "muted" }, "…")];
   view.replaceChildren(...content.filter(Boolean));
 }
 
-function verdictOf(told, time) {
-  const { icon, word, tone } = STATES[told.state] ?? { icon: "?", word: told.state, tone: "run" };
-  const reason = told.reason ? `: ${plain(told.reason)}` : "";
-  const style = whatTheStyleDid(told);
+function verdictOf(order, time) {
+  const { icon, word, tone } = STATES[order.state] ?? { icon: "?", word: order.state, tone: "run" };
+  const reason = order.reason ? `: ${plain(order.reason)}` : "";
+  const style = styleSummary(order);
   const facts = [
-    ["Messages", String(told.entries.length)],
-    ["Time", ended(told) ? seconds(told.took_s) : `${seconds(Math.max(0, time - told.began_at))} so far`],
-    ["Undone", undone(told)],
+    ["Messages", String(order.entries.length)],
+    ["Time", ended(order) ? seconds(order.took_s) : `${seconds(Math.max(0, time - order.began_at))} so far`],
+    ["Undone", undone(order)],
   ];
-  const waiting = waitedFor(told, time);
+  const waiting = overdueWorkers(order, time);
   return [
     el(
       "h3",
       { class: `end ${tone}` },
       el("span", { class: "icon", "aria-hidden": "true" }, icon),
       ` ${word}${reason}`,
-      told.stuck && told.state !== "NEEDS_ATTENTION" && el("span", { class: "stuck" }, " ‖ stuck"),
+      order.stuck && order.state !== "NEEDS_ATTENTION" && el("span", { class: "stuck" }, " ‖ stuck"),
     ),
-    el("p", { class: "why" }, el("strong", {}, settled(told) ? "Why: " : "Now: "), told.why),
-    told.state === "NEEDS_ATTENTION" &&
+    el("p", { class: "why" }, el("strong", {}, settled(order) ? "Why: " : "Now: "), order.why),
+    order.state === "NEEDS_ATTENTION" &&
       el(
         "p",
         { class: "bad" },
-        "Somebody must act: ",
-        el("code", {}, `saga order redrive ${told.order_id} -m ${told.mode}`),
+        "An operator must act: ",
+        el("code", {}, `saga order redrive ${order.order_id} -m ${order.mode}`),
         " on a running system.",
       ),
     style && el("p", { class: "style" }, el("strong", {}, "How: "), style),
@@ -113,13 +113,13 @@ function verdictOf(told, time) {
       facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),
     ),
     waiting && el("p", { class: "waiting" }, `‖ Waiting: ${waiting}`),
-    told.remains.length > 0 &&
+    order.remains.length > 0 &&
       el(
         "p",
         { class: "muted" },
-        `Still to come: ${told.remains.join(", ")}${told.remains_note ? ` (${told.remains_note})` : ""}`,
+        `Still to come: ${order.remains.join(", ")}${order.remains_note ? ` (${order.remains_note})` : ""}`,
       ),
-    ...told.gaps.map((gap) => el("p", { class: "gap" }, `? ${gap}`)),
+    ...order.gaps.map((gap) => el("p", { class: "gap" }, `? ${gap}`)),
   ].filter(Boolean);
 }
 
@@ -134,11 +134,11 @@ export function listOf(lane) {
 
 export function updateList(part, state, chosen, view) {
   const { mode } = part.lane;
-  const all = listed(state, mode);
-  say(part.title, `${titleOf(mode)}: ${count(all.length, "order")}`);
-  say(
+  const all = sortedOrders(state, mode);
+  setText(part.title, `${titleOf(mode)}: ${count(all.length, "order")}`);
+  setText(
     part.more,
-    all.length > ROWS ? `The newest ${ROWS} of ${all.length}; those that need somebody first.` : all.length ? "" : "None yet.",
+    all.length > ROWS ? `The newest ${ROWS} of ${all.length}; those that need attention first.` : all.length ? "" : "None yet.",
   );
   const make = () =>
     el(
@@ -156,26 +156,26 @@ export function updateList(part, state, chosen, view) {
   keyed(
     part.rows,
     all.slice(0, ROWS),
-    (told) => told.order_id,
+    (order) => order.order_id,
     make,
-    (node, told) => updateRow(node, told, chosen, view),
+    (node, order) => updateRow(node, order, chosen, view),
   );
 }
 
-function updateRow(node, told, chosen, view) {
+function updateRow(node, order, chosen, view) {
   const [link] = node.children;
-  const { icon, word, tone } = STATES[told.state] ?? { icon: "?", word: told.state, tone: "run" };
+  const { icon, word, tone } = STATES[order.state] ?? { icon: "?", word: order.state, tone: "run" };
   const [end, wanted, failure, size] = link.children;
-  const href = hashOf(told.mode, told.order_id, view);
+  const href = hashOf(order.mode, order.order_id, view);
   if (link.getAttribute("href") !== href) link.setAttribute("href", href);
-  end.className = `end ${told.stuck ? "bad" : tone}`;
-  say(end, `${icon} ${word}${told.stuck && told.state !== "NEEDS_ATTENTION" ? ", stuck" : ""}`);
-  say(wanted, told.wanted ?? "");
-  say(failure, told.injected ?? "");
-  say(size, count(told.entries.length, "message"));
-  if (told.order_id === chosen) link.setAttribute("aria-current", "true");
+  end.className = `end ${order.stuck ? "bad" : tone}`;
+  setText(end, `${icon} ${word}${order.stuck && order.state !== "NEEDS_ATTENTION" ? ", stuck" : ""}`);
+  setText(wanted, order.wanted ?? "");
+  setText(failure, order.injected ?? "");
+  setText(size, count(order.entries.length, "message"));
+  if (order.order_id === chosen) link.setAttribute("aria-current", "true");
   else link.removeAttribute("aria-current");
 }
 
-/** The same order in another lane. */
-export const twinOf = (state, mode, id) => ordersOf(state, mode).get(id);
+/** An order in one lane; undefined if that lane has not delivered it. */
+export const orderIn = (state, mode, id) => ordersOf(state, mode).get(id);

@@ -1,45 +1,45 @@
-// Every message of an order as it travelled: properties, headers and body. The one that it all goes back to comes first.
+// The messages of an order as they were sent: properties, headers and body. The root message comes first.
 import { el } from "./dom.js";
 import { kindOf, nameOf, rootMark } from "./draw.js";
-import { ask } from "./feed.js";
+import { request } from "./feed.js";
 import { seconds } from "./words.js";
 
-/** Fills `box` with the order's messages; keeps what is open. Gives up quietly when something newer was asked for. */
-export async function showMessages(box, told) {
-  const asked = `${told.mode}/${told.order_id}/${told.entries.length}`;
-  if (box.dataset.asked === asked) return;
-  box.dataset.asked = asked;
+/** Fills `box` with the order's messages; opened ones stay open. A response that is no longer current is ignored. */
+export async function showMessages(box, order) {
+  const requested = `${order.mode}/${order.order_id}/${order.entries.length}`;
+  if (box.dataset.requested === requested) return;
+  box.dataset.requested = requested;
   try {
-    const answer = await ask(`/watch/orders/${encodeURIComponent(told.mode)}/${encodeURIComponent(told.order_id)}`);
-    if (box.dataset.asked === asked) fill(box, answer);
+    const response = await request(`/watch/orders/${encodeURIComponent(order.mode)}/${encodeURIComponent(order.order_id)}`);
+    if (box.dataset.requested === requested) fill(box, response);
   } catch (error) {
-    if (box.dataset.asked === asked) box.replaceChildren(el("p", {}, `These messages cannot be had: ${error.message}`));
+    if (box.dataset.requested === requested) box.replaceChildren(el("p", {}, `The messages cannot be loaded: ${error.message}`));
   }
 }
 
-function fill(box, told) {
+function fill(box, order) {
   const open = new Set([...box.querySelectorAll(".all > details[open]")].map((one) => one.dataset.number));
-  const messages = new Map(told.messages.map((message) => [message.number, message]));
+  const messages = new Map(order.messages.map((message) => [message.number, message]));
   const card = (entry, opened) => messageOf(entry, messages.get(entry.number), opened);
-  const root = told.entries.find((entry) => rootMark(told, entry));
+  const root = order.entries.find((entry) => rootMark(order, entry));
   box.replaceChildren(
-    ...(root ? [headingOf(rootMark(told, root)), card(root, true)] : []),
-    el("h4", {}, "All, in the order of cause and time"),
+    ...(root ? [headingOf(rootMark(order, root)), card(root, true)] : []),
+    el("h4", {}, "All messages, by cause and time"),
     el(
       "div",
       { class: "all" },
-      told.entries.map((entry) => card(entry, open.has(String(entry.number)))),
+      order.entries.map((entry) => card(entry, open.has(String(entry.number)))),
     ),
   );
 }
 
 function headingOf({ icon, kind }) {
-  const said = kind === "root" ? "It all goes back to this one" : "Waiting for an answer to this one";
-  return el("h4", { class: "error-first" }, `${icon} ${said}`);
+  const text = kind === "root" ? "Root cause" : "Waiting for an answer to this message";
+  return el("h4", { class: "error-first" }, `${icon} ${text}`);
 }
 
 function messageOf(entry, message, open) {
-  const way = `${entry.sender} → ${entry.takers.join(" + ") || "nobody who must act"}`;
+  const route = `${entry.sender} → ${entry.takers.join(" + ") || "no worker acts on it"}`;
   const summary = el(
     "summary",
     {},
@@ -47,9 +47,9 @@ function messageOf(entry, message, open) {
     " ",
     el("strong", { class: kindOf(entry) }, nameOf(entry)),
     " ",
-    el("span", { class: "muted" }, `${way} · +${seconds(entry.since_start_s)}`),
+    el("span", { class: "muted" }, `${route} · +${seconds(entry.since_start_s)}`),
   );
-  if (!message) return el("details", { "data-number": entry.number, open }, summary, el("p", {}, "Not kept."));
+  if (!message) return el("details", { "data-number": entry.number, open }, summary, el("p", {}, "The message was not stored."));
   return el(
     "details",
     { class: "message", "data-number": entry.number, open },
@@ -58,7 +58,7 @@ function messageOf(entry, message, open) {
       el(
         "p",
         { class: "muted" },
-        `because of #${entry.cause}`,
+        `caused by #${entry.cause}`,
         entry.attempts > 1 && `, ${entry.attempts} attempts`,
         entry.dead && `, dead letter: ${entry.dead}`,
       ),

@@ -2,12 +2,12 @@
 import { el, svg } from "./dom.js";
 import { head, kindOf, label, nameOf, rootMark, tail } from "./draw.js";
 
-const [HEAD, ROW, MOST] = [58, 36, 60];
+const [HEAD, ROW, ROWS_MAX] = [58, 36, 60];
 
-/** `busy`: worker -> how many open orders wait for it. `fresh`: entries from this number on come in one after the other. */
-export function pathOf(lane, told, width, busy, fresh) {
-  const runs = runsOf(told);
-  const rows = runs.slice(0, MOST);
+/** `busy`: worker -> number of open orders that wait for it. `fresh`: entries from this number on are animated. */
+export function pathOf(lane, order, width, busy, fresh) {
+  const runs = runsOf(order);
+  const rows = runs.slice(0, ROWS_MAX);
   const columns = [...new Set([...lane.columns, ...rows.flatMap(({ entry }) => [entry.sender, ...entry.takers])])];
   const step = width / columns.length;
   const x = Object.fromEntries(columns.map((name, index) => [name, (index + 0.5) * step]));
@@ -21,17 +21,17 @@ export function pathOf(lane, told, width, busy, fresh) {
     if (busy.get(name)) drawing.append(label(`${busy.get(name)} here`, x[name], narrow ? 48 : 32, width, { class: "busy" }));
   });
   rows.forEach((run, index) => drawing.append(arrow(run, x, HEAD + ROW * index + 12, width, fresh)));
-  const more = runs.slice(MOST).reduce((sum, { times }) => sum + times, 0);
-  return [drawing, spoken(rows), more > 0 && el("p", { class: "muted" }, `and ${more} more: see the messages`)];
+  const more = runs.slice(ROWS_MAX).reduce((sum, { times }) => sum + times, 0);
+  return [drawing, textAlternative(rows), more > 0 && el("p", { class: "muted" }, `and ${more} more: see the messages`)];
 }
 
-/** Messages of one type that a sender sent one right after the other are one row: {entry, times, mark}; `entry` is the last. */
-function runsOf(told) {
+/** Consecutive messages of one type and sender as one row: {entry, times, mark}; `entry` is the last of them. */
+function runsOf(order) {
   const runs = [];
-  for (const entry of told.entries) {
+  for (const entry of order.entries) {
     const last = runs.at(-1);
     const again = last && ["name", "sender", "dead"].every((part) => last.entry[part] === entry[part]);
-    const mark = rootMark(told, entry);
+    const mark = rootMark(order, entry);
     if (again) Object.assign(last, { entry, times: last.times + 1, mark: last.mark ?? mark });
     else runs.push({ entry, times: 1, mark });
   }
@@ -57,8 +57,8 @@ function arrow({ entry, times, mark }, x, y, width, fresh) {
   }
   if (entry.rollback) group.append(tail(from, y + 6));
   const attempts = entry.attempts > 1 && `(${entry.attempts} attempts)`;
-  const said = [nameOf(entry, mark), times > 1 && `x${times}`, attempts, entry.dead && "(dead letter)"];
-  group.append(label(said.filter(Boolean).join(" "), middle, y - 2, width));
+  const text = [nameOf(entry, mark), times > 1 && `x${times}`, attempts, entry.dead && "(dead letter)"];
+  group.append(label(text.filter(Boolean).join(" "), middle, y - 2, width));
   return group;
 }
 
@@ -75,15 +75,15 @@ function loop(from, y) {
   return { shapes: [curve, head(from + 3, y + 16, Math.PI, false)], middle: from };
 }
 
-/** The same for those who do not see it. */
-function spoken(rows) {
+/** The path as a list for screen readers. */
+function textAlternative(rows) {
   const kind = (entry) => `${entry.rollback ? "rollback " : ""}${entry.command ? "command" : "event"}`;
-  const takers = (entry) => entry.takers.join(" and ") || "nobody who must act";
-  const said = ({ entry, times }) =>
-    `${entry.name}${times > 1 ? `, ${times} times` : ""}: ${kind(entry)} from ${entry.sender} to ${takers(entry)}`;
+  const recipients = ({ takers }) => (takers.length ? ` to ${takers.join(" and ")}` : ", no worker acts on it");
+  const text = ({ entry, times }) =>
+    `${entry.name}${times > 1 ? `, ${times} times` : ""}: ${kind(entry)} from ${entry.sender}${recipients(entry)}`;
   return el(
     "ol",
     { class: "spoken" },
-    rows.map((run) => el("li", {}, said(run))),
+    rows.map((run) => el("li", {}, text(run))),
   );
 }

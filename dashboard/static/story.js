@@ -1,9 +1,9 @@
-// The order that is shown: what was ordered, both lanes compared in a line, its views, and a slider through its messages.
-import { el, keyed, say } from "./dom.js";
+// The selected order: what was ordered, a comparison of the lanes, its views, and a slider through its messages.
+import { el, keyed, setText } from "./dom.js";
 import { hashOf, VIEWS } from "./route.js";
-import { compared, ended } from "./words.js";
+import { comparison, ended } from "./words.js";
 
-/** `play(id, true)`, `step(id, shown, longest)` and `withdraw(id)` are called when the user asks for it. */
+/** Calls `play(id, true)`, `step(id, shown, longest)` and `withdraw(id)` on user input. */
 export function storyOf({ play, step, withdraw }) {
   const story = {
     title: el("h2", {}),
@@ -12,7 +12,7 @@ export function storyOf({ play, step, withdraw }) {
     pace: el(
       "p",
       { class: "muted" },
-      "Slowed down so that it can be seen: every message takes a while to arrive here. Measured times are in the README.",
+      "Slowed down so that it can be seen: each message is delayed here. Measured times are in the README.",
     ),
     tabs: el("nav", { class: "tabs", "aria-label": "Views of this order" }),
   };
@@ -32,7 +32,7 @@ export function storyOf({ play, step, withdraw }) {
     el("span", { class: "command" }, "──▶ command"),
     el("span", { class: "event" }, "┄┄▷ event"),
     el("span", { class: "rollback" }, "▪↩ rollback"),
-    el("span", {}, "● heard by nobody who must act"),
+    el("span", {}, "● no worker acts on it"),
   );
   story.player = el("div", { class: "player" }, story.slider, story.shown, story.replay, story.back);
   story.node = el(
@@ -48,25 +48,25 @@ export function storyOf({ play, step, withdraw }) {
   return story;
 }
 
-export function updateStory(story, chosen, tolds, { shown, longest, lanes, playing, failures, slowed }) {
-  for (const part of [story.tabs, story.player, story.what, story.line, story.pace, story.legend]) part.hidden = !tolds.length;
-  if (!tolds.length) {
-    say(
+export function updateStory(story, chosen, orders, { shown, longest, lanes, playing, failures, slowed }) {
+  for (const part of [story.tabs, story.player, story.what, story.line, story.pace, story.legend]) part.hidden = !orders.length;
+  if (!orders.length) {
+    setText(
       story.title,
       chosen
-        ? "Nothing was heard of this order here. Place another above."
+        ? "No message of this order was observed here. Place another above."
         : "Nothing has been ordered yet. Click a failure above.",
     );
     return;
   }
-  const [told] = tolds;
-  Object.assign(story, { id: told.order_id, longest });
-  const open = !tolds.every(ended);
-  const name = told.injected ?? (tolds.some((one) => one.reason === "withdrawn") ? "customer:withdraws" : "");
+  const [order] = orders;
+  Object.assign(story, { id: order.order_id, longest });
+  const open = !orders.every(ended);
+  const name = order.injected ?? (orders.some((one) => one.reason === "withdrawn") ? "customer:withdraws" : "");
   const failure = failures.find((one) => one.name === name) ?? { title: name || "nothing injected", what: "" };
-  say(story.title, `${told.wanted ?? "An order"}: ${failure.title}`);
-  say(story.what, failure.what);
-  say(story.line, tolds.length === 2 ? compared(...tolds) : lanes === 2 ? "Heard in one lane only." : told.why);
+  setText(story.title, `${order.wanted ?? "An order"}: ${failure.title}`);
+  setText(story.what, failure.what);
+  setText(story.line, orders.length === 2 ? comparison(...orders) : lanes === 2 ? "Observed in one lane only." : order.why);
   story.line.classList.toggle("ahead", shown < longest && chosen.view !== "messages");
   story.pace.hidden = !slowed;
   const tab = () => el("a", {});
@@ -77,7 +77,7 @@ export function updateStory(story, chosen, tolds, { shown, longest, lanes, playi
     tab,
     (link, [name, title]) => {
       link.setAttribute("href", hashOf(chosen.mode, chosen.id, name));
-      say(link, title);
+      setText(link, title);
       if (name === chosen.view) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     },
@@ -87,7 +87,7 @@ export function updateStory(story, chosen, tolds, { shown, longest, lanes, playi
   story.slider.max = longest;
   story.slider.value = shown;
   const live = shown === longest && open;
-  say(story.shown, `${shown} of ${longest}${live ? ", live" : ""}`);
-  say(story.replay, playing ? "Playing…" : "Play again");
+  setText(story.shown, `${shown} of ${longest}${live ? ", live" : ""}`);
+  setText(story.replay, playing ? "Playing…" : "Play again");
   story.back.hidden = !open;
 }

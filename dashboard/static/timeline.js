@@ -1,21 +1,21 @@
-// How long everything took: a bar for each message from its cause to itself, true to scale, waits hatched, compensation below.
+// The timeline of an order: a bar to scale from the cause of each message to the message, waits hatched, compensation below.
 import { el } from "./dom.js";
 import { kindOf, nameOf, rootMark } from "./draw.js";
 import { seconds } from "./words.js";
 
-/** Seconds from an order's first message to its last, or to now while somebody is waited for. */
-export function spanOf(told, now) {
-  const last = told.entries.reduce((latest, entry) => Math.max(latest, entry.at), told.moved_at);
-  const end = told.took_s === null && told.waiting.length ? Math.max(now, last) : last;
-  return Math.max(end - told.began_at, 0.001);
+/** Seconds from an order's first message to its last, or to now while it waits for a worker. */
+export function spanOf(order, now) {
+  const last = order.entries.reduce((latest, entry) => Math.max(latest, entry.at), order.moved_at);
+  const end = order.took_s === null && order.waiting.length ? Math.max(now, last) : last;
+  return Math.max(end - order.began_at, 0.001);
 }
 
-/** `total`: the seconds that the whole width stands for, the same in every lane. */
-export function timelineOf(told, now, total) {
-  const start = told.began_at;
-  const rows = told.entries.map((entry) => row(entry, told, start, total));
-  const of = (rollback) => rows.filter((_, index) => told.entries[index].rollback === rollback);
-  const waiting = told.waiting.map((one) => waitingRow(one, start, total, now));
+/** `total`: seconds that the whole width represents, the same in every lane. */
+export function timelineOf(order, now, total) {
+  const start = order.began_at;
+  const rows = order.entries.map((entry) => row(entry, order, start, total));
+  const of = (rollback) => rows.filter((_, index) => order.entries[index].rollback === rollback);
+  const waiting = order.waiting.map((one) => waitingRow(one, start, total, now));
   const sections = [section("Forward", of(false))];
   if (of(true).length) sections.push(section("↩ Compensation", of(true)));
   if (waiting.length) sections.push(section("‖ Waiting now", waiting));
@@ -25,15 +25,15 @@ export function timelineOf(told, now, total) {
 
 const section = (title, rows) => el("section", {}, el("h4", {}, title), el("ol", { class: "bars" }, rows));
 
-function row(entry, told, start, total) {
-  const cause = told.entries[entry.cause - 1];
+function row(entry, order, start, total) {
+  const cause = order.entries[entry.cause - 1];
   const from = cause ? cause.at : entry.at;
   const notes = [
     entry.wait,
     entry.dead && `✕ dead letter: ${entry.dead}`,
     entry.attempts > 1 && !entry.wait && `${entry.attempts} attempts`,
   ];
-  const mark = rootMark(told, entry);
+  const mark = rootMark(order, entry);
   return bar({
     kind: `${kindOf(entry)}${entry.wait ? " wait" : ""}${mark ? ` ${mark.kind}` : ""}`,
     title: nameOf(entry, mark),

@@ -1,7 +1,7 @@
-"""One browser for all tests of the page, and a server of their own for each module.
+"""A browser and a server of the page for each module.
 
-The browser is the system's chromium, driven by playwright's Python package. Where either is missing the tests skip
-and say so; with CI set they fail. SAGA_CHROMIUM names another browser.
+The browser is the system's chromium, driven by playwright's Python package. If either is missing, the tests are skipped with the
+reason; with CI set they fail. SAGA_CHROMIUM names another browser.
 """
 
 import os
@@ -21,7 +21,7 @@ def url() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")  # no longer: while playwright runs, no other test of this process could run an event loop
+@pytest.fixture(scope="module")  # not session: while playwright runs, other tests of this process cannot run an event loop
 def browser() -> Iterator[Any]:
     chromium = os.environ.get("SAGA_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
@@ -36,6 +36,6 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, url: str) -> Iterator[Any]:
-    """The page, freshly opened, without motion. Whatever goes wrong in it or leaves its origin fails the test."""
+    """The page, newly opened, with reduced motion. Errors and requests to other origins fail the test."""
     with opened(browser, url, reduced_motion="reduce") as page:
         yield page

@@ -1,4 +1,4 @@
-"""How the page looks and what it can do without: contrast, narrow screens, both themes, the keyboard alone, many orders."""
+"""Accessibility: contrast, narrow screens, both themes, keyboard use, reduced motion, many orders."""
 
 import re
 from itertools import product
@@ -13,16 +13,16 @@ pytestmark = pytest.mark.real
 
 STATIC = Path(__file__).parents[2] / "dashboard" / "static"
 VIEWS = ("Path", "Graph", "Timeline", "Messages")
-#: What text is written in, and what it is written on.
-INKS = ("text", "muted", "command", "event", "rollback", "wait", "good", "accent")
-GROUNDS = ("ground", "panel", "raised")
+#: Colours of text, and of backgrounds.
+TEXT_COLOURS = ("text", "muted", "command", "event", "rollback", "wait", "good", "accent")
+BACKGROUNDS = ("ground", "panel", "raised")
 
-#: How many texts of a drawing stick out of it.
+#: Number of texts of a drawing that extend beyond it.
 TEXT_OUTSIDE = """svg => [...svg.querySelectorAll('text')].map(text => text.getBBox())
     .filter(box => box.x < 0 || box.x + box.width > svg.clientWidth).length"""
 
 
-def colours(theme: int) -> dict[str, str]:
+def palette(theme: int) -> dict[str, str]:
     """The variables of style.css in the light (0) or dark (1) theme."""
     found = re.findall(r"--([a-z-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\);", (STATIC / "style.css").read_text())
     return {name: both[theme] for name, *both in found}
@@ -40,16 +40,16 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_contrast_is_known_to_be_computed_rightly() -> None:
+def test_contrast_matches_known_values() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
-def test_every_ink_stands_out_from_every_ground(theme: int) -> None:
-    colour = colours(theme)
+def test_every_text_colour_has_contrast_on_every_background(theme: int) -> None:
+    colour = palette(theme)
     pairs = [
-        *product(INKS, GROUNDS),
+        *product(TEXT_COLOURS, BACKGROUNDS),
         ("on-accent", "accent"),
         ("rollback", "root"),
         ("text", "root"),
@@ -60,21 +60,21 @@ def test_every_ink_stands_out_from_every_ground(theme: int) -> None:
     assert weak == {}
 
 
-def test_no_colour_is_written_outside_the_variables() -> None:
+def test_colours_are_defined_only_as_variables() -> None:
     rules = (STATIC / "style.css").read_text().partition("--gap")[2]
     assert re.findall(r"#[0-9a-f]{3,8}\b(?=[;, )])|\brgb", rules) == []
 
 
-def test_the_modules_never_set_markup_and_name_no_other_origin() -> None:
+def test_modules_set_no_markup_and_name_no_other_origin() -> None:
     for module in STATIC.glob("*.js"):
         text = module.read_text()
-        assert text.startswith("// "), f"{module.name} does not say what it is for"
+        assert text.startswith("// "), f"{module.name} does not begin with a comment on its purpose"
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text), module.name
         assert re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text) == [], module.name
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_follows_the_systems_theme_and_can_be_told_otherwise(browser: Any, url: str, scheme: str) -> None:
+def test_theme_follows_the_system_and_can_be_overridden(browser: Any, url: str, scheme: str) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     with opened(browser, url, color_scheme=scheme) as page:
         system = page.evaluate(ground)
@@ -87,10 +87,10 @@ def test_the_page_follows_the_systems_theme_and_can_be_told_otherwise(browser: A
         expect(page.get_by_role("button", name="Theme")).to_have_text("Theme: dark")
 
 
-def test_a_screen_of_320_px_needs_no_sideways_scrolling(browser: Any, url: str) -> None:
+def test_screen_of_320_px_needs_no_horizontal_scrolling(browser: Any, url: str) -> None:
     with opened(browser, url, reduced_motion="reduce") as page:
         page.set_viewport_size({"width": 320, "height": 640})
-        fail(page, "nobody delivers there")
+        fail(page, "undeliverable address")
         expect(lane(page, "orchestrator").locator("h3")).to_contain_text("Rejected")
         for name in VIEWS:
             view(page, name)
@@ -102,14 +102,14 @@ def test_a_screen_of_320_px_needs_no_sideways_scrolling(browser: Any, url: str) 
             assert lane(page, mode).locator("svg").evaluate(TEXT_OUTSIDE) == 0
 
 
-def test_the_keyboard_alone_places_a_failing_order_and_opens_every_view(page: Any) -> None:
+def test_keyboard_alone_places_an_order_and_opens_every_view(page: Any) -> None:
     def tab_to(text: str) -> None:
         for _ in range(60):
             page.keyboard.press("Tab")
             if page.evaluate("document.activeElement.textContent").strip() == text:
                 assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
                 return
-        pytest.fail(f"Tab never came to {text!r}")
+        pytest.fail(f"Tab did not reach {text!r}")
 
     tab_to("payment declined")
     page.keyboard.press("Enter")
@@ -120,7 +120,7 @@ def test_the_keyboard_alone_places_a_failing_order_and_opens_every_view(page: An
         expect(page.locator(".tabs [aria-current]")).to_have_text(name)
 
 
-def test_the_first_tab_leads_past_the_form_without_losing_the_order(page: Any) -> None:
+def test_skip_link_leads_past_the_form_and_keeps_the_order(page: Any) -> None:
     fail(page, "out of stock")
     expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: out of stock")
     address = page.url
@@ -130,7 +130,7 @@ def test_the_first_tab_leads_past_the_form_without_losing_the_order(page: Any) -
     assert page.url == address
 
 
-def test_a_live_page_does_not_take_the_focus_away(page: Any) -> None:
+def test_live_updates_keep_the_focus(page: Any) -> None:
     fail(page, "payment pending")
     link = page.locator(".list[data-mode=orchestrator] a[aria-current]").filter(has_text="payment:pending")
     expect(link).to_be_visible()
@@ -139,15 +139,15 @@ def test_a_live_page_does_not_take_the_focus_away(page: Any) -> None:
     expect(link).to_be_focused()
 
 
-def test_who_wants_no_motion_gets_none(page: Any) -> None:
-    fail(page, "nobody delivers there")
+def test_reduced_motion_is_respected(page: Any) -> None:
+    fail(page, "undeliverable address")
     expect(lane(page, "orchestrator").locator(".arrow")).to_have_count(14)
     page.get_by_role("button", name="Play again").click()
     expect(lane(page, "orchestrator").locator(".arrow.fresh")).to_have_count(1)
     assert page.evaluate("document.getAnimations().length") == 0
 
 
-def test_500_open_orders_stay_smooth_and_few_rows_are_drawn(browser: Any, url: str) -> None:
+def test_500_open_orders_stay_smooth_and_draw_few_rows(browser: Any, url: str) -> None:
     with opened(browser, f"{url}/?fail=payment:pending&count=500", reduced_motion="reduce") as page:
         longest = """() => { window.worst = 0; let last = performance.now();
             const look = now => { window.worst = Math.max(window.worst, now - last); last = now; requestAnimationFrame(look); };

@@ -1,6 +1,6 @@
-"""The page in a real browser: place, fail, watch it compensate, in every view.
+"""The page in a real browser: place orders, inject failures, and follow them in every view.
 
-Nothing sleeps: `expect` waits for what a person would wait for.
+No test sleeps: `expect` waits for what the user would see.
 """
 
 import re
@@ -21,7 +21,7 @@ ANOTHER_ORDER = {"lines": LAMPS, "customer": "Bo", "failures": [], "modes": None
 
 @contextmanager
 def killed_delivery(page: Any) -> Iterator[None]:
-    """Delivery is down in both modes meanwhile, so that an order stays under way for as long as a test looks at it."""
+    """Delivery is down in both modes while the block runs, so that orders stay open."""
     for mode in MODES:
         page.get_by_role("button", name=f"Kill delivery in {mode}").click()
         expect(page.get_by_role("button", name=f"Revive delivery in {mode}")).to_be_visible()
@@ -34,19 +34,19 @@ def killed_delivery(page: Any) -> Iterator[None]:
 
 
 def test_one_click_shows_what_each_style_did_about_a_failure(page: Any) -> None:
-    fail(page, "nobody delivers there")
+    fail(page, "undeliverable address")
     for mode in MODES:
         expect(lane(page, mode).locator("h3")).to_have_text("✕ Rejected: undeliverable")
         expect(lane(page, mode)).to_contain_text("VoidPayment, then ReleaseStock")
-    expect(lane(page, "orchestrator")).to_contain_text("The coordinator heard DeliveryRejected and commanded VoidPayment")
-    expect(lane(page, "choreography")).to_contain_text("payment heard DeliveryRejected and did VoidPayment")
-    expect(page.locator(".compared")).to_contain_text("undid the same in the same order")
+    expect(lane(page, "orchestrator")).to_contain_text("The coordinator received DeliveryRejected and sent VoidPayment")
+    expect(lane(page, "choreography")).to_contain_text("payment received DeliveryRejected and did VoidPayment")
+    expect(page.locator(".compared")).to_contain_text("undid the same steps in the same order")
     expect(page.locator(".compared")).to_contain_text("Orchestrator: 14 messages")
     expect(page.locator(".compared")).to_contain_text("Choreography: 8 messages")
 
 
 def ended_in(mode: str, state: str = "REJECTED", reason: str | None = "withdrawn", **undone: bool) -> dict[str, Any]:
-    """An order as told, with as much as a sentence about it needs. `undone`: service -> whether it held something."""
+    """The part of an order's history that the comparison reads. `undone`: service -> whether it held something."""
     return {
         "mode": mode,
         "state": state,
@@ -60,33 +60,34 @@ def ended_in(mode: str, state: str = "REJECTED", reason: str | None = "withdrawn
     }
 
 
-def compared(page: Any, one: dict[str, Any], other: dict[str, Any]) -> str:
-    said: str = page.evaluate(CALL, ["words.js", "compared", one, other])
-    return said.partition(" Orchestrator: ")[0]
+def comparison(page: Any, one: dict[str, Any], other: dict[str, Any]) -> str:
+    text: str = page.evaluate(CALL, ["words.js", "comparison", one, other])
+    return text.partition(" Orchestrator: ")[0]
 
 
-def test_ends_that_differ_are_each_told(page: Any) -> None:
+def test_different_ends_are_both_named(page: Any) -> None:
     one = ended_in("orchestrator", "COMPLETED", None)
     other = ended_in("choreography", reason="deadline", inventory=True)
-    assert compared(page, one, other) == "Orchestrator completed it, choreography rejected it (deadline)."
+    assert comparison(page, one, other) == "Orchestrator completed it, choreography rejected it (deadline)."
 
 
-def test_a_service_that_held_nothing_undid_nothing_and_is_told_as_asked(page: Any) -> None:
+def test_service_that_held_nothing_is_named_apart(page: Any) -> None:
     one = ended_in("orchestrator", inventory=True)
     other = ended_in("choreography", delivery=False, payment=False, inventory=True)
-    assert compared(page, one, other) == (
-        "Both rejected it and undid the same in the same order. Choreography also asked delivery and payment, which held nothing."
+    assert comparison(page, one, other) == (
+        "Both rejected it and undid the same steps in the same order. "
+        "Choreography also asked delivery and payment, which held nothing."
     )
     other = ended_in("choreography", payment=True, inventory=True)
-    assert compared(page, one, other) == "Both rejected it but undid differently."
+    assert comparison(page, one, other) == "Both rejected it but undid differently."
 
 
-def test_the_heading_of_an_order_without_a_failure_promises_nothing(page: Any) -> None:
+def test_heading_of_an_order_without_a_failure(page: Any) -> None:
     fail(page, "nothing fails")
     expect(page.locator("#story h2")).to_have_text("book x2: nothing injected")
 
 
-def test_the_path_shows_commands_events_and_rollbacks_by_shape(page: Any) -> None:
+def test_path_shows_commands_events_and_rollbacks_by_shape(page: Any) -> None:
     fail(page, "payment declined")
     arrows = lane(page, "orchestrator").locator(".arrow")
     expect(arrows).to_have_count(10)
@@ -98,8 +99,8 @@ def test_the_path_shows_commands_events_and_rollbacks_by_shape(page: Any) -> Non
     expect(arrows.filter(has_text="ReserveStock").locator(".tail")).to_have_count(0)
 
 
-def test_the_graph_shows_how_far_it_got_and_what_was_compensated(page: Any) -> None:
-    fail(page, "nobody delivers there")
+def test_graph_shows_progress_and_compensation(page: Any) -> None:
+    fail(page, "undeliverable address")
     view(page, "Graph")
     for node, state in {
         "ReserveStock": "compensated",
@@ -118,7 +119,7 @@ def test_the_graph_shows_how_far_it_got_and_what_was_compensated(page: Any) -> N
         expect(lane(page, "choreography").locator(f'[data-node="{node}"]')).to_have_class(re.compile(rf"\b{state}\b"))
 
 
-def test_the_timeline_hatches_the_wait_and_keeps_compensation_below(page: Any) -> None:
+def test_timeline_hatches_waits_and_separates_compensation(page: Any) -> None:
     fail(page, "payment pending")
     view(page, "Timeline")
     for mode in MODES:
@@ -132,7 +133,7 @@ def test_the_timeline_hatches_the_wait_and_keeps_compensation_below(page: Any) -
     expect(lane(page, "choreography").locator("h4")).to_have_text(["Forward", "↩ Compensation"])
 
 
-def test_both_timelines_are_drawn_to_one_scale(page: Any) -> None:
+def test_both_timelines_have_one_scale(page: Any) -> None:
     fail(page, "payment declined")
     view(page, "Timeline")
     for mode in MODES:
@@ -149,7 +150,7 @@ def test_both_timelines_are_drawn_to_one_scale(page: Any) -> None:
     assert min(reached) / max(reached) == pytest.approx(min(took) / max(took), abs=0.05)
 
 
-def test_the_messages_show_headers_and_body_and_the_culprit_first(page: Any) -> None:
+def test_messages_show_headers_and_body_and_the_root_cause_first(page: Any) -> None:
     fail(page, "payment declined")
     view(page, "Messages")
     for mode in MODES:
@@ -159,12 +160,12 @@ def test_the_messages_show_headers_and_body_and_the_culprit_first(page: Any) -> 
         expect(first.locator("dl").nth(1)).to_contain_text("causation_id")
 
 
-def test_a_message_that_was_only_waited_for_does_not_stay_open(page: Any) -> None:
+def test_awaited_message_does_not_stay_open(page: Any) -> None:
     box = lane(page, "orchestrator")
     with killed_delivery(page):
         fail(page, "nothing fails")
         view(page, "Messages")
-        expect(box.locator(".error-first")).to_have_text("‖ Waiting for an answer to this one")
+        expect(box.locator(".error-first")).to_have_text("‖ Waiting for an answer to this message")
         expect(box.locator(".error-first + details")).to_contain_text("ScheduleDelivery")
         box.locator(".all summary").nth(1).click()
     expect(box.locator("h3")).to_have_text("✓ Completed")
@@ -173,7 +174,7 @@ def test_a_message_that_was_only_waited_for_does_not_stay_open(page: Any) -> Non
     expect(box.locator(".all details").nth(1)).to_have_attribute("open", "")
 
 
-def test_an_order_under_way_says_what_is_now_and_only_an_end_has_a_why(page: Any) -> None:
+def test_open_order_has_a_now_and_ended_order_a_why(page: Any) -> None:
     why = lane(page, "orchestrator").locator(".why strong")
     with killed_delivery(page):
         fail(page, "nothing fails")
@@ -183,53 +184,53 @@ def test_an_order_under_way_says_what_is_now_and_only_an_end_has_a_why(page: Any
     expect(why).to_have_text("Why: ")
 
 
-def test_less_than_a_second_is_no_wait_to_speak_of(page: Any) -> None:
-    told = {"waiting": [{"worker": "payment", "deed": "VoidPayment", "since": 10.0}]}
-    assert page.evaluate(CALL, ["words.js", "waitedFor", told, 10.9]) == ""
-    assert page.evaluate(CALL, ["words.js", "waitedFor", told, 12.0]) == "payment for VoidPayment, 2.0 s"
+def test_waits_of_less_than_a_second_are_not_shown(page: Any) -> None:
+    order = {"waiting": [{"worker": "payment", "deed": "VoidPayment", "since": 10.0}]}
+    assert page.evaluate(CALL, ["words.js", "overdueWorkers", order, 10.9]) == ""
+    assert page.evaluate(CALL, ["words.js", "overdueWorkers", order, 12.0]) == "payment for VoidPayment, 2.0 s"
 
 
-def test_a_single_command_came_after_no_other(page: Any) -> None:
+def test_summary_of_a_single_command(page: Any) -> None:
     sent = {"sender": "coordinator", "command": True, "rollback": False}
-    said = page.evaluate(CALL, ["words.js", "whatTheStyleDid", {"mode": "orchestrator", "entries": [sent]}])
-    assert said == "The coordinator sent 1 command."
+    summary = page.evaluate(CALL, ["words.js", "styleSummary", {"mode": "orchestrator", "entries": [sent]}])
+    assert summary == "The coordinator sent 1 command."
 
 
-def test_an_order_is_counted_once_at_a_worker_however_often_it_waits_there(page: Any) -> None:
-    counted = """waiting => import("/page/feed.js").then(({ emptyState, ordersOf, atWork }) => {
+def test_order_counts_once_at_a_worker_that_it_waits_for_twice(page: Any) -> None:
+    counted = """waiting => import("/page/feed.js").then(({ emptyState, ordersOf, openOrdersByWorker }) => {
         const state = emptyState();
         ordersOf(state, "choreography").set("1", { waiting });
-        return Object.fromEntries(atWork(state, "choreography"));
+        return Object.fromEntries(openOrdersByWorker(state, "choreography"));
     })"""
     waiting = [{"worker": "order"}, {"worker": "order"}, {"worker": "payment"}]
     assert page.evaluate(counted, waiting) == {"order": 1, "payment": 1}
 
 
 def entry(number: int, name: str, sender: str, cause: int | None = None, **more: Any) -> dict[str, Any]:
-    """A message of an order as told, an event that goes to nobody if `more` does not say otherwise."""
+    """An entry of an order's history: by default an event on which no worker acts."""
     plain = {"command": False, "rollback": False, "takers": [], "attempts": 1, "dead": None, "deed": None}
     return {"number": number, "name": name, "sender": sender, "cause": cause} | plain | more
 
 
-def test_what_repeats_itself_is_told_and_drawn_once(page: Any) -> None:
+def test_repeated_messages_are_summarised_and_drawn_once(page: Any) -> None:
     withdrawn = [entry(number, "OrderWithdrawn", "order", rollback=True) for number in (1, 2, 3)]
     refused = [entry(number, "PaymentVoided", "payment", number - 3, rollback=True, deed="VoidPayment") for number in (4, 5)]
-    told = {"mode": "choreography", "state": "PENDING", "root": 1, "entries": [*withdrawn, *refused]}
-    said = page.evaluate(CALL, ["words.js", "whatTheStyleDid", told])
-    assert said == "Nobody was in charge: payment heard OrderWithdrawn and did VoidPayment."
-    drawn = """told => import("/page/path.js").then(({ pathOf }) => {
-        const [drawing, spoken] = pathOf({ columns: ["order", "payment"] }, told, 600, new Map(), 9);
-        return [...drawing.querySelectorAll(".arrow"), ...spoken.children].map(row => row.textContent);
+    order = {"mode": "choreography", "state": "PENDING", "root": 1, "entries": [*withdrawn, *refused]}
+    summary = page.evaluate(CALL, ["words.js", "styleSummary", order])
+    assert summary == "No coordinator was involved: payment received OrderWithdrawn and did VoidPayment."
+    drawn = """order => import("/page/path.js").then(({ pathOf }) => {
+        const [drawing, list] = pathOf({ columns: ["order", "payment"] }, order, 600, new Map(), 9);
+        return [...drawing.querySelectorAll(".arrow"), ...list.children].map(row => row.textContent);
     })"""
-    assert page.evaluate(drawn, told) == [
+    assert page.evaluate(drawn, order) == [
         "‖ ↩ OrderWithdrawn x3",
         "↩ PaymentVoided x2",
-        "OrderWithdrawn, 3 times: rollback event from order to nobody who must act",
-        "PaymentVoided, 2 times: rollback event from payment to nobody who must act",
+        "OrderWithdrawn, 3 times: rollback event from order, no worker acts on it",
+        "PaymentVoided, 2 times: rollback event from payment, no worker acts on it",
     ]
 
 
-def test_every_view_has_its_own_address_and_the_back_button_works(page: Any, browser: Any) -> None:
+def test_each_view_has_an_address_and_the_back_button_works(page: Any, browser: Any) -> None:
     fail(page, "out of stock")
     for name in ("graph", "timeline", "messages"):
         view(page, name.title())
@@ -243,7 +244,7 @@ def test_every_view_has_its_own_address_and_the_back_button_works(page: Any, bro
     expect(lane(page, "choreography").locator("svg.graph")).to_be_visible()
 
 
-def test_a_permalink_fills_the_form_with_seed_and_failure(browser: Any, url: str) -> None:
+def test_permalink_fills_the_form(browser: Any, url: str) -> None:
     with opened(browser, f"{url}/?seed=7&fail=payment:declined&count=3", reduced_motion="reduce") as page:
         expect(page.get_by_label("Seed")).to_have_value("7")
         expect(page.get_by_label("How many orders")).to_have_value("3")
@@ -257,8 +258,8 @@ def test_a_permalink_fills_the_form_with_seed_and_failure(browser: Any, url: str
         expect(page.locator("#lists .orders").first.locator("li").filter(has_text="payment:declined").nth(2)).to_be_visible()
 
 
-def test_a_customer_called_script_is_text(page: Any) -> None:
-    page.get_by_text("The order: who, what").click()
+def test_markup_in_a_name_is_shown_as_text(page: Any) -> None:
+    page.get_by_text("Order details").click()
     page.get_by_label("Customer").fill("<script>alert(1)</script><b>Bo</b>")
     fail(page, "nothing fails")
     view(page, "Messages")
@@ -268,7 +269,7 @@ def test_a_customer_called_script_is_text(page: Any) -> None:
     assert page.locator("main script, main b").count() == 0
 
 
-def test_a_failure_that_does_not_exist_is_said_and_not_placed(browser: Any, url: str) -> None:
+def test_unknown_failure_is_reported_and_not_used(browser: Any, url: str) -> None:
     with opened(browser, f"{url}/?fail=banana:split", reduced_motion="reduce") as page:
         expect(page.locator("#said")).to_have_text("There is no such failure: banana:split")
         expect(page.get_by_role("button", name="nothing fails")).to_have_attribute("aria-pressed", "true")
@@ -276,20 +277,20 @@ def test_a_failure_that_does_not_exist_is_said_and_not_placed(browser: Any, url:
         expect(page.locator("#said")).to_contain_text("Placed.")
 
 
-def test_nonsense_is_refused_with_a_reason(browser: Any, url: str) -> None:
+def test_invalid_order_is_refused_with_a_reason(browser: Any, url: str) -> None:
     with opened(browser, f"{url}/?customer={'x' * 300}", reduced_motion="reduce") as page:
         page.get_by_role("button", name="Place it").click()
         expect(page.locator("#said")).to_contain_text("Not placed.")
         expect(page.locator("#said")).to_contain_text("customer")
 
 
-def test_an_address_that_nobody_can_read_names_no_order(browser: Any, url: str) -> None:
+def test_malformed_hash_selects_no_order(browser: Any, url: str) -> None:
     with opened(browser, f"{url}/#/orchestrator/%E0%A4%A", reduced_motion="reduce") as page:
         fail(page, "out of stock")
         expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: out of stock")
 
 
-def test_a_killed_worker_is_an_alarm_and_its_order_goes_on_once_it_is_revived(page: Any) -> None:
+def test_killed_worker_is_an_alarm_and_its_order_continues_on_revival(page: Any) -> None:
     for mode in MODES:
         page.get_by_role("button", name=f"Kill delivery in {mode}").click()
         expect(page.locator(f'.status[data-mode="{mode}"] li.alarm')).to_contain_text("! delivery 0 · no consumer")
@@ -304,19 +305,19 @@ def test_a_killed_worker_is_an_alarm_and_its_order_goes_on_once_it_is_revived(pa
         expect(page.locator(f'.status[data-mode="{mode}"] li.alarm')).to_have_count(0)
 
 
-def test_a_run_of_one_mode_shows_its_lane_alone(browser: Any, url: str) -> None:
+def test_server_with_one_mode_shows_one_lane(browser: Any, url: str) -> None:
     def only_choreography(route: Any) -> None:
-        told = route.fetch().json()
-        route.fulfill(json=told | {"lanes": [one for one in told["lanes"] if one["mode"] == "choreography"]})
+        described = route.fetch().json()
+        route.fulfill(json=described | {"lanes": [one for one in described["lanes"] if one["mode"] == "choreography"]})
 
     with opened(browser, url, routes={"**/watch/lanes": only_choreography}, reduced_motion="reduce") as page:
         fail(page, "payment declined")
         expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: payment declined")
         expect(page.locator("#lanes .lane")).to_have_count(1)
-        expect(page.locator(".compared")).to_contain_text("the payment gateway said no")
+        expect(page.locator(".compared")).to_contain_text("the payment gateway declined the payment")
 
 
-def test_an_order_can_be_withdrawn_while_it_is_open(page: Any) -> None:
+def test_open_order_can_be_withdrawn(page: Any) -> None:
     fail(page, "inventory's handler fails at every attempt")  # so it stays open until its deadline
     page.get_by_role("button", name="Withdraw the order").click()
     for mode in MODES:
@@ -324,7 +325,7 @@ def test_an_order_can_be_withdrawn_while_it_is_open(page: Any) -> None:
     expect(page.get_by_role("button", name="Withdraw the order")).to_be_hidden()
 
 
-def test_the_graphs_show_where_a_withdrawal_entered_and_what_it_overtook(page: Any) -> None:
+def test_graphs_show_a_withdrawal_and_what_it_overtook(page: Any) -> None:
     fail(page, "the customer withdraws")
     view(page, "Graph")
     expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: withdrawn")
@@ -332,38 +333,38 @@ def test_the_graphs_show_where_a_withdrawal_entered_and_what_it_overtook(page: A
     chain = lane(page, "choreography").locator(".node.back.done .name")
     expect(chain).to_have_text(["CancelDelivery", "VoidPayment", "ReleaseStock", "RejectOrder"])
     expect(lane(page, "choreography").locator(".node.running, .node.waiting")).to_have_count(0)
-    expect(lane(page, "orchestrator")).to_contain_text("The coordinator heard OrderWithdrawn and commanded")
+    expect(lane(page, "orchestrator")).to_contain_text("The coordinator received OrderWithdrawn and sent")
 
 
-def test_a_compensation_that_fails_for_good_needs_attention_and_says_who_could_not_do_what(page: Any) -> None:
+def test_failed_compensation_needs_attention_and_names_its_worker(page: Any) -> None:
     fail(page, "the payment cannot be voided")
     for mode in MODES:
         expect(lane(page, mode).locator("h3")).to_contain_text("! Needs attention: VoidPayment")
         expect(page.locator(f".list[data-mode={mode}] li").first).to_contain_text("! Needs attention")
-    expect(lane(page, "choreography")).to_contain_text("payment heard DeliveryRejected and could not do VoidPayment")
+    expect(lane(page, "choreography")).to_contain_text("payment received DeliveryRejected and could not do VoidPayment")
     view(page, "Graph")
     expect(lane(page, "orchestrator").locator('[data-node="VoidPayment"]')).to_have_class(re.compile("failed"))
     expect(lane(page, "choreography").locator('[data-node="DeliveryRejected/VoidPayment"]')).to_have_class(re.compile("failed"))
 
 
-def test_an_order_that_needs_attention_says_who_must_act_and_shows_the_call_for_help_as_a_failure(page: Any) -> None:
+def test_escalated_order_shows_the_operator_command_and_the_failure(page: Any) -> None:
     fail(page, "the payment cannot be voided")
     expect(page).to_have_url(re.compile("#/"))
     order = page.url.rsplit("/", 1)[-1]
     for mode in MODES:
         expect(lane(page, mode).locator("code")).to_have_text(f"saga order redrive {order} -m {mode}")
-        call = lane(page, mode).locator(".arrow.help").filter(has_text="PaymentStepFailed")
-        expect(call).to_have_text("✕ PaymentStepFailed")
+        escalation = lane(page, mode).locator(".arrow.help").filter(has_text="PaymentStepFailed")
+        expect(escalation).to_have_text("✕ PaymentStepFailed")
         refusal = lane(page, mode).locator(".arrow.rollback").first
-        expect(call).to_have_css("color", refusal.evaluate("arrow => getComputedStyle(arrow).color"))
+        expect(escalation).to_have_css("color", refusal.evaluate("arrow => getComputedStyle(arrow).color"))
     view(page, "Messages")
-    call = lane(page, "choreography").locator(".all strong.help")
-    expect(call).to_have_text("! PaymentStepFailed")
+    escalation = lane(page, "choreography").locator(".all strong.help")
+    expect(escalation).to_have_text("! PaymentStepFailed")
 
 
-def test_an_order_that_was_just_placed_is_shown_message_by_message(browser: Any, url: str) -> None:
+def test_new_order_is_shown_message_by_message(browser: Any, url: str) -> None:
     with opened(browser, url, reduced_motion="no-preference") as page:
-        fail(page, "nobody delivers there")
+        fail(page, "undeliverable address")
         counts = page.evaluate(
             """() => new Promise(done => {
                  const seen = new Set(), box = document.querySelector('.lane[data-mode=orchestrator] .view');
@@ -384,7 +385,7 @@ def test_an_order_that_was_just_placed_is_shown_message_by_message(browser: Any,
         expect(page.locator(".ahead")).to_have_count(0)
 
 
-def test_playing_ends_with_the_last_message_whether_or_not_the_order_has_ended(browser: Any, url: str) -> None:
+def test_playing_ends_with_the_last_message_of_open_orders_too(browser: Any, url: str) -> None:
     with opened(browser, url, reduced_motion="no-preference") as page:
         replay, shown = page.locator(".player button").first, page.locator(".player output")
         with killed_delivery(page):
@@ -400,12 +401,12 @@ def test_playing_ends_with_the_last_message_whether_or_not_the_order_has_ended(b
         expect(replay).to_have_text("Play again")
 
 
-def test_a_run_that_is_slowed_down_says_so_and_one_of_real_services_does_not(browser: Any, url: str) -> None:
-    def of_real_services(route: Any) -> None:
-        told = route.fetch().json()
-        route.fulfill(json=told | {"lanes": [one | {"can_kill": False} for one in told["lanes"]]})
+def test_only_the_slowed_down_demo_says_so(browser: Any, url: str) -> None:
+    def of_other_processes(route: Any) -> None:
+        described = route.fetch().json()
+        route.fulfill(json=described | {"lanes": [one | {"can_kill": False} for one in described["lanes"]]})
 
-    for routes, is_slowed in (({}, True), ({"**/watch/lanes": of_real_services}, False)):
+    for routes, is_slowed in (({}, True), ({"**/watch/lanes": of_other_processes}, False)):
         with opened(browser, url, routes=routes, reduced_motion="reduce") as page:
             fail(page, "nothing fails")
             expect(page.locator("#story h2")).to_have_text("book x2: nothing injected")
@@ -413,7 +414,7 @@ def test_a_run_that_is_slowed_down_says_so_and_one_of_real_services_does_not(bro
             expect(page.get_by_text("Slowed down so that it can be seen")).to_be_visible(visible=is_slowed)
 
 
-def test_the_page_comes_back_with_everything_after_the_server_restarts(browser: Any) -> None:
+def test_page_recovers_after_the_server_restarts(browser: Any) -> None:
     port = servers.free_port()
     orders = ".list[data-mode=choreography] li"
     with ExitStack() as server, ExitStack() as stack:
@@ -428,5 +429,5 @@ def test_the_page_comes_back_with_everything_after_the_server_restarts(browser: 
         expect(page.locator("#connection")).to_have_text("✓ Connected")
         expect(page.locator(orders)).to_contain_text(["lamp x3"])
         expect(page.locator(orders)).to_have_count(1)
-        fail(page, "nobody delivers there")
+        fail(page, "undeliverable address")
         expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: undeliverable")

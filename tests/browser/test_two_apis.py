@@ -1,4 +1,4 @@
-"""The page at a door beside another door, in a real browser: two lanes from two servers.
+"""The page of an HTTP API that shows the lane of another API, too, in a real browser.
 
 One of the two servers goes away and comes back.
 """
@@ -15,33 +15,33 @@ from tests.support.browser import CALL, MODES, expect, fail, lane, opened, servi
 
 pytestmark = pytest.mark.real
 
-DOOR = (sys.executable, "-m", "tests.support.dashboard_stack")
+API = (sys.executable, "-m", "tests.support.dashboard_stack")
 ROWS = ".list[data-mode={mode}] li"
 
 
 @pytest.fixture
-def beside() -> Iterator[tuple[str, ExitStack, Any]]:
-    """The URL of a door with another beside it, what to close for that one to be away, and what starts it again."""
+def two_apis() -> Iterator[tuple[str, ExitStack, Any]]:
+    """The URL of an API that shows another one, the stack to close to take that one away, and a function that starts it again."""
     port = servers.free_port()
     with ExitStack() as stack, ExitStack() as other:
-        here = (*DOOR, "choreography", "{port}", f"orchestrator=http://127.0.0.1:{port}")
+        here = (*API, "choreography", "{port}", f"orchestrator=http://127.0.0.1:{port}")
         url = stack.enter_context(serving(servers.free_port(), here))
 
         def start() -> None:
-            other.enter_context(serving(port, (*DOOR, "orchestrator", "{port}")))
+            other.enter_context(serving(port, (*API, "orchestrator", "{port}")))
 
         start()
         yield url, other, start
 
 
-def test_one_click_places_the_order_at_both_doors_and_shows_what_each_style_did(browser: Any, beside: Any) -> None:
-    url, _, _ = beside
+def test_one_click_places_the_order_at_both_apis(browser: Any, two_apis: Any) -> None:
+    url, _, _ = two_apis
     with opened(browser, url, reduced_motion="reduce") as page:
         expect(page.locator("#connection")).to_have_text("✓ Connected")
-        fail(page, "nobody delivers there")
+        fail(page, "undeliverable address")
         for mode in MODES:
             expect(lane(page, mode).locator("h3")).to_have_text("✕ Rejected: undeliverable")
-        expect(page.locator(".compared")).to_contain_text("undid the same in the same order")
+        expect(page.locator(".compared")).to_contain_text("undid the same steps in the same order")
         expect(page.get_by_role("button", name="Kill delivery in choreography")).to_have_count(0)
         page.get_by_role("link", name="Messages", exact=True).click()
         for mode in MODES:
@@ -52,18 +52,18 @@ def test_one_click_places_the_order_at_both_doors_and_shows_what_each_style_did(
             expect(lane(page, mode)).to_contain_text("DeliveryRejected")
 
 
-def test_a_door_that_goes_away_leaves_the_other_lane_at_work_and_comes_back_with_what_it_knows(browser: Any, beside: Any) -> None:
-    url, other, start = beside
+def test_lane_works_while_the_other_api_is_away_and_recovers(browser: Any, two_apis: Any) -> None:
+    url, other, start = two_apis
     with opened(browser, url, reduced_motion="reduce") as page:
         fail(page, "payment declined")
         expect(page.locator(ROWS.format(mode="orchestrator"))).to_have_count(1)
         other.close()
         expect(page.locator("#connection")).to_have_text("! Connection to orchestrator lost, trying again…")
         fail(page, "out of stock")
-        expect(page.locator("#said")).to_contain_text("orchestrator did not take 1 of 1")
+        expect(page.locator("#said")).to_contain_text("orchestrator did not accept 1 of 1")
         expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: out of stock")
         expect(page.locator(ROWS.format(mode="choreography"))).to_have_count(2)
-        start()  # in memory, so it comes back with nothing
+        start()  # in memory, so its orders are gone
         expect(page.locator("#connection")).to_have_text("✓ Connected")
         expect(page.locator(ROWS.format(mode="orchestrator"))).to_have_count(0)
         expect(page.locator(ROWS.format(mode="choreography"))).to_have_count(2)
@@ -72,54 +72,56 @@ def test_a_door_that_goes_away_leaves_the_other_lane_at_work_and_comes_back_with
             expect(lane(page, mode).locator("h3")).to_have_text("✓ Completed")
 
 
-def test_an_order_is_taken_back_in_the_lane_that_answers_while_the_other_door_is_away(browser: Any, beside: Any) -> None:
-    url, other, _ = beside
+def test_withdrawal_works_in_one_lane_while_the_other_api_is_away(browser: Any, two_apis: Any) -> None:
+    url, other, _ = two_apis
     with opened(browser, url, reduced_motion="reduce") as page:
         fail(page, "inventory's handler fails at every attempt")  # so it stays open until its deadline
         expect(page.locator(ROWS.format(mode="orchestrator"))).to_have_count(1)
         other.close()
         page.get_by_role("button", name="Withdraw the order").click()
-        expect(page.locator("#said")).to_contain_text("the door of orchestrator does not answer")
+        expect(page.locator("#said")).to_contain_text("the HTTP API of orchestrator does not respond")
         expect(lane(page, "choreography").locator("h3")).to_have_text("✕ Rejected: withdrawn")
 
 
-def test_an_order_is_taken_back_in_a_lane_that_has_not_told_of_it_yet(browser: Any, beside: Any) -> None:
-    url, _, _ = beside
+def test_withdrawal_reaches_a_lane_that_has_not_shown_the_order(browser: Any, two_apis: Any) -> None:
+    url, _, _ = two_apis
     silent = {"**/watch/beside/events": lambda route: route.abort()}
     with opened(browser, url, routes=silent, reduced_motion="reduce") as page:
         fail(page, "inventory's handler fails at every attempt")
         expect(page.locator(ROWS.format(mode="choreography"))).to_have_count(1)
         order_id = page.evaluate("location.hash").split("/")[2]
         page.get_by_role("button", name="Withdraw the order").click()
-        expect(page.locator("#said")).to_have_text("Taken back, as far as it still can be.")
+        expect(page.locator("#said")).to_have_text("Withdrawal requested. It is refused if the order has passed its pivot.")
         there = f"{url}/watch/orders/orchestrator/{order_id}"
-        servers.wait_until(lambda: page.request.get(there).json().get("reason") == "withdrawn", "it is taken back there, too")
+        servers.wait_until(
+            lambda: page.request.get(there).json().get("reason") == "withdrawn", "the order is withdrawn in the other lane"
+        )
 
 
-#: Keeps what the page says of its connection, from the beginning.
-LISTENING = """window.said = [];
-new MutationObserver(() => said.push(document.getElementById("connection")?.textContent))
+#: Records every text of the connection status, from the start.
+RECORD_STATUS = """window.statuses = [];
+new MutationObserver(() => statuses.push(document.getElementById("connection")?.textContent))
   .observe(document, { childList: true, subtree: true, characterData: true });"""
 
 
-def test_a_page_that_comes_up_does_not_say_that_a_connection_is_lost(browser: Any, beside: Any) -> None:
-    url, _, _ = beside
+def test_loading_page_does_not_report_a_lost_connection(browser: Any, two_apis: Any) -> None:
+    url, _, _ = two_apis
     with opened(browser, url, reduced_motion="reduce") as page:
-        page.context.add_init_script(LISTENING)
+        page.context.add_init_script(RECORD_STATUS)
         page.reload()
         expect(page.locator("#connection")).to_have_text("✓ Connected")
-        assert set(page.evaluate("said")) <= {None, "Connecting…", "✓ Connected"}
+        assert set(page.evaluate("statuses")) <= {None, "Connecting…", "✓ Connected"}
 
 
-#: What a browser says to a window that is shown, or no longer.
+#: Simulates that the window is shown or hidden.
 SHOWN = """(shown) => {
   Object.defineProperty(document, "hidden", { configurable: true, get: () => !shown });
   document.dispatchEvent(new Event("visibilitychange"));
 }"""
 
 
-def test_windows_that_nobody_sees_leave_the_connections_to_the_one_that_is_looked_at(browser: Any, beside: Any) -> None:
-    url, _, _ = beside
+def test_hidden_windows_leave_their_connections_to_the_visible_one(browser: Any, two_apis: Any) -> None:
+    url, _, _ = two_apis
     with opened(browser, url, reduced_motion="reduce") as first:
         windows = [first]
         for number in range(1, 5):
@@ -136,14 +138,14 @@ def test_windows_that_nobody_sees_leave_the_connections_to_the_one_that_is_looke
         expect(first.locator("#connection")).to_have_text("✓ Connected")
 
 
-def test_the_orders_of_a_lane_that_is_no_longer_there_go_with_it(browser: Any, beside: Any) -> None:
-    url, _, _ = beside
+def test_orders_of_a_removed_lane_are_removed(browser: Any, two_apis: Any) -> None:
+    url, _, _ = two_apis
     with opened(browser, url, reduced_motion="reduce") as page:
         order = {"lines": [{"sku": "book", "quantity": 2}], "modes": ["orchestrator"]}
-        page.evaluate(CALL, ["feed.js", "ask", "/watch/orders", order])
+        page.evaluate(CALL, ["feed.js", "request", "/watch/orders", order])
         expect(page.locator("#story h2")).to_have_text("book x2: nothing injected")
-        told = page.request.get(f"{url}/watch/lanes").json()
-        page.route("**/watch/lanes", lambda route: route.fulfill(json={**told, "lanes": told["lanes"][1:]}))
+        described = page.request.get(f"{url}/watch/lanes").json()
+        page.route("**/watch/lanes", lambda route: route.fulfill(json={**described, "lanes": described["lanes"][1:]}))
         page.evaluate(SHOWN, False)
         page.evaluate(SHOWN, True)
         expect(page.locator(".list")).to_have_count(1)

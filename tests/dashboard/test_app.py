@@ -1,4 +1,4 @@
-"""What a browser gets: the page's files, what it may load, and how the modes are written down."""
+"""Static files, security headers and the description of the lanes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,72 +11,72 @@ from dashboard.fault_menu import FAULT_MENU, fault_shares
 from dashboard.static_files import STATIC
 from orchestrator.fulfilment import FULFILMENT
 from tests.support.api.asgi_client import Reply
-from tests.support.dashboard import Page, a_page, at_a_page
+from tests.support.dashboard import Page, open_page, run_with_page
 
 T = TypeVar("T")
 
 
-def in_real_time(program: Callable[[Page], Awaitable[T]]) -> T:
-    """Files are read by threads, which know nothing of virtual time."""
+def run_in_real_time(program: Callable[[Page], Awaitable[T]]) -> T:
+    """Run `program` at a page in real time: files are read in threads, which virtual time does not wait for."""
 
     async def whole() -> T:
-        async with a_page(pace_s=0.0) as page:
+        async with open_page(pace_s=0.0) as page:
             return await program(page)
 
     return asyncio.run(whole())
 
 
-def got(path: str, **headers: str) -> Reply:
+def get(path: str, **headers: str) -> Reply:
     async def program(page: Page) -> Reply:
         return await page.caller.call("GET", path, **headers)
 
-    return in_real_time(program)
+    return run_in_real_time(program)
 
 
-def test_the_page_is_served_and_is_asked_for_again_each_time() -> None:
-    reply = got("/")
+def test_page_is_served_and_revalidated_each_time() -> None:
+    reply = get("/")
     assert (reply.status, reply.body) == (200, (STATIC / "index.html").read_bytes())
     assert reply.headers["content-type"].startswith("text/html")
     assert reply.headers["cache-control"] == "no-cache"
-    again = got("/page/index.html", if_none_match=reply.headers["etag"])
-    assert again.status == 304
+    revalidated = get("/page/index.html", if_none_match=reply.headers["etag"])
+    assert revalidated.status == 304
 
 
 @pytest.mark.parametrize(
     "path", ["/page/nothing.js", "/page/", "/page/../app.py", "/page/%2e%2e/app.py", "/page/\0", "/page//etc/passwd"]
 )
-def test_nothing_but_the_pages_own_files_is_served(path: str) -> None:
-    reply = got(path)
+def test_paths_outside_the_static_folder_are_not_found(path: str) -> None:
+    reply = get(path)
     assert reply.status == 404
     assert reply.reason == "not_found"
 
 
 @pytest.mark.parametrize("path", ["/", "/page/nothing.js", "/watch/lanes", "/watch/orders?mode=anarchy"])
-def test_every_answer_tells_the_browser_to_load_nothing_from_elsewhere(path: str) -> None:
-    headers = got(path).headers
+def test_every_response_has_the_security_headers(path: str) -> None:
+    headers = get(path).headers
     assert "default-src 'self'" in headers["content-security-policy"]
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_a_refusal_of_the_guard_is_shielded_too() -> None:
+def test_refusals_of_the_request_limits_have_the_security_headers() -> None:
     async def program(page: Page) -> Reply:
         return await page.post("/watch/orders", {"customer": "x" * 70_000})
 
-    reply = at_a_page(program)
+    reply = run_with_page(program)
     assert reply.status == 413
     assert "default-src 'self'" in reply.headers["content-security-policy"]
 
 
-def lanes() -> Any:
+def description() -> Any:
     async def program(page: Page) -> Any:
         return await page.get("/watch/lanes")
 
-    return at_a_page(program)
+    return run_with_page(program)
 
 
-def test_the_lanes_are_drawn_from_where_their_sequence_is_written() -> None:
-    orchestrator, choreography = lanes()["lanes"]
+def test_lanes_are_described_from_the_steps_and_reactions() -> None:
+    orchestrator, choreography = description()["lanes"]
     assert orchestrator["columns"] == ["door", "order", "coordinator", "inventory", "payment", "delivery"]
     assert choreography["columns"] == ["door", "order", "inventory", "payment", "delivery"]
     assert (orchestrator["can_kill"], choreography["can_kill"]) == (True, True)
@@ -97,19 +97,19 @@ def test_the_lanes_are_drawn_from_where_their_sequence_is_written() -> None:
     assert [reaction["rollback"] for reaction in choreography["reactions"]] == [False] * 4 + [True] * 7
 
 
-def test_the_failures_on_offer_say_what_then_happens_and_are_known() -> None:
-    told = lanes()
-    assert len(told["failures"]) >= 8
-    for failure in told["failures"]:
+def test_offered_failures_are_known_and_explained() -> None:
+    described = description()
+    assert len(described["failures"]) >= 8
+    for failure in described["failures"]:
         assert fault_shares([failure["name"]]) == {failure["name"]: 1.0}
         assert failure["what"].endswith(".")
     assert len({failure.title for failure in FAULT_MENU}) == len(FAULT_MENU)
-    assert told["shelf"] == ["book", "lamp", "last-one", "sold-out"]
-    assert told["seed"] == 1
+    assert described["shelf"] == ["book", "lamp", "last-one", "sold-out"]
+    assert described["seed"] == 1
 
 
 @pytest.mark.parametrize(
-    ("host", "ours"),
+    ("host", "accepted"),
     [
         ("127.0.0.1:8070", True),
         ("[::1]:8070", True),
@@ -120,10 +120,10 @@ def test_the_failures_on_offer_say_what_then_happens_and_are_known() -> None:
         ("[evil.example]", False),
     ],
 )
-def test_a_public_name_that_was_pointed_here_is_refused(host: str, ours: bool) -> None:
+def test_public_host_names_are_refused(host: str, accepted: bool) -> None:
     async def program(page: Page) -> Reply:
         return await page.caller.call("GET", "/watch/lanes", host=host)
 
-    reply = at_a_page(program)
-    assert reply.status == (200 if ours else 403)
-    assert ours or reply.reason == "public_name"
+    reply = run_with_page(program)
+    assert reply.status == (200 if accepted else 403)
+    assert accepted or reply.reason == "public_name"

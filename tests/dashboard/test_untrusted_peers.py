@@ -1,6 +1,6 @@
-"""Whatever listens where a door or an observer should: a proxy with a login page, a stranger, somebody who never ends.
+"""Peers that are not the expected API or observer: a proxy with a login page, a foreign server, an endless response.
 
-Real sockets; nothing of a peer is trusted that a door or an observer would not say.
+Real sockets. A response that an API or an observer would not send is not trusted.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ ENDLESS = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\n\r\n"
 
 
 class Peer:
-    """Answers everything in the same way. `sent`: the bytes of bodies without end that it got rid of."""
+    """A server with one fixed response. `sent`: bytes of endless bodies that were sent."""
 
-    def __init__(self, answer: bytes, *, without_end: bool = False) -> None:
+    def __init__(self, answer: bytes, *, endless: bool = False) -> None:
         self._answer = answer
-        self._chunks = repeat(b"x" * 2**16) if without_end else ()
-        self.asked: list[bytes] = []
+        self._chunks = repeat(b"x" * 2**16) if endless else ()
+        self.requests: list[bytes] = []
         self.sent = 0
 
     @asynccontextmanager
@@ -42,7 +42,7 @@ class Peer:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.asked.append(await reader.readuntil(b"\r\n\r\n"))
+        self.requests.append(await reader.readuntil(b"\r\n\r\n"))
         with suppress(ConnectionError):
             writer.write(self._answer)
             for chunk in self._chunks:
@@ -52,7 +52,7 @@ class Peer:
         writer.close()
 
 
-def whole(status: bytes, body: bytes = b"", *headers: bytes) -> bytes:
+def complete(status: bytes, body: bytes = b"", *headers: bytes) -> bytes:
     lines = [b"HTTP/1.1 " + status, b"Connection: close", b"Content-Length: %d" % len(body), *headers, b"", body]
     return b"\r\n".join(lines)
 
@@ -64,24 +64,24 @@ def an_order() -> OrderToPlace:
 @pytest.mark.parametrize(
     "answer",
     [
-        whole(b"200 OK", b"<p>Log in</p>", b"Content-Type: text/html"),
-        whole(b"204 No Content"),
-        whole(b"299 Odd"),
-        whole(b"500 Internal Server Error", b"{}"),
-        whole(b"500 Internal Server Error", b"null"),
-        whole(b"500 Internal Server Error", b'{"detail": "\\ud800"}'),
-        whole(b"500 Internal Server Error", b"[" * 100_000),
-        whole(b"502 Bad Gateway", b"<p>Bad gateway</p>", b"Content-Type: text/html"),
+        complete(b"200 OK", b"<p>Log in</p>", b"Content-Type: text/html"),
+        complete(b"204 No Content"),
+        complete(b"299 Odd"),
+        complete(b"500 Internal Server Error", b"{}"),
+        complete(b"500 Internal Server Error", b"null"),
+        complete(b"500 Internal Server Error", b'{"detail": "\\ud800"}'),
+        complete(b"500 Internal Server Error", b"[" * 100_000),
+        complete(b"502 Bad Gateway", b"<p>Bad gateway</p>", b"Content-Type: text/html"),
         b"220 mail.example ESMTP\r\n",
     ],
-    ids=["a login page", "204", "299", "no problem", "null", "half a character", "too deep", "a proxy", "a mail server"],
+    ids=["a login page", "204", "299", "no problem document", "null", "half a character", "too deep", "a proxy", "a mail server"],
 )
-def test_an_order_is_taken_beside_only_if_a_door_says_so(answer: bytes) -> None:
+def test_only_a_response_of_an_api_counts_as_accepted(answer: bytes) -> None:
     async def program() -> None:
         async with Peer(answer).listening() as url, RemoteApiLane(THERE, url) as lane:
             placed = await lane.place([an_order()])
             assert placed.ids == ()
-            assert str(placed.refusal).startswith(f"the door of {THERE} does not answer")
+            assert str(placed.refusal).startswith(f"the HTTP API of {THERE} does not respond")
             with pytest.raises(OrderNotConfirmed):
                 await lane.withdraw(new_uuid7())
 
@@ -89,21 +89,21 @@ def test_an_order_is_taken_beside_only_if_a_door_says_so(answer: bytes) -> None:
 
 
 @pytest.mark.parametrize("status", [b"302 Found", b"307 Temporary Redirect"])
-def test_an_order_is_not_carried_to_where_the_door_beside_points(status: bytes) -> None:
+def test_order_does_not_follow_redirects(status: bytes) -> None:
     async def program() -> None:
-        elsewhere = Peer(whole(b"202 Accepted", b"{}"))
+        elsewhere = Peer(complete(b"202 Accepted", b"{}"))
         async with elsewhere.listening() as there:
-            pointing = Peer(whole(status, b"", b"Location: " + there.encode()))
-            async with pointing.listening() as url, RemoteApiLane(THERE, url) as lane:
+            redirecting = Peer(complete(status, b"", b"Location: " + there.encode()))
+            async with redirecting.listening() as url, RemoteApiLane(THERE, url) as lane:
                 placed = await lane.place([an_order()])
-                assert (placed.ids, len(pointing.asked), elsewhere.asked) == ((), 1, [])
+                assert (placed.ids, len(redirecting.requests), elsewhere.requests) == ((), 1, [])
 
     run_bounded(program())
 
 
-def test_a_refusal_without_end_is_read_up_to_a_length() -> None:
+def test_endless_refusal_is_read_up_to_a_limit() -> None:
     async def program() -> None:
-        peer = Peer(ENDLESS % b"500 Internal Server Error", without_end=True)
+        peer = Peer(ENDLESS % b"500 Internal Server Error", endless=True)
         async with peer.listening() as url, RemoteApiLane(THERE, url) as lane:
             assert (await lane.place([an_order()])).ids == ()
             assert peer.sent < 2 * RESPONSE_MAX_BYTES
@@ -112,34 +112,34 @@ def test_a_refusal_without_end_is_read_up_to_a_length() -> None:
 
 
 @asynccontextmanager
-async def looking_at(url: str) -> AsyncIterator[Caller]:
-    """A page without lanes whose door and whose door beside both look at `url`."""
-    relayed = ProxiedQueries(Mode.CHOREOGRAPHY, url, {THERE: url})
-    app = DashboardApp([], relayed, seed=1, new_id=str, articles=()).application()
+async def forwarding_to(url: str) -> AsyncIterator[Caller]:
+    """A page without lanes whose queries, of its own and of the other mode, are forwarded to `url`."""
+    proxied = ProxiedQueries(Mode.CHOREOGRAPHY, url, {THERE: url})
+    app = DashboardApp([], proxied, seed=1, new_id=str, articles=()).application()
     try:
         yield Caller(app)
     finally:
-        await relayed.close()
+        await proxied.close()
 
 
 @pytest.mark.parametrize("path", [f"{ORDERS}?mode={THERE}", f"{ORDERS}/{THERE}/{AN_ID}", REMOTE_EVENTS, "/watch/events"])
-def test_what_is_shown_is_not_fetched_from_where_a_peer_points(path: str) -> None:
+def test_queries_do_not_follow_redirects(path: str) -> None:
     async def program() -> None:
-        elsewhere = Peer(whole(b"200 OK", b"a secret of the inside"))
+        elsewhere = Peer(complete(b"200 OK", b"a secret of the inside"))
         async with elsewhere.listening() as there:
-            pointing = Peer(whole(b"302 Found", b"", b"Location: " + there.encode()))
-            async with pointing.listening() as url, looking_at(url) as caller:
+            redirecting = Peer(complete(b"302 Found", b"", b"Location: " + there.encode()))
+            async with redirecting.listening() as url, forwarding_to(url) as caller:
                 reply = await caller.call("GET", path)
-                assert (reply.status, reply.reason, elsewhere.asked) == (503, "observer_away", [])
+                assert (reply.status, reply.reason, elsewhere.requests) == (503, "observer_away", [])
 
     run_bounded(program())
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"500 Internal Server Error"])
-def test_what_is_shown_is_read_up_to_a_length(status: bytes) -> None:
+def test_endless_query_response_is_read_up_to_a_limit(status: bytes) -> None:
     async def program() -> None:
-        peer = Peer(ENDLESS % status, without_end=True)
-        async with peer.listening() as url, looking_at(url) as caller:
+        peer = Peer(ENDLESS % status, endless=True)
+        async with peer.listening() as url, forwarding_to(url) as caller:
             reply = await caller.call("GET", f"{ORDERS}?mode={THERE}")
             assert (reply.status, reply.reason) == (503, "observer_away")
             assert peer.sent < 2 * RESPONSE_MAX_BYTES
@@ -147,12 +147,12 @@ def test_what_is_shown_is_read_up_to_a_length(status: bytes) -> None:
     run_bounded(program())
 
 
-def test_nothing_but_an_order_is_asked_for_by_its_path() -> None:
+def test_malformed_order_id_is_not_forwarded() -> None:
     async def program() -> None:
-        peer = Peer(whole(b"200 OK", b"{}"))
-        async with peer.listening() as url, looking_at(url) as caller:
+        peer = Peer(complete(b"200 OK", b"{}"))
+        async with peer.listening() as url, forwarding_to(url) as caller:
             for name in ("..", "%2e%2e", "..%2f..%2fhealth", "me"):
                 reply = await caller.call("GET", f"{ORDERS}/{THERE}/{name}")
-                assert (reply.status, reply.reason, peer.asked) == (404, "no_such_order", [])
+                assert (reply.status, reply.reason, peer.requests) == (404, "no_such_order", [])
 
     run_bounded(program())

@@ -1,4 +1,4 @@
-"""Workers that are killed and revived from the page."""
+"""Workers that are killed and revived from the page, or crash."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from dashboard.lanes.demo import DemoLane
 from dashboard.lanes.lane import OrderToPlace
 from lab.virtual_time import run_on_virtual_time
 from services.vocabulary import Line
-from tests.support.dashboard import MODES, Page, at_a_page
+from tests.support.dashboard import MODES, Page, run_with_page
 
 BOTH = pytest.mark.parametrize("mode", MODES)
 
@@ -23,48 +23,48 @@ def queue(status: Any, name: str) -> tuple[int, int]:
 
 
 @BOTH
-def test_a_killed_worker_stays_dead_its_messages_wait_and_it_takes_them_up_when_it_is_revived(mode: Mode) -> None:
+def test_killed_worker_stays_down_until_it_is_revived(mode: Mode) -> None:
     async def program(page: Page) -> tuple[Any, ...]:
         lane = page.lanes[mode]
         killed = await page.post(f"/watch/workers/{mode}/payment/kill")
         placed = await page.place(modes=[mode])
         await asyncio.sleep(4)
-        dead, waiting = await lane.status(), await page.told(placed[0])
+        down, waiting = await lane.status(), await page.shown(placed[0])
         again = await page.post(f"/watch/workers/{mode}/payment/kill")
         revived = await page.post(f"/watch/workers/{mode}/payment/revive")
-        alive = await lane.status()
+        up = await lane.status()
         twice = await page.post(f"/watch/workers/{mode}/payment/revive")
-        (told,) = await page.at_rest(placed)
-        return (killed.status, again.status, revived.status, twice.status), dead, waiting, alive, told
+        (order,) = await page.at_rest(placed)
+        return (killed.status, again.status, revived.status, twice.status), down, waiting, up, order
 
-    statuses, dead, waiting, alive, told = at_a_page(program)
+    statuses, down, waiting, up, order = run_with_page(program)
     assert statuses == (204, 204, 204, 204)
-    assert {worker.name for worker in dead.workers if not worker.up} == {"payment"}
-    assert dead.faults == ("payment is down: it was killed, and waits to be revived",)
-    assert queue(dead, f"{mode}.payment") == (1, 0)
+    assert {worker.name for worker in down.workers if not worker.up} == {"payment"}
+    assert down.faults == ("payment is down: it was killed. Revive it to continue",)
+    assert queue(down, f"{mode}.payment") == (1, 0)
     assert waiting["waiting"][0]["worker"] == "payment"
-    assert all(worker.up for worker in alive.workers)
-    assert told["state"] == "COMPLETED"
+    assert all(worker.up for worker in up.workers)
+    assert order["state"] == "COMPLETED"
 
 
 @BOTH
-def test_a_worker_that_is_dead_past_the_deadline_leaves_an_order_that_is_undone(mode: Mode) -> None:
+def test_worker_down_past_the_deadline_leads_to_compensation(mode: Mode) -> None:
     async def program(page: Page) -> Any:
         await page.post(f"/watch/workers/{mode}/payment/kill")
         placed = await page.place(modes=[mode])
         await asyncio.sleep(20)
         await page.post(f"/watch/workers/{mode}/payment/revive")
-        (told,) = await page.at_rest(placed)
+        (order,) = await page.at_rest(placed)
         await asyncio.sleep(5)
-        return told, await page.lanes[mode].status()
+        return order, await page.lanes[mode].status()
 
-    told, status = at_a_page(program)
-    assert (told["state"], told["reason"]) == ("REJECTED", "deadline")
-    assert "payment had not answered" in told["why"]
+    order, status = run_with_page(program)
+    assert (order["state"], order["reason"]) == ("REJECTED", "deadline")
+    assert "payment had not answered" in order["why"]
     assert (status.audit, status.open) == ("sound", 0)
 
 
-def test_a_worker_that_crashes_is_seen_to_be_away_and_comes_back_by_itself() -> None:
+def test_crashed_worker_shows_as_down_and_restarts() -> None:
     async def program(page: Page) -> tuple[set[tuple[str, ...]], list[Any]]:
         placed = await page.place("payment:crash", modes=["orchestrator"])
         seen = set()
@@ -73,12 +73,12 @@ def test_a_worker_that_crashes_is_seen_to_be_away_and_comes_back_by_itself() -> 
             seen.add((await page.lanes["orchestrator"].status()).faults)
         return seen, await page.at_rest(placed)
 
-    seen, (told,) = at_a_page(program)
+    seen, (order,) = run_with_page(program)
     assert seen == {(), ("payment is down",)}
-    assert told["state"] == "COMPLETED"
+    assert order["state"] == "COMPLETED"
 
 
-def test_whoever_watches_is_told_at_once_that_a_worker_was_killed() -> None:
+def test_kill_is_reported_to_clients_at_once() -> None:
     async def program(page: Page) -> tuple[float, Any]:
         loop = asyncio.get_running_loop()
         async with page.following() as stream:
@@ -91,13 +91,13 @@ def test_whoever_watches_is_told_at_once_that_a_worker_was_killed() -> None:
                 if event["event"] == "status" and event["data"]["faults"]:
                     return loop.time() - began, event["data"]
 
-    after_s, status = at_a_page(program)
+    after_s, status = run_with_page(program)
     assert after_s < 0.1
     assert {"name": "order", "up": False} in status["workers"]
 
 
-def test_every_moment_is_told_by_the_clock_that_the_lane_was_given() -> None:
-    """In the served run that is the wall clock, though the loop's own has another beginning."""
+def test_times_come_from_the_clock_of_the_lane() -> None:
+    """In the served demo that is the wall clock, which has another zero than the event loop's clock."""
 
     async def whole() -> tuple[float, float]:
         offset = 1_000_000.0

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser: a server of it, an open page, and what the tests click and look for.
+"""The dashboard in a real browser: its server, an open page, and shortcuts for clicks and locators.
 
 Without playwright `expect` and `sync_playwright` are None; the fixtures in tests/browser/conftest.py then skip the tests.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.support import servers
 
-try:  # a dependency group of its own, which may be missing
+try:  # an optional dependency group
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=15_000)
@@ -23,7 +23,7 @@ MODES = ("orchestrator", "choreography")
 #: Calls a function of one of the page's modules.
 CALL = "([module, name, ...given]) => import(`/page/${module}`).then(found => found[name](...given))"
 
-#: What serves the page: a command that is given a port.
+#: The command that serves the page.
 SERVER = (sys.executable, "-m", "cli", "demo", "--serve", "--port", "{port}", "--pace", "0.05")
 
 
@@ -41,7 +41,7 @@ def view(page: Any, name: str) -> None:
 
 @contextmanager
 def serving(port: int, command: Sequence[str] = SERVER) -> Iterator[str]:
-    """A server of the page on this port; ends it, and waits until the port is free."""
+    """The page's server on this port, while the block runs."""
     command = [part.format(port=port) for part in command]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -56,7 +56,7 @@ def serving(port: int, command: Sequence[str] = SERVER) -> Iterator[str]:
 
 @contextmanager
 def opened(browser: Any, address: str, routes: Mapping[str, Any] | None = None, **options: Any) -> Iterator[Any]:
-    """A page at `address` in a context of its own, watched for errors and for requests to elsewhere."""
+    """A page at `address` in its own browser context. Errors and requests to other origins fail the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
     page = context.new_page()
     page.set_default_timeout(15_000)
@@ -65,7 +65,7 @@ def opened(browser: Any, address: str, routes: Mapping[str, Any] | None = None, 
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on(
-        "console", lambda said: wrong.append(said.text) if said.type == "error" and "Failed to load" not in said.text else None
+        "console", lambda line: wrong.append(line.text) if line.type == "error" and "Failed to load" not in line.text else None
     )
     origin = address.partition("//")[2].partition("/")[0]
     page.on("request", lambda request: wrong.append(request.url) if origin not in request.url else None)

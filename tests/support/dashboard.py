@@ -1,4 +1,4 @@
-"""A page at work in front of both modes, in memory and on virtual time, and somebody who looks at it."""
+"""The dashboard of both modes, in memory and on virtual time, and a client that calls it."""
 
 import asyncio
 import json
@@ -20,25 +20,25 @@ from lab.virtual_time import run_on_virtual_time
 from tests.support.api.asgi_client import Caller, Reply, Stream
 
 T = TypeVar("T")
-Told = Mapping[str, Any]
+Event = Mapping[str, Any]
 
-#: What a person writes in the form.
+#: An order as the form sends it.
 AN_ORDER = {"lines": [{"sku": "book", "quantity": 2}], "customer": "Ada"}
 MODES = tuple(Mode)
 
 
 @dataclass
 class Page:
-    """The page's inside, and a browser in front of it."""
+    """The parts of a dashboard, and a client in front of it."""
 
     lanes: Mapping[str, DemoLane]
     history_stream: HistoryStream
     caller: Caller
 
     async def post(self, path: str, body: object = None, **headers: str) -> Reply:
-        """As the page's own script does it."""
-        sent = b"" if body is None else json.dumps(body).encode()
-        return await self.caller.call("POST", path, sent, **{"content_type": "application/json", "x_saga": "page"} | headers)
+        """Send a request as the page's own script does."""
+        content = b"" if body is None else json.dumps(body).encode()
+        return await self.caller.call("POST", path, content, **{"content_type": "application/json", "x_saga": "page"} | headers)
 
     async def get(self, path: str) -> Any:
         reply = await self.caller.call("GET", path)
@@ -46,16 +46,17 @@ class Page:
         return reply.json
 
     async def place(self, *failures: str, **more: Any) -> list[dict[str, str]]:
-        """Place orders that must be taken; gives where."""
+        """Place orders, which must be accepted. Returns the mode and id of each."""
         reply = await self.post("/watch/orders", {**AN_ORDER, "failures": failures, **more})
         assert reply.status == 202, reply.body
         return list(reply.json["orders"])
 
-    async def told(self, order: Mapping[str, str]) -> Any:
+    async def shown(self, order: Mapping[str, str]) -> Any:
+        """An order as the page shows it."""
         return await self.get(f"/watch/orders/{order['mode']}/{order['order_id']}")
 
     async def at_rest(self, orders: Sequence[Mapping[str, str]]) -> list[Any]:
-        """Wait until every order has ended or needs attention; gives what is then told of each."""
+        """Wait until every order has ended or needs attention. Returns them as the page shows them."""
         async with asyncio.timeout(200):
             for order in orders:
                 while True:
@@ -63,7 +64,7 @@ class Page:
                     if found and found[0].state in ("COMPLETED", "REJECTED", "NEEDS_ATTENTION"):
                         break
                     await asyncio.sleep(0.1)
-        return [await self.told(order) for order in orders]
+        return [await self.shown(order) for order in orders]
 
     @asynccontextmanager
     async def following(self, last: str | None = None) -> AsyncIterator[Stream]:
@@ -72,25 +73,25 @@ class Page:
             yield stream
 
 
-async def upto(stream: Stream, wanted: Callable[[Told], bool]) -> list[dict[str, Any]]:
-    """The events up to and with the first that is wanted."""
+async def events_until(stream: Stream, wanted: Callable[[Event], bool]) -> list[dict[str, Any]]:
+    """The events up to and including the first that is wanted."""
     events = []
     while not events or not wanted(events[-1]):
         events.append(await stream.next())
     return events
 
 
-def is_ready(event: Told) -> bool:
+def is_ready(event: Event) -> bool:
     return bool(event["event"] == "ready")
 
 
-def orders_in(events: Sequence[Told]) -> list[Any]:
+def orders_in(events: Sequence[Event]) -> list[Any]:
     return [event["data"] for event in events if event["event"] == "order"]
 
 
 @asynccontextmanager
-async def a_page(*, seed: int = 1, pace_s: float = 0.25) -> AsyncIterator[Page]:
-    """Both modes and their page, until the block ends."""
+async def open_page(*, seed: int = 1, pace_s: float = 0.25) -> AsyncIterator[Page]:
+    """Both modes and their page, while the block runs."""
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         made = [DemoLane(mode, seed=seed, pace_s=pace_s, clock=loop.time, run_audit=run_audit) for mode in MODES]
@@ -100,19 +101,19 @@ async def a_page(*, seed: int = 1, pace_s: float = 0.25) -> AsyncIterator[Page]:
         app = DashboardApp(
             lanes, LocalQueries(lanes, history_stream), seed=seed, new_id=new_id, articles=DEMO_STOCK
         ).application()
-        open_stores = asyncio.create_task(history_stream.run())
+        polling = asyncio.create_task(history_stream.run())
         try:
             yield Page({str(lane.mode): lane for lane in lanes}, history_stream, Caller(SecurityHeaders(RequestLimits(app))))
         finally:
             history_stream.stop()
-            await open_stores
+            await polling
 
 
-def at_a_page(program: Callable[[Page], Awaitable[T]], *, pace_s: float = 0.25) -> T:
-    """Run `program` in front of a page, on virtual time."""
+def run_with_page(program: Callable[[Page], Awaitable[T]], *, pace_s: float = 0.25) -> T:
+    """Run `program` with a page, on virtual time."""
 
     async def whole() -> T:
-        async with a_page(pace_s=pace_s) as page:
+        async with open_page(pace_s=pace_s) as page:
             return await program(page)
 
     return run_on_virtual_time(whole())

@@ -1,4 +1,4 @@
-"""What moved is told, whatever happens while it is read."""
+"""HistoryFeed returns every changed order, also after changes and errors while it reads."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,65 +15,65 @@ from store.protocol import StoreUnavailable
 from tests.support.journey_observations import journey
 
 MODE = Mode.CHOREOGRAPHY
-SEEN = journey(MODE, "happy")
+OBSERVATIONS = journey(MODE, "happy")
 
 
-class Watched(MemoryStore):
-    """Calls `before` at each reading transaction."""
+class HookedStore(MemoryStore):
+    """A store that calls `after_read` after each reading transaction."""
 
-    before: Callable[[], None] = staticmethod(lambda: None)
+    after_read: Callable[[], None] = staticmethod(lambda: None)
 
     async def transact(self, work: Any) -> Any:
         result = await super().transact(work)
-        self.before()
+        self.after_read()
         return result
 
 
-async def written(store: MemoryStore, order_id: str, count: int) -> None:
-    """The first `count` messages of an order are written down."""
-    document = ObservedOrder(order_id=order_id).with_observations(SEEN[:count])
+async def record(store: MemoryStore, order_id: str, count: int) -> None:
+    """Record the first `count` messages of an order."""
+    document = ObservedOrder(order_id=order_id).with_observations(OBSERVATIONS[:count])
     await store.put([Record(*document.key, count, document.to_body())])
 
 
-async def heard_in(store: MemoryStore, *order_ids: str) -> HistoryFeed:
+async def feed_of(store: MemoryStore, *order_ids: str) -> HistoryFeed:
     await store.open([ObservedOrder.collection])
     history_feed = HistoryFeed(store, MODE)
     for order_id in order_ids:
-        await written(store, order_id, 1)
+        await record(store, order_id, 1)
     history_feed.mark_changed(order_ids)
     return history_feed
 
 
-def test_an_order_that_moves_while_it_is_read_is_told_again() -> None:
+def test_order_that_changes_while_it_is_read_is_returned_again() -> None:
     async def program() -> tuple[list[str], list[str]]:
-        store = Watched(MemoryDatabase())
-        history_feed = await heard_in(store, SEEN[0].order_id)
+        store = HookedStore(MemoryDatabase())
+        history_feed = await feed_of(store, OBSERVATIONS[0].order_id)
 
-        def meanwhile() -> None:
-            store.before = lambda: None
-            history_feed.mark_changed([SEEN[0].order_id])
+        def change_meanwhile() -> None:
+            store.after_read = lambda: None
+            history_feed.mark_changed([OBSERVATIONS[0].order_id])
 
-        store.before = meanwhile
+        store.after_read = change_meanwhile
         first = await history_feed.changed(1)
-        await written(store, SEEN[0].order_id, len(SEEN))
+        await record(store, OBSERVATIONS[0].order_id, len(OBSERVATIONS))
         return [one.state for one in first], [one.state for one in await history_feed.changed(100)]
 
     assert asyncio.run(program()) == (["ACCEPTED"], ["COMPLETED"])
 
 
-def test_what_could_not_be_read_is_told_later_all_of_it() -> None:
+def test_orders_that_could_not_be_read_are_returned_later() -> None:
     async def program() -> None:
-        store = Watched(MemoryDatabase())
-        ids = [SEEN[0].order_id[:-3] + f"{number:03}" for number in range(2 * AT_ONCE)]
-        history_feed = await heard_in(store, *ids)
-        readings = []
+        store = HookedStore(MemoryDatabase())
+        ids = [OBSERVATIONS[0].order_id[:-3] + f"{number:03}" for number in range(2 * AT_ONCE)]
+        history_feed = await feed_of(store, *ids)
+        reads = []
 
         def fail_at_the_second() -> None:
-            readings.append(1)
-            if len(readings) == 2:
+            reads.append(1)
+            if len(reads) == 2:
                 raise StoreUnavailable("away")
 
-        store.before = fail_at_the_second
+        store.after_read = fail_at_the_second
         with pytest.raises(StoreUnavailable):
             await history_feed.changed(100)
         assert len(await history_feed.changed(100)) == len(ids)
