@@ -1,9 +1,9 @@
-"""The storm: many orders at once, some with injected failures, timed to their committed end, audited, and reported.
+"""The storm: places many orders, some with injected faults, measures the time to their committed end, audits and reports.
 
-What keeps it honest: the clock of an order starts before it is sent (with a rate, when it was due to be sent), and
-stops at its terminal business state; an order that does not end counts as infinite and is never dropped; the audit comes before
-any figure; injected failures are held against those that were observed to act. Which orders fail is decided by a hash of (seed,
-failure, number of the order), so both modes and every repetition fail the same ones.
+How it measures: the clock of an order starts before it is sent (with a rate, when it was due to be sent) and stops at its
+terminal business state. An order that does not end has an infinite latency and stays in the percentiles. The audit is part of
+every report. Injected faults are compared with those that were observed to act. A hash of (seed, fault, number of the order)
+selects the orders that fail, so both modes and every repetition fail the same ones.
 """
 
 import asyncio
@@ -22,21 +22,22 @@ from broker.transport import Receipt, Transport, Wire, declare_or_check
 from ops.audit import Audit, audit
 from ops.dead_letters import dead_letters
 from ops.order_status import orders_needing_attention
-from ops.snapshot import Snapshot, take_snapshot
+from ops.snapshot import INVENTORY, ORDER, Snapshot, take_snapshot
 from ops.stock import top_up
+from services.message_types import FINAL_EVENTS
 from services.order.domain import Order, OrderState
-from services.order.messages import OrderCompleted, OrderRejected, PlaceOrder
+from services.order.messages import PlaceOrder
 from store.protocol import Store
 
-#: Orders handed to the broker in one go at most.
+#: Orders in one batch at most.
 SEND_AT_ONCE = 64
-#: Seconds without any order ending after which the databases are asked, in case an event was missed.
+#: Seconds without an order that ends, after which the order database is polled in case an event was missed.
 POLL_AFTER_S = 5.0
 
 
 @dataclass(slots=True)
 class SentOrder:
-    """One order of the storm. Times of the loop's clock; `ended_at` is infinite until it has ended."""
+    """One order of the storm. Times are in seconds of the monotonic clock. `ended_at` is infinite until the order has ended."""
 
     order_id: str
     injected: tuple[str, ...]
@@ -50,7 +51,9 @@ class SentOrder:
 
 @dataclass(frozen=True, slots=True)
 class StormReport:
-    """What came of it. `ends`: state or reason -> how many; `needs_attention`: unfinished orders that a person has to see to."""
+    """The result of a storm. `rejected`: reason -> count. `injected`, `observed`: fault -> orders with it, and on which it acted.
+
+    `needs_attention`: unfinished orders that cannot end without an operator."""
 
     mode: Mode
     plan: LoadPlan
@@ -73,7 +76,7 @@ class StormReport:
 
 
 def percentile_ms(sent_orders: Sequence[SentOrder], percent: float) -> float | None:
-    """The latency in ms that `percent` of the orders do not exceed (nearest rank); None when infinite, or when there are none."""
+    """The latency in ms that `percent` of the orders do not exceed (nearest rank). None if infinite or without orders."""
     ranked = sorted(sent_order.seconds for sent_order in sent_orders)
     if not ranked:
         return None
@@ -82,9 +85,9 @@ def percentile_ms(sent_orders: Sequence[SentOrder], percent: float) -> float | N
 
 
 class Storm:
-    """One storm in one mode. With a `http_client`, open, its orders are handed in at an HTTP door in place of the broker.
+    """One storm in one mode. With an open `http_client` its orders are placed over the HTTP API, without it on the broker.
 
-    `progress(sent, ended)` is called now and then."""
+    `progress(sent, ended)` is called after every batch and while the storm waits."""
 
     def __init__(
         self,
@@ -105,7 +108,7 @@ class Storm:
             queue.worker: backend.store(queue.worker) for queue in self._order_client.topology.queues
         }
         self._http_client = http_client
-        #: When orders ended that are none of ours, or that the door has not yet told us to be.
+        #: Order id -> when it ended, for orders whose id the HTTP API has not returned yet, or of another client.
         self._unmatched_ends: dict[str, float] = {}
         self._progress = progress or (lambda _sent, _ended: None)
         self._sent_orders: dict[str, SentOrder] = {}
@@ -113,14 +116,16 @@ class Storm:
         self._order_ended = asyncio.Event()
 
     async def run(self) -> StormReport:
-        """Fire, wait, audit. Raises what is raised when a server is missing."""
+        """Send the orders, wait until they end, audit.
+
+        Raises TransportError, StoreError, GatewayUnreachable, OrderNotConfirmed."""
         await self._transport.open()
         for store in self._stores.values():
             await store.open([])
         try:
-            await top_up(self._stores["inventory"], dict.fromkeys(SKUS, 6 * self._plan.orders))
+            await top_up(self._stores[INVENTORY], dict.fromkeys(SKUS, 6 * self._plan.orders))
             await declare_or_check(self._transport, self._order_client.topology)
-            ends = [OrderCompleted.type_name, OrderRejected.type_name]
+            ends = [kind.type_name for kind in FINAL_EVENTS]
             await self._transport.subscribe(self._order_client.topology, ends, self._on_event)
             storm_started_at = time.monotonic()
             try:
@@ -166,7 +171,7 @@ class Storm:
         self._progress(len(self._sent_orders), len(self._sent_orders) - len(self._open))
 
     async def _place_over_http(self, http_client: HttpOrderClient, number: int, started_at: float) -> None:
-        """One order through the HTTP door, which gives it its id; its end may be heard before that."""
+        """Place one order over the HTTP API, which assigns its id. The event of its end may arrive before the response."""
         injected = self._plan.faults_of(number)
         order_id = await http_client.place(self._plan.details_of(number), injected)
         sent_order = self._sent_orders[order_id] = SentOrder(
@@ -176,7 +181,7 @@ class Storm:
             self._open.add(order_id)
 
     async def _publish(self, starts: Mapping[int, float]) -> None:
-        """Orders straight to the broker, as one batch (number of the order -> when its clock began)."""
+        """Publish orders as one batch. `starts`: number of the order -> when its clock started."""
         outgoing = []
         for number, started_at in starts.items():
             sent_order = SentOrder(self._backend.environment.new_id(), self._plan.faults_of(number), started_at)
@@ -185,14 +190,12 @@ class Storm:
             command = PlaceOrder(order_id=sent_order.order_id, details=self._plan.details_of(number))
             outgoing.append(self._order_client.outgoing(command, sent_order.injected))
         receipts = await self._transport.publish(outgoing)
-        while Receipt.UNKNOWN in receipts:  # in doubt: send again, the inbox drops the twin
+        while Receipt.UNKNOWN in receipts:  # in doubt: send again, the inbox drops the duplicate
             doubtful = [item for item, receipt in zip(outgoing, receipts, strict=True) if receipt is Receipt.UNKNOWN]
             await asyncio.sleep(0.1)
             outgoing, receipts = doubtful, await self._transport.publish(doubtful)
         if Receipt.UNROUTABLE in receipts:
-            raise OrderNotConfirmed(
-                f"no queue takes orders in {self._mode}: is the mode running (`saga up --mode {self._mode}`)?"
-            )
+            raise OrderNotConfirmed(f"no queue accepts orders in the {self._mode} mode. Start it: `saga up --mode {self._mode}`.")
 
     def _on_event(self, wire: Wire) -> None:
         order_id = str(wire.correlation_id)
@@ -203,11 +206,11 @@ class Storm:
         elif self._http_client is not None:
             self._unmatched_ends[order_id] = time.monotonic()
 
-    async def _wait_for_end(self, patience_s: float) -> bool:
-        """Wait until some order has ended; False when none did in time."""
+    async def _wait_for_end(self, timeout_s: float) -> bool:
+        """Wait until an order ends. False when none did within `timeout_s`."""
         self._order_ended.clear()
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(timeout_s):
                 await self._order_ended.wait()
         except TimeoutError:
             return False
@@ -224,9 +227,9 @@ class Storm:
             self._progress(len(self._sent_orders), len(self._sent_orders) - len(self._open))
 
     async def _poll_order_database(self) -> None:
-        """Find ends whose events were missed (this instrument's queue dies with its connection) in the database."""
+        """Find orders whose end was missed: the storm's queue is deleted with its connection."""
         offset = time.monotonic() - time.time()
-        for record in await self._stores["order"].find(Order.collection):
+        for record in await self._stores[ORDER].find(Order.collection):
             order = Order.from_body(record.body)
             if record.document_id in self._open and order.ended_at is not None:
                 self._open.discard(record.document_id)
@@ -255,7 +258,7 @@ class Storm:
         )
 
     async def _settled_snapshot(self) -> Snapshot:
-        """Everything stored, once the last payment has come to rest (an order may end a moment before), or after a short wait."""
+        """A snapshot in which no payment is open (one may settle a moment after its order ends), or the last of 20."""
         for _ in range(20):
             snapshot = await take_snapshot(self._stores, await self._backend.books())
             if not any(payment.due_at for payment in snapshot.payments.values()):
@@ -264,7 +267,7 @@ class Storm:
         return snapshot
 
     async def _needing_attention(self, snapshot: Snapshot) -> set[str]:
-        """The orders that did not end and that a person has to look at: they say so, or have a dead letter somewhere."""
+        """The ids of unfinished orders that need attention: they are marked, or have a dead letter."""
         workers = [queue.worker for queue in self._order_client.topology.queues]
         letters = await dead_letters(self._transport, self._order_client.topology, workers)
         return self._open & ({str(letter.order_id) for letter in letters} | orders_needing_attention(snapshot).keys())

@@ -1,4 +1,4 @@
-"""What operators need and customers do not: audit, dead letters, stock, permissions, credentials and the doctor.
+"""Tools for operators, not for customers: audit, dead letters, stock, permissions, credentials and the doctor.
 
 Imports bootstrap/ and the rooms below; never lab/, dashboard/ or cli/.
 """

@@ -1,7 +1,7 @@
-"""The audit: the promises of docs/design.md#promises, held against everything that is stored. It judges, it does not repair.
+"""The audit: checks the promises of docs/design.md#promises against everything stored. It repairs nothing.
 
-A pure function of a snapshot. What must hold at all times is always judged; what only fits together once an order has
-ended is judged for ended orders. An order that is still PENDING is counted as open, and the report says so.
+A pure function of a snapshot. INVARIANTS concern one document or one ended order and are always checked. INVARIANTS_AT_REST
+compare whole collections and are checked when no order is open (PENDING). The result says how many orders are open.
 """
 
 from collections import Counter
@@ -15,13 +15,13 @@ from services.inventory.domain import ReservationState
 from services.order.domain import Order, OrderState
 from services.payment.domain import PaymentState
 
-#: Findings name at most this many ids; the count is always whole.
+#: Reports print at most this many ids of a finding, and always the full count.
 IDS_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One promise that does not hold, and for whom (order ids, or SKUs where the promise is about stock)."""
+    """One promise that does not hold, and the ids it fails for: order ids, or SKUs where the promise is about stock."""
 
     promise: str
     ids: tuple[str, ...]
@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The verdict. `open_orders`: orders that have not ended, for which only what holds at all times was judged."""
+    """The result. `open_orders`: how many orders have not ended. While there are any, INVARIANTS_AT_REST are not checked."""
 
     open_orders: int
     findings: tuple[Finding, ...]
@@ -40,7 +40,7 @@ class Audit:
 
 
 def audit(snapshot: Snapshot) -> Audit:
-    """Judge every promise that can be judged now."""
+    """Check every promise that can be checked now."""
     open_orders = sum(order.is_open for order in snapshot.orders.values())
     applicable = INVARIANTS if open_orders else INVARIANTS | INVARIANTS_AT_REST
     findings = [Finding(promise, tuple(sorted(ids))) for promise, check in applicable.items() if (ids := set(check(snapshot)))]
@@ -59,7 +59,7 @@ def _stock_adds_up(snapshot: Snapshot) -> Iterator[str]:
     )
 
 
-def _held_is_reserved(snapshot: Snapshot) -> Iterator[str]:
+def _held_equals_reserved(snapshot: Snapshot) -> Iterator[str]:
     held: Counter[str] = Counter()
     for reservation in snapshot.reservations.values():
         if reservation.state is ReservationState.HELD:
@@ -90,7 +90,7 @@ def _completed_holds_everything(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _rejected_holds_nothing(snapshot: Snapshot) -> Iterator[str]:
-    """Nor does an order that was withdrawn and never placed: nobody was ever asked for it."""
+    """Orders that are rejected, or were withdrawn and never placed, and still hold something."""
     for order_id, _ in chain(_orders(snapshot, OrderState.REJECTED), _orders(snapshot, OrderState.TOMBSTONE)):
         reservation, payment = snapshot.reservations.get(order_id), snapshot.payments.get(order_id)
         delivery, book_entry = snapshot.deliveries.get(order_id), snapshot.books.get(order_id)
@@ -103,7 +103,7 @@ def _rejected_holds_nothing(snapshot: Snapshot) -> Iterator[str]:
             yield order_id
 
 
-def _rejected_says_why(snapshot: Snapshot) -> Iterator[str]:
+def _rejected_has_reason(snapshot: Snapshot) -> Iterator[str]:
     return (
         order_id
         for order_id, order in _orders(snapshot, OrderState.REJECTED)
@@ -111,7 +111,7 @@ def _rejected_says_why(snapshot: Snapshot) -> Iterator[str]:
     )
 
 
-def _money_belongs_to_an_order(snapshot: Snapshot) -> Iterator[str]:
+def _gateway_payment_has_order(snapshot: Snapshot) -> Iterator[str]:
     return (
         key
         for key, book_entry in snapshot.books.items()
@@ -119,24 +119,24 @@ def _money_belongs_to_an_order(snapshot: Snapshot) -> Iterator[str]:
     )
 
 
-def _nothing_without_an_order(snapshot: Snapshot) -> Iterator[str]:
+def _document_has_order(snapshot: Snapshot) -> Iterator[str]:
     for documents in (snapshot.reservations, snapshot.payments, snapshot.deliveries, snapshot.sagas):
         yield from (order_id for order_id in documents if order_id not in snapshot.orders)
 
 
 AuditCheck = Callable[[Snapshot], Iterator[str]]
 
-#: Promise -> the ids for which it does not hold. These concern one document, or orders that have ended.
+#: Promise -> the ids that break it. Each check concerns one document, or orders that have ended.
 INVARIANTS: dict[str, AuditCheck] = {
     "stock: received = available + held, never negative": _stock_adds_up,
-    "completed: stock held, money authorized here and at the gateway, delivery scheduled": _completed_holds_everything,
-    "rejected: no stock, no money here or at the gateway, no delivery": _rejected_holds_nothing,
-    "rejected: the reason is recorded, and a withdrawal is the reason": _rejected_says_why,
+    "completed orders: stock held, payment authorized (also at the gateway), delivery scheduled": _completed_holds_everything,
+    "rejected orders: no stock held, no payment (also at the gateway), no delivery": _rejected_holds_nothing,
+    "rejected orders: the reason is recorded; after a withdrawal it is the withdrawal's": _rejected_has_reason,
 }
 
-#: These compare whole collections, which are read one after the other: judged when no order is open.
+#: These compare whole collections, which are read one after the other, so they are checked only when no order is open.
 INVARIANTS_AT_REST: dict[str, AuditCheck] = {
-    "stock: what is held is what reservations hold": _held_is_reserved,
-    "money: the gateway holds nothing without an order": _money_belongs_to_an_order,
-    "nothing exists without its order": _nothing_without_an_order,
+    "stock: units held = units in held reservations": _held_equals_reserved,
+    "gateway: every payment that it holds belongs to an order": _gateway_payment_has_order,
+    "every reservation, payment, delivery and saga belongs to an order": _document_has_order,
 }

@@ -1,13 +1,13 @@
-"""The secrets of a stack, as files: made once, kept from then on, each account's in a folder of its own.
+"""The secrets of a stack as files. Each is generated once and kept; each account's are in a folder of their own.
 
-What `saga admin secrets` fills, and who gets which part:
+`saga admin secrets FOLDER` writes these files into FOLDER, for the reader named on the right:
 
     <mode>/<account>/saga_broker_url, saga_store_url   that worker: the URLs with its own user and password (files of these names
                                                        are settings, see cli.settings)
     FOLDER/rabbitmq/definitions.json                   the broker: topology, users, permissions; hashes, no passwords
     mongo/keyfile, root                                the database: its replica set's key, the administrator's password
 
-Passwords live in the URLs and nowhere else. A folder that is lost means new passwords: run the admin step again.
+The accounts' passwords are stored in the URLs only. When the folder is lost, generate new ones: run the admin commands again.
 """
 
 import json
@@ -23,16 +23,16 @@ from ops.permissions import Account, accounts
 from ops.rabbitmq_definitions import definitions
 
 BROKER_URL, STORE_URL = "saga_broker_url", "saga_store_url"
-#: Random bytes of a password and of the key file (whose text MongoDB limits to 1,024 characters).
+#: Random bytes in a password and in the key file. MongoDB limits the key file to 1,024 characters.
 PASSWORD_BYTES, KEYFILE_BYTES = 24, 512
 OWNER_READ_ONLY, WORLD_READABLE = 0o400, 0o444
-#: Where the database looks its users up, and its first administrator.
+#: The database in which MongoDB keeps its users, and the name of the administrator.
 AUTH_DATABASE, ADMINISTRATOR = "admin", "root"
 
 
 @dataclass(frozen=True, slots=True)
 class FileOwners:
-    """The users that read the files, by number; None leaves what is written with whoever writes it."""
+    """The user ids that will own the files; None keeps the owner that writes them."""
 
     workers: int | None = None
     mongo: int | None = None
@@ -40,19 +40,19 @@ class FileOwners:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The folder. `broker_url`, `store_url`: where both are, without user and password."""
+    """The secrets in `folder`. `broker_url`, `store_url`: the servers' URLs without user and password."""
 
     folder: Path
     broker_url: URL
     store_url: URL
 
     def create_folders(self) -> None:
-        """Make the folders, and nothing in them."""
+        """Create the folders and leave them empty."""
         for name in (*(f"{account.mode}/{account.worker}" for account in self.accounts()), "rabbitmq", "mongo"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     def generate(self, owners: FileOwners) -> list[str]:
-        """Make what is missing and write the definitions anew. Gives the files that are new, by path in the folder."""
+        """Generate what is missing and rewrite the definitions. Returns the new secrets by path in the folder. Raises OSError."""
         self.create_folders()
         created = []
         for account in self.accounts():
@@ -71,15 +71,15 @@ class Credentials:
         return [account for mode in Mode for account in accounts(mode)]
 
     def url_for(self, account: Account, name: str) -> str:
-        """The text of BROKER_URL or STORE_URL for an account. Raises FileNotFoundError."""
+        """An account's URL; `name` is BROKER_URL or STORE_URL. Raises FileNotFoundError."""
         return self._path(account, name).read_text().strip()
 
     def password_for(self, account: Account) -> str:
-        """The same on the broker and in the database. Raises FileNotFoundError."""
+        """An account's password, the same on the broker and in the database. Raises FileNotFoundError."""
         return URL(self.url_for(account, BROKER_URL)).password or ""
 
     def root_url(self) -> str:
-        """The database for its administrator, reached directly: there may be no replica set yet."""
+        """The database's URL for its administrator, with a direct connection: there may be no replica set yet."""
         query = {"directConnection": "true", "authSource": AUTH_DATABASE}
         url = self.store_url.with_user(ADMINISTRATOR).with_password((self.folder / "mongo" / "root").read_text().strip())
         return str(url.with_query(query))
@@ -104,7 +104,7 @@ def _keyfile() -> str:
 
 
 def _write(file: Path, text: str, permissions: int, owner: int | None) -> None:
-    """Whole or not at all, and never readable by others while it is written."""
+    """Write a file atomically. Until it is complete, only its writer can read it."""
     temporary = file.with_name(f".{file.name}")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:

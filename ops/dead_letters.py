@@ -1,7 +1,7 @@
-"""The dead letters of a mode: what is there and why, sent back to its worker, or thrown away.
+"""Lists, requeues and discards the dead letters of a mode.
 
-Taking one is safe at any moment: it leaves its queue only after the broker has confirmed the copy that goes back to
-work. A crash in between leaves it twice, and the inbox drops the twin.
+Requeueing is safe at any moment: a message leaves the dead-letter queue only after the broker has confirmed the copy that was
+sent back to its worker. After a crash in between both exist, and the inbox drops the duplicate.
 """
 
 import asyncio
@@ -19,26 +19,26 @@ from broker.message import UUID_PATTERN
 from broker.topology import Topology, dead_queue, queue_of
 from broker.transport import Delivery, Outgoing, QueueMissing, Receipt, Transport, Wire
 
-#: Looked at in one queue at most. Whoever has more has another problem than reading them.
+#: Messages read from one dead-letter queue at most.
 MAX_LETTERS = 10_000
-#: How long a queue may keep us waiting for the next of its messages.
+#: Seconds to wait for the next message of a queue.
 RECEIVE_TIMEOUT_S = 2.0
-#: Headers that belong to being dead, or to the attempts before. A failure that was injected is not injected again.
+#: Headers that a requeued copy does not keep: the reason, the attempts, and the injected fault, which shall not act again.
 STRIPPED_HEADERS = ("dead_reason", "dead_detail", "attempts", "died_at", "attempt", "injected")
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One message that a worker's mode has given up."""
+    """One message in a worker's dead-letter queue."""
 
     worker: str
     wire: Wire
-    #: Why nobody may take it for what it says it is, if no worker has judged that.
+    #: Why its route is not allowed for its type, if the broker dead-lettered it before a worker checked.
     routing_error: str | None = None
 
     @property
     def id(self) -> str:
-        """Its message id; for one that has none, a name made from its content."""
+        """Its message id; without a valid one, an id derived from its content."""
         if self.wire.message_id and re.fullmatch(UUID_PATTERN, self.wire.message_id):
             return self.wire.message_id
         return "content-" + hashlib.sha256(self.wire.body + repr(self.wire.type).encode()).hexdigest()[:16]
@@ -49,7 +49,7 @@ class DeadLetter:
 
     @property
     def reason(self) -> str:
-        """Our reason code, or the broker's own word when it gave the message up."""
+        """The worker's reason code, or the broker's own reason when the broker dead-lettered the message."""
         if self.routing_error:
             return DeadReason.MISROUTED
         death = death_of(self.wire)
@@ -70,7 +70,7 @@ class DeadLetter:
 
 
 def _dead_letter(topology: Topology, worker: str, wire: Wire) -> DeadLetter:
-    """What the broker itself gave up was judged by no worker: its way stands in the broker's history of it."""
+    """A message that the broker itself dead-lettered was checked by no worker: its route is checked here, by `x-death`."""
     death = death_of(wire)
     if death is None:
         return DeadLetter(worker, wire)
@@ -88,12 +88,12 @@ DeadLetterFilter = Callable[[DeadLetter], bool]
 
 
 def with_api(topology: Topology) -> Topology:
-    """The furniture of a mode and of its HTTP door, which may never have been opened: then it has no dead letters."""
+    """The topology of a mode and its HTTP API. The API's queues may be missing: then it has no dead letters."""
     return dataclasses.replace(topology, queues=(*topology.queues, *api_topology(topology.prefix).queues))
 
 
 async def dead_letters(transport: Transport, topology: Topology, workers: Sequence[str]) -> list[DeadLetter]:
-    """All dead letters of `workers`, oldest first in each queue; they stay where they are."""
+    """All dead letters of `workers`, oldest first in each queue. They stay in their queues. Raises TransportError."""
     found = []
     for worker in workers:
         with suppress(QueueMissing):
@@ -103,10 +103,10 @@ async def dead_letters(transport: Transport, topology: Topology, workers: Sequen
 
 
 async def requeue(transport: Transport, topology: Topology, worker: str, selected: DeadLetterFilter) -> list[DeadLetter]:
-    """Send the chosen dead letters of a worker back to it, with a fresh budget; gives those sent. Misrouted ones stay: what comes
-    back is taken for what it says it is, and that is just what nobody may believe of them.
+    """Send the selected dead letters of a worker back to it with a fresh retry budget. Returns those sent.
 
-    `transport` must be for this alone: it consumes. Raises TransportError."""
+    Misrouted ones stay: a worker trusts the type of a message that returns by its retry route. `transport` must not be shared,
+    because it consumes the queue. Raises TransportError."""
 
     def retry_copy(letter: DeadLetter) -> Outgoing:
         headers = {name: value for name, value in letter.wire.headers.items() if name not in STRIPPED_HEADERS}
@@ -118,7 +118,7 @@ async def requeue(transport: Transport, topology: Topology, worker: str, selecte
 
 
 async def discard(transport: Transport, topology: Topology, worker: str, selected: DeadLetterFilter) -> list[DeadLetter]:
-    """Throw the chosen dead letters of a worker away; gives them."""
+    """Delete the selected dead letters of a worker. Returns them. `transport` must not be shared. Raises TransportError."""
     return await _remove(transport, topology, worker, selected, None)
 
 
@@ -137,14 +137,14 @@ async def _remove(
         receipts = await transport.publish([make_copy(letter) for _, letter in matching])
     confirmed = [pair for pair, receipt in zip(matching, receipts, strict=True) if receipt is Receipt.CONFIRMED]
     confirmed_ids = {id(delivery) for delivery, _ in confirmed}
-    # First what stays, then what goes: an acknowledgement settles everything before it.
+    # Requeue the rest first: an acknowledgement settles every delivery before it.
     await transport.requeue([delivery for delivery in deliveries if id(delivery) not in confirmed_ids])
     await transport.ack([delivery for delivery, _ in confirmed])
     return [letter for _, letter in confirmed]
 
 
 async def _receive_all(transport: Transport, queue: str) -> list[Delivery]:
-    """Everything that waits in `queue` now, unsettled, in order."""
+    """Every message that is in `queue` now, in order, unacknowledged. Empty when the queue does not exist."""
     try:
         depth = min(await transport.depth(queue), MAX_LETTERS)
     except QueueMissing:
@@ -159,7 +159,7 @@ async def _receive_all(transport: Transport, queue: str) -> list[Delivery]:
     if not depth:
         return []
     await transport.consume(queue, depth, on_delivery)
-    with suppress(TimeoutError):  # somebody else may have taken some meanwhile
+    with suppress(TimeoutError):  # another consumer may have taken some
         while len(deliveries) < depth:
             received.clear()
             async with asyncio.timeout(RECEIVE_TIMEOUT_S):

@@ -1,12 +1,13 @@
-"""Where an order stands, for people: its state, or NEEDS_ATTENTION when something that must not fail has failed for good.
+"""The status of an order as operators see it: its state, or NEEDS_ATTENTION when it cannot end without help.
 
-In the orchestrated mode the saga's run says so, in choreography the order does.
+An order needs attention when a compensation, or a step after the pivot, has exhausted its retries. That is recorded with the saga
+run in the orchestrated mode, and with the order in choreography.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ops.snapshot import Snapshot
+from ops.snapshot import ORDER, Snapshot
 from orchestrator.coordinator import NAME as COORDINATOR
 from orchestrator.saga import SagaRun
 from services.order.domain import Order
@@ -16,14 +17,14 @@ from store.protocol import Store
 
 @dataclass(frozen=True, slots=True)
 class OrderStatus:
-    """An order and what keeps it from ending, if anything does."""
+    """An order, and the failure that keeps it from ending, if there is one."""
 
     order: Order
     attention: Attention | None
 
     @property
     def is_progressing(self) -> bool:
-        """Whether waiting for it makes sense."""
+        """Whether the order is open and can still end without an operator."""
         return not self.order.ended and self.attention is None
 
     def summary(self) -> dict[str, str | None]:
@@ -35,8 +36,8 @@ class OrderStatus:
 
 
 async def order_status(stores: Mapping[str, Store], order_id: str) -> OrderStatus | None:
-    """Where one order stands now; None when there is no such order. Raises StoreError."""
-    found = await stores["order"].find(Order.collection, {"order_id": order_id})
+    """The current status of one order; None when there is no such order. Raises StoreError."""
+    found = await stores[ORDER].find(Order.collection, {"order_id": order_id})
     if not found:
         return None
     order = Order.from_body(found[0].body)
@@ -48,7 +49,7 @@ async def order_status(stores: Mapping[str, Store], order_id: str) -> OrderStatu
 
 
 async def saga_attention(stores: Mapping[str, Store]) -> dict[str, Attention]:
-    """Order id -> what failed, for every run of the orchestrated mode that says so; empty in choreography."""
+    """Order id -> what failed, for every saga run that needs attention; empty in choreography. Raises StoreError."""
     if COORDINATOR not in stores:
         return {}
     runs = [SagaRun.from_body(record.body) for record in await stores[COORDINATOR].find(SagaRun.collection)]
@@ -56,7 +57,7 @@ async def saga_attention(stores: Mapping[str, Store]) -> dict[str, Attention]:
 
 
 def orders_needing_attention(snapshot: Snapshot) -> dict[str, Attention]:
-    """Order id -> what failed, for every order that has not ended and says so."""
+    """Order id -> what failed, for every order that has not ended and needs attention."""
     result = {}
     for order_id, order in snapshot.orders.items():
         run = snapshot.sagas.get(order_id)

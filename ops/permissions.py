@@ -1,11 +1,12 @@
-"""Who may do what: an account for each worker, the door, the observer and the operator of a mode, with the least that it needs.
+"""The accounts of a mode and the least permissions that each needs: its workers, the HTTP API, the observer and the operator.
 
-One definition for broker and database: `ops.rabbitmq_definitions` writes it for RabbitMQ, `saga admin` tells the database,
-`saga doctor --security` tries what is not granted. It is derived from the roles, so the style is enforced: in choreography
-nobody but the door may publish a command, and nobody but the observer, who can say nothing, hears what is not for him.
+One definition for broker and database: `ops.rabbitmq_definitions` writes it for RabbitMQ, `saga admin` applies it to the
+database, and `saga doctor --security` tries what is not granted. It is derived from the roles, so the broker enforces the style:
+in choreography only the HTTP API and the operator may publish commands. A worker's queue receives only what the worker accepts;
+the observer receives every message and may publish none.
 
-RabbitMQ checks a name against three patterns (configure, write, read) and, at a topic exchange, the routing key against one more.
-Where there is none for an exchange every key is allowed, so each exchange that an account may write to has one.
+RabbitMQ checks a name against three patterns (configure, write, read) and, at a topic exchange, the routing key against a fourth.
+An exchange without a fourth pattern allows every key, so each exchange that a worker may write to has one.
 """
 
 import re
@@ -30,21 +31,18 @@ from broker.topology import (
 from observer.recorder import NAME as OBSERVER
 from observer.recorder import with_observer
 from orchestrator.coordinator import NAME as COORDINATOR
-from services.order.messages import PlaceOrder, WithdrawOrder
+from services.message_types import API_COMMANDS
 
-#: Whoever places orders without the door, watches, audits, mends and empties: the person at the CLI.
+#: The account of the CLI: places orders without the HTTP API, watches, audits, redrives and resets.
 OPERATOR = "operator"
-
-#: What the door may ask the order service; everything else that is a command is the coordinator's.
-API_COMMANDS: tuple[type[Command], ...] = (PlaceOrder, WithdrawOrder)
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One user, of the same name on the broker and in the database.
+    """One user, with the same name on the broker and in the database.
 
-    `configure`, `write`, `read`: RabbitMQ's patterns. `routing_keys`: exchange -> pattern of the routing keys that may be published there
-    (one that is not in it takes all). `databases`: those it may read and write, and no other."""
+    `configure`, `write`, `read`: RabbitMQ's patterns. `routing_keys`: exchange -> pattern of the routing keys that it may publish
+    there (an exchange without one allows all). `databases`: the only ones that it may read and write."""
 
     mode: Mode
     worker: str
@@ -60,12 +58,12 @@ class Account:
 
 
 def accounts(mode: Mode) -> list[Account]:
-    """Every account of a mode: its workers' in their order, the door's, the observer's, the operator's."""
+    """Every account of a mode: the workers in their order, the HTTP API, the observer, the operator."""
     return [*(_worker_account(mode, worker) for worker in (*roles(mode), API)), _observer_account(mode), _operator_account(mode)]
 
 
 def topologies(mode: Mode) -> tuple[Topology, ...]:
-    """Everything that a mode wants on the broker: its workers' and observer's furniture, and the door's."""
+    """Everything that a mode declares on the broker: the topology of its workers and observer, and that of the HTTP API."""
     return with_observer(topology(mode)), api_topology(mode)
 
 
@@ -80,7 +78,7 @@ def commands_sent_by(mode: Mode, worker: str) -> list[str]:
 
 
 def _worker_account(mode: Mode, worker: str) -> Account:
-    """Consumes its own queue, publishes its own events and what it may send, and puts its own messages aside."""
+    """Consumes its own queue, publishes its own events and allowed commands, and retries or dead-letters its own messages."""
     queue = queue_of(mode, worker)
     routing_keys = {retry_exchange(mode): _exact_pattern([dead_queue(queue)])}
     routing_keys |= {delay_queue(mode, level): _exact_pattern([queue]) for level in range(len(RETRY_LEVELS_S))}
@@ -100,19 +98,19 @@ def _worker_account(mode: Mode, worker: str) -> Account:
 
 
 def _observer_account(mode: Mode) -> Account:
-    """Hears all and says nothing."""
+    """Consumes the observer's queue, which receives every message, and publishes nothing."""
     queue = queue_of(mode, OBSERVER)
     own_queues = _exact_pattern([queue, dropped_queue(queue)])
     return Account(mode, OBSERVER, _exact_pattern([]), _exact_pattern([]), own_queues, {}, (database_name(mode, OBSERVER),))
 
 
 def _operator_account(mode: Mode) -> Account:
-    """Everything of this mode, and nothing of the other. RabbitMQ calls the queue of a subscription `amq.gen-` and something."""
+    """Everything of this mode and nothing of the other. RabbitMQ names a subscription's queue `amq.gen-` and a suffix."""
     all_of_mode = rf"^({re.escape(mode)}\.|amq\.gen-)"
     databases = tuple(database_name(mode, worker) for worker in (*roles(mode), API, OBSERVER))
     return Account(mode, OPERATOR, all_of_mode, all_of_mode, all_of_mode, {}, databases)
 
 
 def _exact_pattern(names: Collection[str]) -> str:
-    """A pattern for exactly these names; for none of them, one that RabbitMQ knows as `nothing`."""
+    """A pattern that matches exactly these names. Without names `^$`, which matches no object."""
     return f"^({'|'.join(re.escape(name) for name in names)})$" if names else "^$"

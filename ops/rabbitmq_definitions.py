@@ -1,6 +1,7 @@
-"""RabbitMQ's definitions of both modes: users, permissions, exchanges, queues and bindings, in one document to load at its start.
+"""RabbitMQ's definitions of both modes: users, permissions, exchanges, queues and bindings, in one document to load at start.
 
-The furniture is `broker.declarations`'s, the users are `ops.permissions`'. Format: https://www.rabbitmq.com/docs/definitions.
+Exchanges and queues come from `broker.declarations`, users from `ops.permissions`. Format:
+https://www.rabbitmq.com/docs/definitions.
 """
 
 import base64
@@ -18,7 +19,7 @@ SALT_BYTES = 4
 
 
 def definitions(passwords: Mapping[str, str], *, hash_password: Callable[[str], str] | None = None) -> dict[str, Any]:
-    """Everything that a broker of both modes needs. `passwords`: of each account, by its name. Only their hashes are written."""
+    """The definitions document, ready for JSON. `passwords`: account name -> password; the document has only their hashes."""
     hash_password = hash_password or salted_hash
     all_accounts = [account for mode in Mode for account in accounts(mode)]
     all_topologies = [topology for mode in Mode for topology in topologies(mode)]
@@ -51,13 +52,13 @@ def definitions(passwords: Mapping[str, str], *, hash_password: Callable[[str], 
 
 
 def salted_hash(password: str) -> str:
-    """RabbitMQ's hash of a password: base64 of a random salt and SHA-256 of salt and password."""
+    """RabbitMQ's hash of a password: base64 of a random salt followed by the SHA-256 of salt and password."""
     salt = secrets.token_bytes(SALT_BYTES)
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
 def _user(account: Account, password_hash: str) -> dict[str, Any]:
-    """No tags: none of them may enter the management interface."""
+    """A user without tags, so it has no access to the management interface."""
     return {
         "name": account.name,
         "password_hash": password_hash,

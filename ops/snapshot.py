@@ -1,6 +1,6 @@
-"""Everything that is stored now: four databases, the sagas, the gateway's books, and which failures acted.
+"""A snapshot of everything stored: the services' databases, the saga runs, the gateway's books and the faults that acted.
 
-Only instruments look at all databases at once; no service ever does.
+For the CLI, the dashboard and the lab. A service never reads another service's database.
 """
 
 from collections.abc import Mapping
@@ -12,44 +12,54 @@ from broker.loop.fault_injection import INJECTED_COLLECTION
 from orchestrator.coordinator import NAME as COORDINATOR
 from orchestrator.saga import SagaRun
 from services.delivery.domain import OrderDelivery
+from services.delivery.messages import ScheduleDelivery
 from services.inventory.domain import Reservation, Stock
+from services.inventory.messages import ReserveStock
 from services.order.domain import Order
+from services.order.messages import PlaceOrder
 from services.payment.domain import Payment
+from services.payment.messages import AuthorizePayment
 from store.document import Document
 from store.protocol import Store
 
 D = TypeVar("D", bound=Document)
 
+#: The services by name, which is also the name of the worker and of the store that keeps its documents.
+ORDER = PlaceOrder.service
+INVENTORY = ReserveStock.service
+PAYMENT = AuthorizePayment.service
+DELIVERY = ScheduleDelivery.service
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Documents by id. Taken one database after the other, so only what has come to rest fits together exactly."""
+    """Documents by id. The databases are read one after the other, so only documents at rest are consistent with each other."""
 
     orders: Mapping[str, Order] = field(default_factory=dict)
     stock: Mapping[str, Stock] = field(default_factory=dict)
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
     payments: Mapping[str, Payment] = field(default_factory=dict)
     deliveries: Mapping[str, OrderDelivery] = field(default_factory=dict)
-    #: Empty in choreography: nobody there knows the sequence.
+    #: Empty in choreography, which has no coordinator.
     sagas: Mapping[str, SagaRun] = field(default_factory=dict)
     books: Mapping[str, BookEntry] = field(default_factory=dict)
-    #: Injected failure (`payment:declined`) -> the orders on which it acted, wherever it did.
+    #: Injected fault (`payment:declined`) -> the orders on which it acted, at a worker or at the gateway.
     triggered_faults: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 async def take_snapshot(stores: Mapping[str, Store], books: GatewayBooks) -> Snapshot:
-    """Read every database in `stores` (by worker name)."""
+    """Read every database in `stores` (by worker name). Raises StoreError."""
     coordinator = stores.get(COORDINATOR)
     return Snapshot(
-        orders=await _all(stores["order"], Order),
-        stock=await _all(stores["inventory"], Stock),
-        reservations=await _all(stores["inventory"], Reservation),
-        payments=await _all(stores["payment"], Payment),
-        deliveries=await _all(stores["delivery"], OrderDelivery),
+        orders=await _all(stores[ORDER], Order),
+        stock=await _all(stores[INVENTORY], Stock),
+        reservations=await _all(stores[INVENTORY], Reservation),
+        payments=await _all(stores[PAYMENT], Payment),
+        deliveries=await _all(stores[DELIVERY], OrderDelivery),
         sagas=await _all(coordinator, SagaRun) if coordinator else {},
         books=books.payments,
         triggered_faults=await _triggered_faults(stores)
-        | {f"payment:{failure}": frozenset(keys) for failure, keys in books.triggered_faults.items()},
+        | {f"{PAYMENT}:{fault}": frozenset(keys) for fault, keys in books.triggered_faults.items()},
     )
 
 
@@ -62,4 +72,4 @@ async def _triggered_faults(stores: Mapping[str, Store]) -> dict[str, frozenset[
     for store in stores.values():
         for note in await store.find(INJECTED_COLLECTION):
             triggered_faults.setdefault(str(note.body["failure"]), set()).add(note.document_id.split(":")[0])
-    return {failure: frozenset(orders) for failure, orders in triggered_faults.items()}
+    return {fault: frozenset(order_ids) for fault, order_ids in triggered_faults.items()}

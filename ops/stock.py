@@ -1,6 +1,6 @@
-"""The shelf: what an inventory has of each article, looked at and booked in by people and instruments.
+"""Reads and changes the stock in the inventory service's database, for operators and the lab.
 
-Units come in by an ordinary versioned commit on the inventory's own database, so it may happen while workers run.
+A change is an ordinary versioned commit, so it is safe while workers run.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,22 +9,24 @@ from services.inventory.domain import Stock
 from store.document import Record
 from store.protocol import Changes, Reader, Store
 
-#: How many units to book in, given the article as it is and the number that was asked for.
+#: The units to book in, from the article as stored and the requested number. Negative books out.
 StockChange = Callable[[Stock, int], int]
 
 
 async def read_stock(store: Store) -> dict[str, Stock]:
-    """Every article by SKU."""
+    """Every article by SKU. Raises StoreError."""
     return {record.document_id: Stock.from_body(record.body) for record in await store.find(Stock.collection)}
 
 
 async def set_available(store: Store, quantities: Mapping[str, int]) -> dict[str, Stock]:
-    """Book units in (or out) until each SKU has `quantities` available; booked as received, so the audit still adds up."""
+    """Book units in or out so that each SKU in `quantities` has that many available.
+
+    The difference is booked as received, so the audit still adds up. Returns the articles as stored. Raises StoreError."""
     return await _change_stock(store, quantities, lambda article, units: units - article.available)
 
 
 async def top_up(store: Store, minimum: Mapping[str, int]) -> dict[str, Stock]:
-    """Book units in where fewer than `minimum` are available."""
+    """Book units in for each SKU that has fewer than `minimum` available. Returns the articles as stored. Raises StoreError."""
     return await _change_stock(store, minimum, lambda article, units: max(0, units - article.available))
 
 

@@ -1,4 +1,4 @@
-"""Faults on real parts: a storm on processes that were started for it, a schedule of faults beside it, then heal, drain, judge.
+"""Chaos runs: load on real servers and workers while faults are injected, then heal, drain and judge.
 
-The simulator's counterpart: few runs, real time, real servers. Used by `saga chaos`.
+The counterpart of the simulator: few runs, in real time, on processes started for the run. Used by `saga chaos`.
 """

@@ -1,7 +1,7 @@
-"""The stage of one run: private servers, proxies in front of them, and the workers of a mode behind those, all as processes.
+"""The cluster of one run: private servers, TCP proxies in front of them, and the workers of a mode, as processes.
 
-Whoever calls says how a process is kept running (`spawn`). Workers reach broker, database and gateway through
-proxies. Everything that was started is ended when the stage is left, whatever happened on it.
+Workers reach broker, database and gateway through the proxies. The caller supplies `spawn`, which makes a supervised process.
+Every process ends when the cluster's context is left.
 """
 
 import asyncio
@@ -19,27 +19,28 @@ from lab.chaos.schedule import BROKER, DATABASE, GATEWAY
 from lab.chaos.servers import ProcessSpec, Servers, raise_open_files_limit, wait_until, worker_command
 from lab.chaos.tcp_proxy import TcpProxy
 
-#: How long a server or worker may take to serve.
+#: Seconds a server or worker may take to become ready.
 START_TIMEOUT_S = 60.0
-#: Workers' waits: short, so that a run shows what they are for, and its orders end soon.
+#: Short timeouts for the workers, so that they fire during a run and its orders end soon.
 TIMES = {"SAGA_DEADLINE_S": "15", "SAGA_AUTHORIZE_TIMEOUT_S": "5", "SAGA_POLL_INTERVAL_S": "1", "SAGA_GATEWAY_TIMEOUT_S": "0.8"}
 
 
 class StartFailed(Exception):  # noqa: N818 - it names what happened
-    """A server or worker does not come up; the message names its log."""
+    """A server or worker did not become ready in time. The message names its log."""
 
 
 class Spawn(Protocol):
-    """Makes a process that is kept running, not started yet. `on_line` is given its name and each line."""
+    """Makes a supervised process, not started yet. `on_line` receives its name and each line of its output."""
 
     def __call__(self, spec: ProcessSpec, on_line: Callable[[str, bytes], None]) -> ManagedProcess: ...
 
 
 @dataclass(slots=True)
 class Cluster:
-    """The stage in the folder `home`. `skew_commands`: worker -> words before its command, such as `faketime` takes.
+    """The cluster, with its data and logs in the folder `home`.
 
-    `notes`: what was wanted and is not possible here."""
+    `skew_commands`: worker -> a prefix of its command, such as `faketime`.
+    `notes`: requested faults that this machine does not support."""
 
     mode: Mode
     home: Path
@@ -56,7 +57,7 @@ class Cluster:
 
     @asynccontextmanager
     async def set_up(self) -> AsyncIterator[None]:
-        """Servers, proxies, workers, in this order, each ready before the next. Raises NotInstalled, StartFailed."""
+        """Start servers, proxies and workers, in this order, each ready before the next. Raises NotInstalled, StartFailed."""
         self.servers = Servers.in_folder(self.home)
         (self.home / "log").mkdir(parents=True, exist_ok=True)
         self.evidence = Evidence(self.home / "log")
@@ -76,7 +77,7 @@ class Cluster:
             yield
 
     async def wait_for_servers(self) -> None:
-        """Wait until every server serves. Raises StartFailed."""
+        """Wait until every server is ready. Raises StartFailed."""
         for spec in self._specs:
             await self._until_ready(spec)
 
@@ -111,8 +112,8 @@ class Cluster:
 
     async def _until(self, ready: Callable[[], bool | Awaitable[bool]], name: str) -> None:
         if not await wait_until(ready, START_TIMEOUT_S):
-            raise StartFailed(f"{name} does not serve within {START_TIMEOUT_S:g} s; see {self.home / 'log' / name}.log")
+            raise StartFailed(f"{name} was not ready within {START_TIMEOUT_S:g} s; its log is {self.home / 'log' / name}.log")
 
     async def _end(self) -> None:
-        """End every process at once: what was to be judged is judged, and the data is thrown away."""
+        """Terminate every process without grace: the run has been judged, and its data is discarded."""
         await asyncio.gather(*(process.terminate(0.0) for process in self.processes.values()))

@@ -1,6 +1,6 @@
-"""A small disk that can be filled: a tmpfs, mounted for one run where a server keeps its data. It is an honest full disk.
+"""A small disk that can be filled: a tmpfs, mounted for one run where a server keeps its data.
 
-Mounting needs rights that not everybody has; then the run says so and goes on without.
+Mounting needs a privilege. Without it the run goes on without this fault and reports that.
 """
 
 import asyncio
@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+#: Size of the tmpfs.
 SIZE_MB = 48
 
 
 @asynccontextmanager
 async def small_disk(folder: Path) -> AsyncIterator[str]:
-    """Mount one at `folder` until the end of the block. Gives why that is not possible; empty if it is."""
+    """Mount a small disk at `folder` until the end of the block. Yields why that is not possible; empty when it is mounted."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     reason = await _run("mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(folder))
     try:
@@ -24,10 +25,10 @@ async def small_disk(folder: Path) -> AsyncIterator[str]:
 
 
 async def _run(*command: str) -> str:
-    """What went wrong; empty if nothing did."""
+    """Run a command. Returns its error output; empty when it succeeded."""
     try:
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
     except OSError as error:
         return str(error)
     output, _ = await process.communicate()
-    return output.decode(errors="replace").strip() or "it failed" if process.returncode else ""
+    return output.decode(errors="replace").strip() or f"{command[0]} failed" if process.returncode else ""

@@ -1,8 +1,8 @@
-"""What is heard during a run: every line of every process, and every event that reaches an instrument's own queue.
+"""Records what happens during a run: every line of every process, and every event that reaches a queue of the run's own.
 
-A worker says `handled` once for each message whose effect it has committed, so two such lines for one message
-are an effect that happened twice. (One that is killed between commit and line says less, never more.) The instrument's queue dies
-with the broker, so it hears less too, never more.
+A worker logs `handled` once for each message whose effect it has committed, so two such lines for one message are an effect that
+happened twice. A worker that is killed between commit and log line logs too little, never too much. The run's queue is lost with
+the broker, so it too misses events and never adds any.
 """
 
 import json
@@ -13,40 +13,40 @@ from pathlib import Path
 from typing import Any
 
 from broker.transport import Wire
-from services.order.messages import DeadlinePassed, OrderWithdrawn
-from services.payment.messages import GatewayAnswered, PollGateway
+from services.message_types import LOCAL_INPUTS
+from services.order.messages import OrderWithdrawn
 
-#: Inputs that never travel; they have the id of what caused them, and may come more than once.
-LOCAL_INPUTS = frozenset(kind.type_name for kind in (DeadlinePassed, GatewayAnswered, PollGateway))
+#: Names of the inputs that are never sent. They carry the id of what caused them, and may occur more than once.
+LOCAL_INPUT_NAMES = frozenset(kind.type_name for kind in LOCAL_INPUTS)
 
-#: Who did it, to which message, as what.
+#: An effect: (worker, message id, message type). An answer: (publisher, event type, causation id).
 Effect = tuple[str, str, str]
 
 
 @dataclass(slots=True)
 class Evidence:
-    """Ears of one run. Lines are kept in `folder`, one file a process."""
+    """What one run recorded. Lines are kept in `folder`, one file for each process."""
 
     folder: Path
-    #: Worker -> how often it has begun to consume.
+    #: Worker -> how often it has started to consume.
     starts: Counter[str] = field(default_factory=Counter)
-    #: Committed effects of messages that travel.
+    #: Effect of a message that is sent -> how often it was committed.
     effects: Counter[Effect] = field(default_factory=Counter)
-    #: (publisher, kind, cause) -> ids of the different messages of that kind.
+    #: Answer -> the ids of the different messages published as that answer.
     answers: defaultdict[Effect, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def record_line(self, name: str, line: bytes) -> None:
-        """A line that a process printed."""
+        """Record a line that a process printed."""
         with (self.folder / f"{name}.log").open("ab") as file:
             file.write(line)
         event = _event_in(line)
         if event.get("event") == "started":
             self.starts[name] += 1
-        elif event.get("event") == "handled" and event.get("type") not in LOCAL_INPUTS:
+        elif event.get("event") == "handled" and event.get("type") not in LOCAL_INPUT_NAMES:
             self.effects[name, str(event.get("message_id")), str(event.get("type"))] += 1
 
     def record_event(self, wire: Wire) -> None:
-        """An event on the broker. A withdrawal is published again at each deadline, and that is meant."""
+        """Record an event on the broker, but not OrderWithdrawn: it is published again at each deadline by design."""
         if wire.type != OrderWithdrawn.type_name:
             cause = str(wire.headers.get("causation_id"))
             self.answers[str(wire.app_id), str(wire.type), cause].add(str(wire.message_id))

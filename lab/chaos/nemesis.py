@@ -1,7 +1,7 @@
-"""Makes the faults of a schedule happen, and sees whether each had an effect.
+"""Injects the faults of a schedule and observes whether each took effect.
 
-`injected` counts what was done, `observed` what was seen to act: the process was gone with -9, the kernel had
-it stopped, connections were really cut, bytes really disappeared or came late, the disk had no room left.
+`injected` counts the faults, `observed` those that took effect: the process ended with -9, the kernel reported it stopped,
+connections were reset, bytes were dropped or delayed, the disk was full.
 """
 
 import asyncio
@@ -17,18 +17,18 @@ from lab.chaos.schedule import ChaosFault, ChaosFaultKind
 from lab.chaos.servers import process_state, wait_until
 from lab.chaos.tcp_proxy import TcpProxy
 
-#: How much longer everything takes while a link is slow.
+#: Seconds that a slow link adds to everything it carries.
 LINK_DELAY_S = 0.15
-#: How long to wait for a process that is between two lives before its fault is left out.
+#: Seconds to wait for a process that is being restarted before its fault is skipped.
 RESTART_TIMEOUT_S = 5.0
-#: How long the kernel may take to stop a process.
+#: Seconds the kernel may take to stop a process.
 STOP_TIMEOUT_S = 1.0
 #: Bytes written at once to fill a disk.
-BLOCK = 1 << 16
+BLOCK_BYTES = 1 << 16
 
 
 class ManagedProcess(Protocol):
-    """A process that is kept running by somebody (`cli.supervisor.Child`)."""
+    """A supervised process, restarted when it ends (`cli.supervisor.SupervisedProcess`)."""
 
     name: str
 
@@ -38,17 +38,17 @@ class ManagedProcess(Protocol):
     def start(self) -> None: ...
 
     def send(self, number: signal.Signals) -> bool:
-        """False if there is nobody to send it to."""
+        """Send a signal. False when no process is running."""
 
     async def kill(self) -> int | None:
-        """`kill -9`; the exit code of the life that ended, None if there was none."""
+        """Send SIGKILL. Returns the exit code of the process that ended, None when none was running."""
 
     async def terminate(self, grace_s: float) -> None: ...
 
 
 @dataclass(slots=True)
 class Nemesis:
-    """The faults of one run. `disks`: server -> a small disk of its own that can be filled."""
+    """Injects the faults of one run. `disks`: server -> the folder of its small disk, which can be filled."""
 
     processes: Mapping[str, ManagedProcess]
     proxies: Mapping[str, TcpProxy]
@@ -57,7 +57,7 @@ class Nemesis:
     observed: Counter[str] = field(default_factory=Counter)
 
     async def run(self, faults: Sequence[ChaosFault]) -> None:
-        """Let each fault happen at its time from now; returns when the last is over. When cancelled, what stands is undone."""
+        """Inject each fault at its time from now. Returns when the last is over. When cancelled, active faults are undone."""
         loop = asyncio.get_running_loop()
         started_at = loop.time()
         async with asyncio.TaskGroup() as running_faults:
@@ -78,7 +78,7 @@ class Nemesis:
                 await self._degrade_link(fault, self.proxies[fault.target])
 
     def heal(self) -> None:
-        """Undo what still stands."""
+        """Undo every active fault."""
         for proxy in self.proxies.values():
             proxy.heal()
         for process in self.processes.values():
@@ -125,14 +125,14 @@ class Nemesis:
         try:
             is_full = await asyncio.to_thread(_fill_up, ballast)
             await asyncio.sleep(fault.for_s)
-            # What a server frees meanwhile (a log that it cuts) shall not help it.
+            # Take up what the server has freed meanwhile, such as a truncated log.
             is_full = await asyncio.to_thread(_fill_up, ballast) or is_full
             self._count(fault, took_effect=is_full)
         finally:
             ballast.unlink(missing_ok=True)
 
     async def _is_running(self, process: ManagedProcess) -> bool:
-        """Whether the process lives, or does so soon."""
+        """Whether the process is running, or is within RESTART_TIMEOUT_S."""
         return await wait_until(lambda: process.pid is not None, RESTART_TIMEOUT_S)
 
     def _count(self, fault: ChaosFault, *, took_effect: bool) -> None:
@@ -145,11 +145,11 @@ async def _wait_until_stopped(pid: int) -> bool:
 
 
 def _fill_up(ballast: Path) -> bool:
-    """Write until there is no room left; whether that point was reached."""
+    """Write until no space is left. Returns whether the disk is full."""
     try:
         with ballast.open("ab") as file:
             while True:
-                file.write(bytes(BLOCK))
+                file.write(bytes(BLOCK_BYTES))
                 file.flush()
     except OSError:
         return os.statvfs(ballast.parent).f_bavail == 0

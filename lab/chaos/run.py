@@ -1,6 +1,6 @@
-"""One run: a storm with faults beside it, then heal, drain, judge.
+"""One chaos run: traffic with faults, then heal, drain and judge.
 
-The customers come in through the proxy, as workers do; the instruments that judge go straight to the servers.
+The traffic goes through the proxy, as the workers' connections do. What judges the run connects directly to the servers.
 """
 
 import asyncio
@@ -23,24 +23,24 @@ from lab.chaos.schedule import BROKER, ChaosFault, draw_faults
 from lab.chaos.traffic import Traffic
 from lab.chaos.verdict import ChaosVerdict, RunResult, evaluate_run
 from ops.dead_letters import dead_letters
-from ops.snapshot import Snapshot, take_snapshot
+from ops.snapshot import INVENTORY, ORDER, PAYMENT, Snapshot, take_snapshot
 from ops.stock import top_up
 from services.order.domain import Order, OrderState
 from services.payment.domain import Payment
 from store.protocol import Store, StoreError
 
-#: How long everything may take to end once it has healed. Longer than an order's deadline and the way back.
+#: Seconds everything may take to end after healing. Longer than an order's deadline and its compensations.
 DRAIN_TIMEOUT_S = 45.0
 POLL_INTERVAL_S = 0.5
-#: How long the customers wait for a confirm before they send again.
+#: Seconds the traffic waits for a confirm before it sends again.
 CONFIRM_TIMEOUT_S = 3.0
-#: Units of each article, enough for any run: refusals for lack of stock are those that were asked for.
+#: Units of each article, enough for any run: `out_of_stock` occurs only where it is injected.
 STOCK_UNITS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosPlan:
-    """What to do. `rate`: orders a second. `skew_commands`: worker -> words before its command, such as `faketime` takes."""
+    """The options of a run. `rate`: orders a second. `skew_commands`: worker -> a prefix of its command, such as `faketime`."""
 
     mode: Mode
     seconds: float
@@ -52,7 +52,7 @@ class ChaosPlan:
 
 @dataclass(frozen=True, slots=True)
 class ChaosReport:
-    """What came of it. `vacuous`: why the run proves nothing; empty when it proves something."""
+    """The result of a run. `vacuous`: why the run proves nothing; empty when it proves something."""
 
     plan: ChaosPlan
     injected: Mapping[str, int]
@@ -69,10 +69,10 @@ class ChaosReport:
     @property
     def vacuous(self) -> str:
         if not sum(self.observed.values()):
-            return "no fault was seen to act"
+            return "no fault took effect"
         if not self.completed:
             return "no order was completed"
-        return "" if self.rejected else "nothing was rejected, so nothing had to be undone"
+        return "" if self.rejected else "no order was rejected, so nothing was compensated"
 
     @property
     def ok(self) -> bool:
@@ -81,7 +81,7 @@ class ChaosReport:
 
 @dataclass(slots=True)
 class ChaosRun:
-    """One run in the folder `home`. `on_progress(what, share)` is called as it goes on."""
+    """One run in the folder `home`. `on_progress(what, share)` is called with a text and the share of the run that is over."""
 
     plan: ChaosPlan
     home: Path
@@ -93,7 +93,7 @@ class ChaosRun:
     _probe_transport: Transport = field(init=False)
 
     async def run(self) -> ChaosReport:
-        """Raises NotInstalled, StartFailed."""
+        """Run to the end and judge. Raises NotInstalled, StartFailed."""
         plan = self.plan
         self.on_progress("starting servers and workers", 0.0)
         self._cluster = cluster = Cluster(
@@ -114,7 +114,7 @@ class ChaosRun:
             return self._report(traffic, nemesis, run_result, loop.time() - healed_at)
 
     async def _start_traffic(self, stack: AsyncExitStack) -> Traffic:
-        """Stock, the instruments, and the customers' own way in, which leads through the proxy."""
+        """Fill the stock, connect what judges the run directly to the servers, and connect the traffic through the proxy."""
         servers, mode = self._cluster.servers, self.plan.mode
         self._direct_backend = ServerBackend(mode, servers.broker_url(), servers.store_url(), servers.gateway_url())
         for name in roles(mode):
@@ -122,8 +122,8 @@ class ChaosRun:
             stack.push_async_callback(store.close)
             await store.open([])
             self._stores[name] = store
-        await top_up(self._stores["inventory"], dict.fromkeys(SKUS, STOCK_UNITS))
-        self._probe_transport = self._direct_backend.transport("instrument")
+        await top_up(self._stores[INVENTORY], dict.fromkeys(SKUS, STOCK_UNITS))
+        self._probe_transport = self._direct_backend.transport("probe")
         stack.push_async_callback(self._probe_transport.close)
         await self._probe_transport.open()
         await self._probe_transport.subscribe(topology(mode), ["#"], self._cluster.evidence.record_event)
@@ -146,11 +146,11 @@ class ChaosRun:
             while not storm.done():
                 injected_count = sum(nemesis.injected.values())
                 share = min(1.0, (loop.time() - started_at) / self.plan.seconds)
-                self.on_progress(f"{len(traffic.accepted)} orders taken, {injected_count} faults", share)
+                self.on_progress(f"{len(traffic.accepted)} orders accepted, {injected_count} faults injected", share)
                 await asyncio.wait([storm], timeout=POLL_INTERVAL_S)
 
     async def _drain(self, traffic: Traffic) -> Snapshot:
-        """Wait until everything has ended, or long enough; then everything that is stored."""
+        """Wait until everything has ended, at most DRAIN_TIMEOUT_S, then take a snapshot."""
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await self._cluster.wait_for_servers()
@@ -159,11 +159,11 @@ class ChaosRun:
                     self.on_progress("waiting for every order to end", 1.0)
                     await asyncio.sleep(POLL_INTERVAL_S)
         except TimeoutError:
-            pass  # the verdict says what has not ended
+            pass  # the verdict names what has not ended
         return await take_snapshot(self._stores, await self._direct_backend.books())
 
     async def _is_at_rest(self, traffic: Traffic) -> bool:
-        """Nothing waits in a queue, no message is owed, no order or payment is open, every accepted order is known."""
+        """Whether live queues and outboxes are empty, no order or payment is open, and every accepted order is known."""
         try:
             for queue in topology(self.plan.mode).live_queues():
                 if await self._probe_transport.depth(queue):
@@ -171,22 +171,22 @@ class ChaosRun:
             for store in self._stores.values():
                 if await store.pending_outbox(math.inf, 1):
                     return False
-            if await self._stores["order"].find(Order.collection, {"state": OrderState.PENDING.value}, 1):
+            if await self._stores[ORDER].find(Order.collection, {"state": OrderState.PENDING.value}, 1):
                 return False
-            if await self._stores["payment"].due(Payment.collection, math.inf, 1):
+            if await self._stores[PAYMENT].due(Payment.collection, math.inf, 1):
                 return False
-            orders = await self._stores["order"].find(Order.collection)
+            orders = await self._stores[ORDER].find(Order.collection)
             known = {record.document_id for record in orders if record.body["state"] != OrderState.TOMBSTONE}
         except (StoreError, TransportError):
             return False
         return traffic.accepted <= known
 
     async def _dead_letter_reasons(self) -> dict[str, str]:
-        """Order -> why a message of it was given up."""
+        """Order id -> the reason why a message of it was dead-lettered."""
         with suppress(TransportError):
             found = await dead_letters(self._probe_transport, topology(self.plan.mode), list(roles(self.plan.mode)))
             return {str(letter.order_id): f"{letter.worker}: {letter.wire.type}, {letter.reason}" for letter in found}
-        return {"?": "the dead letters cannot be read"}
+        return {"?": "the dead letters cannot be read: the broker did not answer"}
 
     def _report(self, traffic: Traffic, nemesis: Nemesis, run_result: RunResult, drained_s: float) -> ChaosReport:
         mine = [order for order_id, order in run_result.snapshot.orders.items() if order_id in traffic.placed]

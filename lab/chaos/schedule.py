@@ -1,8 +1,8 @@
-"""What strikes when: a list of faults drawn from a seed, before the run.
+"""The schedule of faults of a run, drawn from a seed before the run begins. Pure.
 
-Pure. Three lanes run beside each other. In the first the servers that everybody needs (broker, database) and
-the way to them fail, one at a time, with pauses in which work gets done; in the second workers and the payment gateway; in the
-third, in long runs only, something stays away for longer than the patience of those who wait for it (heartbeats, confirms).
+Three sequences run in parallel. In the first the shared servers (broker, database) and the links to them fail, one at a time,
+with pauses in which work gets done. In the second the workers and the payment gateway fail. In the third, in long runs only, one
+target is unavailable for longer than the timeouts of its peers (heartbeats, confirms).
 """
 
 import random
@@ -11,29 +11,29 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 BROKER, DATABASE, GATEWAY = "broker", "database", "gateway"
-#: What workers reach over a connection, and so what can be cut off from them.
+#: The servers that workers reach through a proxy, whose connections can therefore be disturbed.
 LINKS = (BROKER, DATABASE, GATEWAY)
 
 
 class ChaosFaultKind(StrEnum):
     """What happens to a process, or to the connections to it."""
 
-    KILL = "kill"  # SIGKILL; it is started again at once
-    FREEZE = "freeze"  # SIGSTOP, and SIGCONT a while later
-    CUT = "cut"  # every connection to it is reset; new ones are welcome
-    BLACK_HOLE = "black hole"  # what is sent either way disappears; then the connections are reset
-    DELAY = "delay"  # what is sent either way arrives later
-    FULL_DISK = "full disk"  # nothing more can be written where it keeps its data, until there is room again
+    KILL = "kill"  # SIGKILL; the process is restarted at once
+    FREEZE = "freeze"  # SIGSTOP, later SIGCONT
+    CUT = "cut"  # every connection to it is reset; new ones are accepted
+    BLACK_HOLE = "black hole"  # data is dropped in both directions; then the connections are reset
+    DELAY = "delay"  # data arrives later in both directions
+    FULL_DISK = "full disk"  # the disk that holds its data has no space left
 
 
-#: For each fault of a server or link: how long it lasts at least and at most, and how long nothing else strikes in its lane. A
-#: broker needs about 4 s to come back, a database 1 s.
+#: Fault of a server or link -> its shortest and longest duration.
 DURATION_S = {
     ChaosFaultKind.FREEZE: (1.0, 2.5),
     ChaosFaultKind.BLACK_HOLE: (1.5, 3.0),
     ChaosFaultKind.DELAY: (1.5, 2.5),
     ChaosFaultKind.FULL_DISK: (2.0, 4.0),
 }
+#: Fault of a server or link -> seconds until the next fault of the first sequence.
 SLOT_S = {
     ChaosFaultKind.CUT: 1.5,
     ChaosFaultKind.FREEZE: 3.5,
@@ -41,25 +41,27 @@ SLOT_S = {
     ChaosFaultKind.DELAY: 3.0,
     ChaosFaultKind.FULL_DISK: 6.0,
 }
+#: Killed server -> the same. A broker needs about 4 s to come back, a database 1 s.
 KILL_SLOT_S = {BROKER: 6.0, DATABASE: 3.0}
-#: Seconds added to a slot by chance.
+#: The most seconds that are added to a slot at random.
 JITTER_S = 0.4
-#: After the first round, in which every fault occurs, a round has both kills and this many of the other faults.
+#: The first round has every fault. Each later round has both kills and this many of the other faults.
 OTHERS_PER_ROUND = 3
 
-#: The second lane's slots. A worker is back within about 2 s.
+#: Slots and durations of the second sequence. A worker is back within about 2 s.
 WORKER_SLOT_S = (1.9, 2.3)
 WORKER_DURATION_S = (0.5, 1.8)
 
-#: The third lane: runs of at least this length, a fault every so often, each so long. A heartbeat's patience is 20 to 30 s.
+#: The third sequence: the shortest run that has one, the interval of its faults, and their duration. A heartbeat times out after
+#: 20 to 30 s.
 LONG_RUN_S, LONG_INTERVAL_S, LONG_DURATION_S = 150.0, 70.0, (12.0, 35.0)
-#: A long fault leaves this much of the run alone at its end.
+#: Seconds without another fault of the same target after a long fault, and without a long fault at the end of the run.
 LONG_REST_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosFault:
-    """At `at_s` from the start of the storm, `target` suffers `kind`; `for_s` is 0 for what is over at once."""
+    """A fault of `target`, `at_s` seconds after the start. `for_s` is its duration, 0 for what is over at once."""
 
     at_s: float
     kind: ChaosFaultKind
@@ -68,7 +70,7 @@ class ChaosFault:
 
     @property
     def name(self) -> str:
-        """What it is counted under."""
+        """The name under which it is counted."""
         return f"{self.kind} {self.target}"
 
     @property
@@ -77,9 +79,9 @@ class ChaosFault:
 
 
 def draw_faults(seed: int, seconds: float, workers: Sequence[str], full_disks: Sequence[str] = ()) -> list[ChaosFault]:
-    """The faults of a run in the order of their times; the last is over before `seconds`.
+    """The faults of a run, ordered by time. The last is over before `seconds`. The same arguments give the same faults.
 
-    `full_disks`: the servers whose disk can be filled. The same arguments give the same faults."""
+    `full_disks`: the servers whose disk can be filled."""
     long_faults = list(_long(random.Random(f"{seed}:long"), seconds, workers))
     servers = _servers(random.Random(f"{seed}:servers"), full_disks)
     others = _workers(random.Random(f"{seed}:workers"), workers)
@@ -89,7 +91,7 @@ def draw_faults(seed: int, seconds: float, workers: Sequence[str], full_disks: S
 
 
 def fault_names(workers: Sequence[str], full_disks: Sequence[str] = ()) -> set[str]:
-    """Everything that a run of these workers counts."""
+    """The names of all faults that a run with these workers can have."""
     ends = [BROKER, DATABASE, GATEWAY, *workers]
     process_faults = {f"{kind} {target}" for kind in (ChaosFaultKind.KILL, ChaosFaultKind.FREEZE) for target in ends}
     link_faults = {
@@ -107,12 +109,12 @@ def _until_end(faults: Iterator[ChaosFault], seconds: float) -> Iterator[ChaosFa
 
 
 def _overlaps(fault: ChaosFault, long_fault: ChaosFault) -> bool:
-    """Whether a fault strikes what is away for long anyway."""
+    """Whether a fault hits a target during a long fault of it."""
     return fault.target == long_fault.target and fault.at_s < long_fault.until_s + LONG_REST_S and long_fault.at_s < fault.until_s
 
 
 def _servers(rng: random.Random, full_disks: Sequence[str]) -> Iterator[ChaosFault]:
-    """For ever: rounds of what happens to broker, database and the way there."""
+    """Endless rounds of faults of broker, database and the links to them."""
     kills = [(ChaosFaultKind.KILL, BROKER), (ChaosFaultKind.KILL, DATABASE)]
     others = [
         (kind, target)
@@ -130,7 +132,7 @@ def _servers(rng: random.Random, full_disks: Sequence[str]) -> Iterator[ChaosFau
 
 
 def _workers(rng: random.Random, workers: Sequence[str]) -> Iterator[ChaosFault]:
-    """For ever: rounds of what happens to workers, to the payment gateway and the way there."""
+    """Endless rounds of faults of the workers, the payment gateway and the link to it."""
     round_ = [(kind, target) for target in (*workers, GATEWAY) for kind in (ChaosFaultKind.KILL, ChaosFaultKind.FREEZE)]
     round_ += [(kind, GATEWAY) for kind in (ChaosFaultKind.CUT, ChaosFaultKind.BLACK_HOLE, ChaosFaultKind.DELAY)]
     at_s = rng.uniform(0.5, 1.0)
@@ -142,7 +144,7 @@ def _workers(rng: random.Random, workers: Sequence[str]) -> Iterator[ChaosFault]
 
 
 def _long(rng: random.Random, seconds: float, workers: Sequence[str]) -> Iterator[ChaosFault]:
-    """Long absences, one after the other, each of another target; none in a short run."""
+    """Long faults, one after the other, in rounds that have each target once. None in a short run."""
     if seconds < LONG_RUN_S:
         return
     at_s = rng.uniform(15.0, 25.0)

@@ -1,7 +1,7 @@
-"""A private RabbitMQ node, MongoDB-wire server and payment gateway: where they are and how each is run.
+"""The private servers of a run: ports and commands of a RabbitMQ node, a MongoDB-wire server and a payment gateway.
 
-Only recipes: who runs them says how processes are kept. Everything they write is in one folder, every port is
-free at the start, and nothing here touches a server that was there before.
+Describes the processes and starts none. All their data is in one folder, their ports were free when they were chosen, and servers
+that already run on the machine are not touched.
 """
 
 import asyncio
@@ -17,24 +17,24 @@ from pathlib import Path
 
 from lab.chaos.schedule import BROKER, DATABASE, GATEWAY
 
-#: The Erlang port mapper, without which a node does not start.
+#: The Erlang port mapper, which a node needs to start.
 PORT_MAPPER = "epmd"
 #: Where Debian and RabbitMQ's own packages keep the script that becomes the node. (The one on the PATH changes user and folder.)
 RABBITMQ_SCRIPTS = (Path("/usr/lib/rabbitmq/bin"), Path("/usr/local/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin"))
-#: How long one look at a port may take.
+#: Seconds one probe of a port may take.
 PROBE_TIMEOUT_S = 2.0
-#: Between two looks.
+#: Seconds between two evaluations of a condition that is waited for.
 PROBE_INTERVAL_S = 0.02
 AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
 
 
 class NotInstalled(Exception):  # noqa: N818 - it names what is the case
-    """A server that this needs is not installed on this machine."""
+    """A server that a chaos run needs is not installed. The message says which, and how to install it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """How to run one process. `ready` says whether it serves; None where its own word (`started`) says so."""
+    """How to run one process. `ready`: whether it accepts connections; None for a worker, which logs `started`."""
 
     name: str
     command: Sequence[str]
@@ -44,7 +44,7 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The private servers in the folder `home`: ports and recipes."""
+    """The private servers in the folder `home`: their ports and how to run them."""
 
     home: Path
     rabbitmq: str
@@ -57,16 +57,16 @@ class Servers:
 
     @classmethod
     def in_folder(cls, home: Path) -> "Servers":
-        """Raises NotInstalled."""
+        """Servers on free ports. Raises NotInstalled."""
         ports = free_ports(5)
         return cls(home, rabbitmq_server(), secantusd(), *ports)
 
     def process_specs(self, mode: str) -> list[ProcessSpec]:
-        """In the order in which they must be started."""
+        """The processes, in the order in which they must be started."""
         return [self._port_mapper(), self._broker(), self._database(), self._gateway(mode)]
 
     def folder_of(self, name: str) -> Path:
-        """Where a server keeps its data."""
+        """The folder in which a server keeps its data."""
         return self.home / name
 
     def broker_url(self, port: int | None = None) -> str:
@@ -91,7 +91,7 @@ class Servers:
         (home / "enabled_plugins").write_text("[].\n")
         (home / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.broker_port}\nlog.file.level = warning\n")
         env = {
-            "HOME": str(home),  # the cookie is made there
+            "HOME": str(home),  # the Erlang cookie is written there
             "ERL_EPMD_PORT": str(self.mapper_port),
             "RABBITMQ_NODENAME": f"chaos{self.broker_port}@localhost",
             "RABBITMQ_DIST_PORT": str(self.distribution_port),
@@ -101,7 +101,7 @@ class Servers:
             "RABBITMQ_CONF_ENV_FILE": str(home / "no-such-file"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
             "RABBITMQ_PID_FILE": str(home / "pid"),
-            # Become the node rather than a shell that waits for it, so that a signal hits the node; it also ends with stdin.
+            # The script then becomes the node instead of waiting for it, so a signal reaches the node. It also ends with stdin.
             "RABBITMQ_ALLOW_INPUT": "true",
         }
         return ProcessSpec(BROKER, [*parent_death_prefix(), self.rabbitmq], env, ready=lambda: answers_amqp(self.broker_port))
@@ -127,9 +127,9 @@ def worker_command(name: str, mode: str) -> list[str]:
 
 
 def rabbitmq_server() -> str:
-    """Raises NotInstalled."""
+    """The path of the script that becomes the node. Raises NotInstalled."""
     if shutil.which(PORT_MAPPER) is None or shutil.which("erl") is None or shutil.which("rabbitmq-server") is None:
-        raise NotInstalled("rabbitmq-server is not installed")
+        raise NotInstalled("rabbitmq-server is not installed (on Debian: apt-get install rabbitmq-server)")
     for folder in RABBITMQ_SCRIPTS:
         if (folder / "rabbitmq-server").exists():
             return str(folder / "rabbitmq-server")
@@ -137,29 +137,29 @@ def rabbitmq_server() -> str:
 
 
 def secantusd() -> str:
-    """The program itself, not the script that becomes it. Raises NotInstalled."""
+    """The path of the MongoDB-wire server itself, not of its wrapper script. Raises NotInstalled."""
     packaged = Path(sysconfig.get_path("platlib")) / "secantusdb.scripts" / "secantusd-rs"
     found = str(packaged) if packaged.exists() else shutil.which("secantusd-rs")
     if found is None:
-        raise NotInstalled("secantusd-rs is not installed (it comes with the dependency group mongo-server)")
+        raise NotInstalled("secantusd-rs is not installed (`make setup` installs it, from the dependency group mongo-server)")
     return found
 
 
 def parent_death_prefix() -> list[str]:
-    """A prefix that makes a process end with this one, even if this one is killed. Nothing where there is no such program."""
+    """A command prefix that makes a process end with this one, even if this one is killed. Empty where setpriv is missing."""
     program = shutil.which("setpriv")
     return [program, "--pdeathsig", "KILL"] if program else []
 
 
 def raise_open_files_limit() -> None:
-    """Quorum queues keep files open: raise this process's limit, which its children inherit, as far as it may be raised."""
+    """Raise the limit of open files of this process and its children to the maximum. Quorum queues keep many files open."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on now, all different."""
+    """`count` different ports of 127.0.0.1 that are free now."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:
@@ -170,10 +170,10 @@ def free_ports(count: int) -> list[int]:
             probe.close()
 
 
-async def wait_until(condition: Callable[[], bool | Awaitable[bool]], patience_s: float) -> bool:
-    """Ask until `condition` (plain or awaited) holds; False when it did not in time."""
+async def wait_until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float) -> bool:
+    """Evaluate `condition` (plain or awaitable) until it holds. False when it did not within `timeout_s`."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience_s
+    deadline = loop.time() + timeout_s
     while True:
         holds = condition()
         if holds if isinstance(holds, bool) else await holds:
@@ -193,7 +193,7 @@ async def answers_amqp(port: int) -> bool:
 
 
 async def _answers(port: int, question: bytes) -> bool:
-    """Whether somebody takes a connection and, if there is a question, says something to it."""
+    """Whether the port accepts a connection and, if `question` is not empty, answers it."""
     writer = None
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
@@ -210,7 +210,7 @@ async def _answers(port: int, question: bytes) -> bool:
 
 
 def process_state(pid: int) -> str:
-    """How the kernel has a process: `R`, `S`, `T` for stopped, ...; empty if it is gone or cannot be asked here."""
+    """The state of a process by /proc: `R`, `S`, `T` for stopped, ...; empty when it is gone or /proc is missing."""
     try:
         about = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

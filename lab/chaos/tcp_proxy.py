@@ -1,7 +1,7 @@
-"""A TCP proxy that misbehaves on request: cuts connections, swallows what passes, or delays it.
+"""A TCP proxy that disturbs connections on request: it resets them, drops their data, or delays it.
 
-Stands between the workers and one server, where a network would; the server itself stays untouched. Counts what
-each misbehaviour did, because a fault that met no connection proves nothing.
+It stands between the workers and one server, in the place of the network. It counts the effects of each disturbance, because a
+fault that hit no connection proves nothing.
 """
 
 import asyncio
@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Any, Self
 
 #: Bytes read at once.
-CHUNK = 65536
+CHUNK_BYTES = 65536
 
 
 @dataclass(eq=False, slots=True)
 class _Connection:
-    """Both ends of one connection, and whether bytes of it were swallowed: then it can never make sense again."""
+    """Both ends of one connection. `lost_bytes`: data was dropped, so the byte stream has a gap and cannot be used any more."""
 
     client_writer: asyncio.StreamWriter
     server_writer: asyncio.StreamWriter
@@ -32,16 +32,16 @@ class TcpProxy:
     """Forwards `port` on 127.0.0.1 to `target_port` there. Use as an async context manager."""
 
     target_port: int
-    #: Seconds that everything takes longer now.
+    #: Seconds by which data is delayed now.
     delay_s: float = 0.0
-    #: Whether everything disappears now. New connections are taken and nothing comes of them.
+    #: Whether data is dropped now. New connections are accepted and lead nowhere.
     dropping: bool = False
-    #: How many connections were cut, bytes swallowed and chunks delayed so far.
+    #: Connections reset, bytes dropped and chunks delayed so far.
     connections_cut: int = 0
     dropped_bytes: int = 0
     delayed_chunks: int = 0
     _connections: set[_Connection] = field(default_factory=set)
-    #: Accepted while swallowing: they lead nowhere.
+    #: Connections accepted while data is dropped.
     _dropped_writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
     _server: asyncio.Server = field(init=False)
@@ -63,19 +63,19 @@ class TcpProxy:
         return int(self._server.sockets[0].getsockname()[1])
 
     def cut(self) -> int:
-        """Reset every connection; new ones are welcome. Gives how many there were."""
+        """Reset every connection; new ones are accepted. Returns how many were reset."""
         return self._cut(list(self._connections))
 
     def drop_data(self) -> None:
-        """From now on nothing that is sent arrives, in either direction, and nobody is told."""
+        """Drop all data from now on, in both directions, without closing a connection."""
         self.dropping = True
 
     def delay_data(self, delay_s: float) -> None:
-        """From now on everything takes `delay_s` longer."""
+        """Delay all data by `delay_s` from now on, in both directions."""
         self.delay_s = delay_s
 
     def heal(self) -> None:
-        """Forward faithfully. Connections that lost bytes are reset: what comes after a gap makes no sense."""
+        """Forward all data again. Connections that lost bytes are reset, because their byte stream has a gap."""
         self.dropping, self.delay_s = False, 0.0
         self._cut([connection for connection in self._connections if connection.lost_bytes])
         for writer in self._dropped_writers:
@@ -106,14 +106,14 @@ class TcpProxy:
 
     async def _discard(self, reader: asyncio.StreamReader) -> None:
         try:
-            while data := await reader.read(CHUNK):
+            while data := await reader.read(CHUNK_BYTES):
                 self.dropped_bytes += len(data)
         except OSError:
             pass
 
     async def _forward(self, connection: _Connection, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:
-            while data := await source.read(CHUNK):
+            while data := await source.read(CHUNK_BYTES):
                 if self.delay_s:
                     self.delayed_chunks += 1
                     await asyncio.sleep(self.delay_s)
@@ -126,7 +126,7 @@ class TcpProxy:
         except OSError:
             pass
         finally:
-            if not self.dropping:  # a black hole keeps the news of an end to itself
+            if not self.dropping:  # a black hole also drops the end of a connection
                 sink.close()
                 self._connections.discard(connection)
             else:

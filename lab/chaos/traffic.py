@@ -1,7 +1,7 @@
-"""A steady stream of orders that does not mind what happens: sends again what was not confirmed, withdraws some.
+"""Places orders at a steady rate, sends again what was not confirmed, and withdraws some of the orders.
 
-Remembers which orders the broker has confirmed, because exactly those must not be lost. What an order is like,
-whether a service fails it and whether its customer takes it back is decided by hash of (seed, number), in both modes alike.
+Records which orders the broker has confirmed, because exactly those must not be lost. The lines of an order, its injected faults
+and its withdrawal depend only on (seed, number), so they are the same in both modes.
 """
 
 import asyncio
@@ -15,39 +15,39 @@ from broker.transport import Outgoing, Receipt, Transport
 from services.order.messages import PlaceOrder, WithdrawOrder
 from services.vocabulary import Reason
 
-#: So that things are undone under chaos: which share of the orders fails where. The gateway's worse failures are the chaos's own.
+#: Fault -> the share of orders that have it, so that compensations run. The nemesis causes the gateway's hangs and lost answers.
 FAULT_SHARES: Mapping[str, float] = {
     "inventory:out_of_stock": 0.05,
     "payment:declined": 0.05,
     "delivery:undeliverable": 0.06,
     "order:duplicate": 0.04,
 }
-#: The share of orders that are taken back, and within how many seconds of their placing.
+#: The share of orders that are withdrawn, and the most seconds between placing and withdrawing.
 WITHDRAWN_SHARE, WITHDRAWN_WITHIN_S = 0.10, 3.0
-#: Between two sendings.
+#: Seconds between two batches.
 TICK_S = 0.05
-#: Messages in one sending at most: after an outage there are many.
+#: Messages in one batch at most: after an outage there are many.
 SEND_AT_ONCE = 64
 
 
 @dataclass(slots=True)
 class Traffic:
-    """Places `rate` orders a second through `client` until told to stop. Open the transport first."""
+    """Places `rate` orders a second through `client`. Its transport must be open."""
 
     client: BrokerOrderClient
     transport: Transport
     seed: int
     rate: float
-    #: Orders placed, by id; those in `accepted` have the broker's confirm.
+    #: Ids of the orders placed, and of those that the broker has confirmed.
     placed: set[str] = field(default_factory=set)
     accepted: set[str] = field(default_factory=set)
     withdrawals: int = 0
-    #: Sent, or to be sent, and not confirmed.
+    #: Message id -> a message that is not confirmed, sent or not.
     _unconfirmed: dict[str, Outgoing] = field(default_factory=dict)
     _scheduled_withdrawals: list[tuple[float, str]] = field(default_factory=list)
 
     async def run(self, seconds: float) -> None:
-        """Place orders for so long."""
+        """Place orders for `seconds`."""
         plan = LoadPlan(orders=0, in_flight=0, failures=FAULT_SHARES, seed=self.seed)
         loop = asyncio.get_running_loop()
         started_at = loop.time()
@@ -55,17 +55,17 @@ class Traffic:
             self._place_until(passed * self.rate, plan)
             await self._send(loop.time())
             await asyncio.sleep(TICK_S)
-        self._place_until(seconds * self.rate, plan)  # those that were due while the last sending took long
+        self._place_until(seconds * self.rate, plan)  # those that became due during the last batch
 
     async def send_remaining(self) -> None:
-        """Send what is still owed until the broker has confirmed all of it."""
+        """Send the remaining messages and withdrawals until the broker has confirmed all of them."""
         while self._unconfirmed or self._scheduled_withdrawals:
             await self._send(asyncio.get_running_loop().time())
             await asyncio.sleep(TICK_S)
 
     @property
     def unconfirmed(self) -> int:
-        """Messages that the broker has not confirmed."""
+        """The number of messages that the broker has not confirmed."""
         return len(self._unconfirmed)
 
     def _place_until(self, due: float, plan: LoadPlan) -> None:

@@ -1,6 +1,6 @@
 """The verdict on a run: what was lost, doubled or is stuck, and the audit.
 
-Pure: judges what was stored, booked, given up and heard after everything has healed and had time to end.
+Pure: judges the stored documents, the gateway's books, the dead letters and the recorded evidence after healing and draining.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -16,7 +16,7 @@ from services.order.domain import OrderState
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run leaves. `accepted`: orders that the broker confirmed; `dead`: order -> why one of its messages was given up."""
+    """What a run left. `accepted`: orders that the broker confirmed. `dead`: order -> why a message of it was dead-lettered."""
 
     accepted: Collection[str]
     snapshot: Snapshot
@@ -27,7 +27,7 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class ChaosVerdict:
-    """One sentence for each order (or message, or article) that is lost, doubled or stuck."""
+    """One sentence for each order, message or article that is lost, doubled or stuck."""
 
     lost: tuple[str, ...]
     doubled: tuple[str, ...]
@@ -40,7 +40,7 @@ class ChaosVerdict:
 
 
 def evaluate_run(run_result: RunResult) -> ChaosVerdict:
-    """Judge a run that has healed."""
+    """Judge a run after it has healed and drained."""
     return ChaosVerdict(
         tuple(_lost(run_result)),
         (*_effects_twice(run_result), *_held_twice(run_result.snapshot), *_paid_twice(run_result.snapshot)),
@@ -53,9 +53,9 @@ def _lost(run_result: RunResult) -> Iterator[str]:
     for order_id in sorted(run_result.accepted):
         order = run_result.snapshot.orders.get(order_id)
         if order is None:
-            yield f"order {order_id} was accepted, and the order service does not know it"
+            yield f"order {order_id} was accepted, but the order service has no record of it"
         elif order.state is OrderState.TOMBSTONE:
-            yield f"order {order_id} was accepted, and only its withdrawal arrived"
+            yield f"order {order_id} was accepted, but only its withdrawal arrived"
 
 
 def _effects_twice(run_result: RunResult) -> Iterator[str]:
@@ -68,12 +68,12 @@ def _effects_twice(run_result: RunResult) -> Iterator[str]:
 
 
 def _held_twice(snapshot: Snapshot) -> Iterator[str]:
-    """Stock that is held for nobody: more than all reservations together."""
+    """Stock that is held without a reservation: more than all held reservations together."""
     held = [reservation for reservation in snapshot.reservations.values() if reservation.state is ReservationState.HELD]
     for sku, article in sorted(snapshot.stock.items()):
         reserved = sum(reservation.quantities.get(sku, 0) for reservation in held)
         if article.held > reserved:
-            yield f"{article.held} units of {sku} are held, and orders have reserved {reserved}"
+            yield f"{article.held} units of {sku} are held, but orders have reserved {reserved}"
 
 
 def _paid_twice(snapshot: Snapshot) -> Iterator[str]:
@@ -81,7 +81,7 @@ def _paid_twice(snapshot: Snapshot) -> Iterator[str]:
         order = snapshot.orders.get(order_id)
         total = order.details.total_cents if order and order.details else None
         if total is not None and book_entry.state == "authorized" and book_entry.amount_cents > total:
-            yield f"order {order_id} costs {total} cents, and the gateway holds {book_entry.amount_cents}"
+            yield f"order {order_id} costs {total} cents, but the gateway holds {book_entry.amount_cents}"
 
 
 def _stuck(run_result: RunResult) -> Iterator[str]:
@@ -89,9 +89,9 @@ def _stuck(run_result: RunResult) -> Iterator[str]:
         if order.is_open:
             yield f"order {order_id} is {order.state}" + (f": {order.attention.error}" if order.attention else "")
         elif order_id in run_result.dead:
-            yield f"order {order_id} has ended, and a message of it was given up: {run_result.dead[order_id]}"
+            yield f"order {order_id} has ended, but a message of it was dead-lettered: {run_result.dead[order_id]}"
     for order_id in sorted(run_result.dead.keys() - run_result.snapshot.orders.keys()):
-        yield f"a message of order {order_id} was given up: {run_result.dead[order_id]}"
+        yield f"a message of order {order_id} was dead-lettered: {run_result.dead[order_id]}"
     for order_id, payment in sorted(run_result.snapshot.payments.items()):
         if payment.due_at is not None:
             yield f"the payment of order {order_id} is {payment.state}"

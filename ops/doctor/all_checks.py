@@ -1,12 +1,12 @@
-"""Every check of `saga doctor`, in the order in which they are shown and need each other."""
+"""Every check of `saga doctor`, in the order of display. A check comes after those that it requires."""
 
 from ops.doctor import broker, database, machine
 from ops.doctor.check import Check
 
 BROKER = ("broker", "broker user")
 DATABASE = ("database", "database user", "replica set")
-NO_BROKER_ANSWER = "The broker was there and gave no answer: see its log, and whether it is short of memory or disk."
-NO_DATABASE_ANSWER = "The database was there and did not do it: see its log."
+NO_BROKER_ANSWER = "The broker is reachable but did not answer. See its log, and check whether it is short of memory or disk."
+NO_DATABASE_ANSWER = "The database is reachable but the request failed. See its log."
 
 ALL_CHECKS = (
     Check("broker", broker.reachable),

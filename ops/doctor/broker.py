@@ -1,4 +1,4 @@
-"""Checks of the broker: there, open to this user, new enough, furnished as this version declares, and consumed."""
+"""Checks of the broker: reachable, open to this user, new enough, with the declared topology, and consumed."""
 
 import re
 from contextlib import suppress
@@ -11,16 +11,16 @@ from ops.doctor.check import CheckResult
 from ops.doctor.port_probe import diagnose_missing
 from ops.doctor.targets import Targets
 
-#: The first version whose quorum queues know a time to live and dead letters at least once.
+#: The first version whose quorum queues support a message TTL and at-least-once dead lettering.
 OLDEST_VERSION = (3, 10)
-#: Seconds after which a message that a commit owes should be long at the broker: many times the relay's look.
+#: Seconds after which an outbox row is overdue: many times the interval at which the relay retries.
 OVERDUE_S = 60.0
-#: Owed messages that are counted.
+#: Overdue outbox rows counted in one database at most.
 MAX_COUNTED = 1_000
 
 
 async def reachable(targets: Targets) -> CheckResult:
-    """A broker that sends this user away is there."""
+    """Reports a broker that refuses this user as reachable; `user` reports the refusal."""
     try:
         await targets.broker()
     except BrokerRefused:
@@ -38,7 +38,7 @@ async def user(targets: Targets) -> CheckResult:
         await targets.broker()
     except BrokerRefused as error:
         return CheckResult(False, str(error), "Correct user, password and virtual host in SAGA_BROKER_URL.")
-    return CheckResult(True, "it may connect")
+    return CheckResult(True, "this user may connect")
 
 
 async def version(targets: Targets) -> CheckResult:
@@ -46,12 +46,12 @@ async def version(targets: Targets) -> CheckResult:
 
 
 def check_version(product: str, version: str) -> CheckResult:
-    """Whether this broker is new enough, by what it says of itself."""
+    """Whether the broker is new enough. `product`, `version`: as the broker reports them."""
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if not numbers:
-        return CheckResult(None, f"{product} says no version that can be read: {version!r}")
+        return CheckResult(None, f"the version that {product} reports cannot be parsed: {version!r}")
     if (int(numbers[1]), int(numbers[2])) < OLDEST_VERSION:
-        why = f"{product} {version} is older than 3.10: its quorum queues know no time to live and no dead letters at least once"
+        why = f"{product} {version} is older than 3.10: its quorum queues have no message TTL and no at-least-once dead lettering"
         return CheckResult(False, why, "Install RabbitMQ 3.10 or newer.")
     return CheckResult(True, f"{product} {version}")
 
@@ -63,18 +63,16 @@ async def topology(targets: Targets) -> CheckResult:
     differing = [name for name in faults if name not in missing_names]
     why, steps = [], []
     if missing_names:
-        why.append(f"not there: {', '.join(missing_names)}")
+        why.append(f"missing: {', '.join(missing_names)}")
         steps.append(f"Start a worker of the mode (`saga up --mode {targets.mode}`): it declares what is missing.")
     if differing:
         why.append(f"declared differently by another version: {', '.join(differing)} ({_broker_message(faults[differing[0]])})")
-        how = "`rabbitmqctl delete_queue NAME`; an exchange in the management's pages"
-        manual_steps = f"let the workers drain it, stop them, delete it ({how}) and start them"
-        steps.append(
-            f"To keep every order, {manual_steps}; else `saga reset --mode {targets.mode} --yes`, which empties the mode."
-        )
+        how = "a queue by `rabbitmqctl delete_queue NAME`, an exchange in the management interface"
+        manual_steps = f"let the workers drain it, stop them, delete it ({how}) and start them again"
+        steps.append(f"To keep every order, {manual_steps}. To delete all orders, run `saga reset --mode {targets.mode} --yes`.")
     if why:
         return CheckResult(False, "; ".join(why), " ".join(steps))
-    return CheckResult(True, f"{len(pieces)} exchanges and queues, as this version declares them{_uncompared_note(pieces)}")
+    return CheckResult(True, f"{len(pieces)} exchanges and queues exist as this version declares them{_uncompared_note(pieces)}")
 
 
 def _broker_message(fault: UnsafeTopology | None) -> str:
@@ -83,21 +81,21 @@ def _broker_message(fault: UnsafeTopology | None) -> str:
 
 def _uncompared_note(pieces: dict[str, DeclaredObject]) -> str:
     count = sum(not piece.compared for piece in pieces.values())
-    return f" ({count} of them only seen to be there: this user may not declare)" if count else ""
+    return f" ({count} of them were not compared: this user may not declare)" if count else ""
 
 
 async def bindings(targets: Targets) -> CheckResult:
-    """AMQP cannot list them. What shows is what comes of a missing one: a message that must arrive stays in its outbox."""
+    """Looks for the effect of a missing binding, because AMQP cannot list bindings: a message stays in its outbox."""
     before = targets.backend.environment.now() - OVERDUE_S
     pending_outbox = {
         worker: len(await (await targets.database(worker)).pending_outbox(before, MAX_COUNTED)) for worker in targets.workers
     }
     overdue = {worker: count for worker, count in pending_outbox.items() if count}
     if not overdue:
-        return CheckResult(True, f"no message waits in an outbox for more than {OVERDUE_S:g} s (AMQP cannot list bindings)")
-    why = f"messages that should have been sent more than {OVERDUE_S:g} s ago are still in the outbox: {_counts(overdue)}"
+        return CheckResult(True, f"no message has been in an outbox for more than {OVERDUE_S:g} s (AMQP cannot list bindings)")
+    why = f"messages written more than {OVERDUE_S:g} s ago are still in the outbox: {_counts(overdue)}"
     step = f"Restart these workers (`saga worker {next(iter(overdue))} --mode {targets.mode}`): they declare missing bindings."
-    return CheckResult(False, f"{why}. Their worker is down, or the broker finds no queue for them", step)
+    return CheckResult(False, f"{why}. Their worker is down, or no queue is bound for them", step)
 
 
 async def consumers(targets: Targets) -> CheckResult:
@@ -105,10 +103,10 @@ async def consumers(targets: Targets) -> CheckResult:
     queues = {worker: pieces[queue_of(targets.topology.prefix, worker)] for worker in targets.workers}
     existing = {worker: piece for worker, piece in queues.items() if not isinstance(piece.fault, QueueMissing)}
     if not existing:
-        return CheckResult(None, "there is no work queue yet: see topology")
+        return CheckResult(None, "no work queue exists yet: see topology")
     unconsumed = [worker for worker, piece in existing.items() if not piece.consumers]
     if unconsumed:
-        why = f"nobody consumes {', '.join(existing[worker].name for worker in unconsumed)}"
+        why = f"no consumer on {', '.join(existing[worker].name for worker in unconsumed)}"
         step = (
             f"Start all workers (`saga up --mode {targets.mode}`), or one (`saga worker {unconsumed[0]} --mode {targets.mode}`)."
         )
@@ -117,17 +115,18 @@ async def consumers(targets: Targets) -> CheckResult:
 
 
 async def dead_letters(targets: Targets) -> CheckResult:
-    """Waiting ones are worth a look, and no failure: giving up is what the broker was told to do."""
+    """Reports dead letters as a warning: dead-lettering is intended behaviour, so this is no failure of the set-up."""
     pieces = await targets.pieces()
     queues = {worker: pieces[dead_queue(queue_of(targets.topology.prefix, worker))] for worker in targets.workers}
     if all(isinstance(piece.fault, QueueMissing) for piece in queues.values()):
-        return CheckResult(None, "there is no queue of dead letters yet: see topology")
+        return CheckResult(None, "no dead-letter queue exists yet: see topology")
     counts = {worker: piece.messages for worker, piece in queues.items() if piece.messages}
-    with suppress(QueueMissing):  # a door that was never opened
+    with suppress(QueueMissing):  # the HTTP API has never run
         if api_letters := await (await targets.broker()).depth(dead_queue(queue_of(targets.topology.prefix, API))):
             counts[API] = api_letters
     if counts:
-        return CheckResult(True, f"dead letters wait: {_counts(counts)}", f"See them: `saga dlq list --mode {targets.mode}`.")
+        step = f"List them with their reasons: `saga dlq list --mode {targets.mode}`."
+        return CheckResult(True, f"dead letters: {_counts(counts)}", step)
     return CheckResult(True, "none")
 
 

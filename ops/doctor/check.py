@@ -1,8 +1,7 @@
-"""What a check found, and how checks are made together: each within its time, none in the way of another.
+"""Runs the checks concurrently, each with a timeout, and collects their results.
 
-A check asks one question and gives a `CheckResult`. It need not think of servers that are away: it raises, and
-whether that is a failure of its own is decided afterwards. A check whose needs have failed was not made; one whose needs are fine
-and that got no answer all the same has failed.
+A check answers one question with a `CheckResult`. When a server does not answer, the check raises, and the outcome depends on the
+checks that it requires: if one of them failed, this check counts as not made; if they passed, it has failed.
 """
 
 import asyncio
@@ -14,15 +13,15 @@ from broker.transport import TransportError
 from ops.doctor.targets import Targets
 from store.protocol import StoreError
 
-#: Seconds one check may take: longer than a connection to a server that accepts and says nothing (10 s).
+#: Seconds one check may take: longer than `broker.rabbitmq.connection.REQUEST_TIMEOUT_S`, whose error says more.
 CHECK_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """`ok` None: the check could not be made, `why` says the reason. `next_step`: the next step, for what failed or deserves a look.
+    """The result of a check. `ok` is None when it could not be made; `why` then gives the reason.
 
-    `server_missing`: the failure is that a server is not there."""
+    `next_step`: what to do about a failure or a warning. `server_missing`: the failure is that a server does not answer."""
 
     ok: bool | None
     why: str = ""
@@ -32,7 +31,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A question to ask. `requires`: earlier checks without which it means nothing. `next_step`: the step when it gets no answer."""
+    """One check. `requires`: earlier checks that must pass for it to mean anything. `next_step`: what to do without an answer."""
 
     name: str
     run: Callable[[Targets], Awaitable[CheckResult]]
@@ -42,13 +41,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class _NoAnswer:
-    """The check raised, or took too long."""
+    """The check raised or timed out."""
 
     why: str
 
 
 async def run_checks(targets: Targets, checks: Sequence[Check], timeout_s: float = CHECK_TIMEOUT_S) -> dict[str, CheckResult]:
-    """Make every check of the plan, all at once. Gives what each found by name, in the order of the plan."""
+    """Run `checks` concurrently. Returns their results by name, in the order of `checks`."""
     outcomes = await asyncio.gather(*(_run_check(check, targets, timeout_s) for check in checks))
     results: dict[str, CheckResult] = {}
     for check, outcome in zip(checks, outcomes, strict=True):
@@ -67,7 +66,7 @@ async def _run_check(check: Check, targets: Targets, timeout_s: float) -> CheckR
 
 
 def _interpret(check: Check, outcome: _NoAnswer, earlier: Mapping[str, CheckResult]) -> CheckResult:
-    """What it means that a check got no answer: nothing by itself when what it needs has failed."""
+    """The result of a check without an answer: not made if a check that it requires did not pass, otherwise failed."""
     unmet = [name for name in check.requires if not earlier[name].ok]
     if unmet:
         causes = [name for name in unmet if earlier[name].ok is False] or unmet

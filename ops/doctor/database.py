@@ -1,6 +1,6 @@
-"""Checks of the database, made with the store's own: there, open to this user, transactional, durable, and on time.
+"""Checks of the database: reachable, open to this user, transactional, durable, and with a clock that agrees.
 
-They write a probe into the outbox and the inbox and remove it again, as a worker does when it starts.
+They are the checks that a worker makes at its start: a probe is written to outbox and inbox and removed again.
 """
 
 from contextlib import suppress
@@ -8,15 +8,16 @@ from contextlib import suppress
 from ops.doctor.check import CheckResult
 from ops.doctor.port_probe import diagnose_missing
 from ops.doctor.targets import Targets
+from services.payment.domain import PaymentTimeouts
 from store.mongo.preflight import check_durable, check_inbox_key, check_transactions, check_user, clock_ahead_s
 from store.protocol import NoPrimary, NoReplicaSet, StoreUnavailable, UnsafeStore, UserRefused
 
-#: Seconds two clocks may differ: half of the shortest business wait (a payment is looked at again after 2 s).
-MAX_CLOCK_SKEW_S = 1.0
+#: Seconds two clocks may differ: half of the shortest business wait, the interval at which payment polls the gateway.
+MAX_CLOCK_SKEW_S = PaymentTimeouts().poll_interval_s / 2
 
 
 async def reachable(targets: Targets) -> CheckResult:
-    """A server that refuses this user, or takes no writes, is there."""
+    """Reports a server that refuses this user or accepts no writes as reachable; `user` and `replica_set` report the rest."""
     try:
         connection = targets.store().connection
     except UnsafeStore as error:
@@ -27,7 +28,7 @@ async def reachable(targets: Targets) -> CheckResult:
         return CheckResult(True, "it answers")
     except StoreUnavailable as error:
         step = "Start MongoDB (`make up` starts a server that speaks its protocol), or set SAGA_STORE_URL."
-        message = str(error).partition(" (configured")[0].partition(", Timeout:")[0]  # the driver goes on for long
+        message = str(error).partition(" (configured")[0].partition(", Timeout:")[0]  # the driver appends a long topology dump
         return await diagnose_missing(
             "database", f"no database answers at {connection.host}: {message}", targets.backend.store_url, step
         )
@@ -40,10 +41,10 @@ async def user(targets: Targets) -> CheckResult:
             await targets.database()
         await check_user(targets.store().connection)
     except NoPrimary:
-        return CheckResult(None, "no primary can be asked")
+        return CheckResult(None, "there is no primary to ask")
     except UserRefused as error:
         return CheckResult(False, str(error), "Correct user, password and authSource in SAGA_STORE_URL.")
-    return CheckResult(True, "it may read")
+    return CheckResult(True, "this user may read")
 
 
 async def replica_set(targets: Targets) -> CheckResult:
@@ -52,16 +53,16 @@ async def replica_set(targets: Targets) -> CheckResult:
     except (NoPrimary, NoReplicaSet) as error:
         message, _, step = str(error).partition(". ")
         return CheckResult(False, message, f"{step}.")
-    return CheckResult(True, "with a primary")
+    return CheckResult(True, "it has a primary")
 
 
 async def transactions(targets: Targets) -> CheckResult:
     await check_transactions((await targets.database()).connection)
-    return CheckResult(True, "an aborted one left nothing")
+    return CheckResult(True, "an aborted transaction left nothing")
 
 
 async def durable_commits(targets: Targets) -> CheckResult:
-    """By what the URL asks for; how well a server keeps its word cannot be seen from here."""
+    """Checks what the URL requests. Whether the server really syncs to disk cannot be seen by a client."""
     try:
         connection = targets.store().connection
     except UnsafeStore:
@@ -69,37 +70,37 @@ async def durable_commits(targets: Targets) -> CheckResult:
     try:
         check_durable(connection)
     except UnsafeStore as error:
-        return CheckResult(False, str(error), "Take that option out of SAGA_STORE_URL: silence means the safe value.")
-    return CheckResult(True, "majority and journal are asked for")
+        return CheckResult(False, str(error), "Remove that option from SAGA_STORE_URL: the default is the safe value.")
+    return CheckResult(True, "the URL requests majority and journal")
 
 
 async def inbox_key(targets: Targets) -> CheckResult:
     for worker in targets.workers:
         await check_inbox_key((await targets.database(worker)).connection)
-    return CheckResult(True, "a key is taken once, in the database of each worker")
+    return CheckResult(True, "unique in the database of each worker")
 
 
 async def clock(targets: Targets) -> CheckResult:
     ahead_s = await clock_ahead_s((await targets.database()).connection, targets.backend.environment.now)
     if ahead_s is None:
-        return CheckResult(None, "the database does not say what time it is")
+        return CheckResult(None, "the database does not report its time")
     if abs(ahead_s) > MAX_CLOCK_SKEW_S:
         where = "ahead of" if ahead_s > 0 else "behind"
         why = f"this machine's clock is {abs(ahead_s):.1f} s {where} the database's"
-        return CheckResult(False, why, "Synchronise the clocks of both machines (NTP).")
+        return CheckResult(False, why, "Synchronise the clocks of both machines, for example by NTP.")
     return CheckResult(True, f"{abs(ahead_s):.3f} s apart")
 
 
 async def worker_clocks(targets: Targets) -> CheckResult:
-    """By what each worker measured against the database's clock when it started."""
+    """Compares the skews that the workers measured against the database's clock when they started."""
     announcements = await targets.announcements()
     measured = {name: record.body.get("clock_ahead_s") for name, record in announcements.items()}
     ahead_s = {name: skew_s for name, skew_s in measured.items() if skew_s is not None}
     if not ahead_s:
-        return CheckResult(None, "no worker has said how its clock goes: none has started yet")
+        return CheckResult(None, "no worker has reported its clock: none has started yet")
     slow, fast = min(ahead_s, key=ahead_s.__getitem__), max(ahead_s, key=ahead_s.__getitem__)
     apart_s = ahead_s[fast] - ahead_s[slow]
     if apart_s > MAX_CLOCK_SKEW_S:
         why = f"the clock of {fast} was {apart_s:.1f} s ahead of {slow}'s when they started"
-        return CheckResult(False, why, "Synchronise the clocks of their machines (NTP) and restart them.")
+        return CheckResult(False, why, "Synchronise the clocks of their machines, for example by NTP, and restart the workers.")
     return CheckResult(True, f"{len(ahead_s)} workers, at most {apart_s:.3f} s apart when they started")

@@ -8,9 +8,9 @@ from ops.doctor.check import CheckResult
 from ops.doctor.port_probe import diagnose_missing
 from ops.doctor.targets import Targets
 
-#: kB, as /proc/meminfo counts, in the GB that are shown.
+#: One GB in kB, the unit of /proc/meminfo.
 GB = 1024 * 1024
-#: GB that one mode takes with its servers (five workers 0.4, RabbitMQ 0.4, MongoDB 0.4), and what must be left when it has them.
+#: GB that one mode takes with its servers (five workers 0.4, RabbitMQ 0.4, MongoDB 0.4), and the least that must be free.
 MODE_NEEDS_GB, RESERVE_GB = 1.2, 0.25
 #: Seconds a Docker engine may take to answer a ping.
 PING_S = 3.0
@@ -31,18 +31,18 @@ async def gateway(targets: Targets) -> CheckResult:
 
 
 async def gateway_faults(targets: Targets) -> CheckResult:
-    """Failures injected into payments act at the gateway, those of the services at their workers: both must be willing."""
+    """Whether gateway and workers agree on fault injection: the business faults of payments act at the gateway."""
     honoured = bool((await targets.gateway()).get("faults"))
     announcements = await targets.announcements()
     if not announcements:
-        return CheckResult(None, f"no worker has started yet; the payment gateway has faults {_enabled_word(honoured)}")
+        return CheckResult(None, f"no worker has started yet; the payment gateway has fault injection {_enabled_word(honoured)}")
     differing = [name for name, record in announcements.items() if bool(record.body.get("faults")) is not honoured]
     if differing:
-        why = (
-            f"the payment gateway has faults {_enabled_word(honoured)}, and {', '.join(differing)} {_enabled_word(not honoured)}"
-        )
-        return CheckResult(False, why, "Restart the one or the other, both with --faults or both with --no-faults.")
-    return CheckResult(True, f"{_enabled_word(honoured)}, as with the workers")
+        at_gateway, at_workers = _enabled_word(honoured), _enabled_word(not honoured)
+        why = f"fault injection is {at_gateway} at the payment gateway and {at_workers} at {', '.join(differing)}"
+        step = "Restart the gateway or these workers, so that all run with --faults or all with --no-faults."
+        return CheckResult(False, why, step)
+    return CheckResult(True, f"{_enabled_word(honoured)}, as at the workers")
 
 
 def _enabled_word(honoured: bool) -> str:
@@ -53,20 +53,20 @@ async def memory(targets: Targets) -> CheckResult:
     try:
         lines = targets.meminfo.read_text().splitlines()
     except OSError:
-        return CheckResult(None, f"{targets.meminfo} is not there: this is no Linux")
+        return CheckResult(None, f"{targets.meminfo} does not exist: this is not Linux")
     free = [int(line.split()[1]) / GB for line in lines if line.startswith("MemAvailable:")]
     if not free:
-        return CheckResult(None, f"{targets.meminfo} does not say what is available")
-    why, wanted = f"{free[0]:.1f} GB are free", f"one mode takes {MODE_NEEDS_GB} with its servers"
+        return CheckResult(None, f"{targets.meminfo} does not report the available memory")
+    why, wanted = f"{free[0]:.1f} GB are free", f"one mode takes {MODE_NEEDS_GB} GB with its servers"
     if free[0] < RESERVE_GB:
-        return CheckResult(False, f"{why}; {wanted}", "End what takes the memory, or use a larger machine.")
+        return CheckResult(False, f"{why}; {wanted}", "Stop other programs, or use a machine with more memory.")
     if free[0] < MODE_NEEDS_GB:
-        return CheckResult(True, why, f"Before you start a mode here, free some: {wanted}.")
+        return CheckResult(True, why, f"Free some memory before you start a mode here: {wanted}.")
     return CheckResult(True, why)
 
 
 async def docker(targets: Targets) -> CheckResult:
-    """No failure: a mode runs without one. Only the container stack needs it, and containers in tests."""
+    """Reports a missing engine as a warning: only the container stack and tests that start containers need one."""
     if await _answers_ping(targets.docker_host):
         return CheckResult(True, "an engine answers")
     return CheckResult(

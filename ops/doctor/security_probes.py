@@ -1,8 +1,8 @@
-"""Every forbidden act, tried as everybody who might: on the broker, in the database, at the door.
+"""Tries every forbidden operation as every account: on the broker, in the database and at the HTTP API.
 
-What is forbidden is what `ops.permissions` does not grant. Beside it each account does one thing that it may (a
-control): a refusal proves nothing about rights if the account cannot do anything at all. Nothing that is tried does harm if it is
-allowed after all, and what could do harm is tried only where the harmless act that takes the same right was refused.
+Forbidden is what `ops.permissions` does not grant. Each account also does something that it may (a control): a refusal proves
+nothing about permissions if the account can do nothing at all. No probe does harm if it is allowed by mistake. An operation that
+could do harm is tried only after a harmless one that needs the same permission was refused.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ from services.message_types import SERVICES
 from store.mongo import permission_probes as store_probes
 from store.protocol import StoreError, StoreUnavailable
 
-#: The second part of a routing key that no message has.
+#: The second part of a routing key that belongs to no message.
 UNKNOWN_TYPE = "SecurityProbe"
-UNKNOWN_USER = "nobody"
-#: Seconds that the door may take to answer.
+UNKNOWN_USER = "unknown"
+#: Seconds that the HTTP API may take to answer.
 API_TIMEOUT_S = 10.0
 
 Probe = Callable[[], Awaitable[bool]]
@@ -40,7 +40,7 @@ Probe = Callable[[], Awaitable[bool]]
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """One act. `allowed` None: there is no telling, `why` says the reason. `control`: it should be allowed."""
+    """One operation. `allowed` is None when the outcome is unknown, for the reason `why`. `control`: it should be allowed."""
 
     who: str
     where: str
@@ -55,10 +55,10 @@ class ProbeResult:
 
 
 async def probe_permissions(credentials: Credentials, api_url: str | None) -> AsyncIterator[ProbeResult]:
-    """Try everything, in both modes; the door only if its URL is given.
+    """Try every operation in both modes; at the HTTP API only if `api_url` is given.
 
-    Raises FileNotFoundError when somebody's secrets are missing; TransportUnavailable, StoreUnavailable or ApiUnreachable when a
-    server is."""
+    Raises FileNotFoundError when an account's secrets are missing, and TransportUnavailable, StoreUnavailable or ApiUnreachable
+    when a server does not answer."""
     for account in credentials.accounts():
         credentials.password_for(account)
     for well_known in ("guest:guest", "saga:saga"):
@@ -75,7 +75,7 @@ async def probe_permissions(credentials: Credentials, api_url: str | None) -> As
 
 
 async def _try_well_known_password(credentials: Credentials, login: str) -> ProbeResult:
-    """Somebody who guesses a well-known user and password."""
+    """Log in with a default user and password, `login` as `user:password`."""
     user, _, password = login.partition(":")
     url = str(credentials.broker_url.with_user(user).with_password(password))
     return await _outcome(user, "broker", "log in with a well-known password", partial(broker_probes.accepts_login, url))
@@ -87,8 +87,8 @@ async def _try_well_known_password(credentials: Credentials, login: str) -> Prob
 async def _probe_broker(credentials: Credentials, account: Account) -> AsyncIterator[ProbeResult]:
     try:
         async with broker_probes.permission_probe(credentials.url_for(account, BROKER_URL), f"{account.name} probe") as probe:
-            for control, what, act in _broker_acts(account, probe):
-                yield await _outcome(account.name, "broker", what, act, control=control)
+            for control, what, attempt in _broker_attempts(account, probe):
+                yield await _outcome(account.name, "broker", what, attempt, control=control)
             for spec in _foreign_queues(account):
                 async for result in _probe_foreign_queue(account, probe, spec):
                     yield result
@@ -96,21 +96,21 @@ async def _probe_broker(credentials: Credentials, account: Account) -> AsyncIter
         yield ProbeResult(account.name, "broker", "log in", False, str(error), control=True)
 
 
-def _broker_acts(account: Account, probe: broker_probes.RabbitPermissionProbe) -> Iterator[tuple[bool, str, Probe]]:
-    """(is it a control, what it is, how to do it) for one account."""
+def _broker_attempts(account: Account, probe: broker_probes.RabbitPermissionProbe) -> Iterator[tuple[bool, str, Probe]]:
+    """The operations of one account: whether it is a control, its description, and the probe."""
     mode, worker = account.mode, account.worker
     (other_mode,) = set(Mode) - {mode}
     yield False, f"publish an event of {other_mode}", partial(probe.publish, events_exchange(other_mode), f"order.{UNKNOWN_TYPE}")
     yield False, f"send a command of {other_mode}", partial(probe.publish, commands_exchange(other_mode), f"order.{UNKNOWN_TYPE}")
     if worker == OPERATOR:
-        yield True, "hear events", probe.declare_private
+        yield True, "declare a private queue", probe.declare_private
         return
     queue = queue_of(mode, worker)
     own = next(spec for topology in topologies(mode) for spec in declarations.queues(topology) if spec.name == queue)
     yield False, "declare or delete its own queue", partial(probe.declare, queue, own.arguments)
     yield False, "declare a private queue", probe.declare_private
-    yield False, "have its queue hear all events", partial(probe.bind, queue, events_exchange(mode), "#")
-    yield False, "have its queue hear all commands", partial(probe.bind, queue, commands_exchange(mode), "#")
+    yield False, "bind its queue to all events", partial(probe.bind, queue, events_exchange(mode), "#")
+    yield False, "bind its queue to all commands", partial(probe.bind, queue, commands_exchange(mode), "#")
     for service in SERVICES:
         key = f"{service}.{UNKNOWN_TYPE}"
         yield service == worker, f"publish an event of {service}", partial(probe.publish, events_exchange(mode), key)
@@ -118,23 +118,23 @@ def _broker_acts(account: Account, probe: broker_probes.RabbitPermissionProbe) -
         if service != worker:
             target = queue_of(mode, service)
             dead = dead_queue(target)
-            yield False, f"publish straight to {target}", partial(probe.publish, "", target)
-            yield False, f"put into {target} as if it came back", partial(probe.publish, retry_exchange(mode), target)
-            yield False, f"put into {target} for later", partial(probe.publish, delay_queue(mode, 0), target)
-            yield False, f"add to {dead}", partial(probe.publish, retry_exchange(mode), dead)
+            yield False, f"publish to {target} through the default exchange", partial(probe.publish, "", target)
+            yield False, f"publish to {target} through the retry exchange", partial(probe.publish, retry_exchange(mode), target)
+            yield False, f"publish to {target} through a delay queue", partial(probe.publish, delay_queue(mode, 0), target)
+            yield False, f"publish to {dead}", partial(probe.publish, retry_exchange(mode), dead)
     for command in sorted(
         {*commands_sent_by(mode, API), *commands_sent_by(mode, COORDINATOR)} - {*commands_sent_by(mode, worker)}
     ):
         yield False, f"send {command}", partial(probe.publish, commands_exchange(mode), command)
     if worker in SERVICES:
-        own_key = f"{worker}.{UNKNOWN_TYPE}"
-        yield False, "publish under another's name", partial(probe.publish, events_exchange(mode), own_key, user=UNKNOWN_USER)
+        publish = partial(probe.publish, events_exchange(mode), f"{worker}.{UNKNOWN_TYPE}", user=UNKNOWN_USER)
+        yield False, "publish under another user's name", publish
 
 
 async def _probe_foreign_queue(
     account: Account, probe: broker_probes.RabbitPermissionProbe, spec: QueueSpec
 ) -> AsyncIterator[ProbeResult]:
-    """Emptying a queue takes the right to consume it. Where that was allowed, it is not tried."""
+    """Purging needs the same permission as consuming, so it is tried only where consuming was refused."""
     consume_result = await _outcome(account.name, "broker", f"consume {spec.name}", partial(probe.consume, spec.name))
     yield consume_result
     if consume_result.allowed is False:
@@ -144,7 +144,7 @@ async def _probe_foreign_queue(
 
 
 def _foreign_queues(account: Account) -> list[QueueSpec]:
-    """The work queues and dead letters that are not the account's, of both modes; for the operator those of the other mode."""
+    """The work and dead-letter queues of both modes that are not the account's; for the operator those of the other mode."""
     specs = [spec for mode in Mode for topology in topologies(mode) for spec in declarations.queues(topology)]
     if account.worker == OPERATOR:
         return [spec for spec in specs if not spec.name.startswith(f"{account.mode}.")]
@@ -153,7 +153,7 @@ def _foreign_queues(account: Account) -> list[QueueSpec]:
 
 
 def _same_worker_other_mode(account: Account, spec: QueueSpec) -> bool:
-    """Whether it is the queue of the same worker in the other mode."""
+    """Whether `spec` is the queue of the same worker in the other mode."""
     mode, _, worker = spec.name.partition(".")
     return mode != account.mode and worker == account.worker
 
@@ -163,16 +163,18 @@ def _same_worker_other_mode(account: Account, spec: QueueSpec) -> bool:
 
 def _probe_database(credentials: Credentials, account: Account) -> Iterator[ProbeResult]:
     with store_probes.permission_probe(credentials.url_for(account, STORE_URL)) as probe:
-        for control, what, act in _database_acts(account, probe):
+        for control, what, attempt in _database_attempts(account, probe):
             try:
-                yield ProbeResult(account.name, "database", what, act(), control=control)
+                yield ProbeResult(account.name, "database", what, attempt(), control=control)
             except StoreUnavailable:
                 raise
             except StoreError as error:
                 yield ProbeResult(account.name, "database", what, None, str(error), control=control)
 
 
-def _database_acts(account: Account, probe: store_probes.MongoPermissionProbe) -> Iterator[tuple[bool, str, Callable[[], bool]]]:
+def _database_attempts(
+    account: Account, probe: store_probes.MongoPermissionProbe
+) -> Iterator[tuple[bool, str, Callable[[], bool]]]:
     own = account.databases[0]
     yield True, f"read {own}", partial(probe.read, own)
     yield True, f"write {own}", partial(probe.write, own)
@@ -180,16 +182,16 @@ def _database_acts(account: Account, probe: store_probes.MongoPermissionProbe) -
     for name in sorted(all_databases - set(account.databases)):
         yield False, f"read {name}", partial(probe.read, name)
         yield False, f"write {name}", partial(probe.write, name)
-        yield False, f"write {name} by a pipeline", partial(probe.write_through_aggregation, own, name)
+        yield False, f"write {name} by an aggregation", partial(probe.write_through_aggregation, own, name)
     yield False, "list the databases", probe.list_databases
     yield False, "read the users", probe.read_users
-    yield False, "make a user", probe.make_user
-    yield False, "give itself more rights", partial(probe.promote, account.name, AUTH_DATABASE)
+    yield False, "create a user", probe.make_user
+    yield False, "grant itself more permissions", partial(probe.promote, account.name, AUTH_DATABASE)
 
 
-# --- the door -----------------------------------------------------------------------------------------------------------------
+# --- the HTTP API -------------------------------------------------------------------------------------------------------------
 
-#: (method, path, body) of what nobody may do over HTTP: anything but placing, looking, withdrawing.
+#: (method, path, body) of requests that the HTTP API must refuse: all but placing, reading and withdrawing an order.
 FORBIDDEN_REQUESTS = (
     ("PUT", "/orders/x", b"{}"),
     ("PATCH", "/orders/x", b"{}"),
@@ -216,18 +218,18 @@ async def _probe_api(url: str) -> AsyncIterator[ProbeResult]:
                 async with session.request(method, target, data=body or None, headers=headers) as response:
                     return response.ok
             except (aiohttp.ClientError, TimeoutError) as error:
-                raise ApiUnreachable(f"the door at {url} does not answer: {error}") from error
+                raise ApiUnreachable(f"the HTTP API at {url} does not answer: {error}") from error
 
-        look = partial(succeeds, "GET", "/orders", b"")
-        yield await _outcome("a customer", "door", "look at the orders", look, control=True)
+        read = partial(succeeds, "GET", "/orders", b"")
+        yield await _outcome("a customer", "door", "read the orders", read, control=True)
         for method, path, body in FORBIDDEN_REQUESTS:
             what = f"{method} {path} with {len(body):,} bytes"
             yield await _outcome("a customer", "door", what, partial(succeeds, method, path, body))
 
 
-async def _outcome(who: str, where: str, what: str, act: Probe, *, control: bool = False) -> ProbeResult:
+async def _outcome(who: str, where: str, what: str, attempt: Probe, *, control: bool = False) -> ProbeResult:
     try:
-        return ProbeResult(who, where, what, await act(), control=control)
+        return ProbeResult(who, where, what, await attempt(), control=control)
     except TransportUnavailable:
         raise
     except TransportError as error:

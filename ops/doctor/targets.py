@@ -1,4 +1,4 @@
-"""What the checks look at: one mode's servers, each opened once and shared, and this machine."""
+"""What the checks examine: one mode's servers, each connected once and shared, and this machine."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -13,22 +13,23 @@ from bootstrap.server_backend import ServerBackend
 from broker.rabbitmq.topology_check import DeclaredObject
 from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import Topology
+from ops.snapshot import ORDER
 from store.document import Record
 from store.mongo.preflight import check_replica_set
 from store.mongo.store import MongoStore
 
 T = TypeVar("T")
 
-#: The worker whose database stands for all: every mode has it.
-DEFAULT_WORKER = "order"
-#: Where Linux says how much memory there is, and where a Docker engine listens unless it was told otherwise.
+#: The worker whose database is checked where one is enough: every mode has it.
+DEFAULT_WORKER = ORDER
+#: Where Linux reports its memory, and where a Docker engine listens by default.
 MEMINFO = Path("/proc/meminfo")
 DOCKER_HOST = "unix:///var/run/docker.sock"
 
 
 @dataclass
 class Targets:
-    """`docker_host` as in the variable DOCKER_HOST. Leaving its context closes what was opened."""
+    """The servers of one mode. `docker_host`: as in the variable DOCKER_HOST. Leaving its context closes every connection."""
 
     mode: Mode
     backend: ServerBackend
@@ -47,7 +48,7 @@ class Targets:
         return tuple(roles(self.mode))
 
     async def broker(self) -> RabbitTransport:
-        """The broker, connected. Raises TransportUnavailable, to everybody who asks."""
+        """The connected broker. Raises TransportUnavailable, to every caller."""
         return await self._cached_call("broker", self._open_broker)
 
     async def pieces(self) -> dict[str, DeclaredObject]:
@@ -55,26 +56,26 @@ class Targets:
         return await self._cached_call("pieces", self._inspect)
 
     def store(self, worker: str = DEFAULT_WORKER) -> MongoStore:
-        """A worker's store, of which nothing has been checked. Raises UnsafeStore for a URL that cannot be used."""
+        """A worker's store, unchecked. Raises UnsafeStore for a URL that cannot be used."""
         if worker not in self._stores:
             self._stores[worker] = self.backend.store(worker)
         self._stores[worker].connection.connect()
         return self._stores[worker]
 
     async def database(self, worker: str = DEFAULT_WORKER) -> MongoStore:
-        """A worker's store on a server that answers as a primary. Raises what `check_replica_set` does, to everybody who asks.
+        """A worker's store on a server that answers as a primary. Raises what `check_replica_set` raises, to every caller.
 
-        One question for all: a driver that was refused once tells those who ask meanwhile only that its pool is paused."""
+        Checked once for all: after a refusal the driver answers concurrent requests only with "pool paused"."""
         await self._cached_call("database", lambda: check_replica_set(self.store().connection))
         return self.store(worker)
 
     async def announcements(self) -> dict[str, Record]:
-        """What each worker said of itself when it last started; one that never did is not there."""
+        """The record that each worker wrote when it last started, by worker name. A worker that never started has none."""
         return await self._cached_call("announced", self._read_announcements)
 
     async def gateway(self) -> dict[str, Any]:
-        """What the payment gateway says of itself. Raises GatewayUnreachable, to everybody who asks."""
-        return await self._cached_call("gateway", self._ask_gateway)
+        """The payment gateway's health response. Raises GatewayUnreachable, to every caller."""
+        return await self._cached_call("gateway", self._gateway_health)
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,7 +90,7 @@ class Targets:
             await store.close()
 
     async def _cached_call(self, what: str, fetch: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Ask once and give everybody the answer; a check that runs out of time takes it from nobody."""
+        """The result of `fetch`, made once and shared. A caller that times out does not cancel it for the others."""
         if what not in self._cached:
             self._cached[what] = asyncio.create_task(fetch())
         return cast(T, await asyncio.shield(self._cached[what]))
@@ -102,7 +103,7 @@ class Targets:
     async def _inspect(self) -> dict[str, DeclaredObject]:
         return {piece.name: piece for piece in await (await self.broker()).inspect(self.topology)}
 
-    async def _ask_gateway(self) -> dict[str, Any]:
+    async def _gateway_health(self) -> dict[str, Any]:
         health = await gateway_health(self.backend.gateway_url)
         if health is None:
             raise GatewayUnreachable(f"no payment gateway answers at {self.backend.gateway_url}")

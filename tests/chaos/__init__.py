@@ -1,1 +1,1 @@
-"""Tests of the chaos on real parts."""
+"""Tests of lab/chaos."""

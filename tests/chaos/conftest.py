@@ -1,4 +1,4 @@
-"""The fixture that requires the servers which `saga chaos` starts itself."""
+"""A fixture that requires the servers that `saga chaos` starts."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.support import prerequisites
 
 @pytest.fixture(scope="module")
 def installed() -> None:
-    """Both servers can be started here; otherwise the test is skipped, or failed in CI."""
+    """Skip a test, or fail it in CI, unless both servers are installed."""
     try:
         rabbitmq_server()
         secantusd()

@@ -1,6 +1,6 @@
-"""`saga chaos` as a user types it, on servers that it starts itself.
+"""`saga chaos` as a command, on servers that it starts itself.
 
-A run of half a minute a mode; the release run is ten minutes and more (docs/proof.md).
+A run of half a minute for each mode. The release run takes ten minutes and more (docs/proof.md).
 """
 
 import json
@@ -24,45 +24,45 @@ SAGA = [sys.executable, "-m", "cli"]
 
 
 @dataclass(frozen=True)
-class Storm:
-    """`saga chaos` in its own process, and the files that it writes."""
+class ChaosProcess:
+    """`saga chaos` in its own process, and the files with its output."""
 
     process: "subprocess.Popen[bytes]"
-    said: Path
-    trouble: Path
+    stdout: Path
+    stderr: Path
 
     def ended(self) -> "subprocess.CompletedProcess[str]":
         code = self.process.wait(110)
-        return subprocess.CompletedProcess(self.process.args, code, self.said.read_text(), self.trouble.read_text())
+        return subprocess.CompletedProcess(self.process.args, code, self.stdout.read_text(), self.stderr.read_text())
 
 
 @pytest.fixture(scope="module")
-def storms(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Mode, Storm]]:
-    """One storm in each mode, both at once: each has servers of its own, and waits for most of the time."""
-    home = tmp_path_factory.mktemp("storms")
+def runs(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Mode, ChaosProcess]]:
+    """One run in each mode, both in parallel: each has servers of its own and mostly waits."""
+    home = tmp_path_factory.mktemp("chaos")
     with ExitStack() as stack:
-        yield {mode: stack.enter_context(storm(mode, home)) for mode in Mode}
+        yield {mode: stack.enter_context(chaos_process(mode, home)) for mode in Mode}
 
 
 @contextmanager
-def storm(mode: Mode, home: Path) -> Iterator[Storm]:
+def chaos_process(mode: Mode, home: Path) -> Iterator[ChaosProcess]:
     command = [*SAGA, "chaos", "--mode", mode, "--for", "30", "--seed", "3", "--rate", "15", "--json"]
-    said, trouble = home / f"{mode}.json", home / f"{mode}.log"
-    with said.open("wb") as out, trouble.open("wb") as err, subprocess.Popen(command, stdout=out, stderr=err) as process:
+    stdout, stderr = home / f"{mode}.json", home / f"{mode}.log"
+    with stdout.open("wb") as out, stderr.open("wb") as err, subprocess.Popen(command, stdout=out, stderr=err) as process:
         try:
-            yield Storm(process, said, trouble)
+            yield ChaosProcess(process, stdout, stderr)
         finally:
             process.terminate()
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("mode", list(Mode))
-def test_a_storm_under_faults_loses_doubles_and_leaves_nothing(mode: Mode, storms: dict[Mode, Storm]) -> None:
-    said = storms[mode].ended()
-    assert said.stdout, said.stderr
-    report = json.loads(said.stdout)
-    told = {name: report[name] for name in ("lost", "doubled", "stuck", "audit", "findings", "vacuous")}
-    assert said.returncode == 0, (told, said.stderr)
+def test_a_run_with_faults_has_nothing_lost_doubled_or_stuck(mode: Mode, runs: dict[Mode, ChaosProcess]) -> None:
+    result = runs[mode].ended()
+    assert result.stdout, result.stderr
+    report = json.loads(result.stdout)
+    findings = {name: report[name] for name in ("lost", "doubled", "stuck", "audit", "findings", "vacuous")}
+    assert result.returncode == 0, (findings, result.stderr)
     assert (report["lost"], report["doubled"], report["stuck"], report["audit"]["ok"]) == (0, 0, 0, True)
     assert report["orders"] == report["completed"] + sum(report["rejected"].values()) == 15 * 30
     assert {"kill broker", "kill database"} <= report["injected"].keys()
@@ -72,7 +72,7 @@ def test_a_storm_under_faults_loses_doubles_and_leaves_nothing(mode: Mode, storm
 
 @pytest.mark.real
 @pytest.mark.usefixtures("installed")
-def test_ctrl_c_ends_everything_that_was_started(tmp_path: Path) -> None:
+def test_ctrl_c_ends_every_process_of_the_run(tmp_path: Path) -> None:
     home = tmp_path / "kept"
     command = [*SAGA, "chaos", "--for", "60", "--keep", str(home)]
     with subprocess.Popen(
@@ -87,21 +87,21 @@ def test_ctrl_c_ends_everything_that_was_started(tmp_path: Path) -> None:
             started = descendants(process.pid)
             assert len(started) >= 4
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=40)
+            _, stderr = process.communicate(timeout=40)
         finally:
             process.kill()
-    assert process.returncode == 130, said
-    assert "interrupted" in said
+    assert process.returncode == 130, stderr
+    assert "interrupted" in stderr
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), "every process to be gone")
 
 
 def with_ctrl_c() -> None:
-    """What a shell runs in its background, tests perhaps, ignores Ctrl-C, and so would what they start."""
+    """Restore the default action of Ctrl-C: a shell's background process, which a test may be, ignores it and passes that on."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def descendants(pid: int) -> set[int]:
-    """Children of a process, and theirs."""
+    """The children of a process and all their descendants."""
     listing = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     pairs = [tuple(map(int, line.split())) for line in listing.splitlines()]
     found, fresh = set[int](), {pid}
@@ -114,40 +114,36 @@ def descendants(pid: int) -> set[int]:
 def eventually(condition: Any, what: str, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain for {what}"
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
         time.sleep(0.05)
 
 
 @pytest.mark.parametrize("missing", ["rabbitmq-server", "secantusd-rs"])
-def test_without_one_of_the_servers_it_says_which_and_exits_4(
-    missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_missing_server_is_named_with_exit_code_4(missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if missing == "secantusd-rs":
         monkeypatch.setattr("lab.chaos.servers.rabbitmq_server", lambda: "rabbitmq-server")
     monkeypatch.setattr("lab.chaos.servers.sysconfig.get_path", lambda _: str(tmp_path))
-    said = CliRunner().invoke(app, ["chaos"], env={"PATH": str(tmp_path)})
-    assert said.exit_code == 4
-    assert f"{missing} is not installed" in said.stderr
-    assert said.stdout == ""
+    result = CliRunner().invoke(app, ["chaos"], env={"PATH": str(tmp_path)})
+    assert result.exit_code == 4
+    assert f"{missing} is not installed" in result.stderr
+    assert result.stdout == ""
 
 
-def test_a_folder_that_is_there_is_not_written_into(tmp_path: Path) -> None:
-    said = CliRunner().invoke(app, ["chaos", "--keep", str(tmp_path)])
-    assert said.exit_code == 2
-    assert "new folder" in said.stderr
+def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["chaos", "--keep", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "new folder" in result.stderr
 
 
-def test_a_skewed_clock_without_faketime_is_said_and_with_it_one_worker_has_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from cli.commands.chaos import _choose_skew  # noqa: PLC0415 - the one look inside
+def test_one_worker_has_a_skewed_clock_if_faketime_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from cli.commands.chaos import _choose_skew  # noqa: PLC0415 - a private function of the command
 
     monkeypatch.setenv("PATH", str(tmp_path))
     assert _choose_skew(Mode.CHOREOGRAPHY, 1) == ({}, "no skewed clock: faketime is not installed")
     program = tmp_path / "faketime"
     program.touch(mode=0o755)
-    skewed, said = _choose_skew(Mode.CHOREOGRAPHY, 1)
+    skewed, note = _choose_skew(Mode.CHOREOGRAPHY, 1)
     ((worker, words),) = skewed.items()
     assert words[:2] == [str(program), "-f"]
-    assert worker in said
-    assert _choose_skew(Mode.CHOREOGRAPHY, 1) == (skewed, said)
+    assert worker in note
+    assert _choose_skew(Mode.CHOREOGRAPHY, 1) == (skewed, note)

@@ -1,4 +1,4 @@
-"""Faults happen to real processes and are counted as observed only if they were seen to act."""
+"""Faults are injected into real processes and counted as observed only if they took effect."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ WORKER = "worker"
 
 @pytest.fixture
 async def child() -> AsyncIterator[SupervisedProcess]:
-    """A process that does nothing, kept running."""
+    """A supervised process that does nothing."""
     kept = SupervisedProcess(WORKER, ["sleep", "60"], lambda _, __: None)
     kept.start()
     await until(lambda: kept.pid is not None, "the process to start")
@@ -30,7 +30,7 @@ async def child() -> AsyncIterator[SupervisedProcess]:
     await kept.terminate(0.0)
 
 
-async def test_a_kill_is_observed_when_the_process_is_gone_and_another_takes_its_place(child: SupervisedProcess) -> None:
+async def test_a_kill_is_observed_and_the_process_is_restarted(child: SupervisedProcess) -> None:
     nemesis = Nemesis({WORKER: child}, {})
     first = child.pid
     await nemesis.inject(ChaosFault(0, ChaosFaultKind.KILL, WORKER))
@@ -40,31 +40,31 @@ async def test_a_kill_is_observed_when_the_process_is_gone_and_another_takes_its
     assert process_state(first) == ""
 
 
-async def test_a_kill_also_ends_the_worker_behind_a_wrapper_that_only_waits_for_it() -> None:
-    heard: list[bytes] = []
-    # As faketime does it: the worker is a child of the process that was started, and holds its output.
-    wrapped = SupervisedProcess(WORKER, ["sh", "-c", "sleep 60 & echo $!; wait"], lambda _, line: heard.append(line))
+async def test_a_kill_also_ends_a_worker_behind_a_wrapper() -> None:
+    lines: list[bytes] = []
+    # Like faketime: the worker is a child of the process that was started, and inherits its output.
+    wrapped = SupervisedProcess(WORKER, ["sh", "-c", "sleep 60 & echo $!; wait"], lambda _, line: lines.append(line))
     wrapped.start()
-    await until(lambda: bool(heard), "the worker to start")
+    await until(lambda: bool(lines), "the worker to start")
     async with asyncio.timeout(10):
         await Nemesis({WORKER: wrapped}, {}).inject(ChaosFault(0, ChaosFaultKind.KILL, WORKER))
-    assert process_state(int(heard[0])) in ("", "Z")
+    assert process_state(int(lines[0])) in ("", "Z")
     await wrapped.terminate(0.0)
 
 
-async def test_a_frozen_process_stands_still_for_as_long_as_was_said_and_goes_on(child: SupervisedProcess) -> None:
+async def test_a_frozen_process_stops_for_the_duration_and_continues(child: SupervisedProcess) -> None:
     nemesis = Nemesis({WORKER: child}, {})
     pid = child.pid
     assert pid is not None
-    strike = asyncio.create_task(nemesis.inject(ChaosFault(0, ChaosFaultKind.FREEZE, WORKER, 0.2)))
+    fault_task = asyncio.create_task(nemesis.inject(ChaosFault(0, ChaosFaultKind.FREEZE, WORKER, 0.2)))
     await until(lambda: process_state(pid) == "T", "the process to stop")
-    assert not strike.done()
-    await strike
-    await until(lambda: process_state(pid) == "S", "the process to go on")
+    assert not fault_task.done()
+    await fault_task
+    await until(lambda: process_state(pid) == "S", "the process to continue")
     assert nemesis.observed == {"freeze worker": 1}
 
 
-async def test_a_freeze_that_is_interrupted_is_undone(child: SupervisedProcess) -> None:
+async def test_a_cancelled_freeze_is_undone(child: SupervisedProcess) -> None:
     nemesis = Nemesis({WORKER: child}, {})
     pid = child.pid
     assert pid is not None
@@ -72,10 +72,10 @@ async def test_a_freeze_that_is_interrupted_is_undone(child: SupervisedProcess) 
     await until(lambda: process_state(pid) == "T", "the process to stop")
     running.cancel()
     await asyncio.wait([running])
-    await until(lambda: process_state(pid) == "S", "the process to go on")
+    await until(lambda: process_state(pid) == "S", "the process to continue")
 
 
-async def test_what_is_not_there_is_not_struck_and_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_a_missing_process_is_skipped_and_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.chaos.nemesis.RESTART_TIMEOUT_S", 0.05)
     nemesis = Nemesis({WORKER: SupervisedProcess(WORKER, ["sleep", "60"], lambda _, __: None)}, {})
     await nemesis.inject(ChaosFault(0, ChaosFaultKind.KILL, WORKER))
@@ -84,7 +84,7 @@ async def test_what_is_not_there_is_not_struck_and_not_counted(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("kind", [ChaosFaultKind.CUT, ChaosFaultKind.BLACK_HOLE, ChaosFaultKind.DELAY])
-async def test_a_fault_of_a_link_that_nobody_uses_is_injected_and_not_observed(kind: ChaosFaultKind) -> None:
+async def test_a_fault_of_an_unused_link_is_injected_and_not_observed(kind: ChaosFaultKind) -> None:
     async with TcpProxy(9) as proxy:
         nemesis = Nemesis({}, {"broker": proxy})
         await nemesis.inject(ChaosFault(0, kind, "broker", 0.01))
@@ -92,30 +92,30 @@ async def test_a_fault_of_a_link_that_nobody_uses_is_injected_and_not_observed(k
         assert (proxy.dropping, proxy.delay_s) == (False, 0)
 
 
-async def test_faults_happen_at_their_times_and_the_last_is_over_when_the_run_returns() -> None:
+async def test_faults_happen_on_time_and_are_over_when_the_run_returns() -> None:
     loop = asyncio.get_running_loop()
     async with TcpProxy(9) as proxy:
         nemesis = Nemesis({}, {"broker": proxy})
-        began = loop.time()
+        started_at = loop.time()
         await nemesis.run(
             [ChaosFault(0.1, ChaosFaultKind.CUT, "broker"), ChaosFault(0.2, ChaosFaultKind.BLACK_HOLE, "broker", 0.1)]
         )
-        assert loop.time() - began >= 0.3
+        assert loop.time() - started_at >= 0.3
         assert nemesis.injected == {"cut broker": 1, "black hole broker": 1}
 
 
-async def test_a_full_disk_has_no_room_until_the_fault_is_over(tmp_path: Path) -> None:
-    async with small_disk(tmp_path / "disk") as why_not:
-        if why_not:
-            pytest.skip(why_not)
+async def test_a_full_disk_has_no_space_until_the_fault_is_over(tmp_path: Path) -> None:
+    async with small_disk(tmp_path / "disk") as reason:
+        if reason:
+            pytest.skip(reason)
         disk = tmp_path / "disk"
         nemesis = Nemesis({}, {}, {"gateway": disk})
-        strike = asyncio.create_task(nemesis.inject(ChaosFault(0, ChaosFaultKind.FULL_DISK, "gateway", 0.5)))
+        fault_task = asyncio.create_task(nemesis.inject(ChaosFault(0, ChaosFaultKind.FULL_DISK, "gateway", 0.5)))
 
         await until(lambda: os.statvfs(disk).f_bavail == 0, "the disk to be full")
         with pytest.raises(OSError, match="No space"):
-            (disk / "books").write_bytes(b"a word")
-        await strike
+            (disk / "books").write_bytes(b"data")
+        await fault_task
         assert nemesis.observed == {"full disk gateway": 1}
-        assert (disk / "books").write_bytes(b"a word") == 6
+        assert (disk / "books").write_bytes(b"data") == 4
         assert os.statvfs(disk).f_blocks * os.statvfs(disk).f_frsize == SIZE_MB << 20

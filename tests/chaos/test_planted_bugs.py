@@ -1,4 +1,4 @@
-"""The chaos is checked: with a bug planted in every worker it finds what that bug does. On real parts."""
+"""A chaos run finds the effects of a bug that is planted in every worker. On real servers."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ SEED, SECONDS, RATE = 25, 22.0, 15.0
 
 
 def run_with(bug: str, home: Path) -> ChaosReport:
-    """A run in which each worker is the planted one."""
+    """A run in which each worker has the bug."""
     mode = Mode.ORCHESTRATOR
 
     def spawn(spec: ProcessSpec, on_line: Callable[[str, bytes], None]) -> ManagedProcess:
@@ -36,19 +36,19 @@ def run_with(bug: str, home: Path) -> ChaosReport:
 def test_without_an_inbox_effects_are_doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cuts = [
         ChaosFault(1.0 + number / 2, ChaosFaultKind.CUT, BROKER) for number in range(40)
-    ]  # some message is in hand at most of them
+    ]  # at most of them a message is unacknowledged
     monkeypatch.setattr("lab.chaos.run.draw_faults", lambda *_: cuts)
     report = run_with("no inbox", tmp_path)
     assert not report.ok
     assert any("committed" in sentence or "answered" in sentence for sentence in report.verdict.doubled)
 
 
-def test_a_worker_that_acknowledges_before_it_commits_loses_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_acknowledges_before_its_commit_loses_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kills = [
         ChaosFault(at_s, ChaosFaultKind.KILL, "order") for at_s in (3.0, 7.0, 11.0, 15.0)
-    ]  # at work, as nothing else is wrong
+    ]  # while it works, because no other fault is injected
     monkeypatch.setattr("lab.chaos.run.draw_faults", lambda *_: kills)
-    monkeypatch.setattr("lab.chaos.run.DRAIN_TIMEOUT_S", 15.0)  # what is lost does not come, however long one waits
+    monkeypatch.setattr("lab.chaos.run.DRAIN_TIMEOUT_S", 15.0)  # a lost order never arrives, so there is no need to wait longer
     report = run_with("acknowledges first", tmp_path)
     assert not report.ok
     assert report.verdict.lost

@@ -1,4 +1,4 @@
-"""When chaos takes a mode to have come to rest, and judges it."""
+"""A chaos run judges a mode when it is at rest."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from lab.virtual_time import run_on_virtual_time
 from services.order.messages import PlaceOrder
 from tests.support.system import MODES
 
-#: Where a message sits -> whether somebody still has to handle it.
+#: Queue of a message -> its address, and whether a worker still has to handle the message.
 PLACES: dict[str, tuple[Callable[[Topology], Address], bool]] = {
     "its worker's queue": (lambda declared_topology: declared_topology.address_of(PlaceOrder), True),
     "a delay queue": (lambda declared_topology: declared_topology.retry_address("payment", 3), True),
@@ -26,12 +26,12 @@ PLACES: dict[str, tuple[Callable[[Topology], Address], bool]] = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("place", PLACES)
-def test_chaos_waits_for_a_message_that_somebody_still_has_to_handle(place: str, mode: Mode, tmp_path: Path) -> None:
+def test_a_run_waits_for_messages_that_are_not_handled(place: str, mode: Mode, tmp_path: Path) -> None:
     address, still_to_do = PLACES[place]
 
-    async def rests() -> tuple[bool, bool]:
+    async def at_rest() -> tuple[bool, bool]:
         backend = MemoryBackend(mode)
-        declared_topology, client = topology(mode), backend.transport("instrument")
+        declared_topology, client = topology(mode), backend.transport("probe")
         await client.open()
         await client.declare(declared_topology)
         chaos = ChaosRun(ChaosPlan(mode, seconds=1.0, seed=1, rate=1.0), tmp_path, spawn=pytest.fail)  # type: ignore[arg-type]
@@ -42,4 +42,4 @@ def test_chaos_waits_for_a_message_that_somebody_still_has_to_handle(place: str,
         await client.publish([Outgoing(address(declared_topology), Wire(b"", message_id="1"))])
         return before, await chaos._is_at_rest(traffic)
 
-    assert run_on_virtual_time(rests()) == (True, not still_to_do)
+    assert run_on_virtual_time(at_rest()) == (True, not still_to_do)

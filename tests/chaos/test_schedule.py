@@ -1,4 +1,4 @@
-"""The schedule of faults: repeatable, complete, and with pauses in which work gets done."""
+"""The schedule of faults is repeatable and complete, and has pauses in which work gets done."""
 
 from collections import Counter
 from itertools import pairwise
@@ -18,26 +18,26 @@ def faults_of(mode: Mode, seed: int, seconds: float) -> list[ChaosFault]:
 
 
 @BOTH
-def test_a_seed_gives_the_same_faults_each_time_and_another_seed_others(mode: Mode) -> None:
+def test_the_seed_determines_the_faults(mode: Mode) -> None:
     assert faults_of(mode, 7, CI_S) == faults_of(mode, 7, CI_S)
     assert faults_of(mode, 7, CI_S) != faults_of(mode, 8, CI_S)
 
 
 @BOTH
-def test_every_kind_of_fault_of_every_part_occurs_in_a_short_run(mode: Mode) -> None:
+def test_a_short_run_has_every_fault_of_every_target(mode: Mode) -> None:
     for seed in SEEDS:
         assert {fault.name for fault in faults_of(mode, seed, CI_S)} == fault_names(list(roles(mode))), seed
 
 
 @BOTH
-def test_ten_minutes_have_more_than_twenty_kills_of_the_broker_and_of_the_database(mode: Mode) -> None:
+def test_ten_minutes_have_over_twenty_kills_of_broker_and_database(mode: Mode) -> None:
     for seed in SEEDS:
         counts = Counter(fault.name for fault in faults_of(mode, seed, RELEASE_S))
         assert min(counts["kill broker"], counts["kill database"]) > 20, seed
 
 
 @pytest.mark.parametrize("seconds", [5.0, CI_S, RELEASE_S])
-def test_every_fault_is_over_before_the_end_and_they_come_in_order(seconds: float) -> None:
+def test_faults_are_ordered_and_over_before_the_end(seconds: float) -> None:
     for seed in SEEDS:
         faults = faults_of(Mode.ORCHESTRATOR, seed, seconds)
         assert faults
@@ -45,15 +45,15 @@ def test_every_fault_is_over_before_the_end_and_they_come_in_order(seconds: floa
         assert all(before.at_s <= after.at_s for before, after in pairwise(faults))
 
 
-def test_broker_and_database_never_fail_at_the_same_time_in_a_short_run() -> None:
+def test_in_a_short_run_broker_and_database_fail_one_at_a_time() -> None:
     for seed in SEEDS:
         shared = [fault for fault in faults_of(Mode.CHOREOGRAPHY, seed, CI_S) if fault.target in (BROKER, DATABASE)]
         assert all(before.until_s < after.at_s for before, after in pairwise(shared))
 
 
 @BOTH
-def test_nothing_strikes_twice_at_once_on_the_same_part(mode: Mode) -> None:
-    """A freeze that ends would end the other one too."""
+def test_faults_of_one_target_do_not_overlap(mode: Mode) -> None:
+    """The end of one freeze would end the other too."""
     for seed in SEEDS:
         last: dict[str, ChaosFault] = {}
         for fault in faults_of(mode, seed, RELEASE_S):
@@ -62,12 +62,12 @@ def test_nothing_strikes_twice_at_once_on_the_same_part(mode: Mode) -> None:
             last[fault.target] = fault
 
 
-def test_only_a_long_run_has_absences_that_outlast_a_heartbeat() -> None:
+def test_only_a_long_run_has_faults_longer_than_a_heartbeat() -> None:
     longest = {s: max(fault.for_s for fault in faults_of(Mode.ORCHESTRATOR, 1, s)) for s in (CI_S, RELEASE_S)}
     assert longest[CI_S] < LONG_DURATION_S[0] < 20 < longest[RELEASE_S] <= LONG_DURATION_S[1]
 
 
-def test_a_disk_is_filled_only_where_there_is_one_to_fill() -> None:
+def test_only_a_small_disk_is_filled() -> None:
     with_disk = draw_faults(1, CI_S * 2, list(roles(Mode.ORCHESTRATOR)), [GATEWAY])
     assert ChaosFault(0, ChaosFaultKind.FULL_DISK, GATEWAY).name in {fault.name for fault in with_disk}
     assert all(fault.kind is not ChaosFaultKind.FULL_DISK for fault in faults_of(Mode.ORCHESTRATOR, 1, CI_S * 2))

@@ -1,4 +1,4 @@
-"""The proxy forwards faithfully, and misbehaves as it is told. The server behind it is an echo."""
+"""The TCP proxy forwards all data, and disturbs connections on request. Behind it is an echo server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,13 +9,13 @@ import pytest
 from lab.chaos.tcp_proxy import TcpProxy
 from tests.support.wait import until
 
-#: How long an answer is waited for that shall not come. Only a broken proxy answers at all, and then at once.
+#: Seconds to wait for an answer that must not come. A broken proxy would answer at once.
 SILENCE_S = 0.2
 
 
 @asynccontextmanager
 async def echo() -> AsyncIterator[int]:
-    """A server that sends everything back; gives its port."""
+    """A server that returns all data. Yields its port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -38,11 +38,12 @@ class Client:
         self.reader = reader
         self.writer = writer
 
-    async def say(self, word: bytes) -> bytes:
-        self.writer.write(word)
-        return await asyncio.wait_for(self.reader.readexactly(len(word)), 5)
+    async def echoed(self, data: bytes) -> bytes:
+        """Send `data` and read as many bytes."""
+        self.writer.write(data)
+        return await asyncio.wait_for(self.reader.readexactly(len(data)), 5)
 
-    async def gone(self) -> bool:
+    async def is_closed(self) -> bool:
         """Whether the connection was reset or closed."""
         try:
             return await asyncio.wait_for(self.reader.read(1), 5) == b""
@@ -55,7 +56,7 @@ Connect = Callable[[int], Awaitable[Client]]
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
-    """Makes clients of a port, and closes them in the end."""
+    """Connects clients to a port, and closes them at the end."""
     clients: list[Client] = []
 
     async def to(port: int) -> Client:
@@ -69,39 +70,39 @@ async def connect() -> AsyncIterator[Connect]:
             await client.writer.wait_closed()
 
 
-async def test_what_is_sent_arrives_in_both_directions_and_the_end_of_a_connection_too(connect: Connect) -> None:
+async def test_data_and_end_of_stream_are_forwarded_in_both_directions(connect: Connect) -> None:
     async with echo() as port, TcpProxy(port) as proxy:
         client = await connect(proxy.port)
-        assert await client.say(b"x" * 100_000) == b"x" * 100_000
+        assert await client.echoed(b"x" * 100_000) == b"x" * 100_000
         client.writer.write_eof()
-        assert await client.gone()
+        assert await client.is_closed()
         assert (proxy.connections_cut, proxy.dropped_bytes, proxy.delayed_chunks) == (0, 0, 0)
 
 
-async def test_a_cut_resets_every_connection_and_new_ones_are_welcome(connect: Connect) -> None:
+async def test_a_cut_resets_every_connection_and_new_ones_are_accepted(connect: Connect) -> None:
     async with echo() as port, TcpProxy(port) as proxy:
         clients = [await connect(proxy.port) for _ in range(3)]
         for client in clients:
-            await client.say(b"hello")
+            await client.echoed(b"hello")
         assert proxy.cut() == 3
-        assert all([await client.gone() for client in clients])
-        assert await (await connect(proxy.port)).say(b"again") == b"again"
+        assert all([await client.is_closed() for client in clients])
+        assert await (await connect(proxy.port)).echoed(b"again") == b"again"
         assert proxy.connections_cut == 3
 
 
-async def test_a_cut_without_connections_says_that_it_hit_nothing(connect: Connect) -> None:
+async def test_a_cut_without_connections_returns_zero(connect: Connect) -> None:
     async with echo() as port, TcpProxy(port) as proxy:
         client = await connect(proxy.port)
-        await client.say(b"hello")
+        await client.echoed(b"hello")
         client.writer.close()
         await until(lambda: not proxy._connections, "the proxy to notice the end")
         assert proxy.cut() == 0
 
 
-async def test_in_a_black_hole_nothing_arrives_and_nobody_is_told_until_it_heals(connect: Connect) -> None:
+async def test_a_black_hole_drops_data_silently_until_it_heals(connect: Connect) -> None:
     async with echo() as port, TcpProxy(port) as proxy:
         old = await connect(proxy.port)
-        await old.say(b"before")
+        await old.echoed(b"before")
         proxy.drop_data()
         new = await connect(proxy.port)
         for client in (old, new):
@@ -110,37 +111,37 @@ async def test_in_a_black_hole_nothing_arrives_and_nobody_is_told_until_it_heals
                 await asyncio.wait_for(client.reader.read(1), SILENCE_S)
         assert proxy.dropped_bytes == 8
         proxy.heal()
-        assert await old.gone()
-        assert await new.gone()
-        assert await (await connect(proxy.port)).say(b"after") == b"after"
+        assert await old.is_closed()
+        assert await new.is_closed()
+        assert await (await connect(proxy.port)).echoed(b"after") == b"after"
 
 
-async def test_a_connection_that_was_silent_during_a_black_hole_lives_on(connect: Connect) -> None:
+async def test_an_idle_connection_survives_a_black_hole(connect: Connect) -> None:
     async with echo() as port, TcpProxy(port) as proxy:
         client = await connect(proxy.port)
-        await client.say(b"before")
+        await client.echoed(b"before")
         proxy.drop_data()
         proxy.heal()
-        assert await client.say(b"after") == b"after"
+        assert await client.echoed(b"after") == b"after"
 
 
-async def test_a_slow_link_takes_its_time_in_both_directions_and_keeps_the_order(connect: Connect) -> None:
+async def test_a_slow_link_delays_both_directions_and_keeps_the_order(connect: Connect) -> None:
     loop = asyncio.get_running_loop()
     async with echo() as port, TcpProxy(port) as proxy:
         client = await connect(proxy.port)
         proxy.delay_data(0.1)
-        began = loop.time()
-        assert await client.say(b"slow") == b"slow"
-        assert loop.time() - began >= 0.2
+        started_at = loop.time()
+        assert await client.echoed(b"slow") == b"slow"
+        assert loop.time() - started_at >= 0.2
         client.writer.write(b"one")
-        assert await client.say(b"two") == b"one"
+        assert await client.echoed(b"two") == b"one"
         assert proxy.delayed_chunks >= 2
         proxy.heal()
         assert proxy.delay_s == 0
 
 
-async def test_a_server_that_is_away_is_a_connection_reset(connect: Connect) -> None:
+async def test_a_missing_server_resets_the_connection(connect: Connect) -> None:
     async with echo() as port:
         pass
     async with TcpProxy(port) as proxy:
-        assert await (await connect(proxy.port)).gone()
+        assert await (await connect(proxy.port)).is_closed()

@@ -1,4 +1,4 @@
-"""The customers place at their rate, insist until the broker has confirmed, and remember what it has."""
+"""The traffic places orders at its rate, sends again until the broker confirms, and records what was confirmed."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from services.order.messages import PlaceOrder, WithdrawOrder
 
 
 class Broker:
-    """Stands where a transport does: `down` leaves everything in doubt."""
+    """A fake transport. While `down`, every publish is in doubt."""
 
     def __init__(self) -> None:
         self.down = False
@@ -29,20 +29,20 @@ class Broker:
         return [str(item.wire.correlation_id) for item in self.published if item.wire.type == kind.type_name]
 
 
-def customers_of(broker: Broker, *, rate: float = 200.0, seed: int = 1) -> Traffic:
+def traffic_of(broker: Broker, *, rate: float = 200.0, seed: int = 1) -> Traffic:
     order_client = BrokerOrderClient(broker, topology(Mode.ORCHESTRATOR), Environment())  # type: ignore[arg-type]
     return Traffic(order_client, broker, seed, rate)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.chaos.traffic.WITHDRAWN_WITHIN_S", 0.05)
     monkeypatch.setattr("lab.chaos.traffic.TICK_S", 0.005)
 
 
-async def test_orders_come_at_their_rate_and_some_are_taken_back() -> None:
+async def test_orders_are_placed_at_the_rate_and_some_are_withdrawn() -> None:
     broker = Broker()
-    traffic = customers_of(broker)
+    traffic = traffic_of(broker)
     await traffic.run(0.5)
     await traffic.send_remaining()
     assert len(traffic.placed) == 100
@@ -52,10 +52,10 @@ async def test_orders_come_at_their_rate_and_some_are_taken_back() -> None:
     assert set(withdrawn) <= traffic.placed
 
 
-async def test_an_order_in_doubt_is_sent_again_as_the_same_message_and_counts_once_it_is_confirmed() -> None:
+async def test_an_order_in_doubt_is_sent_again_as_the_same_message() -> None:
     broker = Broker()
     broker.down = True
-    traffic = customers_of(broker)
+    traffic = traffic_of(broker)
     await traffic.run(0.1)
     assert traffic.placed
     assert not traffic.accepted
@@ -68,22 +68,22 @@ async def test_an_order_in_doubt_is_sent_again_as_the_same_message_and_counts_on
     assert len({item.wire.message_id for item in places}) == len(traffic.placed)
 
 
-async def test_while_the_broker_is_away_finishing_does_not_end() -> None:
+async def test_sending_the_rest_waits_while_the_broker_is_down() -> None:
     broker = Broker()
     broker.down = True
-    traffic = customers_of(broker)
+    traffic = traffic_of(broker)
     await traffic.run(0.05)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(traffic.send_remaining(), 0.1)
 
 
-async def test_a_seed_decides_what_is_ordered_and_what_fails() -> None:
-    def told(broker: Broker) -> list[tuple[bytes, Any]]:
+async def test_the_seed_determines_lines_and_injected_faults() -> None:
+    def orders_of(broker: Broker) -> list[tuple[bytes, Any]]:
         places = [item.wire for item in broker.published if item.wire.type == PlaceOrder.type_name][:50]
         return [(wire.body.partition(b'"details"')[2], wire.headers.get("injected")) for wire in places]
 
     brokers = [Broker() for _ in range(3)]
     for broker, seed in zip(brokers, (1, 1, 2), strict=True):
-        await customers_of(broker, seed=seed, rate=2000.0).run(0.05)
-    assert told(brokers[0]) == told(brokers[1]) != told(brokers[2])
-    assert any(injected for _, injected in told(brokers[0]))
+        await traffic_of(broker, seed=seed, rate=2000.0).run(0.05)
+    assert orders_of(brokers[0]) == orders_of(brokers[1]) != orders_of(brokers[2])
+    assert any(injected for _, injected in orders_of(brokers[0]))

@@ -1,4 +1,4 @@
-"""The secrets of a stack: made once, kept, private, and RabbitMQ's definitions beside them."""
+"""The secrets of a stack are generated once, kept and private, with RabbitMQ's definitions beside them."""
 
 import base64
 import hashlib
@@ -20,9 +20,9 @@ BROKER, STORE = URL("amqp://rabbitmq:5672/"), URL("mongodb://mongo:27017/?replic
 
 @pytest.fixture
 def credentials(tmp_path: Path) -> Credentials:
-    made = Credentials(tmp_path / "secrets", BROKER, STORE)
-    made.generate(FileOwners())
-    return made
+    credentials = Credentials(tmp_path / "secrets", BROKER, STORE)
+    credentials.generate(FileOwners())
+    return credentials
 
 
 def definitions(credentials: Credentials) -> dict[str, list[dict[str, object]]]:
@@ -31,23 +31,23 @@ def definitions(credentials: Credentials) -> dict[str, list[dict[str, object]]]:
 
 
 def texts(credentials: Credentials) -> dict[str, str]:
-    """Every secret by its path, but for the definitions, whose hashes are made anew each time."""
+    """Every secret by its path, without the definitions, whose hashes change each time."""
     files = (file for file in credentials.folder.rglob("*") if file.is_file() and file.name != "definitions.json")
     return {str(file.relative_to(credentials.folder)): file.read_text() for file in files}
 
 
-def test_every_account_has_a_password_of_its_own_the_same_on_broker_and_database(credentials: Credentials) -> None:
-    everybody = credentials.accounts()
-    passwords = {credentials.password_for(account) for account in everybody}
-    assert len(passwords) == len(everybody) == sum(len(accounts(mode)) for mode in Mode)
-    for account in everybody:
+def test_each_account_has_its_own_password_for_broker_and_database(credentials: Credentials) -> None:
+    all_accounts = credentials.accounts()
+    passwords = {credentials.password_for(account) for account in all_accounts}
+    assert len(passwords) == len(all_accounts) == sum(len(accounts(mode)) for mode in Mode)
+    for account in all_accounts:
         broker, store = URL(credentials.url_for(account, BROKER_URL)), URL(credentials.url_for(account, STORE_URL))
         assert (broker.user, broker.password) == (store.user, store.password) == (account.name, credentials.password_for(account))
         assert (broker.host, store.host) == ("rabbitmq", "mongo")
         assert store.query == {"replicaSet": "rs0", "authSource": "admin"}
 
 
-def test_what_is_there_is_kept_and_what_is_missing_is_made(credentials: Credentials) -> None:
+def test_existing_secrets_are_kept_and_missing_ones_are_generated(credentials: Credentials) -> None:
     before = texts(credentials)
     assert credentials.generate(FileOwners()) == []
     assert texts(credentials) == before
@@ -60,21 +60,21 @@ def test_what_is_there_is_kept_and_what_is_missing_is_made(credentials: Credenti
     }
 
 
-def test_a_secret_is_readable_by_its_owner_only_and_the_definitions_hold_none(credentials: Credentials) -> None:
+def test_only_the_owner_reads_a_secret_and_the_definitions_have_none(credentials: Credentials) -> None:
     for name in texts(credentials):
         assert stat.S_IMODE((credentials.folder / name).stat().st_mode) == 0o400, name
     public = (credentials.folder / "rabbitmq" / "definitions.json").read_text()
     assert not [account.name for account in credentials.accounts() if credentials.password_for(account) in public]
 
 
-def test_mongos_key_file_is_what_mongod_takes(credentials: Credentials) -> None:
+def test_the_key_file_has_the_format_that_mongod_requires(credentials: Credentials) -> None:
     """6 to 1,024 characters of base64: https://www.mongodb.com/docs/manual/core/security-internal-authentication/"""
     text = (credentials.folder / "mongo" / "keyfile").read_text()
     assert 6 <= len(text) <= 1024
     assert base64.b64decode(text, validate=True)
 
 
-def test_the_definitions_have_each_user_once_with_the_hash_of_its_password(credentials: Credentials) -> None:
+def test_the_definitions_have_each_user_with_its_password_hash(credentials: Credentials) -> None:
     users = {str(user["name"]): user for user in definitions(credentials)["users"]}
     assert users.keys() == {account.name for account in credentials.accounts()}
     for account in credentials.accounts():
@@ -83,7 +83,7 @@ def test_the_definitions_have_each_user_once_with_the_hash_of_its_password(crede
         assert users[account.name]["tags"] == []
 
 
-def test_the_definitions_have_all_furniture_of_both_modes_and_their_doors(credentials: Credentials) -> None:
+def test_the_definitions_have_the_topologies_of_both_modes_and_apis(credentials: Credentials) -> None:
     found = definitions(credentials)
     wanted = [topology for mode in Mode for topology in topologies(mode)]
     specs = list(chain.from_iterable(declarations.queues(topology) for topology in wanted))
@@ -97,7 +97,7 @@ def test_the_definitions_have_all_furniture_of_both_modes_and_their_doors(creden
     assert all(piece["durable"] is True for piece in chain(found["queues"], found["exchanges"]))
 
 
-def test_the_folders_can_be_made_before_anything_is_in_them(tmp_path: Path) -> None:
+def test_the_folders_can_be_created_empty(tmp_path: Path) -> None:
     Credentials(tmp_path, BROKER, STORE).create_folders()
     folders = {str(folder.relative_to(tmp_path)) for folder in tmp_path.rglob("*") if not any(folder.iterdir())}
     assert folders == {f"{account.mode}/{account.worker}" for mode in Mode for account in accounts(mode)} | {"rabbitmq", "mongo"}

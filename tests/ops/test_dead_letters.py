@@ -1,4 +1,4 @@
-"""The dead letters of the HTTP door, which has a queue of its own beside those of its mode, are seen and moved like any other.
+"""The dead letters of the HTTP API, whose queue is not part of its mode's topology, are listed and moved like any others.
 
 In memory; `saga dlq` itself is run in tests/cli/.
 """
@@ -21,8 +21,8 @@ from services.vocabulary import Line
 from tests.support.system import MODES, in_memory
 
 
-async def a_letter(system: System) -> Wire:
-    """An event that the door has given up; there is a door from now on, which does not run."""
+async def dead_letter_of_api(system: System) -> Wire:
+    """A dead-lettered event of the HTTP API, whose queues are declared and which does not run."""
     declared_topology = api_topology(system.client.topology.prefix)
     await system.client.transport.declare(declared_topology)
     environment = system.backend.environment
@@ -34,48 +34,48 @@ async def a_letter(system: System) -> Wire:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_dead_letter_of_the_door_is_listed_and_sent_back_to_it(mode: Mode) -> None:
+def test_a_dead_letter_of_the_api_is_listed_and_requeued(mode: Mode) -> None:
     async def play(system: System) -> None:
-        wire = await a_letter(system)
-        everywhere, names = with_api(system.client.topology), [*roles(mode), NAME]
-        (letter,) = await dead_letters(system.client.transport, everywhere, names)
+        wire = await dead_letter_of_api(system)
+        declared_topology, names = with_api(system.client.topology), [*roles(mode), NAME]
+        (letter,) = await dead_letters(system.client.transport, declared_topology, names)
         assert (letter.worker, letter.id, letter.reason) == ("door", wire.message_id, "attempts_exhausted")
-        transport = system.backend.transport("somebody")
+        transport = system.backend.transport("tests")
         await transport.open()
-        (back,) = await requeue(transport, everywhere, NAME, lambda _: True)
+        (back,) = await requeue(transport, declared_topology, NAME, lambda _: True)
         assert back.id == wire.message_id
 
         async def is_back() -> bool:
-            return await transport.depth(queue_of(everywhere.prefix, NAME)) == 1
+            return await transport.depth(queue_of(declared_topology.prefix, NAME)) == 1
 
-        await system.wait_until(is_back, "the letter to be back in the door's queue")
-        assert await dead_letters(transport, everywhere, names) == []
+        await system.wait_until(is_back, "the message to be back in the API's queue")
+        assert await dead_letters(transport, declared_topology, names) == []
         await transport.close()
 
     in_memory(mode, play)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_dead_letter_of_the_door_can_be_thrown_away(mode: Mode) -> None:
+def test_a_dead_letter_of_the_api_can_be_discarded(mode: Mode) -> None:
     async def play(system: System) -> None:
-        wire = await a_letter(system)
-        everywhere = with_api(system.client.topology)
-        transport = system.backend.transport("somebody")
+        wire = await dead_letter_of_api(system)
+        declared_topology = with_api(system.client.topology)
+        transport = system.backend.transport("tests")
         await transport.open()
-        (gone,) = await discard(transport, everywhere, NAME, lambda _: True)
+        (gone,) = await discard(transport, declared_topology, NAME, lambda _: True)
         assert gone.id == wire.message_id
-        assert await dead_letters(transport, everywhere, [NAME]) == []
+        assert await dead_letters(transport, declared_topology, [NAME]) == []
         await transport.close()
 
     in_memory(mode, play)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_mode_whose_door_was_never_opened_has_none_of_it(mode: Mode) -> None:
+def test_an_api_that_never_ran_has_no_dead_letters(mode: Mode) -> None:
     async def play(system: System) -> None:
-        everywhere = with_api(system.client.topology)
-        assert await dead_letters(system.client.transport, everywhere, [NAME]) == []
+        declared_topology = with_api(system.client.topology)
+        assert await dead_letters(system.client.transport, declared_topology, [NAME]) == []
         for act in requeue, discard:
-            assert await act(system.client.transport, everywhere, NAME, lambda _: True) == []
+            assert await act(system.client.transport, declared_topology, NAME, lambda _: True) == []
 
     in_memory(mode, play)

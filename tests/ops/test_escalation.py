@@ -1,6 +1,6 @@
-"""A compensation that fails for good: the order needs attention, says why, and goes on from there when it is redriven.
+"""When a compensation exhausts its retries, the order needs attention and names the cause. Redriven, it continues from there.
 
-In memory on virtual time, and on real parts for what the broker and the database have a say in.
+In memory, on virtual time.
 """
 
 import pytest
@@ -21,12 +21,12 @@ from tests.support.system import in_memory as run_in_memory
 
 
 def in_memory(mode: Mode, program: Program[T]) -> T:
-    """No deadline comes before the budget of a compensation is used up."""
+    """With a deadline that does not pass before a compensation has exhausted its retries."""
     return run_in_memory(mode, program, lambda mode: MemoryBackend(mode, timeouts=UNHURRIED))
 
 
 async def stuck_order(system: System) -> tuple[JourneyRun, str]:
-    """An order whose delivery is refused and whose stock cannot be given back."""
+    """An order whose delivery is refused and whose stock cannot be released."""
     run = JourneyRun(system)
     order_id = await run.place({"book": 2}, "delivery:undeliverable", "inventory:undo_error")
 
@@ -42,7 +42,7 @@ async def letters(system: System) -> list[DeadLetter]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_order_whose_compensation_fails_for_good_needs_attention_and_says_why(mode: Mode) -> None:
+def test_an_order_with_an_exhausted_compensation_needs_attention(mode: Mode) -> None:
     async def play(system: System) -> None:
         _, order_id = await stuck_order(system)
         seen = await system.snapshot()
@@ -51,7 +51,7 @@ def test_an_order_whose_compensation_fails_for_good_needs_attention_and_says_why
         assert stands.summary() == {
             "order_id": order_id,
             "state": NEEDS_ATTENTION,
-            "reason": "ReleaseStock: InjectedError: an error of its compensation was asked for with this order",
+            "reason": "ReleaseStock: InjectedError: the fault `undo_error` was injected with this order",
         }
         assert seen.orders[order_id].state is OrderState.PENDING, "the semantic lock holds"
         assert seen.reservations[order_id].state == "HELD"
@@ -64,7 +64,7 @@ def test_an_order_whose_compensation_fails_for_good_needs_attention_and_says_why
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_redriven_it_goes_on_where_it_stopped_and_ends_with_the_reason_it_had(mode: Mode) -> None:
+def test_a_redriven_order_continues_and_ends_with_its_reason(mode: Mode) -> None:
     async def play(system: System) -> None:
         run, order_id = await stuck_order(system)
         transport = system.backend.transport("redrive")
@@ -82,11 +82,11 @@ def test_redriven_it_goes_on_where_it_stopped_and_ends_with_the_reason_it_had(mo
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_void_that_the_gateway_never_confirms_is_asked_for_all_the_same_and_somebody_is_told(mode: Mode) -> None:
+def test_a_void_that_is_never_confirmed_escalates_once(mode: Mode) -> None:
     async def play(system: System) -> None:
         run = JourneyRun(system)
         order_id = await run.place({"book": 2}, "delivery:undeliverable", "payment:void_error")
-        await system.wait_until(lambda: run.has_event(order_id, PaymentStepFailed), "payment to call for help", timeout_s=120)
+        await system.wait_until(lambda: run.has_event(order_id, PaymentStepFailed), "payment to escalate", timeout_s=120)
 
         async def stuck() -> bool:
             return order_id in orders_needing_attention(await system.snapshot())
@@ -104,7 +104,7 @@ def test_a_void_that_the_gateway_never_confirms_is_asked_for_all_the_same_and_so
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_only_the_dead_letters_that_were_chosen_go_and_the_others_stay_as_they_are(mode: Mode) -> None:
+def test_discard_removes_only_the_selected_dead_letters(mode: Mode) -> None:
     async def play(system: System) -> None:
         run = JourneyRun(system)
         orders = [await run.place({"book": 1}, "delivery:error") for _ in range(3)]

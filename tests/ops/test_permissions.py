@@ -1,7 +1,7 @@
-"""Who may do what on the broker and in the database: enough for every message that is sent, and no more.
+"""Permissions on broker and database suffice for every message that is sent, and grant no more.
 
-RabbitMQ's rule is applied here by hand: a regular expression for the exchange, and one more for the routing key where there is
-one. The stack test has RabbitMQ itself apply it (tests/stack/).
+RabbitMQ's rule is applied here in Python: a regular expression for the exchange, and one for the routing key where there is one.
+In tests/stack/ RabbitMQ itself applies it.
 """
 
 import re
@@ -17,16 +17,16 @@ from broker.topology import commands_exchange, delay_queue, dropped_queue, event
 from lab.journeys.catalogue import JOURNEYS
 from lab.system import System
 from observer.recorder import NAME as OBSERVER
-from ops.permissions import API_COMMANDS, OPERATOR, Account, accounts, topologies
+from ops.permissions import OPERATOR, Account, accounts, topologies
 from orchestrator.coordinator import NAME as COORDINATOR
-from services.message_types import SERVICES
+from services.message_types import API_COMMANDS, SERVICES
 from services.payment.messages import PaymentAuthorized
 from tests.support.journey_checks import BUSY_JOURNEYS, played, subclasses
 from tests.support.system import MODES, in_memory, published
 
 COMMANDS = sorted(kind.type_name for kind in subclasses(Command))
 EVENTS = sorted(kind.type_name for kind in subclasses(Event))
-DOORS = {kind.type_name for kind in API_COMMANDS}
+API_TYPES = {kind.type_name for kind in API_COMMANDS}
 
 
 def account_of(mode: Mode, worker: str) -> Account:
@@ -40,28 +40,28 @@ def may_publish(account: Account, exchange: str, key: str) -> bool:
 
 
 def workers_of(mode: Mode) -> list[Account]:
-    """Everybody but the operator."""
+    """Every account but the operator's."""
     return [account for account in accounts(mode) if account.worker != OPERATOR]
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", BUSY_JOURNEYS)
-def test_every_message_that_is_sent_may_be_sent_by_its_sender(mode: Mode, name: str) -> None:
+def test_every_sender_may_send_the_messages_that_it_sends(mode: Mode, name: str) -> None:
     async def play(system: System) -> None:
         seen = published(system)
         await played(JOURNEYS[name], system)
         assert seen
         for item in seen:
-            # A copy that was put aside names its first sender: whoever put it there is the owner of the queue in its key.
-            aside = item.address.exchange not in (commands_exchange(mode), events_exchange(mode))
-            worker = item.address.routing_key.split(".")[1] if aside else item.wire.app_id
+            # A retried or dead-lettered copy names its original sender; its routing key names the publishing worker's queue.
+            republished = item.address.exchange not in (commands_exchange(mode), events_exchange(mode))
+            worker = item.address.routing_key.split(".")[1] if republished else item.wire.app_id
             assert may_publish(account_of(mode, str(worker)), item.address.exchange, item.address.routing_key), item
 
     in_memory(mode, play)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_worker_may_consume_its_own_queue_and_no_other(mode: Mode) -> None:
+def test_a_worker_may_consume_only_its_own_queue(mode: Mode) -> None:
     queues = [spec.name for each in Mode for topology in topologies(each) for spec in declarations.queues(topology)]
     for account in workers_of(mode):
         queue = queue_of(mode, account.worker)
@@ -70,24 +70,24 @@ def test_every_worker_may_consume_its_own_queue_and_no_other(mode: Mode) -> None
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_no_worker_may_declare_bind_or_delete_anything(mode: Mode) -> None:
+def test_no_worker_may_declare_bind_or_delete(mode: Mode) -> None:
     for account in workers_of(mode):
         for topology in topologies(mode):
             names = [*declarations.exchanges(topology), *(spec.name for spec in declarations.queues(topology)), "amq.gen-x", "x"]
             assert not [name for name in names if re.search(account.configure, name)]
 
 
-def test_in_choreography_nobody_but_the_door_may_send_a_command_and_the_door_its_two_only() -> None:
+def test_in_choreography_only_the_api_may_send_its_two_commands() -> None:
     exchange = commands_exchange(Mode.CHOREOGRAPHY)
     allowed = {
         (account.worker, command)
         for account, command in product(workers_of(Mode.CHOREOGRAPHY), COMMANDS)
         if may_publish(account, exchange, command)
     }
-    assert allowed == {(API, command) for command in DOORS}
+    assert allowed == {(API, command) for command in API_TYPES}
 
 
-def test_in_the_orchestrated_mode_only_coordinator_and_door_may_send_commands_and_none_of_the_others() -> None:
+def test_in_orchestrator_only_coordinator_and_api_may_send_commands() -> None:
     exchange = commands_exchange(Mode.ORCHESTRATOR)
     sends = {
         account.worker: {command for command in COMMANDS if may_publish(account, exchange, command)}
@@ -95,7 +95,7 @@ def test_in_the_orchestrated_mode_only_coordinator_and_door_may_send_commands_an
     }
     accepted = {kind.type_name for role in roles(Mode.ORCHESTRATOR).values() for kind in role.accepts} & set(COMMANDS)
     silent = {worker: set() for worker in (*SERVICES, OBSERVER)}
-    assert sends == silent | {API: DOORS, COORDINATOR: accepted - DOORS}
+    assert sends == silent | {API: API_TYPES, COORDINATOR: accepted - API_TYPES}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -105,15 +105,15 @@ def test_the_observer_may_publish_nothing(mode: Mode) -> None:
         assert not [name for name in ("", *declarations.exchanges(topology)) if may_publish(observer, name, "order.PlaceOrder")]
 
 
-def test_in_the_orchestrated_mode_no_participants_queue_hears_an_event() -> None:
-    """And as nobody may bind or declare a queue, it stays so."""
+def test_in_orchestrator_no_participants_queue_is_bound_to_events() -> None:
+    """No worker may bind or declare a queue, so it stays so."""
     (workers, _) = topologies(Mode.ORCHESTRATOR)
-    hear = {spec.name for spec in declarations.queues(workers) for exchange, _ in spec.bindings if exchange.endswith(".events")}
-    assert hear == {queue_of(Mode.ORCHESTRATOR, listener) for listener in (COORDINATOR, OBSERVER)}
+    bound = {spec.name for spec in declarations.queues(workers) for exchange, _ in spec.bindings if exchange.endswith(".events")}
+    assert bound == {queue_of(Mode.ORCHESTRATOR, listener) for listener in (COORDINATOR, OBSERVER)}
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_worker_publishes_its_own_events_and_nobody_elses(mode: Mode) -> None:
+def test_a_worker_may_publish_only_its_own_events(mode: Mode) -> None:
     exchange = events_exchange(mode)
     for account in workers_of(mode):
         mine = {event for event in EVENTS if event.split(".")[0] == account.worker} if account.worker in SERVICES else set()
@@ -121,7 +121,7 @@ def test_a_worker_publishes_its_own_events_and_nobody_elses(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_worker_puts_aside_for_itself_only(mode: Mode) -> None:
+def test_a_worker_may_delay_messages_only_for_its_own_queue(mode: Mode) -> None:
     queues = [queue_of(mode, worker) for worker in (*roles(mode), API, OBSERVER)]
     for account in workers_of(mode):
         own = [] if account.worker == OBSERVER else [queue_of(mode, account.worker)]
@@ -129,7 +129,7 @@ def test_a_worker_puts_aside_for_itself_only(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("key", ["x.payment.PaymentAuthorized", "paymentx.PaymentAuthorized", "inventory.payment.x", ""])
-def test_a_key_that_only_looks_like_its_own_is_not_its_own(key: str) -> None:
+def test_a_routing_key_that_resembles_its_own_is_refused(key: str) -> None:
     payment = account_of(Mode.CHOREOGRAPHY, "payment")
     exchange = events_exchange(Mode.CHOREOGRAPHY)
     assert may_publish(payment, exchange, PaymentAuthorized.type_name)
@@ -137,7 +137,7 @@ def test_a_key_that_only_looks_like_its_own_is_not_its_own(key: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_nobody_may_publish_straight_to_a_queue_or_to_the_other_mode(mode: Mode) -> None:
+def test_no_account_may_publish_to_a_queue_or_the_other_mode(mode: Mode) -> None:
     (other,) = set(Mode) - {mode}
     for account in accounts(mode):
         for exchange in ("", "amq.direct", "amq.topic", events_exchange(other), commands_exchange(other)):
@@ -145,7 +145,7 @@ def test_nobody_may_publish_straight_to_a_queue_or_to_the_other_mode(mode: Mode)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_exchange_that_a_worker_may_write_to_has_a_pattern_for_its_keys(mode: Mode) -> None:
+def test_each_writable_exchange_has_a_routing_key_pattern(mode: Mode) -> None:
     """Without one RabbitMQ allows every key."""
     exchanges = {name for topology in topologies(mode) for name in declarations.exchanges(topology)}
     for account in workers_of(mode):
@@ -154,7 +154,7 @@ def test_every_exchange_that_a_worker_may_write_to_has_a_pattern_for_its_keys(mo
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_worker_has_its_own_database_and_the_operator_those_of_his_mode(mode: Mode) -> None:
+def test_a_worker_has_one_database_and_the_operator_all_of_its_mode(mode: Mode) -> None:
     workers = workers_of(mode)
     assert [account.databases for account in workers] == [(database_name(mode, account.worker),) for account in workers]
     assert set(account_of(mode, OPERATOR).databases) == {name for account in workers for name in account.databases}

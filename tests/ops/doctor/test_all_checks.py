@@ -1,6 +1,6 @@
-"""`saga doctor`'s checks: each finds the fault that it is for, injected into real servers, and only that one.
+"""Each check of `saga doctor` finds its fault on real servers, and only that one.
 
-Under a prefix of its own on the broker; databases that must be wrong are started for the test alone.
+Queues have a prefix of the test's own on the broker. A database with a wrong set-up is started for the test.
 """
 
 import asyncio
@@ -47,41 +47,41 @@ WORKERS = tuple(roles(MODE))
 
 
 def only(*names: str) -> list[Check]:
-    """These checks of the plan, with all that they need."""
-    wanted, planned = set(names), {item.name: item for item in ALL_CHECKS}
+    """The named checks and all that they require."""
+    wanted, known = set(names), {item.name: item for item in ALL_CHECKS}
     for item in reversed(ALL_CHECKS):
         if item.name in wanted:
             wanted.update(item.requires)
-    assert wanted <= planned.keys()
+    assert wanted <= known.keys()
     return [item for item in ALL_CHECKS if item.name in wanted]
 
 
 async def examined(
     backend: ServerBackend, *names: str, mode: Mode = MODE, meminfo: Path = MEMINFO, docker_host: str = DOCKER_HOST
 ) -> dict[str, CheckResult]:
-    """What the named checks (without names: all) find, by name, with those that they need."""
+    """The results of the named checks and those that they require, by name; of all checks without names."""
     async with Targets(mode, backend, meminfo, docker_host) as targets:
         return await run_checks(targets, only(*names) if names else ALL_CHECKS)
 
 
 def failed(found: dict[str, CheckResult]) -> set[str]:
-    return {name for name, finding in found.items() if finding.ok is False}
+    return {name for name, result in found.items() if result.ok is False}
 
 
 def not_made(found: dict[str, CheckResult]) -> set[str]:
-    return {name for name, finding in found.items() if finding.ok is None}
+    return {name for name, result in found.items() if result.ok is None}
 
 
 def nowhere(**urls: str) -> ServerBackend:
-    """Parts where nothing listens, but for what is given."""
+    """A back end whose servers do not exist, except for the given URLs."""
     port = servers.free_port()
     away = {"broker": f"amqp://127.0.0.1:{port}/", "store": f"mongodb://127.0.0.1:{port}/", "gateway": f"http://127.0.0.1:{port}"}
-    return ServerBackend("nobody", *(away | urls).values())
+    return ServerBackend("missing", *(away | urls).values())
 
 
 @pytest.fixture
 def own(rabbit_url: str, mongo_url: str, gateway_url: str) -> Iterator[ServerBackend]:
-    """Real parts under a prefix of this test's own, nothing declared or stored."""
+    """Real servers with a prefix of this test's own, nothing declared or stored."""
     there = Servers(rabbit_url, mongo_url, gateway_url)
     with a_prefix(there, MODE) as prefix:
         yield there.backend(prefix)
@@ -92,7 +92,7 @@ Either = tuple[Mode, ServerBackend]
 
 @pytest.fixture(params=MODES)
 def either(request: pytest.FixtureRequest, rabbit_url: str, mongo_url: str, gateway_url: str) -> Iterator[Either]:
-    """Each mode, and real parts for it, nothing declared or stored."""
+    """Each mode with real servers, nothing declared or stored."""
     there = Servers(rabbit_url, mongo_url, gateway_url)
     with a_prefix(there, request.param) as prefix:
         yield request.param, there.backend(prefix)
@@ -114,20 +114,20 @@ async def declare(backend: ServerBackend, **changed: Any) -> None:
 
 
 async def announce(backend: ServerBackend, mode: Mode = MODE, /, faults: bool = True, **ahead_s: float) -> None:
-    """What every worker of the mode says of itself when it starts."""
+    """Write what every worker of the mode records when it starts."""
     for worker in roles(mode):
         store = backend.store(worker)
         await store.open([])
-        said = {"faults": faults, "started_at": 0.0, "clock_ahead_s": ahead_s.get(worker, 0.0)}
-        await store.put([Record("workers", worker, 1, said)])
+        record = {"faults": faults, "started_at": 0.0, "clock_ahead_s": ahead_s.get(worker, 0.0)}
+        await store.put([Record("workers", worker, 1, record)])
         await store.close()
 
 
-# --- all is well ----------------------------------------------------------------------------------------------------------
+# --- a healthy mode -------------------------------------------------------------------------------------------------------
 
 
 @real
-async def test_a_mode_that_runs_on_good_servers_passes_every_check(either: Either, tmp_path: Path) -> None:
+async def test_a_healthy_mode_passes_every_check(either: Either, tmp_path: Path) -> None:
     mode, backend = either
     enough = tmp_path / "meminfo"
     enough.write_text("MemTotal: 9000000 kB\nMemAvailable: 2000000 kB\n")
@@ -146,7 +146,7 @@ async def test_a_mode_that_runs_on_good_servers_passes_every_check(either: Eithe
 BROKER = ("broker", "broker user", "broker version", "topology", "consumers", "dead letters")
 
 
-async def test_a_broker_that_is_not_there_is_one_failure_and_the_rest_cannot_be_asked() -> None:
+async def test_a_missing_broker_is_one_failure_and_the_rest_is_not_made() -> None:
     found = await examined(nowhere(), *BROKER)
     assert failed(found) == {"broker"}
     assert not_made(found) == {*BROKER} - {"broker"}
@@ -158,12 +158,10 @@ async def test_a_broker_that_is_not_there_is_one_failure_and_the_rest_cannot_be_
 @real
 @pytest.mark.parametrize(
     ("changed", "why"),
-    [({"password": "hunter2"}, "refused the user name or password"), ({"path": "/nobody-s"}, "virtual host")],
+    [({"password": "hunter2"}, "refused the user name or password"), ({"path": "/unknown"}, "virtual host")],
     ids=["password", "virtual host"],
 )
-async def test_a_user_that_the_broker_refuses_is_told_from_a_broker_that_is_not_there(
-    rabbit_url: str, changed: dict[str, str], why: str
-) -> None:
+async def test_a_user_refused_by_the_broker_is_not_a_missing_broker(rabbit_url: str, changed: dict[str, str], why: str) -> None:
     url = URL(rabbit_url)
     url = url.with_password(changed["password"]) if "password" in changed else url.with_path(changed["path"])
     found = await examined(nowhere(broker=str(url)), *BROKER)
@@ -175,7 +173,7 @@ async def test_a_user_that_the_broker_refuses_is_told_from_a_broker_that_is_not_
     assert "hunter2" not in str(found)
 
 
-async def test_a_broker_url_that_cannot_be_used_is_said_once() -> None:
+async def test_an_unusable_broker_url_is_reported_once() -> None:
     found = await examined(nowhere(broker="amqp://guest@127.0.0.1:port/"), *BROKER)
     assert failed(found) == {"broker"}
     assert "cannot be used" in found["broker"].why
@@ -185,14 +183,14 @@ async def test_a_broker_url_that_cannot_be_used_is_said_once() -> None:
 @pytest.mark.parametrize(
     ("version", "ok"), [("3.9.29", False), ("2.8.1", False), ("3.10.0", True), ("4.1.0", True), ("5.0.0-rc.1", True), ("", None)]
 )
-def test_a_broker_that_is_too_old_is_named_with_its_version(version: str, ok: bool | None) -> None:
+def test_an_old_broker_is_named_with_its_version(version: str, ok: bool | None) -> None:
     finding = broker_checks.check_version("RabbitMQ", version)
     assert finding.ok is ok
     assert version in finding.why
 
 
 @real
-async def test_a_topology_that_was_never_declared_is_named_and_not_made(own: ServerBackend) -> None:
+async def test_an_undeclared_topology_is_named_and_not_declared(own: ServerBackend) -> None:
     for _ in range(2):
         found = await examined(own, *BROKER)
         assert failed(found) == {"topology"}
@@ -203,18 +201,18 @@ async def test_a_topology_that_was_never_declared_is_named_and_not_made(own: Ser
 
 
 @real
-async def test_a_queue_that_was_deleted_is_the_only_one_named(own: ServerBackend, rabbit_url: str) -> None:
+async def test_only_the_deleted_queue_is_named(own: ServerBackend, rabbit_url: str) -> None:
     await declare(own)
     lost = dead_queue(queue_of(own.prefix, "payment"))
     async with await aio_pika.connect(rabbit_url) as connection, connection.channel() as channel:
         await channel.queue_delete(lost, if_unused=False, if_empty=False)
     found = await examined(own, "topology", "dead letters")
-    assert found["topology"].why == f"not there: {lost}"
+    assert found["topology"].why == f"missing: {lost}"
     assert found["dead letters"].ok
 
 
 @real
-async def test_a_queue_that_was_declared_differently_is_named_with_what_differs(own: ServerBackend) -> None:
+async def test_a_queue_declared_differently_is_named_with_the_difference(own: ServerBackend) -> None:
     await declare(own, delivery_limit=3)
     found = await examined(own, "topology")
     assert failed(found) == {"topology"}
@@ -234,9 +232,7 @@ async def test_an_exchange_of_another_type_is_named(own: ServerBackend, rabbit_u
 
 
 @real
-async def test_a_user_who_may_not_declare_sees_what_is_there_and_is_told_that_nothing_was_compared(
-    own: ServerBackend, reader_url: str
-) -> None:
+async def test_without_permission_to_declare_nothing_is_compared(own: ServerBackend, reader_url: str) -> None:
     await declare(own)
     found = await examined(replace(own, broker_url=reader_url), *BROKER)
     assert found["topology"].ok
@@ -245,19 +241,19 @@ async def test_a_user_who_may_not_declare_sees_what_is_there_and_is_told_that_no
 
 
 @real
-async def test_a_queue_that_nobody_consumes_is_named(own: ServerBackend) -> None:
+async def test_a_queue_without_consumers_is_named(own: ServerBackend) -> None:
     await declare(own)
     async with transport_of(own) as transport:
         await transport.consume(queue_of(own.prefix, "order"), 1, lambda _: None)
         found = await examined(own, "topology", "consumers")
     assert failed(found) == {"consumers"}
     idle = [queue_of(own.prefix, worker) for worker in WORKERS if worker != "order"]
-    assert found["consumers"].why == f"nobody consumes {', '.join(idle)}"
+    assert found["consumers"].why == f"no consumer on {', '.join(idle)}"
     assert "saga worker inventory" in found["consumers"].next_step
 
 
 @real
-async def test_dead_letters_are_counted_and_no_failure(own: ServerBackend) -> None:
+async def test_dead_letters_are_counted_and_are_no_failure(own: ServerBackend) -> None:
     await declare(own)
     declared_topology = with_api(topology(MODE, own.prefix))
     dead = [Outgoing(declared_topology.dead_address(worker), Wire(b"{}")) for worker in ("order", "order", "payment", "door")]
@@ -266,19 +262,19 @@ async def test_dead_letters_are_counted_and_no_failure(own: ServerBackend) -> No
         assert await transport.publish(dead) == [Receipt.CONFIRMED] * 4
     found = await examined(own, "dead letters")
     assert found["dead letters"].ok
-    assert found["dead letters"].why == "dead letters wait: order 2, payment 1, door 1"
+    assert found["dead letters"].why == "dead letters: order 2, payment 1, door 1"
     assert "saga dlq list" in found["dead letters"].next_step
 
 
 @real
 @pytest.mark.parametrize(("age_s", "ok"), [(120.0, False), (5.0, True)])
-async def test_a_message_that_stays_in_its_outbox_shows_a_missing_binding(own: ServerBackend, age_s: float, ok: bool) -> None:
-    async def owe(_: Reader) -> tuple[Changes, None]:
+async def test_an_overdue_outbox_row_reveals_a_missing_binding(own: ServerBackend, age_s: float, ok: bool) -> None:
+    async def add_outbox_row(_: Reader) -> tuple[Changes, None]:
         return Changes(outbox=[OutboxRow("m1", time.time() - age_s, b"x")]), None
 
     store = own.store("payment")
     await store.open([])
-    await store.transact(owe)
+    await store.transact(add_outbox_row)
     await store.close()
     found = await examined(own, "bindings")
     assert found["bindings"].ok is ok
@@ -290,7 +286,7 @@ async def test_a_message_that_stays_in_its_outbox_shows_a_missing_binding(own: S
 DATABASE = ("database", "database user", "replica set", "transactions", "durable commits", "inbox key", "clock of the database")
 
 
-async def test_a_database_that_is_not_there_is_one_failure_and_the_rest_cannot_be_asked() -> None:
+async def test_a_missing_database_is_one_failure_and_the_rest_is_not_made() -> None:
     found = await examined(nowhere(), *DATABASE, "bindings", "clocks of the workers")
     assert failed(found) == {"database"}
     assert found["database"].server_missing
@@ -301,8 +297,8 @@ async def test_a_database_that_is_not_there_is_one_failure_and_the_rest_cannot_b
 
 
 @real
-@pytest.mark.parametrize("login", ["", "nobody:hunter2@"], ids=["none", "wrong"])
-async def test_a_user_that_the_database_refuses_is_told_from_a_database_that_is_not_there(guarded: str, login: str) -> None:
+@pytest.mark.parametrize("login", ["", "unknown:hunter2@"], ids=["none", "wrong"])
+async def test_a_user_refused_by_the_database_is_not_a_missing_database(guarded: str, login: str) -> None:
     found = await examined(nowhere(store=guarded.replace("//", f"//{login}")), *DATABASE)
     assert found["database"].ok
     assert failed(found) == {"database user"}
@@ -312,7 +308,7 @@ async def test_a_user_that_the_database_refuses_is_told_from_a_database_that_is_
 
 
 @real
-async def test_a_database_that_is_no_replica_set_is_told_how_to_become_one(standalone: str) -> None:
+async def test_a_standalone_database_is_reported_with_the_remedy(standalone: str) -> None:
     found = await examined(nowhere(store=standalone), *DATABASE)
     assert failed(found) == {"replica set"}
     assert "standalone" in found["replica set"].why
@@ -320,7 +316,7 @@ async def test_a_database_that_is_no_replica_set_is_told_how_to_become_one(stand
 
 
 @pytest.mark.parametrize(
-    "said",
+    "hello",
     [
         {"setName": "rs0", "secondary": True, "isWritablePrimary": False},
         {"isreplicaset": True, "isWritablePrimary": False},
@@ -328,8 +324,8 @@ async def test_a_database_that_is_no_replica_set_is_told_how_to_become_one(stand
     ids=["a secondary", "never initiated"],
 )
 @pytest.mark.parametrize("query", ["", "?directConnection=true"], ids=["", "direct"])
-async def test_a_replica_set_without_a_primary_is_told_from_a_missing_database(said: dict[str, Any], query: str) -> None:
-    async with greeting(said) as port:
+async def test_a_replica_set_without_primary_is_not_a_missing_database(hello: dict[str, Any], query: str) -> None:
+    async with greeting(hello) as port:
         found = await examined(nowhere(store=f"mongodb://127.0.0.1:{port}/{query}"), *DATABASE)
     assert found["database"].ok
     assert failed(found) == {"replica set"}
@@ -339,8 +335,8 @@ async def test_a_replica_set_without_a_primary_is_told_from_a_missing_database(s
     assert not_made(found) == {*DATABASE} - {"database", "replica set", "durable commits"}
 
 
-async def test_a_replica_set_whose_members_have_names_that_are_not_known_here_is_told_from_a_missing_database() -> None:
-    """What a container's replica set says of itself to somebody outside."""
+async def test_unresolvable_member_names_are_not_a_missing_database() -> None:
+    """As a replica set in a container reports itself to a client outside."""
     async with greeting({"setName": "rs0", "isWritablePrimary": True, "hosts": ["inside.invalid:27017"]}) as port:
         found = await examined(nowhere(store=f"mongodb://127.0.0.1:{port}/"), *DATABASE)
     assert found["database"].ok
@@ -351,10 +347,8 @@ async def test_a_replica_set_whose_members_have_names_that_are_not_known_here_is
 
 @real
 @pytest.mark.parametrize(("code", "why"), [(263, "refuses a transaction"), (13, "Check the user")], ids=["all", "this user"])
-async def test_a_database_that_refuses_transactions_to_all_or_to_this_user_is_named(
-    own: ServerBackend, code: int, why: str
-) -> None:
-    """By a fail point that acts on this test's clients only: the server has other users."""
+async def test_refused_transactions_are_reported(own: ServerBackend, code: int, why: str) -> None:
+    """By a fail point that acts only on this test's clients, because the server is shared."""
     client_name = f"of {own.prefix}"
     data = {"failCommands": ["insert"], "errorCode": code, "appName": client_name}
     with MongoClient[dict[str, Any]](own.store_url) as client:
@@ -371,14 +365,14 @@ async def test_a_database_that_refuses_transactions_to_all_or_to_this_user_is_na
 
 
 @pytest.mark.parametrize("option", ["w=1", "journal=false", "retryWrites=false"])
-async def test_commits_that_would_not_be_durable_are_found_in_the_url_even_without_a_server(option: str) -> None:
+async def test_an_undurable_url_is_found_without_a_server(option: str) -> None:
     backend = nowhere()
     found = await examined(replace(backend, store_url=f"{backend.store_url}?{option}"), *DATABASE)
     assert failed(found) == {"database", "durable commits"}
     assert "out of the URL" in found["durable commits"].why
 
 
-async def test_a_database_url_that_cannot_be_used_is_said_once() -> None:
+async def test_an_unusable_database_url_is_reported_once() -> None:
     found = await examined(nowhere(store="http://nowhere"), *DATABASE)
     assert failed(found) == {"database"}
     assert "cannot be used" in found["database"].why
@@ -386,7 +380,7 @@ async def test_a_database_url_that_cannot_be_used_is_said_once() -> None:
 
 
 @real
-async def test_an_inbox_that_takes_a_key_twice_is_named_with_its_database(own: ServerBackend) -> None:
+async def test_an_inbox_that_accepts_a_key_twice_is_named(own: ServerBackend) -> None:
     async with Targets(MODE, own) as targets:
         connection = targets.store("payment").connection
         rows = connection.rows
@@ -401,16 +395,14 @@ async def test_an_inbox_that_takes_a_key_twice_is_named_with_its_database(own: S
 
 @real
 @pytest.mark.parametrize(("off_s", "where"), [(30.0, "30.0 s ahead of"), (-30.0, "30.0 s behind")])
-async def test_a_clock_that_is_not_the_databases_is_named_with_its_direction(
-    own: ServerBackend, off_s: float, where: str
-) -> None:
+async def test_a_skewed_clock_is_named_with_its_direction(own: ServerBackend, off_s: float, where: str) -> None:
     found = await examined(replace(own, environment=Environment(lambda: time.time() + off_s)), "clock of the database")
     assert failed(found) == {"clock of the database"}
     assert where in found["clock of the database"].why
 
 
 @real
-async def test_two_workers_whose_clocks_differ_are_named(own: ServerBackend) -> None:
+async def test_two_workers_with_different_clocks_are_named(own: ServerBackend) -> None:
     await announce(own, inventory=0.9, payment=-0.3)
     found = await examined(own, "clocks of the workers")
     assert failed(found) == {"clocks of the workers"}
@@ -418,7 +410,7 @@ async def test_two_workers_whose_clocks_differ_are_named(own: ServerBackend) -> 
 
 
 @real
-async def test_workers_that_have_never_started_have_no_clocks_to_compare(own: ServerBackend) -> None:
+async def test_clocks_are_not_compared_before_a_worker_has_started(own: ServerBackend) -> None:
     found = await examined(own, "clocks of the workers")
     assert not_made(found) == {"clocks of the workers"}
     assert not failed(found)
@@ -427,14 +419,14 @@ async def test_workers_that_have_never_started_have_no_clocks_to_compare(own: Se
 # --- the payment gateway --------------------------------------------------------------------------------------------------
 
 
-async def test_a_gateway_that_is_not_there_is_a_missing_server() -> None:
+async def test_a_missing_gateway_is_a_missing_server() -> None:
     found = await examined(nowhere(), "payment gateway")
     assert failed(found) == {"payment gateway"}
     assert found["payment gateway"].server_missing
     assert "saga worker gateway" in found["payment gateway"].next_step
 
 
-async def test_a_gateway_url_that_cannot_be_used_is_named() -> None:
+async def test_an_unusable_gateway_url_is_named() -> None:
     found = await examined(nowhere(gateway="http://127.0.0.1:port"), "payment gateway")
     assert failed(found) == {"payment gateway"}
     assert "cannot be used" in found["payment gateway"].why
@@ -443,7 +435,7 @@ async def test_a_gateway_url_that_cannot_be_used_is_named() -> None:
 
 @real
 @pytest.mark.parametrize(("gateways", "workers"), [(True, False), (False, True)])
-async def test_a_gateway_that_treats_failures_otherwise_than_the_workers_is_named(
+async def test_gateway_and_workers_must_agree_on_fault_injection(
     own: ServerBackend, tmp_path: Path, gateways: bool, workers: bool
 ) -> None:
     await announce(own, faults=workers)
@@ -451,15 +443,16 @@ async def test_a_gateway_that_treats_failures_otherwise_than_the_workers_is_name
         found = await examined(replace(own, gateway_url=gateway.url), "gateway faults")
     assert failed(found) == {"gateway faults"}
     word = {True: "enabled", False: "disabled"}
-    everybody = ", ".join(WORKERS)
-    assert found["gateway faults"].why == f"the payment gateway has faults {word[gateways]}, and {everybody} {word[workers]}"
+    names = ", ".join(WORKERS)
+    why = f"fault injection is {word[gateways]} at the payment gateway and {word[workers]} at {names}"
+    assert found["gateway faults"].why == why
 
 
 # --- ports ----------------------------------------------------------------------------------------------------------------
 
 
 class SpeaksSomethingElse(socketserver.BaseRequestHandler):
-    """Answers whatever it is told as a web server does that does not understand it."""
+    """Answers every request as a web server that cannot parse it."""
 
     def handle(self) -> None:
         if self.request.recv(1024):
@@ -468,7 +461,7 @@ class SpeaksSomethingElse(socketserver.BaseRequestHandler):
 
 @contextmanager
 def something_else(port: int) -> Iterator[None]:
-    """Another program on a port. In a thread: a driver that connects again while it goes leaves nothing behind in our loop."""
+    """Another program on a port. In a thread, so that a driver's late connection leaves nothing in the test's event loop."""
     with socketserver.ThreadingTCPServer(("127.0.0.1", port), SpeaksSomethingElse) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         yield
@@ -476,16 +469,16 @@ def something_else(port: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["broker", "database", "payment gateway"])
-async def test_a_port_that_something_else_holds_is_told_from_one_where_nothing_is(name: str) -> None:
+async def test_a_port_held_by_another_program_is_not_a_free_port(name: str) -> None:
     port = servers.free_port()
     urls = {"broker": f"amqp://127.0.0.1:{port}/", "store": f"mongodb://127.0.0.1:{port}/", "gateway": f"http://127.0.0.1:{port}"}
     with something_else(port):
         taken = (await examined(nowhere(**urls), name))[name]
     free = (await examined(nowhere(**urls), name))[name]
     assert (taken.ok, taken.server_missing) == (free.ok, free.server_missing) == (False, True)
-    assert f"port {port} of 127.0.0.1 is taken by something that does not answer as a {name}" in taken.why
-    assert f"See what holds port {port}" in taken.next_step
-    assert "taken" not in free.why
+    assert f"port {port} of 127.0.0.1 is held by a program that does not answer as a {name}" in taken.why
+    assert "Find it with `ss -ltnp` on 127.0.0.1" in taken.next_step
+    assert "held by" not in free.why
     assert "Start" in free.next_step
 
 
@@ -500,7 +493,7 @@ async def test_a_port_that_something_else_holds_is_told_from_one_where_nothing_i
         ("http://127.0.0.1:8090", [("127.0.0.1", 8090)]),
     ],
 )
-def test_the_ports_of_a_url_are_found(url: str, addresses: list[tuple[str, int]]) -> None:
+def test_hosts_and_ports_are_read_from_a_url(url: str, addresses: list[tuple[str, int]]) -> None:
     assert addresses_in(url) == addresses
 
 
@@ -512,11 +505,11 @@ def test_the_ports_of_a_url_are_found(url: str, addresses: list[tuple[str, int]]
     [
         ("MemTotal: 9000000 kB\nMemAvailable: 209715 kB\n", False, "0.2 GB are free"),
         ("MemTotal: 9000000 kB\nMemAvailable: 1887437 kB\n", True, "1.8 GB are free"),
-        ("MemTotal: 9000000 kB\n", None, "does not say"),
-        (None, None, "no Linux"),
+        ("MemTotal: 9000000 kB\n", None, "does not report"),
+        (None, None, "not Linux"),
     ],
 )
-async def test_memory_that_is_too_small_is_said_and_where_it_is_not_known_nothing_is(
+async def test_too_little_memory_fails_and_unknown_memory_is_not_checked(
     tmp_path: Path, text: str | None, ok: bool | None, why: str
 ) -> None:
     meminfo = tmp_path / "meminfo"
@@ -527,15 +520,15 @@ async def test_memory_that_is_too_small_is_said_and_where_it_is_not_known_nothin
     assert why in found["memory"].why
 
 
-async def test_memory_that_is_enough_only_for_what_already_runs_is_told_of_and_no_failure(tmp_path: Path) -> None:
+async def test_memory_below_the_need_of_a_mode_is_a_warning(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemAvailable: 524288 kB\n")
     memory = (await examined(nowhere(), "memory", meminfo=meminfo))["memory"]
     assert (memory.ok, memory.why) == (True, "0.5 GB are free")
-    assert "Before you start a mode here" in memory.next_step
+    assert "before you start a mode here" in memory.next_step
 
 
-async def test_a_docker_engine_that_is_not_there_is_told_of_and_no_failure(tmp_path: Path) -> None:
+async def test_a_missing_docker_engine_is_a_warning(tmp_path: Path) -> None:
     async with docker_engine(tmp_path / "engine") as docker_host:
         there = (await examined(nowhere(), "docker", docker_host=docker_host))["docker"]
     away = (await examined(nowhere(), "docker", docker_host=docker_host))["docker"]
@@ -546,7 +539,7 @@ async def test_a_docker_engine_that_is_not_there_is_told_of_and_no_failure(tmp_p
 
 @asynccontextmanager
 async def docker_engine(socket: Path) -> AsyncIterator[str]:
-    """Something that answers a ping as a Docker engine does; gives what DOCKER_HOST would say."""
+    """A server that answers a ping as a Docker engine does. Yields a value for DOCKER_HOST."""
 
     async def pong(_: web.Request) -> web.Response:
         return web.Response(text="OK")
@@ -562,7 +555,7 @@ async def docker_engine(socket: Path) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-# --- how checks are made together -----------------------------------------------------------------------------------------
+# --- running checks -------------------------------------------------------------------------------------------------------
 
 
 async def made(*plan: Check, timeout_s: float = 5.0) -> list[CheckResult]:
@@ -583,12 +576,12 @@ async def endless(_: Targets) -> CheckResult:
 
 
 @pytest.mark.parametrize(("ask", "why"), [(lost, "it went away"), (endless, "no answer within 0.05 s")])
-async def test_a_check_without_an_answer_has_failed_when_what_it_needs_was_fine(ask: Any, why: str) -> None:
+async def test_a_check_without_an_answer_fails_if_its_requirements_passed(ask: Any, why: str) -> None:
     _, asked = await made(Check("server", fine), Check("asked", ask, ("server",), "look"), timeout_s=0.05)
     assert (asked.ok, asked.why, asked.next_step) == (False, why, "look")
 
 
-async def test_a_check_without_an_answer_is_not_made_when_what_it_needs_was_not_made_either() -> None:
+async def test_a_check_is_not_made_if_its_requirements_were_not_made() -> None:
     server, _, last = await made(Check("server", away), Check("asked", lost, ("server",)), Check("last", lost, ("asked",)))
     assert server.server_missing
     assert last.ok is None
@@ -598,13 +591,13 @@ async def away(_: Targets) -> CheckResult:
     return CheckResult(False, server_missing=True)
 
 
-async def test_a_slow_check_takes_the_answer_from_no_other() -> None:
+async def test_a_check_that_times_out_does_not_cancel_a_shared_request() -> None:
     async def impatient(targets: Targets) -> CheckResult:
         async with asyncio.timeout(0):
             await targets._cached_call("shared", answer)
         raise AssertionError
 
-    async def patient_one(targets: Targets) -> CheckResult:
+    async def patient(targets: Targets) -> CheckResult:
         return CheckResult(True, await targets._cached_call("shared", answer))
 
     async def answer() -> str:
@@ -612,13 +605,13 @@ async def test_a_slow_check_takes_the_answer_from_no_other() -> None:
         return "here"
 
     async with Targets(MODE, nowhere()) as targets:
-        first, second = (await run_checks(targets, [Check("first", impatient), Check("second", patient_one)])).values()
+        first, second = (await run_checks(targets, [Check("first", impatient), Check("second", patient)])).values()
     assert first.ok is False
     assert second.why == "here"
 
 
 @real
-async def test_the_doctor_closes_what_it_opened(own: ServerBackend) -> None:
+async def test_the_doctor_closes_its_connections(own: ServerBackend) -> None:
     async with Targets(MODE, own) as targets:
         transport = await targets.broker()
         await check_user(targets.store("order").connection)

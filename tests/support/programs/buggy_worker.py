@@ -1,6 +1,6 @@
-"""A worker of the product with one bug planted in it, as a process: `python -m tests.support.programs.buggy_worker BUG WORDS...`.
+"""A worker of the product with one planted bug, as a process: `python -m tests.support.programs.buggy_worker BUG ARGS...`.
 
-The words are those of `saga`. The bug is put in from here by replacing a function; the product has no switch.
+ARGS are those of `saga`. The bug is planted here by replacing a function; the product has no switch for it.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from store.protocol import Changes
 write = store.mongo.transaction.Transaction._write
 handle = Worker.handle
 
-#: How long the planted worker sits on what it has acknowledged and not committed.
+#: Seconds between acknowledgement and commit.
 GAP_S = 0.3
 
 
@@ -39,7 +39,7 @@ async def acknowledge_first(self: Worker, inputs: Sequence[Input], **options: An
 
 
 async def already_done(_: Sequence[Delivery]) -> None:
-    """A second acknowledgement would cost the channel, and the broker would bring everything again."""
+    """Skip the second acknowledgement: it would close the channel, and the broker would redeliver everything."""
 
 
 if __name__ == "__main__":
@@ -49,5 +49,5 @@ if __name__ == "__main__":
         case "acknowledges first":
             Worker.handle = acknowledge_first  # type: ignore[method-assign]
         case bug:
-            raise SystemExit(f"no bug {bug!r}")
+            raise SystemExit(f"unknown bug {bug!r}: use 'no inbox' or 'acknowledges first'")
     main()
