@@ -1,9 +1,9 @@
-"""AMQP's content header: a message's properties and its table of headers, to bytes and back, whatever a stranger put there.
+"""Reads and writes AMQP content headers: a message's properties and its table of headers.
 
-Reading never raises: what cannot be read is left out, and a header says so. That is why this is not left to pamqp,
-which raises on text that is not UTF-8 or on a far date; the connection is lost with it, again at every redelivery. Writing takes
-everything that reading yields, so a dead letter can carry it on; `without_foreign_headers` is for where that grew too large. Both
-are also most of what a worker spends on AMQP.
+Reading never raises: a property or header that cannot be read is left out, and the header `x-unreadable-headers` says why.
+pamqp is not used here because it raises on text that is not UTF-8 and on far dates; the connection would be lost with it, again
+at every redelivery. Everything that reading yields can be written, so that a dead letter carries it on; `without_foreign_headers`
+drops headers that have grown too large for a frame. Reading and writing headers is most of what a worker spends on AMQP.
 """
 
 import struct
@@ -15,24 +15,24 @@ from broker.transport import Wire
 
 #: AMQP's short strings have a length of one byte.
 SHORT_MAX: Final = 255
-#: Tables nested deeper than this are not worth a stack overflow.
+#: Tables nested deeper than this are replaced by a note, to bound the recursion.
 DEPTH_MAX: Final = 16
-#: Stands in the headers when they could not be read; the value says why.
+#: Added when the headers, or the properties around them, could not be read; its value says why.
 UNREADABLE_HEADER: Final = "x-unreadable-headers"
-#: Headers that belong to the broker and are never sent to it: it takes them for the message's own history, and drops a message
-#: that seems to go round in a circle. A dead letter of the delivery limit that was redriven was lost at its first retry. By CC
-#: and BCC it sends a message on to more queues: a copy put aside would come back to them, and be put aside again, for ever.
+#: Headers that belong to the broker and are never sent back to it. It would take `x-death` for the message's own history and drop
+#: the message as a routing cycle: a requeued dead letter of the delivery limit was lost at its first retry. CC and BCC would
+#: route a republished copy to their queues once more, in an endless loop.
 BROKER_HEADERS: Final = frozenset(
     ["CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"]
     + [f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason")]
 )
-#: Headers that are written here. Where a stranger's leave no room in a frame, only these go on.
+#: Headers that this code base writes. When foreign headers leave no room in a frame, only these are kept.
 OWN_HEADERS: Final = frozenset(
     ["version", "causation_id", "traceparent", "injected", "attempt", "dead_reason", "dead_detail", "attempts", "died_at"]
 )
-#: One of them that is larger than this, in bytes, is not ours.
+#: Maximum size of one of these headers, in bytes; a larger one was not written here and is dropped.
 OWN_HEADER_MAX_BYTES: Final = 2048
-#: Stands in the headers when a stranger's were left out; the value is how many.
+#: Added when foreign headers were dropped; its value is how many.
 DROPPED_HEADER: Final = "x-dropped-headers"
 
 #: Class, weight, body size, property flags.
@@ -60,7 +60,7 @@ _UNREADABLE_ERRORS: Final = (ValueError, IndexError, struct.error)
 
 
 def write_header(wire: Wire, delay_s: float | None) -> bytes:
-    """The payload of a persistent message's content header frame; `delay_s` becomes its expiration."""
+    """Return the payload of a persistent message's content header frame; `delay_s` becomes the expiration."""
     # A loop over a table of properties would be shorter and half as fast.
     flags, parts = _DELIVERY_MODE, []
     if wire.content_type is not None:
@@ -95,7 +95,7 @@ def write_header(wire: Wire, delay_s: float | None) -> bytes:
 
 
 def without_foreign_headers(wire: Wire) -> Wire:
-    """The message with our own headers only, and with how many others there were."""
+    """Return the message with `OWN_HEADERS` only, and with the number of headers dropped."""
     kept = {
         key: value
         for key, value in wire.headers.items()
@@ -105,7 +105,7 @@ def without_foreign_headers(wire: Wire) -> Wire:
 
 
 def write_short(text: object) -> bytes:
-    """A short string, cut to fit. Our own values always do; what a stranger sent may have grown while it was decoded."""
+    """Return an AMQP short string, cut to fit. Foreign text may have grown: each undecodable byte became three bytes."""
     data = str(text).encode("utf-8", "replace")
     if len(data) > SHORT_MAX:
         data = data[:SHORT_MAX].decode("utf-8", "ignore").encode()
@@ -125,7 +125,7 @@ def _write_table(table: Mapping[Any, Any]) -> bytes:
 
 
 def _write_field(value: object) -> bytes:
-    """One value with its type letter. What AMQP has no type for travels as text."""
+    """Return one value with its type letter; values that AMQP has no type for are written as text."""
     write = _FIELD_WRITERS.get(type(value))
     return write(value) if write else _write_text(str(value))
 
@@ -163,7 +163,7 @@ def read_body_size(header: bytes) -> int:
 
 
 def read_wire(header: bytes, body: bytes) -> Wire:
-    """The message of a content header and its whole body. Never raises."""
+    """Return the message of a content header and its whole body. Never raises."""
     known: dict[str, Any] = {}
     try:
         _read_properties(header, known)
@@ -173,21 +173,21 @@ def read_wire(header: bytes, body: bytes) -> Wire:
 
 
 def read_short(data: bytes, pos: int) -> tuple[str, int]:
-    """A short string and the position after it; what is not UTF-8 in it is replaced."""
+    """Return a short string and the position after it; bytes that are not UTF-8 are replaced."""
     end = pos + 1 + data[pos]
     return data[pos + 1 : end].decode("utf-8", "replace"), end
 
 
 def as_received(text: str | None) -> str | None:
-    """A short string as it will come back from the wire, if it comes back: what does not fit was cut on the way out."""
+    """Return a short string as the broker would send it back: written (cut to fit) and read again."""
     return None if text is None else read_short(write_short(text), 0)[0]
 
 
 def _read_properties(data: bytes, known: dict[str, Any]) -> None:  # noqa: C901, PLR0912 - the same list
-    """Fill `known` with the properties that a wire message has, in the protocol's order."""
+    """Fill `known` with the properties that are present, in the protocol's order."""
     flags = word = int.from_bytes(data[12:14])
     pos = 14
-    while word & 1:  # more words of flags, for properties that nobody ever defined
+    while word & 1:  # further flag words, for properties that AMQP never defined
         word = int.from_bytes(data[pos : pos + 2])
         pos += 2
     if flags & _CONTENT_TYPE:
@@ -202,7 +202,7 @@ def _read_properties(data: bytes, known: dict[str, Any]) -> None:  # noqa: C901,
         pos += 1
     if flags & _CORRELATION_ID:
         known["correlation_id"], pos = read_short(data, pos)
-    if flags & _REPLY_TO:  # nobody here answers to a queue that a stranger names
+    if flags & _REPLY_TO:  # not used: replies never go to a queue that the sender names
         pos += 1 + data[pos]
     if flags & _EXPIRATION:
         pos += 1 + data[pos]
@@ -220,7 +220,7 @@ def _read_properties(data: bytes, known: dict[str, Any]) -> None:  # noqa: C901,
 
 
 def _read_headers(data: bytes, pos: int) -> tuple[dict[str, Any], int]:
-    """The table of headers. One that cannot be read costs only itself."""
+    """Return the table of headers and the position after it; an unreadable table leaves the other properties intact."""
     start, end = _span(data, pos, len(data))
     try:
         return _read_table(data, start, end, 0), end
@@ -233,7 +233,7 @@ def _unreadable(error: Exception) -> dict[str, Any]:
 
 
 def _span(data: bytes, pos: int, limit: int) -> tuple[int, int]:
-    """Where something that begins with its length starts and ends. Raises ValueError when it runs over `limit`."""
+    """Return start and end of a length-prefixed field. Raises ValueError when it ends after `limit`."""
     start = pos + 4
     end = start + int.from_bytes(data[pos:start])
     if end > limit:
@@ -266,7 +266,7 @@ def _read_text(data: bytes, start: int, end: int, _: int) -> str | bytes:
 
 
 def _read_field(data: bytes, pos: int, limit: int, depth: int) -> tuple[Any, int]:
-    """One typed value and the position after it. Text that is not UTF-8 stays bytes, a time is seconds since the epoch."""
+    """Return one typed value and the position after it. Text that is not UTF-8 stays bytes; a time is seconds since the epoch."""
     letter = data[pos]
     fixed = _FIXED.get(letter)
     if fixed is not None:

@@ -1,6 +1,6 @@
-"""Patience with servers that are away: what is asked of one is asked again, after a growing pause, until somebody says stop.
+"""Retries with exponential backoff against a server that cannot be reached, interruptible by a shutdown.
 
-Workers and the observer wait here, so that each of them ends at once when it is told to.
+Used by the workers and the observer, so that both end at once when they are asked to stop.
 """
 
 import asyncio
@@ -19,23 +19,23 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-#: What waiting does not mend.
+#: Errors that a retry cannot fix.
 PERMANENT_ERRORS = (UnsafeStore, DataRefused)
 
 
 class ShutdownRequested(Exception):  # noqa: N818 - it names what happened
-    """Told to stop while a server is away: what is in hand stays unacknowledged and comes again."""
+    """The process was asked to stop while a server was unreachable; unacknowledged deliveries will be redelivered."""
 
 
 async def pause(seconds: float, until: asyncio.Event) -> None:
-    """Wait so long, or until the event is set."""
+    """Wait for `seconds`, or until the event is set."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await until.wait()
 
 
 class Backoff:
-    """That of one worker, `worker`, with its servers. It ends when `stopping` is set."""
+    """Retry policy of one worker, named in the log; waiting ends when `stopping` is set."""
 
     def __init__(self, worker: str, environment: Environment, stopping: asyncio.Event) -> None:
         self._worker = worker
@@ -45,7 +45,7 @@ class Backoff:
     async def retry_until(
         self, step: Callable[[], Awaitable[T]], *, permanent: tuple[type[StoreError], ...] = PERMANENT_ERRORS
     ) -> T:
-        """Do something at a server until it succeeds; once at least. Raises `permanent`, which is not waited out, and Stopped."""
+        """Run `step` until it succeeds, at least once. Raises ShutdownRequested, and the errors in `permanent` at once."""
         for attempt in itertools.count(1):
             try:
                 return await step()
@@ -56,7 +56,7 @@ class Backoff:
         raise AssertionError
 
     async def wait(self, attempt: int, error: Exception) -> None:
-        """Wait after an attempt that failed; told to stop meanwhile, let one more be made at once. Raises Stopped after that."""
+        """Wait after a failed attempt. A shutdown ends the wait for one last attempt, then ShutdownRequested is raised."""
         log.warning("waiting_for_server", service=self._worker, attempt=attempt, error=f"{type(error).__name__}: {error}")
         if self._stopping.is_set():
             raise ShutdownRequested from error

@@ -1,8 +1,8 @@
-"""Messages to bytes and back. What cannot be decoded is refused here, with a reason code, before any handler or database sees it.
+"""Encodes messages to bytes and decodes them, and refuses what it cannot decode, with a reason code.
 
-The order of the checks is the order of trust: size, properties, content type, type, version, then strict pydantic
-straight from the bytes (unknown fields, NaN, lone surrogates, numbers beyond their bounds are refused), then that the envelope
-and the body speak of the same order. Every refusal is permanent: a dead letter, never a retry.
+A refused message reaches no handler and no database. The checks, in order: size, properties, content type, type,
+version, strict pydantic validation of the bytes (unknown fields, NaN, lone surrogates and numbers out of bounds are refused), and
+that envelope and body name the same order. Every refusal is permanent: a dead letter, never a retry.
 """
 
 import json
@@ -18,7 +18,7 @@ from broker.message import UUID_PATTERN, Message
 from broker.topology import Address
 from broker.transport import Outgoing, Wire
 
-#: Larger bodies are refused unread. A full order of 50 lines is under 8 KiB.
+#: Larger bodies are refused without being parsed. A full order of 50 lines is under 8 KiB.
 MAX_BODY_BYTES = 64 * 1024
 CONTENT_TYPE = "application/json"
 
@@ -32,21 +32,21 @@ class DeadReason(StrEnum):
 
     TOO_LARGE = "too_large"  # the body exceeds MAX_BODY_BYTES
     MISSING_PROPERTY = "missing_property"  # no usable message_id, type, correlation_id or version
-    WRONG_CONTENT_TYPE = "wrong_content_type"  # not plain application/json; compressed bodies are not opened
-    BAD_HEADER = "bad_header"  # one of our own headers has a value that we never write
-    UNKNOWN_TYPE = "unknown_type"  # not a message that this worker accepts
-    WRONG_VERSION = "wrong_version"  # a schema version that this worker does not speak
+    WRONG_CONTENT_TYPE = "wrong_content_type"  # not plain application/json; compressed bodies are not supported
+    BAD_HEADER = "bad_header"  # one of the headers that `encode` writes has a value that it never writes
+    UNKNOWN_TYPE = "unknown_type"  # not a message type that this worker accepts
+    WRONG_VERSION = "wrong_version"  # a schema version that this worker does not support
     NOT_JSON = "not_json"  # the body is not JSON in UTF-8
-    WRONG_SCHEMA = "wrong_schema"  # JSON, but not this message
+    WRONG_SCHEMA = "wrong_schema"  # JSON that does not match the schema of its type
     WRONG_CORRELATION = "wrong_correlation"  # the envelope names another order than the body
-    MISROUTED = "misrouted"  # it came by another way than its type's, so its sender may have had no right to that type
-    PROTOCOL_VIOLATION = "protocol_violation"  # well-formed, but impossible in the state it met
-    POISON_MESSAGE = "poison_message"  # alone in hand when its worker died, after two deaths among others
-    ATTEMPTS_EXHAUSTED = "attempts_exhausted"  # its handler raised at every attempt of its budget
+    MISROUTED = "misrouted"  # exchange or routing key is not that of its type, so its sender may lack the permission for it
+    PROTOCOL_VIOLATION = "protocol_violation"  # well-formed, but impossible in the current state
+    POISON_MESSAGE = "poison_message"  # handled alone when its worker crashed, after two redeliveries in a batch
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"  # its handler raised at every attempt of its retry budget
 
 
 class Undecodable(Exception):  # noqa: N818 - it names what happened
-    """These bytes are not a message for this worker. `reason` is the code, the text says more."""
+    """A delivery that is not a valid message for this worker. `reason` is the code; the text gives the detail."""
 
     def __init__(self, reason: DeadReason, detail: str) -> None:
         super().__init__(detail)
@@ -55,17 +55,16 @@ class Undecodable(Exception):  # noqa: N818 - it names what happened
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a message inherits from the one that caused it, and what a waiting document keeps for whatever wakes it.
+    """Context that a message inherits from its cause, and that a document with a timer keeps until the timer fires.
 
-    `injected` lists failures that somebody asked for with this order (`payment:declined,...`); it is honoured only by workers
-    with faults enabled."""
+    `injected` lists the faults requested with this order (`payment:declined,...`); only workers with faults enabled honour it."""
 
     causation_id: str | None = None
     traceparent: str | None = None
     injected: str | None = None
 
     def to_context(self) -> dict[str, str]:
-        """The fields that are set, for a waiting document's `context`."""
+        """Return the fields that are set, for the `context` of a document with a timer."""
         fields = {"causation_id": self.causation_id, "traceparent": self.traceparent, "injected": self.injected}
         return {name: value for name, value in fields.items() if value}
 
@@ -76,7 +75,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A decoded message with what is known about it. `attempt` counts from 1."""
+    """A decoded message with its id, origin and attempt number, which counts from 1."""
 
     message: Message
     message_id: str
@@ -85,7 +84,7 @@ class Envelope:
 
 
 def encode(message: Message, *, message_id: str, now: float, app_id: str, origin: Origin) -> Wire:
-    """The message on the wire, persistent properties and all."""
+    """Return the message as bytes with its AMQP properties. `now` is in seconds since the epoch."""
     headers: dict[str, Any] = {"version": message.version, **origin.to_context()}
     return Wire(
         body=message.model_dump_json().encode(),
@@ -100,9 +99,9 @@ def encode(message: Message, *, message_id: str, now: float, app_id: str, origin
 
 
 def decode(wire: Wire, accepted: Mapping[str, type[Message]]) -> Envelope:
-    """The message in `wire`, if its type is one of `accepted` (by name on the wire). Raises Undecodable."""
+    """Return the message in `wire` if its type is one of `accepted` (wire name -> type). Raises Undecodable."""
     if len(wire.body) > MAX_BODY_BYTES:
-        raise Undecodable(DeadReason.TOO_LARGE, f"the body has {len(wire.body)} bytes, at most {MAX_BODY_BYTES} are read")
+        raise Undecodable(DeadReason.TOO_LARGE, f"the body has {len(wire.body)} bytes, the maximum is {MAX_BODY_BYTES}")
     message_id = _uuid(wire.message_id, "message_id")
     correlation_id = _uuid(wire.correlation_id, "correlation_id")
     if wire.content_type != CONTENT_TYPE or wire.content_encoding not in (None, "", "utf-8"):
@@ -117,14 +116,16 @@ def decode(wire: Wire, accepted: Mapping[str, type[Message]]) -> Envelope:
 
 
 def misrouted(wire: Wire, exchange: str, routing_key: str) -> Undecodable:
-    """Why a message is refused that did not come by its type. Permissions hold a sender to its routing keys, and only to them."""
+    """Return the refusal of a message whose route is not that of its type. Permissions restrict routing keys, not types."""
     route = f"exchange {exchange!r} with routing key {routing_key!r}"
-    return Undecodable(DeadReason.MISROUTED, f"it says that it is {wire.type!r}, and came by {route}"[:300])
+    return Undecodable(DeadReason.MISROUTED, f"the type is {wire.type!r}, but the message arrived through {route}"[:300])
 
 
 def death_of(wire: Wire) -> Mapping[str, Any] | None:
-    """Why and where from the broker last gave a message up or moved it on (`x-death`, newest first; `x-first-death-reason` stays
-    that of the first, a delay queue's perhaps). None for a copy of ours, which is sent without that history."""
+    """Return the newest entry of `x-death`: why and from where the broker last dead-lettered the message.
+
+    `x-first-death-reason` is not used: it stays that of the first entry, which may be a delay queue's. None for a copy that a
+    worker republished: those are sent without `x-death`."""
     if "x-death" not in wire.headers:
         return None
     deaths = wire.headers["x-death"]
@@ -142,12 +143,14 @@ def _kind(wire: Wire, accepted: Mapping[str, type[Message]]) -> type[Message]:
         raise Undecodable(DeadReason.MISSING_PROPERTY, "type is missing")
     kind = accepted.get(wire.type)
     if kind is None:
-        raise Undecodable(DeadReason.UNKNOWN_TYPE, f"type {wire.type[:100]!r} is not accepted here")
+        raise Undecodable(DeadReason.UNKNOWN_TYPE, f"type {wire.type[:100]!r} is not accepted by this worker")
     version = wire.headers.get("version")
     if version is None:
         raise Undecodable(DeadReason.MISSING_PROPERTY, "the header version is missing")
     if type(version) is not int or version != kind.version:
-        raise Undecodable(DeadReason.WRONG_VERSION, f"version {str(version)[:20]}, but {kind.version} is spoken here")
+        raise Undecodable(
+            DeadReason.WRONG_VERSION, f"version {str(version)[:20]}, but this worker supports version {kind.version}"
+        )
     return kind
 
 
@@ -174,19 +177,19 @@ def _header(headers: Mapping[str, Any], name: str, pattern: re.Pattern[str]) -> 
     if value is None:
         return None
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise Undecodable(DeadReason.BAD_HEADER, f"the header {name} has a value that is never written here")
+        raise Undecodable(DeadReason.BAD_HEADER, f"the header {name} does not have its expected format")
     return value
 
 
 def _attempt(headers: Mapping[str, Any]) -> int:
     attempt = headers.get("attempt", 1)
     if type(attempt) is not int or not 1 <= attempt <= 1_000:
-        raise Undecodable(DeadReason.BAD_HEADER, "the header attempt is not a small number")
+        raise Undecodable(DeadReason.BAD_HEADER, "the header attempt is not an integer from 1 to 1000")
     return attempt
 
 
 def pack(outgoing: Outgoing) -> bytes:
-    """An outgoing message as the opaque payload of an outbox row."""
+    """Return an outgoing message as the opaque payload of an outbox row."""
     address, wire = outgoing.address, outgoing.wire
     fields = [address.exchange, address.routing_key, address.mandatory, wire.body.decode(), wire.message_id]
     fields += [wire.correlation_id, wire.type, wire.timestamp, wire.app_id, dict(wire.headers)]
@@ -194,7 +197,7 @@ def pack(outgoing: Outgoing) -> bytes:
 
 
 def unpack(payload: bytes) -> Outgoing:
-    """The inverse of `pack`."""
+    """Return the outgoing message of an outbox row's payload: the inverse of `pack`."""
     exchange, routing_key, mandatory, body, message_id, correlation_id, kind, timestamp, app_id, headers = json.loads(payload)
     wire = Wire(body.encode(), message_id, correlation_id, kind, timestamp, app_id, CONTENT_TYPE, None, headers)
     return Outgoing(Address(exchange, routing_key, mandatory), wire)

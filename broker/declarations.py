@@ -1,7 +1,7 @@
-"""What RabbitMQ has to hold for a topology: exchanges, queues with their arguments, bindings. Data only, nothing is declared.
+"""Exchanges, queues with their arguments, and bindings of a topology, as data: this module declares nothing.
 
-Every queue is a durable quorum queue. RabbitMQ 3.10 and 4.x understand all of it alike; nothing rests on a
-default, because their defaults differ (delivery limit, queue type, dead letters at most once).
+Every queue is a durable quorum queue. All of it means the same to RabbitMQ 3.10 and 4.x; no default is relied on, because their
+defaults differ (delivery limit, queue type, dead-lettering at most once).
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,8 +21,8 @@ from broker.topology import (
     retry_exchange,
 )
 
-#: A dead letter may be looked at that often (each look is a delivery that comes back) before the broker gives it up.
-#: Explicit, because 4.x would drop it at the 20th look.
+#: How often a dead letter may be read and requeued: each read counts as a delivery that came back.
+#: Explicit, because the default of 4.x would drop it after 20 reads.
 DEAD_LETTER_DELIVERY_LIMIT = 1_000_000
 
 
@@ -36,7 +36,7 @@ class QueueSpec:
 
 
 def exchanges(topology: Topology) -> dict[str, str]:
-    """Exchange name -> exchange type. Each is durable, and bound to by exact keys, but for the delay queues, which take all."""
+    """Return exchange name -> exchange type. All are durable. Only delay queues and listeners bind the wildcard `#`."""
     prefix = topology.prefix
     names = [commands_exchange(prefix), events_exchange(prefix), retry_exchange(prefix)]
     names += [delay_queue(prefix, level) for level in range(len(RETRY_LEVELS_S))]
@@ -44,7 +44,7 @@ def exchanges(topology: Topology) -> dict[str, str]:
 
 
 def queues(topology: Topology) -> Iterator[QueueSpec]:
-    """Each work queue and its dead letters, then the delay queues that all of them share, then the listeners' queues."""
+    """Yield each work queue with its dead-letter queue, then the shared delay queues, then the listeners' queues."""
     retry = retry_exchange(topology.prefix)
     for work in topology.queues:
         name = queue_of(topology.prefix, work.worker)
@@ -71,7 +71,7 @@ def _work_bindings(prefix: str, work: WorkQueue) -> Iterator[tuple[str, str]]:
 
 
 def _listener_bindings(topology: Topology) -> Iterator[tuple[str, str]]:
-    """All that a work queue is sent, its dead letters, and every event, whoever needs it."""
+    """Yield the bindings of every work queue and dead-letter queue, and one for all events."""
     events = events_exchange(topology.prefix)
     yield events, "#"
     for work in topology.queues:
@@ -80,7 +80,7 @@ def _listener_bindings(topology: Topology) -> Iterator[tuple[str, str]]:
 
 
 def _dropping(max_length: int) -> dict[str, Any]:
-    """A queue that never refuses: beyond `max_length` messages its oldest go."""
+    """Arguments of a queue that never rejects a publish: beyond `max_length` messages the oldest are dropped."""
     return {
         "x-queue-type": "quorum",
         "x-max-length": max_length,
@@ -97,12 +97,12 @@ def _work_arguments(topology: Topology, work: WorkQueue) -> dict[str, Any]:
 
 
 def _delay_arguments(retry: str, level_s: float) -> dict[str, Any]:
-    """A delay queue: nobody consumes it, its messages expire into the work queue that their own routing key names."""
+    """Arguments of a delay queue. It has no consumer: its messages expire to the work queue that their routing key names."""
     return _dead_lettering(retry) | {"x-message-ttl": round(level_s * 1000)}
 
 
 def _dead_lettering(exchange: str) -> dict[str, Any]:
-    """Dead letters go to `exchange`, at least once: RabbitMQ requires overflow reject-publish for that, and a quorum queue."""
+    """Arguments for at-least-once dead-lettering to `exchange`, which requires a quorum queue with overflow reject-publish."""
     return {
         "x-queue-type": "quorum",
         "x-dead-letter-exchange": exchange,

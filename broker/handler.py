@@ -1,7 +1,7 @@
-"""What a handler is: a pure function of (message, documents, context) that returns an outcome. The loop does everything else.
+"""Message handlers: pure functions of (message, documents, context) that return an outcome. The loop does everything else.
 
-Services write handlers against this page only: no broker, no database, no clock of their own. Because a handler
-is pure, the loop may run it again after a write conflict, and a test may run it without anything around it.
+This module is all that a service needs to write handlers: no broker, no database, no clock of its own. Because a handler is pure,
+the loop may run it again after a write conflict, and a test may call it directly.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,14 +15,14 @@ D = TypeVar("D", bound=Document)
 
 
 class ProtocolViolation(Exception):  # noqa: N818 - it names what happened
-    """A message that no run of the protocol can produce in this state: forged, or a bug. A dead letter at once, never retried."""
+    """A message that the protocol cannot produce in this state: forged, or a bug. Dead-lettered at once, never retried."""
 
 
 class Documents:
-    """The documents a batch has read and changed so far, one object for each key (an identity map).
+    """The documents that a batch has read and changed so far, one object for each key (an identity map).
 
-    Asking for a document that was never declared in `required_keys` is a bug of the handler and says so; a declared one that does not
-    exist is None."""
+    A document that exists under a key named in `required_keys` can be read; one that does not exist is None. Reading under any
+    other key is a bug of the handler and raises LookupError."""
 
     def __init__(self) -> None:
         self._records: dict[Key, Record | None] = {}
@@ -33,17 +33,17 @@ class Documents:
         return {key for key in keys if key not in self._records}
 
     def add(self, keys: Iterable[Key], found: Mapping[Key, Record]) -> None:
-        """Remember what a query for `keys` found, and that the others do not exist."""
+        """Record the result of a query for `keys`; keys that are not in `found` do not exist."""
         for key in keys:
             self._records[key] = found.get(key)
 
     def get(self, kind: type[D], document_id: str) -> D | None:
-        """The document as it stands now, None if there is none. Raises LookupError if the handler's `required_keys` did not name it."""
+        """Return the current document, or None. Raises LookupError if the handler's `required_keys` did not name its key."""
         key = kind.key_of(document_id)
         document = self._documents.get(key)
         if document is None:
             if key not in self._records:
-                msg = f"{kind.__name__} {document_id} was not declared in the handler's reads"
+                msg = f"{kind.__name__} {document_id} was not loaded: name its key in the handler's required_keys"
                 raise LookupError(msg)
             record = self._records[key]
             if record is None:
@@ -53,24 +53,24 @@ class Documents:
         return document
 
     def get_if_loaded(self, kind: type[D], document_id: str) -> D | None:
-        """Like `get`, for use in `required_keys`: None also while the document has not been read yet."""
+        """Like `get`, for use in `required_keys`: None also while the document is not loaded yet."""
         return self.get(kind, document_id) if kind.key_of(document_id) in self._records else None
 
     def put(self, document: Document) -> None:
         self._documents[document.key] = document
 
     def loaded_version(self, key: Key) -> int:
-        """The stored version that this batch read; 0 for a document that did not exist."""
+        """Return the stored version that this batch read; 0 for a document that did not exist."""
         record = self._records.get(key)
         return record.version if record else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a handler may know besides its message and documents. `now` is in seconds since the epoch.
+    """What a handler knows besides its message and documents. `now` is in seconds since the epoch.
 
-    `injected` is the failure that somebody asked for at this service for this order (`out_of_stock`, say), or None: a handler
-    that can refuse treats it as one more reason to."""
+    `injected` is the fault requested at this service for this order (such as `out_of_stock`), or None. A handler that can refuse
+    treats it as one more reason to do so."""
 
     now: float
     injected: str | None = None
@@ -78,7 +78,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a handler wants: documents written, messages published after the commit, calls made to the outside after it."""
+    """Result of a handler: documents to write, and messages to publish and external calls to make after the commit."""
 
     documents: tuple[Document, ...] = ()
     messages: tuple[Message, ...] = ()
@@ -87,9 +87,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call to the outside, made after the commit and outside the loop; its answer comes back as an input for the same order.
+    """An external call, made after the commit and outside the loop; its answer becomes an input for the same order.
 
-    `order_id` names the order it is for. A service subclasses it with what its client needs."""
+    A service subclasses it with the fields that its client needs."""
 
     order_id: str
 
@@ -102,11 +102,11 @@ Handle = Callable[[Any, Documents, Context], Outcome]
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """How one message type is handled.
+    """Handling of one message type.
 
-    `required_keys` names the documents needed. It is asked again after they were read, because one document may name others (a
-    reservation its stock lines), until it names nothing new. `compensates` says that giving up is worse than waiting: such a
-    message has the longer retry budget."""
+    `required_keys` returns the keys of the documents needed. It is called again after they were read, until it names no new key,
+    because one document may name others (a reservation names its stock lines). `compensates` gives the message the longer retry
+    budget; set it for compensations and other steps that must not fail."""
 
     required_keys: RequiredKeys
     handle: Handle

@@ -1,22 +1,22 @@
-"""Every bound of the worker loop."""
+"""Limits and intervals of the worker loop."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Every bound of the loop. Times in seconds."""
+    """Limits and intervals of one worker. Times in seconds."""
 
-    #: Inputs in one commit. Never cap it low: the fuller the batch, the cheaper a message.
+    #: Maximum inputs in one commit. A low value costs throughput: the larger the batch, the cheaper a message.
     batch_max: int = 256
-    #: Deliveries handed over and not yet settled; at least twice the batch, so that the next one fills while this one commits.
+    #: Maximum unsettled deliveries; at least twice the batch, so that the next batch fills while this one commits.
     prefetch: int = 512
-    #: Calls to the outside at once.
+    #: Maximum concurrent external calls.
     calls_max: int = 512
-    #: Between two looks for waits that are over.
+    #: Interval between two queries for due timers.
     timer_interval_s: float = 0.25
-    #: Between two looks for messages still owed, and how old one must be before it is sent again.
+    #: Interval between two queries for pending outbox rows, and the age at which a row is republished.
     relay_interval_s: float = 1.0
     relay_after_s: float = 5.0
-    #: How long `slow` takes.
+    #: Pause of the injected fault `slow`.
     slow_s: float = 0.5

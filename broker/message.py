@@ -1,20 +1,20 @@
-"""What travels between services: commands ask one recipient, events state a fact to whoever listens.
+"""Base classes of messages: a command requests something of one recipient, an event states a fact to every subscriber.
 
-A message is a frozen pydantic model that knows its service and its schema version; its type on the wire is
-`inventory.ReserveStock`. Nothing here knows how it travels (codec, transport) or what it means (services).
+A message is a frozen pydantic model that knows its service and its schema version; its type on the wire is a name such as
+`inventory.ReserveStock`. Encoding (`broker.codec`), transport and meaning (the services) are defined elsewhere.
 """
 
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-#: UUIDs in their canonical lower-case form; new ones are version 7, so they sort by the time they were made.
+#: UUIDs in canonical lower-case form; new ones are version 7, so they sort by creation time.
 UUID_PATTERN = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 Uuid = Annotated[str, StringConstraints(pattern=f"^{UUID_PATTERN}$", max_length=36)]
 
 
 class Message(BaseModel):
-    """Base of commands and events. `order_id` is the correlation id of everything that happens for one order."""
+    """Base of commands and events. `order_id` is the correlation id of all messages of one order."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -32,20 +32,20 @@ class Message(BaseModel):
 
     @classmethod
     def from_source(cls, source: BaseModel) -> Self:
-        """The message filled by field name from something that knows them all: an event, or a saga.
+        """Create the message from the fields of the same names of `source`, which has them all.
 
-        This is how an event becomes a reaction's command and a saga's state becomes its next command."""
+        Used to turn an event into a reaction's command, and a saga's state into its next command."""
         return cls(**{name: getattr(source, name) for name in cls.model_fields})
 
     @classmethod
     def missing_fields(cls, source: type[BaseModel]) -> set[str]:
-        """The required fields of this message that `source` cannot fill: empty when `from_source` will always work."""
+        """Return the required fields that `source` lacks; empty if `from_source` always succeeds."""
         return {name for name, field in cls.model_fields.items() if field.is_required()} - set(source.model_fields)
 
 
 class Command(Message):
-    """Asks one service to do something; named in the imperative; lives in its recipient's messages.py."""
+    """A request to one service; named in the imperative; defined in the recipient's messages.py."""
 
 
 class Event(Message):
-    """Something that happened, refusals included; named in the past tense; lives in its sender's messages.py."""
+    """Something that happened, refusals included; named in the past tense; defined in the sender's messages.py."""

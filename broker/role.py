@@ -1,6 +1,6 @@
-"""What a service offers, what a worker is, and the topology that a mode's workers add up to.
+"""Services, roles, and the topology derived from the roles of a mode.
 
-A `Service` knows no mode. A mode's wiring.py turns each into a `Role` by saying what arrives and what it means.
+A `Service` is independent of the mode. A mode's wiring.py turns each one into a `Role`, which maps incoming messages to commands.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +15,7 @@ from store.document import Document
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """A wait: documents of `kind` whose `due_at` has passed get `fires(order_id)` as a local input, never on the wire."""
+    """A document of `kind` whose `due_at` has passed produces `fires(order_id)`, a local input that is never published."""
 
     kind: type[Document]
     fires: type[Message]
@@ -23,30 +23,33 @@ class Timer:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What one service can do, whatever the mode. `single_active`: its replicas take turns (they share hot documents).
+    """The handlers and timers of one service, the same in both modes.
 
-    `on_exhausted`: what the service tells the others when a command that must not fail (a compensation, a step after the pivot) has
-    failed for good, from the command and the last error; None when there is nobody to tell."""
+    `single_active`: only one replica consumes at a time, because they share hot documents. `on_exhausted`: given a command that
+    must not fail (a compensation, a step after the pivot) and its last error, returns the event to publish when the command is
+    dead-lettered, or None."""
 
     name: str
     handlers: Mapping[type[Message], Handler]
     timers: tuple[Timer, ...] = ()
     single_active: bool = False
-    #: The business faults that can be injected with an order, besides `broker.faults.MessageFault`.
+    #: Business faults that can be injected with an order, in addition to `broker.faults.MessageFault`.
     faults: frozenset[str] = frozenset()
-    #: Whether `faults` act in the external system that the service calls, which then counts them itself.
+    #: Whether the external system that the service calls applies `faults`, and records them itself.
     external_faults: bool = False
     on_exhausted: Callable[[Message, str], Event | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One worker of one mode. `accepts` turns what may arrive into what it means here: for a command the command itself, for an
-    event the command it triggers. Anything else on the queue is a dead letter."""
+    """One worker of one mode.
+
+    `accepts`: message type -> function that returns the command to handle, which is the message itself for a command and the
+    triggered command for an event. A message of any other type is dead-lettered."""
 
     service: Service
     accepts: Mapping[type[Message], Callable[[Any], Message]]
-    #: The same by name on the wire; derived.
+    #: Name on the wire -> message type; derived from `accepts`.
     types: Mapping[str, type[Message]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,12 +61,12 @@ class Role:
 
 
 def identity(message: Message) -> Message:
-    """What a command means to the service it was sent to."""
+    """Return the message unchanged: the entry in `Role.accepts` for a command."""
     return message
 
 
 def topology_of(prefix: str, roles: Iterable[Role]) -> Topology:
-    """One queue a worker, bound to what the worker accepts and to nothing else."""
+    """Return a topology with one queue for each role, bound to exactly the types that the role accepts."""
     return Topology(
         prefix,
         tuple(
@@ -79,5 +82,5 @@ def topology_of(prefix: str, roles: Iterable[Role]) -> Topology:
 
 
 def _names(role: Role, base: type[Message]) -> tuple[str, ...]:
-    """What the role accepts of one sort, by name on the wire, sorted."""
+    """Return the wire names of the accepted types that derive from `base`, sorted."""
     return tuple(sorted(kind.type_name for kind in role.accepts if issubclass(kind, base)))

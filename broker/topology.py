@@ -1,8 +1,8 @@
-"""The broker's furniture as data: names are pure functions, a topology is a value, and what must have a reader follows from it.
+"""Topology as data: names of exchanges and queues, addresses, and which messages must be routable.
 
-Built by each mode's wiring.py from what its workers accept, declared by a transport. Every name begins with the
-mode's prefix, so both modes live side by side on one broker. All exchanges are topic exchanges, because RabbitMQ's permissions
-look at the routing key there and nowhere else: they can say who may send which command, which event, and aside to whose queue.
+Each mode's wiring.py builds one from what its workers accept; a transport declares it. Every name begins with the mode's prefix,
+so both modes share one broker. All exchanges are topic exchanges, because RabbitMQ checks permissions on routing keys for those
+only: a permission can name the commands and events that an account publishes, and the queue that its retries return to.
 """
 
 from collections.abc import Iterable
@@ -10,27 +10,27 @@ from dataclasses import dataclass
 
 from broker.message import Command, Message
 
-#: Seconds a message waits before its next attempt, one delay queue for each level, shared by all workers of a mode (a queue with
-#: mixed times would make a short wait stand behind a long one). The last level repeats until the budget is used up.
+#: Seconds that a message waits before its next attempt. Each level has a delay queue, shared by all workers of a mode (in a queue
+#: with mixed delays a short one would wait behind a long one). The last level repeats until the retry budget is exhausted.
 RETRY_LEVELS_S: tuple[float, ...] = (0.1, 0.5, 2.0, 5.0)
 
-#: How often one message may come back to its queue unsettled, so that a message that kills its worker cannot do so for ever.
-#: Explicit, because RabbitMQ 3.x has no limit and 4.x has another.
+#: How often a message may return to its queue unsettled, which bounds the restarts that a poison message causes.
+#: Explicit, because RabbitMQ 3.x has no default limit and 4.x has one.
 DELIVERY_LIMIT = 20
 
 
 def commands_exchange(prefix: str) -> str:
-    """The routing key is the command's type, such as `order.PlaceOrder`."""
+    """Return the exchange of commands; the routing key is the command's type, such as `order.PlaceOrder`."""
     return f"{prefix}.commands"
 
 
 def events_exchange(prefix: str) -> str:
-    """The routing key is the event's type, such as `order.OrderPlaced`."""
+    """Return the exchange of events; the routing key is the event's type, such as `order.OrderPlaced`."""
     return f"{prefix}.events"
 
 
 def retry_exchange(prefix: str) -> str:
-    """Leads to dead letters, and from the delay queues back to work: the routing key is the queue's name."""
+    """Return the exchange to dead-letter queues, and from delay queues to work queues; the routing key is the queue's name."""
     return f"{prefix}.aside"
 
 
@@ -39,7 +39,7 @@ def queue_of(prefix: str, worker: str) -> str:
 
 
 def delay_queue(prefix: str, level: int) -> str:
-    """A delay queue, and the exchange before it: the routing key says where a message goes when its time has come."""
+    """Return the name of a delay queue and of its exchange; the routing key names the queue that the message returns to."""
     return f"{prefix}.later.{level}"
 
 
@@ -48,13 +48,13 @@ def dead_queue(queue: str) -> str:
 
 
 def dropped_queue(queue: str) -> str:
-    """Holds the newest message that a listener's queue had no more room for."""
+    """Return the queue that holds the latest message dropped from a listener's full queue."""
     return f"{queue}.dropped"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a message is published. `mandatory`: it must reach a queue, a return is a fault."""
+    """Destination of a publish. `mandatory`: the message must reach a queue; one that does not is returned as unroutable."""
 
     exchange: str
     routing_key: str
@@ -63,8 +63,8 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class WorkQueue:
-    """One worker's queue. `takes_commands` and `listens_to`: the types of the commands and events that come to it, by
-    name on the wire. `single_active`: replicas take turns, because they would write the same hot documents (stock)."""
+    """The queue of one worker. `takes_commands` and `listens_to`: the types of the commands and events that it is bound to, by
+    name on the wire. `single_active`: one replica consumes at a time, because all write the same hot documents (stock)."""
 
     worker: str
     takes_commands: tuple[str, ...]
@@ -74,8 +74,9 @@ class WorkQueue:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One that hears everything the work queues are sent, and every event, and holds nobody up: when `max_length` messages wait for it,
-    the oldest of them are dropped."""
+    """A queue that receives a copy of everything the work and dead-letter queues are sent, and every event.
+
+    It never blocks a publisher: beyond `max_length` messages the oldest are dropped."""
 
     worker: str
     max_length: int
@@ -83,9 +84,9 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All furniture of one mode under one prefix.
+    """The exchanges and queues of one mode under one prefix.
 
-    `delivery_limit`: how often a message may come back unsettled; once more and it is a dead letter."""
+    `delivery_limit`: how often a message may return unsettled; the next return dead-letters it."""
 
     prefix: str
     queues: tuple[WorkQueue, ...]
@@ -93,19 +94,20 @@ class Topology:
     listeners: tuple[Listener, ...] = ()
 
     def address_of(self, message_type: type[Message]) -> Address:
-        """A command must arrive; an event must arrive if some worker listens to it."""
+        """Return the address of a message type: mandatory for a command, and for an event that some worker listens to."""
         if issubclass(message_type, Command):
             return Address(commands_exchange(self.prefix), message_type.type_name, mandatory=True)
         has_listener = any(message_type.type_name in queue.listens_to for queue in self.queues)
         return Address(events_exchange(self.prefix), message_type.type_name, mandatory=has_listener)
 
     def retry_address(self, worker: str, level: int) -> Address:
-        """Into the delay queue of `level`, and from there back to the worker."""
+        """Return the address of the delay queue of `level`, from which the message returns to the worker."""
         return Address(delay_queue(self.prefix, level), queue_of(self.prefix, worker), mandatory=True)
 
     def allowed_routes(self, type_name: str, worker: str) -> frozenset[tuple[str, str]]:
-        """What a message of that type may come to a worker by, as (exchange, routing key): its type, or back from aside by the
-        name of its queue."""
+        """Return the routes by which a message of a type may reach a worker, as (exchange, routing key).
+
+        They are the type itself, and the name of the worker's queue for a retry."""
         taken = any(type_name in queue.takes_commands for queue in self.queues if queue.worker == worker)
         exchange = commands_exchange(self.prefix) if taken else events_exchange(self.prefix)
         return frozenset({(exchange, type_name), (retry_exchange(self.prefix), queue_of(self.prefix, worker))})
@@ -114,11 +116,11 @@ class Topology:
         return Address(retry_exchange(self.prefix), dead_queue(queue_of(self.prefix, worker)), mandatory=True)
 
     def is_retry_or_dead_letter(self, address: Address) -> bool:
-        """Whether it leads to a delay queue or the dead letters."""
+        """Whether the address leads to a delay queue or a dead-letter queue."""
         return address.exchange not in (commands_exchange(self.prefix), events_exchange(self.prefix))
 
     def queue_names(self) -> Iterable[str]:
-        """Every queue, dead letters included."""
+        """Yield the names of all queues."""
         yield from self.live_queues()
         yield from (dead_queue(queue_of(self.prefix, queue.worker)) for queue in self.queues)
         for listener in self.listeners:
@@ -126,6 +128,6 @@ class Topology:
             yield dropped_queue(queue_of(self.prefix, listener.worker))
 
     def live_queues(self) -> Iterable[str]:
-        """Every queue whose messages somebody still has to handle: work queues and delay queues."""
+        """Yield the names of the queues whose messages still have to be handled: work queues and delay queues."""
         yield from (queue_of(self.prefix, queue.worker) for queue in self.queues)
         yield from (delay_queue(self.prefix, level) for level in range(len(RETRY_LEVELS_S)))

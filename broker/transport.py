@@ -1,7 +1,7 @@
-"""The transport protocol: carries bytes with their envelope from a publisher to a queue's consumer.
+"""The transport protocol: carries bytes and AMQP properties from a publisher to a queue's consumer.
 
-Two implementations pass one contract suite: `broker.memory.transport` and `broker.rabbitmq.transport`. Delivery is at least
-once and in any order; the loop (`broker.worker`) makes the effect happen once.
+Two implementations pass one contract suite: `broker.memory.transport` and `broker.rabbitmq.transport`. Messages are delivered at
+least once and in any order; the loop (`broker.worker`) makes each take effect once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from broker.topology import Address, Topology
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A message as the broker sees it: AMQP properties, headers and a body. On arrival nothing in it is to be trusted.
+    """A message as the broker sees it: AMQP properties, headers and a body. A received one is untrusted input.
 
     `timestamp` is in whole seconds since the epoch, as AMQP has it."""
 
@@ -31,7 +31,7 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A wire message and where it goes. `delay_s` is for addresses that are delay queues only: how long to stay there."""
+    """A wire message and its address. `delay_s`, for a delay queue only: seconds to stay there, up to its level's delay."""
 
     address: Address
     wire: Wire
@@ -42,8 +42,8 @@ class Outgoing:
 class Delivery:
     """One message handed to a consumer, unsettled until `ack` or `requeue`. `tag` and `channel` belong to the transport.
 
-    `exchange` and `routing_key`: what the broker routed it by, and let its sender use. They tell more than what the message says
-    of itself."""
+    `exchange` and `routing_key` are what the broker routed the message by. Unlike the type in the message, they are checked
+    against the sender's permissions."""
 
     wire: Wire
     redelivered: bool
@@ -54,107 +54,109 @@ class Delivery:
 
 
 class Receipt(Enum):
-    """What is known of one publish."""
+    """Outcome of one publish."""
 
-    CONFIRMED = "confirmed"  # the broker has it safely
-    UNROUTABLE = "unroutable"  # definite: no queue was bound and the address said that one must be
-    UNKNOWN = "unknown"  # in doubt: it may arrive; send it again, the inbox drops the twin
+    CONFIRMED = "confirmed"  # the broker has accepted the message
+    UNROUTABLE = "unroutable"  # definite: the address is mandatory, and no queue is bound to it
+    UNKNOWN = "unknown"  # in doubt: the message may arrive; publish it again, the inbox drops a duplicate
 
 
 class TransportError(Exception):
-    """The transport could not do it; the subclass says more."""
+    """Base of transport errors."""
 
 
 class TransportUnavailable(TransportError):  # noqa: N818 - names say what happened; every one is a TransportError
-    """The broker cannot be reached (or did not answer in time). Wait and retry."""
+    """The broker cannot be reached, or did not answer in time. Wait and retry."""
 
 
 class BrokerRefused(TransportUnavailable):
-    """The broker is there, and does not let this user in: the name, the password or the virtual host."""
+    """The broker is reachable and refuses the login: user name, password or virtual host."""
 
 
 class UnusableUrl(TransportError):  # noqa: N818
-    """The broker's URL makes no sense."""
+    """The broker's URL is not valid."""
 
 
 class UnsafeTopology(TransportError):  # noqa: N818
-    """A queue or exchange is missing or was declared differently. Its message says what to do."""
+    """The broker does not have the topology as declared here. The message says what to do."""
 
 
 class QueueMissing(UnsafeTopology):
-    """A queue or exchange is not there."""
+    """A queue or exchange does not exist."""
 
 
 class DeclarationDiffers(UnsafeTopology):
-    """A queue or exchange is there and was declared differently."""
+    """A queue or exchange exists with other options than declared here."""
 
 
 class NotPermitted(UnsafeTopology):
-    """This user may not do that on the broker."""
+    """The account lacks a permission on the broker."""
 
 
 Sink = Callable[[Delivery], None]
 
 
 class Transport(Protocol):
-    """One client's connection to the broker. It reconnects by itself and restores its consumers."""
+    """One client of the broker. It reconnects by itself and restores its consumers."""
 
     async def open(self) -> None:
-        """Connect. Raises TransportUnavailable when that does not succeed in time."""
+        """Connect. Raises TransportUnavailable if that does not succeed in time."""
 
     async def close(self) -> None:
-        """Disconnect; what was delivered and not settled goes back to its queue."""
+        """Disconnect; unsettled deliveries return to their queue."""
 
     async def declare(self, topology: Topology) -> None:
-        """Create exchanges, queues and bindings; harmless when they exist alike. Raises UnsafeTopology when they differ."""
+        """Create exchanges, queues and bindings; idempotent. Raises UnsafeTopology if one exists with other options."""
 
     async def check(self, topology: Topology) -> None:
-        """Whether every exchange and queue is there, for a client that may not declare; needs no permission, changes nothing.
+        """Check that every exchange and queue exists, for a client that may not declare. Needs no permission, changes nothing.
 
-        Raises QueueMissing. Sees neither bindings nor what was declared differently: only a declaration compares."""
+        Raises QueueMissing. Checks neither bindings nor options: RabbitMQ compares options only when a client declares."""
 
     async def consume(self, queue: str, prefetch: int, sink: Sink) -> None:
         """Start handing deliveries of `queue` to `sink`, in order, at most `prefetch` unsettled at once.
 
-        After a lost connection consuming resumes, and what was unsettled comes again with `redelivered` set."""
+        After a lost connection consuming resumes, and unsettled messages are delivered again with `redelivered` set."""
 
     async def cancel(self) -> None:
-        """Stop handing over deliveries. Those handed over may still be settled."""
+        """Stop consuming. Deliveries already handed over may still be settled."""
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Settle deliveries, the oldest first: everything handed over before the last of them is settled already or among them.
+        """Settle deliveries. Every delivery handed over before the last of them must be settled already or be among them.
 
-        Never raises for a lost channel: the broker will deliver again, and the inbox knows."""
+        Never raises for a lost channel: the broker delivers again, and the inbox drops the duplicate."""
 
     async def requeue(self, deliveries: Sequence[Delivery]) -> None:
-        """Give deliveries back to their queue (AMQP's reject: it counts towards the delivery limit)."""
+        """Return deliveries to their queue (AMQP's reject, which counts towards the delivery limit)."""
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> list[Receipt]:
-        """Publish all, wait for all confirms together; one receipt each, in order. Never raises for a lost connection."""
+        """Publish all, await the confirms together and return one receipt each, in order. Never raises for a lost connection."""
 
     async def subscribe(self, topology: Topology, patterns: Sequence[str], sink: Callable[[Wire], None]) -> None:
-        """Hear events whose routing key matches one of the topic `patterns`, on a private queue that dies with the connection.
+        """Pass events whose routing key matches one of the topic `patterns` to `sink`, from a private queue.
 
-        For instruments (storm, demo, `order place --wait`), which may miss what happened while they were away."""
+        The queue is deleted with the connection, so events during an outage are missed: for tools (storm, demo,
+        `order place --wait`), not for workers."""
 
     async def purge(self, topology: Topology) -> None:
-        """Empty every queue of the topology, delay queues and dead letters included."""
+        """Empty every queue of the topology, delay queues and dead-letter queues included."""
 
     async def delete(self, topology: Topology) -> None:
-        """Remove every queue and exchange of the topology with all that is in them; harmless when they are not there.
+        """Delete every queue and exchange of the topology with their messages; idempotent.
 
-        This client stops consuming them. Another one that did comes back when the queue does."""
+        This client stops consuming them. Other clients resume consuming when a queue is declared again."""
 
     async def depth(self, queue: str) -> int:
-        """How many messages wait in `queue`, those being handled not counted."""
+        """Return how many messages wait in `queue`; unsettled deliveries are not counted."""
 
     async def get(self, queue: str, limit: int) -> list[Wire]:
-        """Look at up to `limit` messages of `queue` (dead letters, say) and leave them there."""
+        """Return up to `limit` messages of `queue`, such as dead letters, and leave them in the queue."""
 
 
 async def declare_or_check(transport: Transport, topology: Topology) -> None:
-    """Declare `topology`, or, if this user may not, see that everything is there already; that the bindings are, too, is then up
-    to whoever declared it. Raises NotPermitted when something has to be declared, and what `declare` raises."""
+    """Declare `topology`; if the account may not, check that every exchange and queue exists. Bindings are then not checked.
+
+    Raises NotPermitted if something is missing that the account may not declare, and what `declare` raises."""
     try:
         await transport.declare(topology)
     except NotPermitted as refused:

@@ -1,17 +1,18 @@
-"""The worker loop, the one that every worker of both modes runs: group commit.
+"""The worker loop of every worker in both modes, with group commit.
 
-Everything that is here now is handled as one batch and committed as one transaction:
+All queued inputs are handled as one batch and committed in one transaction:
 
-    1. take      every input already here, up to batch_max; never wait for a fuller batch
-    2. decode    what cannot be decoded, or came by another routing key than its type, goes to the dead letters and blocks nothing
-    3. load      the documents the batch names, one query a collection
-    4. decide    run the handlers: pure functions, nobody waits for the outside
-    5. commit    documents, inbox, outbox and the removal of published outbox rows, in one transaction
-    6. ack       the outbox owns the outcomes now, so the broker need not remember the inputs
-    7. publish   all outcomes at once, confirms awaited together; what is not confirmed stays for the relay
+    1. take      all queued inputs, up to batch_max, without waiting for a fuller batch
+    2. decode    a delivery that cannot be decoded, or whose route is not that of its type, is dead-lettered
+    3. load      the documents that the batch names, one query for each collection
+    4. decide    run the handlers: pure functions, without input or output
+    5. commit    documents, inbox keys, outbox rows and the deletion of published outbox rows, in one transaction
+    6. ack       the inputs: their effects are in the database, so the broker can drop them
+    7. publish   all messages, and await their confirms together; an unconfirmed message is left to the relay
 
-A crash between any two of these loses and doubles nothing: what was not acknowledged comes again and meets the inbox, what was
-not published is in the outbox and meets the relay. Steps 3 to 5 are `BatchHandler` inside `Store.transact`.
+A crash between any two steps loses and duplicates no effect: an unacknowledged input is redelivered, and dropped by the inbox if
+it was committed; a committed message that was not published is in the outbox, and the relay publishes it. Steps 3 to 5 are
+`BatchHandler` inside `Store.transact`.
 """
 
 import asyncio
@@ -21,13 +22,14 @@ from contextlib import suppress
 import structlog
 
 from broker.backoff import Backoff, ShutdownRequested
-from broker.codec import DeadReason, Envelope, Origin, Undecodable, decode, misrouted
+from broker.codec import Origin
 from broker.environment import Environment
 from broker.handler import Call
 from broker.limits import Limits
 from broker.loop.batch import BatchHandler, BatchPlan, Job
 from broker.loop.external_calls import Caller, CallPool
 from broker.loop.fault_injection import FaultInjector, crash
+from broker.loop.input_decoder import InputDecoder
 from broker.loop.inputs import Input, InputQueue, LocalInput
 from broker.loop.outbox_relay import DELETE_BATCH_ROWS, OutboxRelay
 from broker.loop.poison import PoisonDetector, id_of
@@ -43,12 +45,12 @@ log = structlog.get_logger()
 
 
 async def no_calls(call: Call, injected: str | None) -> Message:
-    """The caller of a worker whose service never calls the outside."""
-    raise LookupError(f"this worker makes no calls, but was asked for {call!r} ({injected})")
+    """Caller of a worker whose service makes no external calls. Raises LookupError."""
+    raise LookupError(f"a handler requested {call!r} ({injected}), but this worker has no caller: pass one to Worker")
 
 
 class Worker:
-    """One worker: a role, a transport, a store. `run` until `stop`; several may run the same role side by side."""
+    """One worker: a role, a transport and a store. Several workers may run the same role concurrently."""
 
     def __init__(
         self,
@@ -69,13 +71,13 @@ class Worker:
         self.store = store
         self.environment = environment or Environment()
         self.limits = limits or Limits()
-        #: Set once it consumes.
+        #: Set once the worker consumes its queue.
         self.ready = asyncio.Event()
         self._queue = queue_of(topology.prefix, role.worker)
-        self._allowed_routes = {name: topology.allowed_routes(name, role.worker) for name in role.types}
         self._inputs = InputQueue()
         self._batch_handler = BatchHandler(role, topology, self.environment)
         self._republisher = Republisher(transport, topology, role.worker, self.environment)
+        self._decoder = InputDecoder(role, topology, self._republisher, faults=faults)
         self._fault_injector = (
             FaultInjector(role.service, store, self._republisher, slow_s=self.limits.slow_s, crash=crash) if faults else None
         )
@@ -89,14 +91,14 @@ class Worker:
             interval_s=self.limits.relay_interval_s,
             after_s=self.limits.relay_after_s,
         )
-        #: Called with the plan of each batch after its commit. To be set before `run`.
+        #: Called with the plan of each batch after its commit. Set it before `run`.
         self.on_commit = on_commit
         self._stopping = asyncio.Event()
         self._backoff = Backoff(role.worker, self.environment, self._stopping)
         self._busy = False
 
     async def run(self) -> None:
-        """Open both ends, then loop until `stop`. Raises what cannot be waited out (an unsafe store, a missing queue)."""
+        """Open store and transport, then loop until `stop`. Raises what a retry cannot fix (unsafe store, missing queue)."""
         try:
             await self._backoff.retry_until(
                 lambda: self.store.open([timer.kind.collection for timer in self.role.service.timers])
@@ -111,7 +113,7 @@ class Worker:
             asyncio.create_task(self._relay.run(), name=f"{self.role.worker}.relay"),
             asyncio.create_task(
                 run_timers(self.role, self.store, self._inputs, self.environment, self.limits.timer_interval_s),
-                name=f"{self.role.worker}.watch",
+                name=f"{self.role.worker}.timers",
             ),
         ]
         for task in background:
@@ -122,20 +124,20 @@ class Worker:
             await self._shut_down(background)
 
     def submit(self, message: Message, origin: Origin) -> None:
-        """An input from inside this process, as a request at the door is; `on_commit` is told what came of it."""
+        """Queue an input from inside this process, such as an API request; `on_commit` receives its outcome."""
         self._inputs.put(LocalInput(message, origin))
 
     @property
     def idle(self) -> bool:
-        """Nothing in hand, nothing waiting here, no call under way."""
+        """Whether no batch is being handled, no input is queued and no external call is running."""
         return not (self._busy or len(self._inputs) or len(self._call_pool))
 
     async def has_unpublished(self) -> bool:
-        """Whether a message of an earlier commit still has to be published."""
+        """Whether a committed message is not yet confirmed by the broker."""
         return await self._relay.has_unpublished()
 
     def stop(self) -> None:
-        """Finish the batch in hand, then return from `run`. What was not begun goes back to its queue."""
+        """Let `run` finish the current batch and return. Deliveries that are not handled by then return to their queue."""
         self._stopping.set()
         self._inputs.wake()
 
@@ -158,17 +160,16 @@ class Worker:
         try:
             await self._relay.flush()
         except StoreError as error:
-            log.warning("rows_left_for_relay", service=self.role.worker, error=str(error))
+            log.warning("published_rows_not_deleted", service=self.role.worker, error=str(error))
 
     async def _handle_isolating_suspects(self, inputs: Sequence[Input]) -> None:
-        """One batch; one by one, if something in it is suspected of having killed a worker."""
+        """Handle a batch; message by message, if it holds a suspected or known poison message."""
         report = await self._backoff.retry_until(lambda: self._poison_detector.classify(inputs), permanent=())
         if not (report.suspected_ids or report.poison_ids):
             await self.handle(inputs)
             return
-        log.warning(
-            "one_by_one", service=self.role.worker, suspected_ids=len(report.suspected_ids), poison_ids=len(report.poison_ids)
-        )
+        counts = {"suspected": len(report.suspected_ids), "poison": len(report.poison_ids)}
+        log.warning("batch_isolated", service=self.role.worker, **counts)
         for item in inputs:
             suspect = id_of(item)
             if suspect in report.suspected_ids:
@@ -176,8 +177,8 @@ class Worker:
             await self.handle([item], poison_ids=report.poison_ids)
 
     async def handle(self, inputs: Sequence[Input], *, poison_ids: Collection[str] = ()) -> None:
-        """Steps 2 to 7 for one batch. `poison_ids`: ids of messages that must not be touched any more."""
-        jobs, republished = self._decode(inputs, poison_ids)
+        """Run steps 2 to 7 for one batch. `poison_ids`: ids of messages to dead-letter unhandled."""
+        jobs, republished = self._decoder.decode(inputs, poison_ids)
         if self._fault_injector:
             jobs, delayed = await self._fault_injector.apply(jobs)
             republished += delayed
@@ -196,9 +197,10 @@ class Worker:
         self._log_handled(plan)
 
     def _copies_of_failed(self, plan: BatchPlan) -> list[Republished]:
-        """What becomes of messages whose handler raised. A local input has no copy to put aside: its wait brings it again.
+        """Return the retry copies and dead letters of deliveries whose handler raised. A failed local input is left to its timer.
 
-        What must not fail and is now a dead letter is told to whoever leads the order, before it is acknowledged."""
+        If a dead letter is a compensation or a step after the pivot, the event of `on_exhausted` is added: it is confirmed, as
+        the dead letter is, before the delivery is acknowledged."""
         on_exhausted = self.role.service.on_exhausted
         dead = self._republisher.topology.dead_address(self.role.worker)
         republished: list[Republished] = []
@@ -214,37 +216,8 @@ class Worker:
                 republished.append((job.delivery, self._batch_handler.outgoing_for(event, job.envelope)))
         return republished
 
-    def _decode(self, inputs: Sequence[Input], poison_ids: Collection[str]) -> tuple[list[Job], list[Republished]]:
-        """Step 2: what can be handled, and what goes to the dead letters."""
-        jobs: list[Job] = []
-        dead: list[Republished] = []
-        for item in inputs:
-            if isinstance(item, LocalInput):
-                envelope = Envelope(item.message, item.origin.causation_id or "", item.origin)
-                jobs.append(self._batch_handler.job_of(None, envelope, item.message, faults=self._fault_injector is not None))
-                continue
-            try:
-                envelope = self._read(item, poison_ids)
-            except Undecodable as error:
-                attempts = 3 if error.reason is DeadReason.POISON_MESSAGE else 1
-                dead.append((item, self._republisher.dead_letter_copy(item, error.reason, str(error), attempts)))
-                continue
-            command = self.role.accepts[type(envelope.message)](envelope.message)
-            jobs.append(self._batch_handler.job_of(item, envelope, command, faults=self._fault_injector is not None))
-        return jobs, dead
-
-    def _read(self, delivery: Delivery, poison_ids: Collection[str]) -> Envelope:
-        """The way it came by is looked at first: what is refused for another reason may be sent back to work one day. Raises
-        Undecodable."""
-        allowed_routes = self._allowed_routes.get(delivery.wire.type or "")
-        if allowed_routes and (delivery.exchange, delivery.routing_key) not in allowed_routes:
-            raise misrouted(delivery.wire, delivery.exchange, delivery.routing_key)
-        if poison_ids and id_of(delivery) in poison_ids:
-            raise Undecodable(DeadReason.POISON_MESSAGE, "alone in hand when its worker died")
-        return decode(delivery.wire, self.role.types)
-
     async def _commit(self, jobs: Sequence[Job]) -> BatchPlan:
-        """Steps 3 to 5, until the outcome is known. Gives what follows the commit. Raises Stopped if that may take for ever."""
+        """Run steps 3 to 5 until the outcome is known, and return the plan. Raises ShutdownRequested during a store outage."""
         look_up = any(job.delivery and job.delivery.redelivered for job in jobs)
         in_doubt = False
         attempt = 0
@@ -260,12 +233,12 @@ class Worker:
                 return await self._bisect(jobs, error)
             except StoreError as error:
                 in_doubt = in_doubt or isinstance(error, OutcomeUnknown)
-                look_up = look_up or in_doubt  # it may have been written: ask the inbox
+                look_up = look_up or in_doubt  # the commit may have been applied
                 attempt += 1
                 self._relay.put_back(published)
                 await self._backoff.wait(attempt, error)
             else:
-                if in_doubt:  # if it had been written, its outcomes are in the outbox and nobody else will publish them soon
+                if in_doubt:  # if an earlier attempt was applied, its messages are in the outbox and not in `plan`
                     self._relay.trigger()
                 return plan
         return BatchPlan()
@@ -277,7 +250,7 @@ class Worker:
         return Changes(changes.records, changes.inbox, changes.outbox, published), plan
 
     async def _bisect(self, jobs: Sequence[Job], error: DataRefused) -> BatchPlan:
-        """The database refuses something in this batch: halve it until the poison stands alone and costs only itself."""
+        """Halve a batch that the database refuses, until the refused job is alone and only it fails."""
         if len(jobs) == 1:
             return BatchPlan(failed=[(jobs[0], error)])
         middle = len(jobs) // 2
@@ -298,10 +271,10 @@ class Worker:
 
 
 def _raise_if_ended(task: asyncio.Task[None]) -> None:
-    """A long-lived task must never die in silence: the relay and the watch take their worker down with them.
+    """Stop the worker if its relay or timers have failed. Raises the task's error.
 
-    One that was cancelled and not by us (a client's library did that when its connection was lost) is dead too."""
+    A cancelled task counts as failed: a client library has cancelled one when its connection was lost."""
     if task.cancelled():
-        raise RuntimeError(f"{task.get_name()} was cancelled from outside")
+        raise RuntimeError(f"the task {task.get_name()} was cancelled from outside the worker")
     if task.done() and (error := task.exception()):
         raise error

@@ -1,4 +1,4 @@
-"""The parts of the worker loop: batch, inputs, external calls, timers, outbox relay, retry, poison messages, fault injection.
+"""Parts of the worker loop: inputs, batch, external calls, timers, outbox relay, retry, poison messages, fault injection.
 
-Only `broker.worker` puts them together. They know the transport as a protocol, never RabbitMQ or the in-memory broker.
+`broker.worker` puts them together. They use the transport protocol and know neither RabbitMQ nor the in-memory broker.
 """

@@ -1,7 +1,7 @@
-"""One batch, decided: from decoded messages and stored documents to everything one commit writes and what follows it.
+"""Runs the handlers of a batch: from decoded messages and stored documents to the changes of one commit and what follows it.
 
-This is the pure middle of the loop. It may run more than once for the same batch (a write conflict, a duplicate
-found late), so it only reads and decides; publishing, calling and acknowledging are the worker's, after the commit.
+A batch may be run more than once (after a write conflict, or a duplicate found at the commit), so this module only reads and
+decides. The worker publishes, calls and acknowledges after the commit.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from broker.codec import Envelope, Origin, encode, pack
 from broker.environment import Environment
-from broker.faults import InjectedError, MessageFault, injected_at
+from broker.faults import InjectedError, MessageFault
 from broker.handler import Call, Context, Documents, Handler, Outcome
 from broker.message import Message
 from broker.role import Role, Service
@@ -18,13 +18,13 @@ from broker.transport import Delivery, Outgoing
 from store.document import Document, Key, Record
 from store.protocol import Changes, OutboxRow, Reader
 
-#: How often a handler may ask for more documents because of those it read.
+#: Maximum rounds of reading: a handler may name further documents because of those it has read.
 MAX_READ_ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One input, decoded and routed: the command it means here and the handler for it. `delivery` is None for a local input."""
+    """One decoded input with its command, handler and injected fault. `delivery` is None for a local input."""
 
     delivery: Delivery | None
     envelope: Envelope
@@ -34,17 +34,17 @@ class Job:
 
     @property
     def is_forward(self) -> bool:
-        """A forward step, as opposed to a compensation or an answer: the only kind that message faults other than crash hit."""
+        """Whether this is a forward step, as opposed to a compensation, a reply or a step after the pivot."""
         return not self.handler.compensates
 
     def has_fault(self, fault: MessageFault, service: Service) -> bool:
-        """Whether this failure was asked for here as one of the message itself, not of the service's business."""
+        """Whether `fault` is injected here as a message fault, not as a business fault of the same name."""
         return self.injected == fault and fault not in service.faults
 
 
 @dataclass(slots=True)
 class BatchPlan:
-    """What follows the commit: messages to publish, calls to make, jobs whose handler raised, failures that acted."""
+    """What follows the commit: messages to publish, calls to make, failed and handled jobs, and the number of duplicates."""
 
     outgoing: list[Outgoing] = field(default_factory=list)
     calls: list[tuple[Call, Origin]] = field(default_factory=list)
@@ -53,7 +53,7 @@ class BatchPlan:
     dropped: int = 0
 
     def join(self, other: "BatchPlan") -> "BatchPlan":
-        """Both plans, for a batch that was taken apart."""
+        """Return the sum of two plans, for a batch that was committed in parts."""
         return BatchPlan(
             self.outgoing + other.outgoing,
             self.calls + other.calls,
@@ -64,7 +64,7 @@ class BatchPlan:
 
 
 class BatchHandler:
-    """Runs the handlers of one role over a batch."""
+    """Runs the handlers of one role for a batch."""
 
     def __init__(self, role: Role, topology: Topology, environment: Environment) -> None:
         self._role = role
@@ -72,12 +72,13 @@ class BatchHandler:
         self._environment = environment
 
     def inbox_key(self, message_id: str) -> str:
-        """The consumer is part of the key: an event has several consumers, each of which handles it once."""
+        """Return the inbox key of a message. It includes the worker, because each consumer of an event handles it once."""
         return f"{self._role.worker}:{message_id}"
 
     async def handle(self, jobs: Sequence[Job], reader: Reader, *, look_up: bool) -> tuple[Changes, BatchPlan]:
-        """Load what the batch needs, run every handler, gather one commit. `look_up`: ask the inbox first, for jobs that may have
-        been handled before."""
+        """Load the documents, run every handler and return the changes of one commit with the plan that follows it.
+
+        `look_up`: query the inbox first, because some jobs may have been handled before."""
         fresh = await self._fresh(jobs, reader, look_up=look_up)
         plan = BatchPlan(dropped=len(jobs) - len(fresh))
         documents = Documents()
@@ -88,7 +89,7 @@ class BatchHandler:
             try:
                 outcome = self._run(job, documents)
                 outgoing = [self.outgoing_for(message, job.envelope) for message in outcome.messages]
-            except Exception as error:  # noqa: BLE001 - whatever a handler raises costs only its own message: retry or dead letter
+            except Exception as error:  # noqa: BLE001 - an error affects only its own message: retry or dead letter
                 plan.failed.append((job, error))
                 continue
             origin = _origin_of(job.envelope)
@@ -104,7 +105,7 @@ class BatchHandler:
         return Changes(records, inbox, self._rows(plan.outgoing)), plan
 
     async def _fresh(self, jobs: Sequence[Job], reader: Reader, *, look_up: bool) -> list[Job]:
-        """The jobs not handled before, each message once even if the batch holds its twin."""
+        """Return the jobs not handled before, each message once even if the batch holds a duplicate."""
         keys = {self.inbox_key(job.envelope.message_id) for job in jobs if job.delivery}
         seen = await reader.known_inbox_keys(keys) if look_up and keys else set()
         fresh = []
@@ -119,14 +120,14 @@ class BatchHandler:
 
     def _run(self, job: Job, documents: Documents) -> Outcome:
         if job.is_forward and job.has_fault(MessageFault.ERROR, self._role.service):
-            raise InjectedError("an error was asked for with this order")
+            raise InjectedError("the fault `error` was injected with this order")
         if not job.is_forward and job.delivery and job.has_fault(MessageFault.UNDO_ERROR, self._role.service):
-            raise InjectedError("an error of its compensation was asked for with this order")
+            raise InjectedError("the fault `undo_error` was injected with this order")
         context = Context(self._environment.now(), job.injected if job.is_forward else None)
         return job.handler.handle(job.command, documents, context)
 
     def outgoing_for(self, message: Message, cause: Envelope) -> Outgoing:
-        """A message of this worker on the wire, caused by `cause`."""
+        """Return a message of this worker, caused by `cause`, with its address."""
         wire = encode(
             message,
             message_id=self._environment.new_id(),
@@ -140,16 +141,12 @@ class BatchHandler:
         now = self._environment.now()
         return [OutboxRow(str(item.wire.message_id), now, pack(item)) for item in outgoing]
 
-    def job_of(self, delivery: Delivery | None, envelope: Envelope, command: Message, *, faults: bool) -> Job:
-        """The job that `command` is for this role. With `faults`, a failure asked for here comes along."""
-        injected = injected_at(self._role.worker, envelope.origin.injected) if faults else None
-        return Job(delivery, envelope, command, self._role.service.handlers[type(command)], injected)
-
 
 async def _load(jobs: Sequence[Job], documents: Documents, reader: Reader) -> tuple[Sequence[Job], list[tuple[Job, Exception]]]:
-    """Read what the handlers name, then what they name because of it, one query a collection and round.
+    """Load the documents that the handlers name, in rounds with one query for each collection.
 
-    Gives the jobs that can be decided, and those whose handler could not say what it needs: they cost only themselves."""
+    Return the jobs that are ready to run, and the failed ones: `required_keys` raised, or named new documents after the last
+    round."""
     failed: dict[int, Exception] = {}
     waiting = list(enumerate(jobs))
     for _ in range(MAX_READ_ROUNDS):
@@ -165,18 +162,18 @@ async def _load(jobs: Sequence[Job], documents: Documents, reader: Reader) -> tu
             break
         documents.add(missing, await reader.load(missing))
     for index, _ in waiting:
-        failed[index] = LookupError(f"the handler still asked for more documents after {MAX_READ_ROUNDS} rounds of reading")
+        failed[index] = LookupError(f"required_keys still named new documents after {MAX_READ_ROUNDS} rounds of reading")
     ready = [job for index, job in enumerate(jobs) if index not in failed] if failed else jobs
     return ready, [(jobs[index], error) for index, error in failed.items()]
 
 
 def _origin_of(cause: Envelope) -> Origin:
-    """What everything that this message causes inherits: published messages, calls to the outside and waits."""
+    """Return the origin that everything caused by this message inherits: published messages, external calls and timers."""
     return Origin(cause.message_id or None, cause.origin.traceparent, cause.origin.injected)
 
 
 def _record(document: Document, origin: Origin, documents: Documents) -> Record:
-    """The record to write; a document that waits keeps the context that whatever wakes it will need."""
+    """Return the record to write; a document with a timer also stores the context for the timer's input."""
     body = document.to_body()
     if "due_at" in body and (context := origin.to_context()):
         body["context"] = context

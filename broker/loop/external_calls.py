@@ -1,7 +1,7 @@
-"""Calls to the outside, made after the commit and outside the loop: a call that hangs holds up no other order.
+"""External calls, made after the commit and outside the loop, so that a slow call delays no other order.
 
-A bounded pool. A call that is lost (the pool is full, the process dies) is no loss: the document that asked for it
-has a `due_at`, and whoever finds it then asks again.
+The pool is bounded. A call may be lost (the pool is full, the process crashes): the document that requested it has a `due_at`,
+and its timer repeats the request.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from broker.message import Message
 
 log = structlog.get_logger()
 
-#: Makes one call and gives its answer as a message for the loop. The second argument is the failure injected at this service.
+#: Makes one call and returns its answer as a message for the loop. The second argument is the fault injected at this service.
 Caller = Callable[[Call, str | None], Awaitable[Message]]
 
 
 class CallPool:
-    """At most `limit` calls at once; each answer goes to the intake as a local input."""
+    """Runs at most `limit` calls at once; each answer is queued as a local input."""
 
     def __init__(self, caller: Caller, inputs: InputQueue, *, limit: int) -> None:
         self._caller = caller
@@ -33,7 +33,7 @@ class CallPool:
         return len(self._running)
 
     def start(self, call: Call, origin: Origin, injected: str | None) -> None:
-        """Make the call in the background, or leave it to its document's `due_at` when the pool is full."""
+        """Make the call in the background; when the pool is full, leave it to the timer of its document."""
         if len(self._running) >= self._limit:
             log.warning("call_pool_full", order_id=call.order_id, limit=self._limit)
             return
@@ -44,13 +44,13 @@ class CallPool:
     async def _make(self, call: Call, origin: Origin, injected: str | None) -> None:
         try:
             answer = await self._caller(call, injected)
-        except Exception:  # a client that breaks its promise not to raise: in doubt, so the wait decides
+        except Exception:  # a caller must not raise: treat the call as in doubt and leave it to the timer
             log.exception("call_failed", order_id=call.order_id)
             return
         self._inputs.put(LocalInput(answer, origin))
 
     async def close(self) -> None:
-        """Abandon what is under way: it is in doubt, like after a crash."""
+        """Cancel the running calls. They are in doubt, as after a crash."""
         running = list(self._running)
         for task in running:
             task.cancel()

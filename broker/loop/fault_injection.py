@@ -1,7 +1,7 @@
-"""Makes the injected failures of a message act: the worker's part of `--fail`. Only a worker with faults enabled has one.
+"""Applies injected faults in a worker: the implementation of `--fail`. Only workers with faults enabled have an injector.
 
-Every failure that acts is noted in the service's own database, once an order, so that a storm can hold what it
-injected against what was observed.
+Each applied fault is recorded in the service's own database, once for each order, so that a storm can compare the faults that it
+requested with those that took effect.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ from store.protocol import DataRefused, Store, StoreError
 
 log = structlog.get_logger()
 
-#: Where the notes are kept, keyed by `order:service:failure`.
+#: Collection of the records, with ids of the form `order:service:fault`.
 INJECTED_COLLECTION = "injected"
 
 
 def crash() -> None:
-    """What `crash` does: this process is killed, with no chance to tidy up."""
+    """Kill this process, with no chance to clean up: the effect of the fault `crash`."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 class FaultInjector:
-    """The failures asked for at one worker."""
+    """Applies the faults injected at one worker."""
 
     def __init__(
         self, service: Service, store: Store, republisher: Republisher, *, slow_s: float, crash: Callable[[], None] = crash
@@ -41,13 +41,13 @@ class FaultInjector:
         self._republisher = republisher
         self._slow_s = slow_s
         self._crash = crash
-        #: The failures that act here and are noted here.
+        #: The faults that this worker applies and records.
         self._recorded_faults = (
             frozenset(MessageFault) - service.faults if service.external_faults else service.faults | set(MessageFault)
         )
 
     async def apply(self, jobs: Sequence[Job]) -> tuple[list[Job], list[tuple[Delivery, Outgoing]]]:
-        """Let the failures of these jobs act. Gives the jobs to go on with, and copies of those held back."""
+        """Apply the faults of these jobs. Return the jobs to continue with, and the republished copies of delayed ones."""
         affected = [job for job in jobs if job.injected and job.delivery and self._applies_to(job)]
         await self._record_faults(affected)
         if any(self._has_fault(job, MessageFault.CRASH) and not job.delivery.redelivered for job in affected if job.delivery):
@@ -63,25 +63,26 @@ class FaultInjector:
         return [job for job in jobs if job not in delayed], republished
 
     def duplicates(self, plan: BatchPlan) -> list[Outgoing]:
-        """What `duplicate` sends a second time: everything this service publishes for the order."""
+        """Return the messages to publish a second time: all that this service publishes for orders with the fault `duplicate`."""
         orders = {job.command.order_id for job, _ in plan.handled if self._has_fault(job, MessageFault.DUPLICATE)}
         return [item for item in plan.outgoing if item.wire.correlation_id in orders]
 
     def business_fault(self, injected: str | None) -> str | None:
-        """The failure asked for at this service, if it is one for the outside to show (the payment gateway)."""
-        failure = injected_at(self._service.name, injected)
-        return failure if failure in self._service.faults else None
+        """Return the business fault injected at this service, for the external system that it calls, or None."""
+        fault = injected_at(self._service.name, injected)
+        return fault if fault in self._service.faults else None
 
     def _applies_to(self, job: Job) -> bool:
-        """`undo_error` is for what must not fail, every other failure for forward steps."""
+        """`undo_error` applies to compensations and steps after the pivot, every other fault to forward steps."""
         return job.is_forward != (job.injected == MessageFault.UNDO_ERROR)
 
     def _has_fault(self, job: Job, fault: MessageFault) -> bool:
         return job.has_fault(fault, self._service)
 
     async def _record_faults(self, affected: Sequence[Job]) -> None:
-        """Write down which failures act, once an order even if the batch holds a message twice. A database that is away is
-        waited for, as at the commit."""
+        """Record which faults apply, once for each order even if the batch holds a message twice.
+
+        Retries while the database cannot be reached, as the commit does."""
         by_key = {
             f"{job.command.order_id}:{self._service.name}:{job.injected}": job
             for job in affected
@@ -99,6 +100,7 @@ class FaultInjector:
                 raise
             except StoreError as error:
                 attempt += 1
-                log.warning("note_again", service=self._service.name, attempt=attempt, error=f"{type(error).__name__}: {error}")
+                text = f"{type(error).__name__}: {error}"
+                log.warning("fault_record_delayed", service=self._service.name, attempt=attempt, error=text)
                 await asyncio.sleep(self._republisher.environment.backoff_s(attempt))
         return None

@@ -1,6 +1,6 @@
-"""Where a worker's inputs gather until the loop takes them: deliveries of its queue, answers of its calls, waits that are over.
+"""Queue of a worker's inputs: deliveries, answers of external calls and due timers.
 
-Taking never waits for a fuller batch: the first input is awaited, what is there with it is taken along.
+Taking never waits for a fuller batch: it waits for the first input, and takes what is queued by then.
 """
 
 import asyncio
@@ -14,8 +14,9 @@ from broker.transport import Delivery
 
 @dataclass(frozen=True, slots=True)
 class LocalInput:
-    """An input that did not come over the wire: the answer of a call, or a wait that is over. It has no inbox key: the handlers'
-    state tables meet its twin."""
+    """An input from inside the process: the answer of a call, a due timer or an API request.
+
+    It has no inbox key: the handlers' state tables make a duplicate harmless."""
 
     message: Message
     origin: Origin
@@ -25,7 +26,7 @@ Input = Delivery | LocalInput
 
 
 class InputQueue:
-    """First in, first out. Bounded from outside: by the prefetch, the call pool and the watch's limit."""
+    """First-in-first-out queue. Bounded by its producers: the prefetch, the call pool and the timers' batch limit."""
 
     def __init__(self) -> None:
         self._inputs: deque[Input] = deque()
@@ -39,11 +40,11 @@ class InputQueue:
         self._not_empty.set()
 
     def wake(self) -> None:
-        """Let `take` return even with nothing, so that whoever takes can look around (and stop)."""
+        """Let `take` return even if it is empty, so that the loop can check for a shutdown or a failed task."""
         self._not_empty.set()
 
     async def take(self, limit: int) -> list[Input]:
-        """Everything that is here, up to `limit`, as soon as there is anything. Empty only after `wake`."""
+        """Wait for an input and return all that are queued, up to `limit`. Empty only after `wake`."""
         await self._not_empty.wait()
         taken = [self._inputs.popleft() for _ in range(min(limit, len(self._inputs)))]
         if not self._inputs:

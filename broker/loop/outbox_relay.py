@@ -1,7 +1,7 @@
-"""The outbox relay: what a commit owes to the broker is published until the broker has confirmed it.
+"""The outbox relay: publishes outbox rows until the broker has confirmed them.
 
-In normal running the loop publishes right after its commit and this finds nothing. It is for what a crash, an
-outage or a commit of unknown outcome left behind. It may publish twice; the inbox of whoever receives it drops the twin.
+Normally the loop publishes right after its commit and the relay finds nothing. It handles the rows that a crash, an outage or a
+commit of unknown outcome left behind. It may publish a message twice; the inbox of each receiver drops the duplicate.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ from store.protocol import Store, StoreError
 
 log = structlog.get_logger()
 
-#: Rows published in one go.
+#: Rows published at once.
 RELAY_BATCH_ROWS = 256
-#: Confirmed rows that a commit removes in passing, at least: fewer are not worth a command of their own, and the next look
-#: removes what is left.
+#: Minimum of confirmed rows for a commit to delete: fewer are not worth a database command. The relay's next query deletes
+#: the others.
 DELETE_BATCH_ROWS = 64
 
 
 class OutboxRelay:
-    """Publishes outbox rows and remembers which the broker has confirmed, so that a later commit removes them in passing."""
+    """Publishes outbox rows and keeps the ids that the broker has confirmed, for a later commit to delete."""
 
     def __init__(
         self, worker: str, transport: Transport, store: Store, environment: Environment, *, interval_s: float, after_s: float
@@ -37,12 +37,12 @@ class OutboxRelay:
         self._interval_s = interval_s
         self._after_s = after_s
         self._published: dict[str, None] = {}
-        #: Rows that no queue took when they were last published: tried again at each look, but nobody waits behind them.
+        #: Rows that were unroutable at the last attempt: retried at each query, without delaying younger rows.
         self._unroutable: set[str] = set()
         self._triggered = asyncio.Event()
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> None:
-        """Publish what was just committed. What is not confirmed stays in the outbox and is found again."""
+        """Publish committed messages. Those that are not confirmed stay in the outbox, for the relay."""
         if not outgoing:
             return
         receipts = await self._transport.publish(outgoing)
@@ -53,10 +53,11 @@ class OutboxRelay:
                 self._published[message_id] = None
             else:
                 self._unroutable |= {message_id} if receipt is Receipt.UNROUTABLE else set()
-                log.warning("not_confirmed", service=self._worker, receipt=receipt.value, to=item.address.routing_key)
+                to = item.address.routing_key
+                log.warning("publish_not_confirmed", service=self._worker, receipt=receipt.value, to=to)
 
     def take_published(self, minimum: int = 1) -> list[str]:
-        """Rows that the broker has, if there are `minimum` of them; the caller removes them, or gives them back with `put_back`."""
+        """Take the ids of confirmed rows, if at least `minimum`. The caller deletes them, or returns them by `put_back`."""
         if len(self._published) < minimum:
             return []
         published, self._published = list(self._published), {}
@@ -66,16 +67,16 @@ class OutboxRelay:
         self._published.update(dict.fromkeys(published))
 
     async def has_unpublished(self) -> bool:
-        """Whether the outbox holds a row that the broker has not confirmed to us."""
+        """Whether the outbox holds a row that the broker has not confirmed to this relay."""
         rows = await self._store.pending_outbox(math.inf, len(self._published) + 1)
         return any(row.message_id not in self._published for row in rows)
 
     def trigger(self) -> None:
-        """Look at once, at rows of any age: a commit of unknown outcome may have left some."""
+        """Query at once, for rows of any age: a commit of unknown outcome may have left some."""
         self._triggered.set()
 
     async def run(self) -> None:
-        """For ever: look for rows that are owed for too long, the first time for rows of any age."""
+        """Publish pending rows at intervals until cancelled: rows of at least `after_s`, the first time rows of any age."""
         after_s = 0.0
         while True:
             try:
@@ -85,7 +86,7 @@ class OutboxRelay:
             after_s = await self._wait()
 
     async def _relay_pending(self, after_s: float) -> None:
-        """Publish what is owed, page by page as long as the broker takes it: after a long outage there may be thousands."""
+        """Publish pending rows page by page while the broker confirms them: after a long outage there may be thousands."""
         more, tried = True, set[str]()
         while more:
             limit = RELAY_BATCH_ROWS + len(self._unroutable)
@@ -94,14 +95,14 @@ class OutboxRelay:
                 unpack(row.payload) for row in rows if row.message_id not in self._published and row.message_id not in tried
             ]
             if pending_outbox:
-                log.info("relayed", service=self._worker, count=len(pending_outbox))
+                log.info("outbox_relayed", service=self._worker, count=len(pending_outbox))
                 await self.publish(pending_outbox)
             tried |= self._unroutable
             more = len(rows) == limit and all(row.message_id in self._published or row.message_id in tried for row in rows)
             await self.flush()
 
     async def flush(self) -> None:
-        """Remove confirmed rows now (in idle times no commit comes along to do it)."""
+        """Delete confirmed rows now: an idle worker has no commit that would delete them."""
         published = self.take_published()
         if not published:
             return
@@ -112,7 +113,7 @@ class OutboxRelay:
             raise
 
     async def _wait(self) -> float:
-        """Wait for the next look; gives the age from which rows are owed then."""
+        """Wait until the next query is due; return the minimum age of its rows, in seconds."""
         try:
             async with asyncio.timeout(self._interval_s):
                 await self._triggered.wait()

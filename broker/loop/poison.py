@@ -1,14 +1,14 @@
-"""Which message kills its worker: found by our own record, so that it costs a few restarts and nobody else its place.
+"""Detects poison messages: a message that crashes its worker is dead-lettered after three restarts, and no other message is.
 
-A message that comes again was in the hands of a worker that died, or whose connection did. The first time, that is
-all that is known: it is handled with the others, and marked. If it comes yet again it is a suspect: its batch is handled one by
-one, and before a suspect has its turn it is marked as alone. One that was alone and comes again without having been handled has
-killed its worker by itself: a dead letter. So a killer costs three restarts, and no neighbour.
+A redelivered message was unsettled when a worker crashed or lost its connection. The first time, it is handled in its batch and
+marked as redelivered. If it is redelivered again it is a suspect: its batch is handled one message at a time, and the suspect is
+marked as isolated before it is handled. An isolated message that is redelivered without having been handled crashed its worker
+alone: it is a poison message.
 
-What this worker itself had in hand and outlived has killed nobody, whatever brings it again: a copy that could not be put aside,
-an acknowledgement that was lost with the connection.
+A message that this process survived is never a suspect, even if it is redelivered to it: its retry copy may not have been
+confirmed, or its acknowledgement lost with the connection.
 
-The marks are inbox keys: written by ordinary commits, gone with the inbox.
+The marks are inbox keys, written by ordinary commits and deleted with the inbox.
 """
 
 import re
@@ -21,24 +21,26 @@ from broker.message import UUID_PATTERN
 from broker.transport import Delivery
 from store.protocol import Changes, Reader, Store
 
-#: What is appended to a message's inbox key: it came again; it was alone in hand.
+#: Suffixes of a message's inbox key: it was redelivered; it was handled alone.
 REDELIVERED_MARK, ISOLATED_MARK = ":came-again", ":was-alone"
-#: How many messages a worker remembers to have outlived. One that is forgotten may be marked, no more.
+#: How many survived messages a worker remembers. The only effect of forgetting one is that it may be marked.
 SURVIVED_MAX = 1024
+#: Restarts after which a poison message is dead-lettered.
+RESTARTS_MAX = 3
 
 _UUID = re.compile(UUID_PATTERN)
 
 
 @dataclass(slots=True)
 class PoisonReport:
-    """What is known about a batch. Both hold message ids."""
+    """Message ids of a batch that are suspected to be poison, or known to be."""
 
     suspected_ids: set[str] = field(default_factory=set)
     poison_ids: set[str] = field(default_factory=set)
 
 
 class PoisonDetector:
-    """The record of one worker. `inbox_key` gives the key of a message id."""
+    """Detector of one worker. `inbox_key` returns the inbox key of a message id."""
 
     def __init__(self, store: Store, inbox_key: Callable[[str], str]) -> None:
         self._store = store
@@ -46,20 +48,20 @@ class PoisonDetector:
         self._survived: deque[str] = deque(maxlen=SURVIVED_MAX)
 
     def mark_survived(self, deliveries: Sequence[Delivery]) -> None:
-        """These were in hand without being handled, and this worker lives."""
+        """Record that this process survived these deliveries without committing them."""
         self._survived.extend(map(id_of, deliveries))
 
     async def classify(self, inputs: Sequence[Input]) -> PoisonReport:
-        """Look up what came again, and mark what did so for the first time. Raises StoreError."""
+        """Look up the redelivered messages, and mark those redelivered for the first time. Raises StoreError."""
         redelivered = [item for item in inputs if isinstance(item, Delivery) and item.redelivered]
-        # What is no id of ours cannot be decoded, kills nobody, and is a stranger's text: not for a database.
+        # A message whose id is not a UUID is refused before its handler; its id is untrusted text, so it is not stored.
         redelivered_ids = {message_id for message_id in map(id_of, redelivered) if _UUID.fullmatch(message_id)}
         if not redelivered_ids or not (redelivered_ids := redelivered_ids.difference(self._survived)):
             return PoisonReport()
         return await self._store.transact(lambda reader: self._classify(redelivered_ids, reader))
 
     async def mark_isolated(self, message_id: str) -> None:
-        """The next thing this worker does is handle this suspect and nothing else. Raises StoreError."""
+        """Mark a suspect as isolated, before it is handled alone. Raises StoreError."""
         await self._store.transact(lambda reader: self._mark_isolated(message_id, reader))
 
     async def _classify(self, redelivered_ids: set[str], reader: Reader) -> tuple[Changes, PoisonReport]:
@@ -69,7 +71,7 @@ class PoisonDetector:
         for message_id in sorted(redelivered_ids):
             key = self._key(message_id)
             if key in seen:
-                continue  # handled: its acknowledgement was lost
+                continue  # handled; its acknowledgement was lost
             if key + ISOLATED_MARK in seen:
                 report.poison_ids.add(message_id)
             elif key + REDELIVERED_MARK in seen:
@@ -84,5 +86,5 @@ class PoisonDetector:
 
 
 def id_of(item: Input) -> str:
-    """The message id of a delivery, "" if it has none."""
+    """Return the message id of a delivery, "" for one without an id and for a local input."""
     return str(item.wire.message_id or "") if isinstance(item, Delivery) else ""

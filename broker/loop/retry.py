@@ -1,7 +1,7 @@
-"""Messages that cannot be handled now, or ever: another attempt after a while, or the dead letters with the reason.
+"""Republishes messages that could not be handled: to a delay queue for another attempt, or to the dead-letter queue.
 
-The copy put aside is ours: it counts its attempts itself (a broker's own counter differs from version to version),
-and it is confirmed before the original is acknowledged.
+A republished copy counts its attempts in a header (the broker's own counter differs from version to version), and is confirmed
+before the original is acknowledged.
 """
 
 import dataclasses
@@ -20,22 +20,22 @@ from broker.transport import Delivery, Outgoing, Receipt, Transport, Wire
 
 log = structlog.get_logger()
 
-#: Attempts of a forward step before it is a dead letter; the order's deadline then undoes the order.
+#: Attempts of a forward step before it is dead-lettered; the order's deadline then compensates the order.
 FORWARD_ATTEMPTS = 5
-#: Attempts of a compensation or of a step after the pivot: giving up is worse than waiting.
+#: Attempts of a compensation or of a step after the pivot: more, because these steps must not fail.
 COMPENSATION_ATTEMPTS = 12
-#: How long the retries of one message go on at most, in seconds: the waits between the attempts of the larger budget.
+#: Maximum time spent on the retries of one message, in seconds: the sum of the delays of the larger budget.
 RETRY_TOTAL_S = sum(RETRY_LEVELS_S[min(attempt, len(RETRY_LEVELS_S) - 1)] for attempt in range(COMPENSATION_ATTEMPTS - 1))
-#: The delay level that `late` uses.
+#: Delay level of the fault `late`.
 LATE_FAULT_LEVEL = 2
 
-#: A delivery, and what must be with the broker before it may be acknowledged. A delivery may have several.
+#: A delivery and a copy that must be confirmed before the delivery is acknowledged. A delivery may have several.
 Republished = tuple[Delivery, Outgoing]
 
 
 @dataclass(frozen=True, slots=True)
 class Republisher:
-    """Puts deliveries of one worker aside."""
+    """Republishes deliveries of one worker to delay queues and the dead-letter queue."""
 
     transport: Transport
     topology: Topology
@@ -43,10 +43,10 @@ class Republisher:
     environment: Environment
 
     async def republish(self, republished: Sequence[Republished], batch: Sequence[Delivery]) -> list[Delivery]:
-        """Publish the copies and wait for their confirms; a delivery whose copy is not confirmed goes back to its queue. So does
-        its twin in the `batch`, which was dropped as a duplicate: it may be the only one that the broker still knows of.
+        """Publish the copies and await their confirms; requeue a delivery whose copy is not confirmed.
 
-        Gives those that went back: they are settled, and a broker takes it amiss when they are acknowledged as well."""
+        Its duplicates in the `batch` are requeued too: the broker may have no other copy left. Return the requeued deliveries.
+        They are settled; RabbitMQ closes a channel that acknowledges one again."""
         if not republished:
             return []
         receipts = await self.transport.publish([copy for _, copy in republished])
@@ -56,13 +56,13 @@ class Republisher:
         message_ids = {delivery.wire.message_id for delivery in unconfirmed if delivery.wire.message_id}
         requeued = [delivery for delivery in batch if delivery in unconfirmed or delivery.wire.message_id in message_ids]
         if requeued:
-            log.warning("not_put_aside", service=self.worker, count=len(requeued))
+            log.warning("republish_not_confirmed", service=self.worker, count=len(requeued))
             await self.transport.requeue(requeued)
         return requeued
 
     def failure_copy(self, job: Job, error: Exception) -> Outgoing:
-        """Where a message goes whose handler raised: to its next attempt, or to the dead letters when its budget is used up."""
-        assert job.delivery is not None  # noqa: S101 - a local input has nothing to put aside
+        """Return the copy of a message whose handler raised: a retry, or a dead letter once the budget is exhausted."""
+        assert job.delivery is not None  # noqa: S101 - a local input is not republished
         attempt = job.envelope.attempt
         text = f"{type(error).__name__}: {error}"[:500]
         if isinstance(error, ProtocolViolation):
@@ -73,17 +73,17 @@ class Republisher:
         return self.delayed_copy(job.delivery, level, attempt + 1, jitter=True)
 
     def delayed_copy(self, delivery: Delivery, level: int, attempt: int, *, jitter: bool) -> Outgoing:
-        """A copy for the delay queue of `level`, marked as attempt number `attempt`."""
+        """Return a copy for the delay queue of `level`, marked as attempt number `attempt`."""
         delay_s = RETRY_LEVELS_S[level] * (self.environment.rng.uniform(0.5, 1.0) if jitter else 1.0)
         order_id = delivery.wire.correlation_id
-        log.info("put_aside", service=self.worker, order_id=order_id, delay_s=round(delay_s, 3), attempt=attempt)
+        log.info("retry_scheduled", service=self.worker, order_id=order_id, delay_s=round(delay_s, 3), attempt=attempt)
         return Outgoing(self.topology.retry_address(self.worker, level), _with(delivery, {"attempt": attempt}), delay_s)
 
     def dead_letter_copy(self, delivery: Delivery, reason: DeadReason, detail: str, attempts: int = 1) -> Outgoing:
-        """A copy for the dead letters, with the reason, the last error and the attempts made."""
+        """Return a copy for the dead-letter queue, with the reason, the last error and the number of attempts."""
         wire = delivery.wire
         about = {"order_id": wire.correlation_id, "message_id": wire.message_id, "type": wire.type}
-        log.warning("dead_letter", service=self.worker, reason=str(reason), detail=detail, **about)
+        log.warning("message_dead_lettered", service=self.worker, reason=str(reason), detail=detail, **about)
         headers = {
             "dead_reason": str(reason),
             "dead_detail": detail,

@@ -1,7 +1,7 @@
-"""The watch: documents whose wait is over become inputs of the loop.
+"""Timers: a document whose `due_at` has passed becomes an input of the loop.
 
-A wait is a `due_at` in a document, so it survives everything the document survives. Finding one twice is harmless:
-its handler looks at the document as it is then, and an ordinary commit claims it.
+A timer is part of its document, so it survives a crash. Firing one twice is harmless: the handler reads the current document, and
+an ordinary commit clears or advances `due_at`.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from store.protocol import Store, StoreError
 
 log = structlog.get_logger()
 
-#: Waits taken up in one look.
+#: Maximum timers fired by one query.
 TIMER_BATCH_MAX = 500
 
 
 async def run_timers(role: Role, store: Store, inputs: InputQueue, environment: Environment, interval_s: float) -> None:
-    """For ever: every `interval_s`, put what is due into the intake. A worker that is behind is not given more."""
+    """Every `interval_s`, queue the due timers as inputs, until cancelled. Skips a turn while the worker is behind."""
     while role.service.timers:
         await asyncio.sleep(interval_s)
         if len(inputs) >= TIMER_BATCH_MAX:
@@ -29,7 +29,7 @@ async def run_timers(role: Role, store: Store, inputs: InputQueue, environment: 
         try:
             await _fire_due(role, store, inputs, environment)
         except StoreError as error:
-            log.warning("watch_paused", service=role.worker, error=str(error))
+            log.warning("timers_paused", service=role.worker, error=str(error))
 
 
 async def _fire_due(role: Role, store: Store, inputs: InputQueue, environment: Environment) -> None:

@@ -1,4 +1,4 @@
-"""The transport in memory: a broker with quorum queues, topic exchanges, delays and dead letters in one process.
+"""In-memory transport: a broker with quorum queues, topic exchanges, delays and dead letters in one process.
 
-Behaves like RabbitMQ wherever the transport protocol can tell. Knows nothing of the worker loop or of RabbitMQ's client.
+It behaves like RabbitMQ as far as the transport protocol can observe. It uses neither the worker loop nor RabbitMQ's client.
 """

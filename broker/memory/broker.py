@@ -1,7 +1,7 @@
-"""The state of the in-memory broker, shared by its clients: exchanges, queues and bindings by name.
+"""State of the in-memory broker, shared by its clients: exchanges, queues and bindings by name.
 
-What a test, the demo or a simulation asks of a broker is here too: its dead letters, what is unfinished, every
-message as it flows, and an outage.
+Also holds what tests, the demo and the simulation need: dead letters, the number of unfinished messages, hooks for every publish,
+and outages.
 """
 
 import asyncio
@@ -25,36 +25,36 @@ from broker.topology import (
 )
 from broker.transport import DeclarationDiffers, Outgoing, QueueMissing, Receipt, Wire
 
-#: Given a message that is on its way to a queue or a listener: after how many seconds it arrives there, once for each copy.
+#: Takes a message on its way to a queue; returns a delay in seconds for each copy that arrives there.
 TransferDelays = Callable[[Outgoing], Sequence[float]]
 
 
 class Client(Protocol):
-    """What the broker asks of its clients."""
+    """What the broker needs of its clients."""
 
     @property
     def consumers(self) -> list[Consumer]:
-        """Those that have or may get deliveries."""
+        """The consumers that have or may receive deliveries."""
 
     def cut(self) -> None:
-        """The connection is lost."""
+        """Lose the connection."""
 
     def restore(self) -> None:
-        """The connection is back."""
+        """Restore the connection."""
 
     def resume(self) -> None:
-        """There may be something to consume that was not there before."""
+        """Start the consumers and subscriptions that were waiting for a queue or exchange."""
 
     def queue_deleted(self, queue: Queue | DelayQueue) -> None:
-        """A queue was deleted."""
+        """Stop the consumers of a deleted queue."""
 
 
 class MemoryBroker:
     """Exchanges, queues and bindings, shared by any number of `MemoryTransport`s on one event loop.
 
-    `choose` says which of the waiting messages of a queue goes next; without it, the oldest. `transfer_delays` says when a message, and
-    each copy of it, arrives; without it, once and at once. Functions in `on_publish` see every message that reaches the broker,
-    commands and retries included."""
+    `choose` selects the next waiting message of a queue; by default the oldest. `transfer_delays` returns when each copy of a
+    message arrives; by default one copy arrives at once. The functions in `on_publish` are called with every message that reaches
+    the broker, commands and retries included."""
 
     def __init__(self, choose: Choose | None = None, transfer_delays: TransferDelays | None = None) -> None:
         self.on_publish: list[Callable[[Outgoing], None]] = []
@@ -70,24 +70,24 @@ class MemoryBroker:
     # --- for tests, demo and simulation -----------------------------------------------------------------------------------
 
     def dead_letters(self, worker: str) -> list[Wire]:
-        """The dead letters of a worker, oldest first, under every prefix declared here."""
+        """Return the dead letters of a worker under every declared prefix, oldest first."""
         queues = (self._queues.get(dead_queue(queue_of(prefix, worker))) for prefix in self._prefixes)
         return [wire for queue in queues if queue is not None for wire in wires(queue)]
 
     def unfinished(self) -> int:
-        """How many messages somebody still has to handle: on their way, waiting or unsettled; dead letters not counted."""
+        """Return how many messages are in transit, waiting or unsettled; dead letters are not counted."""
         alive = [queue for queue in self._queues.values() if not (isinstance(queue, Queue) and queue.is_dead_letters)]
         consumers = [consumer for client in self.clients for consumer in client.consumers]
         return self._in_transit + sum(len(queue) for queue in alive) + sum(consumer.unsettled for consumer in consumers)
 
     def stop(self) -> None:
-        """The broker goes down: every connection is cut, nobody can connect. It keeps what it holds."""
+        """Stop the broker: every connection is cut and new ones are refused. Its messages are kept."""
         self.running = False
         for client in list(self.clients):
             client.cut()
 
     def start(self) -> None:
-        """The broker comes back, and with it every connection."""
+        """Start the broker again and restore every connection."""
         self.running = True
         for client in list(self.clients):
             client.restore()
@@ -125,7 +125,7 @@ class MemoryBroker:
             client.resume()
 
     def _declare_queues(self, topology: Topology, work: WorkQueue) -> None:
-        """A work queue with its dead letters. Raises DeclarationDiffers if it is there with other options."""
+        """Declare a work queue and its dead-letter queue. Raises DeclarationDiffers if it exists with other options."""
         name = queue_of(topology.prefix, work.worker)
         existing = self._queues.get(name)
         if isinstance(existing, Queue):
@@ -167,7 +167,7 @@ class MemoryBroker:
         address = outgoing.address
         exchange = self._exchanges.get(address.exchange)
         if exchange is None:
-            return Receipt.UNKNOWN  # as RabbitMQ does it: the channel is closed, and nobody knows
+            return Receipt.UNKNOWN  # RabbitMQ closes the channel, which leaves the publish in doubt
         targets = exchange.route(address.routing_key)
         wire = outgoing.wire
         if not BROKER_HEADERS.isdisjoint(wire.headers):
@@ -212,5 +212,5 @@ def _route(outgoing: Outgoing) -> Route:
 
 
 def wires(queue: Queue | DelayQueue) -> Iterator[Wire]:
-    """What waits in a queue, oldest first."""
+    """Return the waiting messages of a queue, oldest first."""
     return iter(queue.wires()) if isinstance(queue, DelayQueue) else (queued.wire for queued in queue.waiting)

@@ -1,8 +1,8 @@
-"""The furniture of the in-memory broker: exchanges that route, queues that hold and deliver, delay queues, taps.
+"""Exchanges, queues, consumers, delay queues and subscriptions of the in-memory broker.
 
-Used by `broker.memory.transport` only. Behaves like RabbitMQ's quorum queues where the transport protocol can tell: first in
-first out, prefetch, what comes back goes to the front, counts, and beyond the limit is a dead letter. Nothing here knows the wall
-clock, threads or sockets: delivering is `loop.call_soon`, delaying is `loop.call_later`, so it runs on virtual time too.
+Queues behave like RabbitMQ's quorum queues as far as the transport protocol can observe: first in, first out; prefetch; returned
+messages go to the front and are counted; beyond the delivery limit they are dead-lettered. Deliveries use `loop.call_soon` and
+delays `loop.call_later`, so everything runs on virtual time too.
 """
 
 import asyncio
@@ -14,20 +14,20 @@ from typing import Protocol
 
 from broker.transport import Delivery, Sink, Wire
 
-#: Seconds until a delayed message that had nowhere to go tries again.
+#: Seconds until an expired message that could not be routed is tried again.
 UNROUTABLE_RETRY_S = 1.0
 
-#: Given how many messages wait in a queue, says which goes next, as an index from 0 (the oldest).
+#: Takes the number of messages waiting in a queue; returns the index of the next one to deliver, 0 for the oldest.
 Choose = Callable[[int], int]
 
 
-#: What a message came by: exchange and routing key.
+#: Exchange and routing key that a message was routed by.
 Route = tuple[str, str]
 
 
 @dataclass(slots=True)
 class QueuedMessage:
-    """A message in a queue, what it came by, and how often it came back unsettled."""
+    """A message in a queue, its route, and how often it was returned unsettled."""
 
     wire: Wire
     route: Route
@@ -35,13 +35,13 @@ class QueuedMessage:
 
 
 class Target(Protocol):
-    """Where an exchange routes to."""
+    """A destination that an exchange routes to."""
 
     def accept(self, wire: Wire, route: Route, delay_s: float | None) -> None: ...
 
 
 class Consumer:
-    """One consumer of a queue: at most `prefetch` deliveries unsettled. Their `channel` is this object."""
+    """One consumer of a queue, with at most `prefetch` unsettled deliveries. Their `channel` is this object."""
 
     def __init__(self, queue: "Queue", prefetch: int, sink: Sink) -> None:
         self.queue = queue
@@ -57,7 +57,7 @@ class Consumer:
 
     @property
     def unsettled(self) -> int:
-        """How many deliveries are unsettled."""
+        """The number of unsettled deliveries."""
         return len(self._unsettled)
 
     def deliver(self, queued: QueuedMessage) -> None:
@@ -66,19 +66,19 @@ class Consumer:
         self._sink(Delivery(queued.wire, queued.returns > 0, self._last_tag, self, *queued.route))
 
     def ack(self, tag: int) -> None:
-        """Settle everything up to `tag`."""
+        """Settle all deliveries up to `tag`."""
         while self._unsettled and self._unsettled[0][0] <= tag:
             self._unsettled.popleft()
         self.queue.schedule()
 
     def reject(self, tags: set[int]) -> None:
-        """Give some deliveries back."""
+        """Return some deliveries to the queue."""
         back = [queued for tag, queued in self._unsettled if tag in tags]
         self._unsettled = deque(entry for entry in self._unsettled if entry[0] not in tags)
         self.queue.put_back(back)
 
     def drop(self) -> None:
-        """Its connection is gone: whatever it had goes back."""
+        """Return all unsettled deliveries, because the connection is lost."""
         self.alive = False
         self.queue.leave(self)
         back = [queued for _, queued in self._unsettled]
@@ -87,8 +87,10 @@ class Consumer:
 
 
 class Queue:
-    """A work queue or a queue of dead letters (`dead` is None). `dead_letter_route`: what its dead letters go by. Beyond `max_length` waiting
-    messages, the oldest go there too."""
+    """A work queue or a dead-letter queue (`dead` is None).
+
+    `limit`: returns after which a message is dead-lettered to `dead`, with the route `dead_letter_route`. Beyond `max_length`
+    waiting messages the oldest are dead-lettered too."""
 
     def __init__(
         self,
@@ -123,7 +125,7 @@ class Queue:
         self.schedule()
 
     def put_back(self, returned: list[QueuedMessage]) -> None:
-        """Take back unsettled messages, oldest first, in front of the others. Too often returned means dead."""
+        """Put unsettled messages back in front, the oldest first. Those beyond the delivery limit are dead-lettered."""
         for queued in reversed(returned):
             queued.returns += 1
             if self._dead is None or queued.returns <= self.limit:
@@ -157,7 +159,7 @@ class Queue:
         self.waiting.clear()
 
     def schedule(self) -> None:
-        """Deliver soon what can be delivered."""
+        """Schedule the delivery of waiting messages."""
         if self.waiting and self.consumers and not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._deliver)
@@ -168,7 +170,7 @@ class Queue:
             consumer.deliver(self._next_message())
 
     def _next_consumer(self) -> Consumer | None:
-        """The first with room; consumers take turns, but a single active one stays first until it leaves."""
+        """Return a consumer with capacity, in turns; a single active consumer stays first until it leaves."""
         for consumer in self.consumers[:1] if self.single_active else self.consumers:
             if consumer.has_capacity:
                 if not self.single_active:
@@ -187,8 +189,9 @@ class Queue:
 
 
 class DelayQueue:
-    """Nobody consumes it: each message goes on after `level_s`, or after its own shorter delay, by the exchange `next_exchange` (its
-    name, and how it routes) with the key that it came with."""
+    """A queue without consumers: messages expire after `level_s`, or after their own shorter delay.
+
+    An expired message is published to `next_exchange` (its name and its routing function) with its own routing key."""
 
     def __init__(self, level_s: float, next_exchange: "tuple[str, Callable[[str], Iterable[Target]]]") -> None:
         self._level_s = level_s
@@ -215,7 +218,7 @@ class DelayQueue:
 
     def _expire(self, number: int, routing_key: str) -> None:
         targets = list(self._route(routing_key))
-        if not targets:  # kept until there is somewhere to go: dead-lettering at least once
+        if not targets:  # kept until it can be routed, as at-least-once dead-lettering does
             timer = asyncio.get_running_loop().call_later(UNROUTABLE_RETRY_S, self._expire, number, routing_key)
             self._timers[number] = (timer, self._timers[number][1])
             return
@@ -226,7 +229,7 @@ class DelayQueue:
 
 @dataclass(slots=True, eq=False)
 class Tap:
-    """A subscription: hears, and keeps nothing."""
+    """A subscription: passes messages to a sink and stores none."""
 
     sink: Callable[[Wire], None]
     alive: bool = True
@@ -241,7 +244,7 @@ class Tap:
 
 @dataclass(slots=True)
 class Exchange:
-    """Routes by routing key, as a topic exchange does; there are no others here."""
+    """A topic exchange."""
 
     bindings: list[tuple[str, Target]] = field(default_factory=list)
     _routes: dict[str, tuple[Target, ...]] = field(default_factory=dict)
@@ -256,7 +259,7 @@ class Exchange:
         self._routes.clear()
 
     def route(self, routing_key: str) -> tuple[Target, ...]:
-        """Each target once, however many of its bindings match."""
+        """Return each target once, however many of its bindings match."""
         targets = self._routes.get(routing_key)
         if targets is None:
             found = {id(target): target for pattern, target in self.bindings if matches_topic(pattern, routing_key)}
@@ -266,7 +269,7 @@ class Exchange:
 
 @cache
 def matches_topic(pattern: str, routing_key: str) -> bool:
-    """AMQP's topic rule over words separated by dots: `*` is any one word, `#` any number of words, none included."""
+    """Match a routing key by AMQP's topic rule: words are separated by dots, `*` is one word, `#` any number, even zero."""
     return _match(tuple(pattern.split(".")), tuple(routing_key.split(".")))
 
 

@@ -1,7 +1,7 @@
-"""The transport in memory: the same workers run on it in one process, under real or virtual time.
+"""In-memory transport: runs unchanged workers in one process, on real or virtual time.
 
-`MemoryBroker` is the state that clients share, `MemoryTransport` is one client. Besides the transport protocol a
-client can be `cut` from the broker and restored, and it can `crash` as its process would.
+`MemoryBroker` is the state that clients share, `MemoryTransport` is one client. Beyond the transport protocol, a client can be
+`cut` from the broker and restored, and can `crash` as its process would.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class MemoryTransport:
         self._reconnect_timeout_s = reconnect_timeout_s
         self._connected = asyncio.Event()
         self._crashed = False
-        #: Counts connections, so that a publish notices that it began on another one.
+        #: Connection number, by which a publish notices that its connection was lost.
         self._connection = 0
         self._consumptions: list[_MemoryConsumer] = []
         self._subscriptions: list[_MemorySubscription] = []
@@ -37,7 +37,7 @@ class MemoryTransport:
 
     async def open(self) -> None:
         if self._crashed or not self._broker.running:
-            raise TransportUnavailable("the broker in memory is stopped" if not self._crashed else "this client has crashed")
+            raise TransportUnavailable("the in-memory broker is stopped" if not self._crashed else "this client has crashed")
         if self not in self._broker.clients:
             self._broker.clients.append(self)
         self._connected.set()
@@ -52,14 +52,14 @@ class MemoryTransport:
     # --- what can happen to a client --------------------------------------------------------------------------------------
 
     def crash(self) -> None:
-        """The process dies: the connection is gone at once, and nothing this client does from now on has any effect."""
+        """Lose the connection permanently, as when the process dies: no later call of this client has any effect."""
         self._crashed = True
         self.cut()
         with suppress(ValueError):
             self._broker.clients.remove(self)
 
     def cut(self) -> None:
-        """The connection is lost. What was unsettled goes back; `restore` brings connection, consumers and subscriptions back."""
+        """Lose the connection. Unsettled deliveries return to their queue; `restore` reconnects and resumes consuming."""
         self._connected.clear()
         self._connection += 1
         for consumer in self.consumers:
@@ -74,7 +74,7 @@ class MemoryTransport:
                 subscription.tap = None
 
     def restore(self) -> None:
-        """The connection is back, unless the client crashed or the broker is stopped."""
+        """Restore the connection, unless the client crashed or the broker is stopped."""
         if not self._crashed and self._broker.running:
             self._connected.set()
             self.resume()
@@ -83,11 +83,11 @@ class MemoryTransport:
 
     @property
     def consumers(self) -> list[Consumer]:
-        """Those that have or may get deliveries."""
+        """The consumers that have or may receive deliveries."""
         return self._cancelled + [wanted.consumer for wanted in self._consumptions if wanted.consumer is not None]
 
     def resume(self) -> None:
-        """Start what is wanted, not running, and possible."""
+        """Start consumers and subscriptions that are not running and whose queue or exchange exists."""
         if not self._connected.is_set():
             return
         for consumption in self._consumptions:
@@ -100,7 +100,7 @@ class MemoryTransport:
                     subscription.start(self._broker)
 
     def queue_deleted(self, queue: Queue | DelayQueue) -> None:
-        """The queue was deleted: whoever consumed it waits for it to come back."""
+        """Stop the consumers of a deleted queue; they resume when it is declared again."""
         for consumption in self._consumptions:
             if consumption.consumer is not None and consumption.consumer.queue is queue:
                 consumption.consumer.alive = False
@@ -169,11 +169,11 @@ class MemoryTransport:
             return in_doubt
         connection = self._connection
         receipts = [self._broker.publish(item) for item in outgoing]
-        await asyncio.sleep(0)  # the confirms come back later, or never
+        await asyncio.sleep(0)  # confirms arrive later, or never
         return receipts if connection == self._connection else in_doubt
 
     async def _is_connected(self) -> bool:
-        """Whether there is a connection, or will be in a short time."""
+        """Wait up to the reconnect timeout for a connection; return whether there is one."""
         if not self._connected.is_set() and not self._crashed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._reconnect_timeout_s):
@@ -182,13 +182,13 @@ class MemoryTransport:
 
     def _connected_broker(self) -> MemoryBroker:
         if not self._connected.is_set():
-            raise TransportUnavailable("no connection to the broker in memory")
+            raise TransportUnavailable("no connection to the in-memory broker")
         return self._broker
 
 
 @dataclass(slots=True)
 class _MemoryConsumer:
-    """A queue to consume, and the consumer that does while there is a connection and the queue."""
+    """A queue to consume, and its consumer while the connection and the queue exist."""
 
     queue: str
     prefetch: int
@@ -197,14 +197,14 @@ class _MemoryConsumer:
 
     def start(self, broker: MemoryBroker) -> None:
         queue = broker.queue(self.queue)
-        assert isinstance(queue, Queue)  # noqa: S101 - nobody consumes a delay queue
+        assert isinstance(queue, Queue)  # noqa: S101 - a delay queue has no consumers
         self.consumer = Consumer(queue, self.prefetch, self.sink)
         queue.join(self.consumer)
 
 
 @dataclass(slots=True)
 class _MemorySubscription:
-    """Events to hear, and the tap that does while there is a connection."""
+    """Patterns to subscribe to, and the subscription while there is a connection."""
 
     exchange: str
     patterns: tuple[str, ...]

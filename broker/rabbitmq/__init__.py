@@ -1,5 +1,6 @@
-"""The transport on RabbitMQ.
+"""RabbitMQ transport.
 
-`transport.py` implements the protocol on `connection.py` (aio-pika), `channels.py` and `frames.py` (AMQP bytes). Knows nothing
-of the worker loop or of the in-memory transport.
+`transport.py` implements the protocol with `connection.py` (aio-pika), `channels.py` and `frames.py` (AMQP frames). Only
+`connection.py` and `permission_probes.py` import aio-pika, in the whole product. The package uses neither the worker loop nor the
+in-memory transport.
 """

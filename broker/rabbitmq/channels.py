@@ -1,8 +1,8 @@
-"""The two channels that messages travel on: one numbers what it publishes and books the confirms, one hands over deliveries.
+"""AMQP channels for messages: one publishes and tracks confirms, one consumes.
 
-They sit on the socket beside aio-pika: `FrameProtocol` gives each its own frames and passes everything else on
-to aio-pika, which keeps the handshake, heartbeats, declarations and closing. Both work synchronously, straight from the bytes
-that arrived: no task and no future for a message, so nothing can be cancelled between two steps of the book-keeping.
+They share the socket with aio-pika: `FrameProtocol` passes each channel its own frames and all others to aio-pika, which handles
+the handshake, heartbeats, declarations and closing. Both channels work synchronously on the bytes received, without a task or
+future for each message, so no cancellation can interrupt their accounting.
 """
 
 import asyncio
@@ -14,22 +14,22 @@ from broker.amqp_properties import as_received, read_body_size, read_wire
 from broker.rabbitmq import frames
 from broker.transport import Delivery, Outgoing, Receipt, Wire
 
-#: aio-pika counts a connection as dead when it sees no frame for long; it does not see ours, so it is told that often (seconds).
+#: Interval in seconds at which aio-pika gets a heartbeat frame while it sees no frames: it would take the connection for dead.
 HEARTBEAT_INTERVAL_S = 1.0
 
 
 class Writer(Protocol):
-    """What the channels need of asyncio's StreamWriter."""
+    """The part of asyncio's StreamWriter that the channels use."""
 
     def write(self, data: bytes, /) -> None: ...
 
 
 class Channel:
-    """A channel whose message frames are handled here. `on_error` is called with a reason when the broker closes or cancels it."""
+    """A channel whose message frames are handled here. `on_error` is called with a reason when the broker closes it."""
 
     def __init__(self, number: int, writer: Writer, on_error: Callable[[str], None]) -> None:
         self.number = number
-        #: False once the channel or its connection is gone.
+        #: False once the channel or its connection is closed.
         self.alive = True
         self._writer = writer
         self._on_error = on_error
@@ -39,7 +39,7 @@ class Channel:
         self._missing = 0
 
     def on_frame(self, kind: int, payload: bytes) -> bool:
-        """Handle one frame of this channel; False leaves it to aio-pika."""
+        """Handle one frame of this channel; return False to leave it to aio-pika."""
         if kind == frames.METHOD:
             return self._on_method(frames.method_of(payload), payload)
         if self._finish is None:
@@ -57,17 +57,17 @@ class Channel:
         return True
 
     def on_lost(self) -> None:
-        """The channel is gone. Called once, by whoever notices first."""
+        """Mark the channel as lost. Called once."""
         self.alive = False
 
     def _send(self, data: bytes) -> None:
         try:
             self._writer.write(data)
-        except RuntimeError as error:  # aio-pika is about to close the socket and has said so to the other end
-            self._on_error(f"the socket takes nothing any more: {error}")
+        except RuntimeError as error:  # aio-pika is closing the socket and has sent EOF
+            self._on_error(f"the socket is closed for writing: {error}")
 
     def _on_method(self, method: int, payload: bytes) -> bool:
-        """A method frame that the subclass does not know: aio-pika answers it, but the end of the channel is ours to know too."""
+        """Note the end of the channel and return False: aio-pika answers the methods that the subclass does not handle."""
         if method == frames.CHANNEL_CLOSE:
             self._on_error(f"the broker closed the channel: {frames.read_close(payload)}")
         elif method == frames.CANCEL:
@@ -76,7 +76,7 @@ class Channel:
 
 
 class PublishBatch:
-    """Messages published together: a receipt each, and a future for when all are known."""
+    """Messages published together: a receipt for each, and a future that is done when all are known."""
 
     __slots__ = ("done", "receipts", "unknown")
 
@@ -86,7 +86,7 @@ class PublishBatch:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def settle(self, index: int, receipt: Receipt) -> None:
-        """The first word on a message counts: a returned one is confirmed as well, right after."""
+        """Set the receipt of one message. The first one counts: RabbitMQ also confirms a message after returning it."""
         if self.receipts[index] is None:
             self.receipts[index] = receipt
             self.unknown -= 1
@@ -94,7 +94,7 @@ class PublishBatch:
                 self._finish()
 
     def abandon(self) -> None:
-        """Leave the rest in doubt."""
+        """Stop waiting; messages without a receipt are in doubt."""
         self._finish()
 
     def result(self) -> list[Receipt]:
@@ -106,12 +106,12 @@ class PublishBatch:
 
 
 class PublishChannel(Channel):
-    """A channel in confirm mode that nobody else publishes on.
+    """A channel in confirm mode, used for publishing by this class only.
 
-    The broker counts the publishes of a channel from 1 and confirms by that number. Here a batch is encoded first, and then
-    numbered and written without an await in between: either all of it is numbered and on its way, or nothing is. Who waits for
-    a batch may be cancelled or lose patience; its numbers stay in the book until the broker speaks of them or the channel is
-    gone, so later confirms never reach the wrong message."""
+    The broker numbers the publishes of a channel from 1 and confirms by number. A batch is encoded first, then numbered and
+    written without an await in between: either all of it is sent, or none of it. The caller that awaits a batch may be cancelled
+    or time out; its numbers are kept until the broker confirms them or the channel is lost, so that a later confirm is never
+    attributed to another message."""
 
     def __init__(self, number: int, writer: Writer, on_error: Callable[[str], None], frame_max: int) -> None:
         super().__init__(number, writer, on_error)
@@ -121,7 +121,7 @@ class PublishChannel(Channel):
         self._unconfirmed: dict[int, tuple[PublishBatch, int, Outgoing]] = {}
 
     def publish(self, outgoing: Sequence[Outgoing]) -> PublishBatch:
-        """Number and write all, in one piece."""
+        """Number and write all messages, without an await in between."""
         number, frame_max = self.number, self._frame_max
         data = b"".join([frames.publish_frames(number, item, frame_max) for item in outgoing])
         batch = PublishBatch(len(outgoing))
@@ -152,7 +152,7 @@ class PublishChannel(Channel):
         return super()._on_method(method, payload)
 
     def _settle(self, tag: int, receipt: Receipt, *, multiple: bool) -> None:
-        # Every number is visited by at most one `multiple`, so a large batch costs no more a message than a small one.
+        # At most one `multiple` visits a number, so the cost for each message does not grow with the batch.
         for number in range(self._oldest_unconfirmed, tag + 1) if multiple else (tag,):
             entry = self._unconfirmed.pop(number, None)
             if entry:
@@ -161,9 +161,9 @@ class PublishChannel(Channel):
             self._oldest_unconfirmed = tag + 1
 
     def _returned(self, exchange: str, routing_key: str, wire: Wire) -> None:
-        """A return carries no number, but returns come in the order of publishing: it is the first such message still open.
+        """Mark the first matching unsettled message as unroutable: a return has no number, but returns keep the publish order.
 
-        Twins (one message published twice) are told apart by that order. The search is linear; returns are a fault."""
+        That order also distinguishes the copies of a message published twice. The search is linear, because returns are rare."""
         for batch, index, item in self._unconfirmed.values():
             address = item.address
             if (
@@ -176,9 +176,9 @@ class PublishChannel(Channel):
 
 
 class ConsumeChannel(Channel):
-    """A channel with one consumer, or one that is asked for single messages with `get`.
+    """A channel with one consumer, or for single messages by `get`.
 
-    A sink must not raise: the error ends the connection, and what was not settled comes again."""
+    A sink must not raise: the error ends the connection, and unsettled messages are delivered again."""
 
     def __init__(self, number: int, writer: Writer, on_error: Callable[[str], None], sink: Callable[[Delivery], None]) -> None:
         super().__init__(number, writer, on_error)
@@ -186,15 +186,15 @@ class ConsumeChannel(Channel):
         self._replies: deque[asyncio.Future[Wire | None]] = deque()
 
     def ack(self, tag: int) -> None:
-        """Settle `tag` and all before it."""
+        """Acknowledge `tag` and all deliveries before it."""
         self._send(frames.ack_frame(self.number, tag))
 
     def reject(self, tag: int) -> None:
-        """Give a delivery back to the queue."""
+        """Return a delivery to its queue."""
         self._send(frames.reject_frame(self.number, tag))
 
     def get(self, queue: str, count: int) -> "list[asyncio.Future[Wire | None]]":
-        """Ask `count` times for a message of `queue`, not settled; None where there was no more."""
+        """Request `count` messages of `queue`, left unsettled; the result is None where the queue was empty."""
         loop = asyncio.get_running_loop()
         replies: list[asyncio.Future[Wire | None]] = [loop.create_future() for _ in range(count)]
         self._replies += replies
@@ -226,7 +226,7 @@ class ConsumeChannel(Channel):
 
 
 class FrameProtocol(asyncio.StreamReaderProtocol):
-    """Takes the frames of registered channels out of the stream before aio-pika reads it."""
+    """Removes the frames of registered channels from the stream before aio-pika reads it."""
 
     def __init__(self, reader: asyncio.StreamReader, on_lost: Callable[[str], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -261,7 +261,7 @@ class FrameProtocol(asyncio.StreamReaderProtocol):
             super().data_received(b"".join(passed))
 
     def eof_received(self) -> bool | None:
-        if self._incomplete_frame:  # not a frame: what a server says that speaks another version of AMQP
+        if self._incomplete_frame:  # not a frame: the protocol header of a server with another AMQP version
             super().data_received(self._incomplete_frame)
         return super().eof_received()
 

@@ -1,7 +1,7 @@
-"""A connection to RabbitMQ that comes back: connects with aio-pika, notices its end, and builds it anew until it is closed.
+"""A connection to RabbitMQ on aio-pika that reconnects until it is closed.
 
-The only file that imports aio_pika or aiormq; their errors leave it as ours. Whatever goes wrong (the socket, a
-channel, a cancelled consumer) ends the whole session, and one loop makes the next: one way to recover, used every time.
+`broker_request` translates errors of aio-pika and aiormq to the transport protocol's. Every failure (of the socket, of a channel,
+a cancelled consumer) ends the whole session, and one loop opens the next: there is a single recovery path.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ from broker.transport import (
     TransportUnavailable,
 )
 
-#: How long connecting, or one administrative request, may take.
+#: Timeout of connecting, and of one administrative request.
 REQUEST_TIMEOUT_S = 10.0
-#: How long a connection may take to say goodbye before it is cut.
+#: Timeout of an orderly close, after which the connection is aborted.
 CLOSE_TIMEOUT_S = 3.0
 #: Backoff between attempts to connect: the first pause, doubling up to the last, each with jitter down to a half.
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.1, 5.0
 
-#: aio-pika's channel, for declarations and the like.
+#: aio-pika's channel, for declarations and other administrative requests.
 ControlChannel = AbstractChannel
 
 log = structlog.get_logger("broker.rabbitmq.connection")
@@ -43,7 +43,7 @@ log = structlog.get_logger("broker.rabbitmq.connection")
 
 @contextmanager
 def _keep_cancellation() -> Iterator[None]:
-    """Whoever is cancelled in here is so at its end: aiormq loses a cancellation that comes while a channel is being closed."""
+    """Raise CancelledError at the end if the task was cancelled inside: aiormq may swallow it while a channel closes."""
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
     try:
@@ -55,10 +55,10 @@ def _keep_cancellation() -> Iterator[None]:
 
 @asynccontextmanager
 async def broker_request(action: str, timeout_s: float = REQUEST_TIMEOUT_S) -> AsyncIterator[None]:
-    """Bound a request to the broker in time and put its failures in our words; `action` is what was tried, for the message.
+    """Run a request to the broker with a timeout and translate its errors; `action` names the request in their messages.
 
-    aio-pika raises CancelledError out of a call when its connection dies, though nobody cancelled the caller. This is the one
-    place that tells that from a real cancellation, which passes. Raises TransportUnavailable or UnsafeTopology."""
+    aio-pika raises CancelledError from a call when its connection is lost, although the caller was not cancelled. This function
+    distinguishes that from a real cancellation, which it passes on. Raises TransportUnavailable or UnsafeTopology."""
     try:
         with _keep_cancellation():
             async with asyncio.timeout(timeout_s):
@@ -77,7 +77,7 @@ async def broker_request(action: str, timeout_s: float = REQUEST_TIMEOUT_S) -> A
     except StopAsyncIteration:  # aiormq's word for a connection that ended before its first frame
         msg = f"{action}: the connection was lost"
         raise TransportUnavailable(msg) from None
-    except (OSError, RuntimeError) as error:  # RuntimeError: aio-pika's word for a connection or channel that is closed
+    except (OSError, RuntimeError) as error:  # aio-pika raises RuntimeError on a closed connection or channel
         msg = f"{action}: {_text(error)}"
         raise TransportUnavailable(msg) from error
 
@@ -98,14 +98,14 @@ def _translate(action: str, error: amqp_errors.AMQPError) -> TransportError:
             return NotPermitted(f"{action}: {advice}. RabbitMQ says: {error}")
         case amqp_errors.ProbableAuthenticationError() | amqp_errors.AuthenticationError():
             return BrokerRefused(f"{action}: the broker refused the user name or password. It says: {error}")
-        case amqp_errors.InvalidFrameError():  # aio-pika's word for being sent away; it keeps the broker's reason to itself
+        case amqp_errors.InvalidFrameError():  # aio-pika's error for a refused connection; it drops the broker's reason
             return BrokerRefused(f"{action}: refused. Is the virtual host right, and may this user enter it?")
         case _:
             return TransportUnavailable(f"{action}: {_text(error)}")
 
 
 class _Socket(TransportFactory):
-    """Opens the socket for aio-pika, with our protocol on it."""
+    """Opens the socket for aio-pika, with `FrameProtocol` on it."""
 
     def __init__(self, on_lost: Callable[[str], None]) -> None:
         self._on_lost = on_lost
@@ -124,13 +124,13 @@ class _Socket(TransportFactory):
 
 
 class Session:
-    """One live connection. `ended` gets the reason when it is over, for whatever reason."""
+    """One live connection. `ended` is set to the reason when it ends."""
 
     def __init__(self) -> None:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._socket = _Socket(self.end)
         self._connection: aio_pika.Connection
-        #: aio-pika holds channels weakly.
+        #: Strong references: aio-pika holds channels weakly.
         self._channels: list[ControlChannel] = []
 
     @property
@@ -139,7 +139,7 @@ class Session:
 
     @property
     def product(self) -> tuple[str, str]:
-        """What the broker says it is: name and version."""
+        """The product name and version that the broker reports."""
         transport = self._connection.transport
         assert transport is not None  # noqa: S101 - connected
         properties = transport.connection.server_properties
@@ -147,20 +147,20 @@ class Session:
 
     @property
     def frame_max(self) -> int:
-        """The most bytes that the broker takes in one frame."""
+        """The maximum frame size that the broker accepts, in bytes."""
         transport = self._connection.transport
         assert transport is not None  # noqa: S101 - connected
         return transport.connection.connection_tune.frame_max
 
     async def connect(self, url: URL, timeout_s: float) -> None:
-        """Raises TransportUnavailable, which names the host and never the password."""
+        """Connect. Raises TransportUnavailable, whose message names the host and never the password."""
         self._connection = aio_pika.Connection(url)
         self._connection.kwargs["transport_factory"] = self._socket
         try:
             async with broker_request(f"connecting to the broker at {url.host}:{url.port or 5672}", timeout_s):
                 await self._connection.connect()
         except BaseException:
-            with suppress(Exception):  # or aio-pika's finalizer tries to, wherever the garbage collector runs
+            with suppress(Exception):  # otherwise aio-pika's finalizer closes it, at an arbitrary time
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await self._connection.close()
             raise
@@ -169,27 +169,27 @@ class Session:
         return await self._connection.channel(publisher_confirms=confirms)
 
     def register(self, channel: ControlChannel, own_channel: Channel) -> None:
-        """From now on the message frames of `channel` are `own_channel`."""
+        """Pass the message frames of `channel` to `own_channel` from now on."""
         self._channels.append(channel)
         self._socket.protocol.channels[own_channel.number] = own_channel
 
     def unregister(self, own_channel: Channel) -> None:
-        """The channel is closed and its number free: its frames are no longer `own_channel`."""
+        """Stop passing frames to `own_channel`: the channel is closed and its number may be reused."""
         del self._socket.protocol.channels[own_channel.number]
 
     def end(self, reason: str) -> None:
-        """Everything in flight on this connection is lost, from this moment on."""
+        """End the session: everything in flight on this connection is lost."""
         if not self.ended.done():
             self.ended.set_result(reason)
             for channel in self._socket.protocol.channels.values():
                 channel.on_lost()
 
     async def close(self) -> None:
-        """Say goodbye, or cut the connection if the broker does not answer."""
+        """Close the connection; abort it if the broker does not answer in time."""
         self.end("closed")
-        # A task of its own: aio-pika does not stop for a cancellation while a full socket takes nothing more.
+        # A separate task, because aio-pika ignores a cancellation while it waits for a full socket.
         closing = asyncio.create_task(self._connection.close())
-        closing.add_done_callback(lambda done: done.cancelled() or done.exception())  # whatever it says, it is over
+        closing.add_done_callback(lambda done: done.cancelled() or done.exception())  # retrieve the error and ignore it
         try:
             await asyncio.wait([closing], timeout=CLOSE_TIMEOUT_S)
         finally:
@@ -198,7 +198,7 @@ class Session:
 
 
 class BrokerConnection:
-    """A session as long as it lasts, then the next one. `build` opens the channels of a new session."""
+    """A session and its successors after each loss. `build` opens the channels of a new session."""
 
     def __init__(self, url: URL, build: Callable[[Session], Awaitable[None]], timeout_s: float) -> None:
         self._url = url
@@ -210,25 +210,25 @@ class BrokerConnection:
 
     @property
     def session(self) -> Session | None:
-        """The live session, if there is one right now."""
+        """The live session, or None."""
         session = self._session
         return session if session is not None and not session.ended.done() else None
 
     async def wait(self) -> Session:
-        """The live session, as soon as there is one."""
+        """Wait for a live session and return it."""
         while (session := self.session) is None:
-            await asyncio.sleep(0)  # lets the keeper notice that the last one has ended
+            await asyncio.sleep(0)  # let `_reconnect_forever` notice that the last session has ended
             await self._connected.wait()
         return session
 
     async def open(self) -> None:
-        """Raises TransportUnavailable when the first attempt fails; later ones are repeated until they succeed.
-
-        Opening what is open changes nothing."""
+        """Connect, and reconnect until `close`. Idempotent. Raises TransportUnavailable if the first attempt fails."""
         if self._reconnect_task is not None:
             return
         session = await self._connect()
-        self._reconnect_task = asyncio.create_task(self._reconnect_forever(session), name=f"keeps {self._url.query.get('name')}")
+        self._reconnect_task = asyncio.create_task(
+            self._reconnect_forever(session), name=f"{self._url.query.get('name')} reconnect"
+        )
 
     async def close(self) -> None:
         session, self._session = self._session, None
@@ -258,7 +258,7 @@ class BrokerConnection:
             await asyncio.wait([session.ended])
             self._session = None
             self._connected.clear()
-            log.warning("connection ended", connection=self._url.query.get("name"), reason=session.ended.result())
+            log.warning("connection_ended", connection=self._url.query.get("name"), reason=session.ended.result())
             await session.close()
             session = await self._reconnect()
 
@@ -268,6 +268,6 @@ class BrokerConnection:
             await asyncio.sleep(random.uniform(pause_s / 2, pause_s))
             try:
                 return await self._connect()
-            except Exception as error:  # noqa: BLE001 - nobody else would notice if this task died
-                log.warning("not reconnected", connection=self._url.query.get("name"), attempt=attempt + 1, reason=repr(error))
+            except Exception as error:  # noqa: BLE001 - this task must not end: nothing awaits it
+                log.warning("reconnect_failed", connection=self._url.query.get("name"), attempt=attempt + 1, reason=repr(error))
         raise AssertionError

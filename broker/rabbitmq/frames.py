@@ -1,7 +1,7 @@
-"""The frames of AMQP 0-9-1 that messages travel in: publish, deliver, get, return, ack, nack, reject. Bytes only, no connection.
+"""AMQP 0-9-1 frames for messages: publish, deliver, get, return, ack, nack and reject, as bytes.
 
-Everything else of the protocol (handshake, heartbeats, declarations, closing) is aio-pika's. What a message
-carries besides its body is in `broker.amqp_properties`.
+aio-pika handles the rest of the protocol (handshake, heartbeats, declarations, closing). The content header with properties and
+headers is in `broker.amqp_properties`.
 """
 
 import struct
@@ -41,11 +41,11 @@ _TAG_BITS: Final = struct.Struct(">QB")
 
 
 def publish_frames(channel: int, outgoing: Outgoing, frame_max: int) -> bytes:
-    """All frames of one persistent message: method, content header, and the body in parts that fit frames of `frame_max` bytes.
+    """Return all frames of one persistent message: method, content header, and the body in parts of at most `frame_max` bytes.
 
-    Takes whatever is in the wire message, but for a stranger's headers that would not fit: the content header has one frame, a
-    broker hangs up on a larger one, and what a stranger sent just below that size grows when it is put aside.
-    Raises ValueError for an exchange or routing key of over 255 bytes."""
+    Foreign headers are dropped if the content header would not fit in its single frame: RabbitMQ closes the connection on a
+    larger one, and headers received just below that size may grow when they are written again.
+    Raises ValueError for an exchange or routing key of more than 255 bytes."""
     body = outgoing.wire.body
     header = write_header(outgoing.wire, outgoing.delay_s)
     if len(header) > frame_max - FRAME_OVERHEAD:
@@ -59,17 +59,17 @@ def publish_frames(channel: int, outgoing: Outgoing, frame_max: int) -> bytes:
 
 
 def ack_frame(channel: int, tag: int) -> bytes:
-    """Acknowledge `tag` and everything before it."""
+    """Return the frame that acknowledges `tag` and all deliveries before it."""
     return _method(channel, _METHOD_TAG_BIT.pack(ACK, tag, 1))
 
 
 def reject_frame(channel: int, tag: int) -> bytes:
-    """Give one delivery back to its queue. (A nack would no longer count towards the delivery limit on RabbitMQ 4.3.)"""
+    """Return the frame that requeues one delivery. (A nack does not count towards the delivery limit on RabbitMQ 4.3.)"""
     return _method(channel, _METHOD_TAG_BIT.pack(REJECT, tag, 1))
 
 
 def get_frame(channel: int, queue: str) -> bytes:
-    """Ask for one message of `queue`, to be settled."""
+    """Return the frame that requests one message of `queue`, to be settled later."""
     return _method(channel, _METHOD_RESERVED.pack(GET, 0) + _name(queue) + b"\x00")
 
 
@@ -84,7 +84,7 @@ def _method(channel: int, payload: bytes) -> bytes:
 
 
 def _name(text: str) -> bytes:
-    """A short string that must not be cut."""
+    """Return a short string that must not be cut. Raises ValueError if it is too long."""
     if len(text.encode()) > SHORT_MAX:
         msg = f"AMQP allows names and routing keys of at most {SHORT_MAX} bytes: {text}"
         raise ValueError(msg)
@@ -92,18 +92,18 @@ def _name(text: str) -> bytes:
 
 
 def method_of(payload: bytes) -> int:
-    """Class and method number of a method frame."""
+    """Return the class and method number of a method frame."""
     return int.from_bytes(payload[:4])
 
 
 def read_confirm(payload: bytes) -> tuple[int, bool]:
-    """Of an ack or nack: the delivery tag, and whether all before it are meant too."""
+    """Return the delivery tag of an ack or nack, and whether it includes all tags before it."""
     tag, bits = _TAG_BITS.unpack_from(payload, 4)
     return tag, bits & 1 == 1
 
 
 def read_deliver(payload: bytes) -> tuple[int, bool, str, str]:
-    """Delivery tag, whether it was delivered before, exchange and routing key. The consumer tag stands before them."""
+    """Return delivery tag, redelivered flag, exchange and routing key. They follow the consumer tag."""
     pos = 5 + payload[4]
     tag, bits = _TAG_BITS.unpack_from(payload, pos)
     exchange, routing_key = _two_names(payload[pos + _TAG_BITS.size :])
@@ -112,17 +112,17 @@ def read_deliver(payload: bytes) -> tuple[int, bool, str, str]:
 
 @lru_cache(maxsize=1024)
 def _two_names(data: bytes) -> tuple[str, str]:
-    """Two short strings. Remembered: a worker meets the same few of them with every message."""
+    """Return two short strings. Cached, because a worker receives the same few pairs with every message."""
     first, pos = read_short(data, 0)
     return first, read_short(data, pos)[0]
 
 
 def read_return(payload: bytes) -> tuple[str, str]:
-    """Exchange and routing key of a returned message. Reply code and text stand before them."""
+    """Return exchange and routing key of a returned message. They follow the reply code and text."""
     exchange, pos = read_short(payload, 7 + payload[6])
     return exchange, read_short(payload, pos)[0]
 
 
 def read_close(payload: bytes) -> str:
-    """Why the broker closed a channel: its code and text."""
+    """Return code and text of the reason why the broker closed a channel."""
     return f"{int.from_bytes(payload[4:6])} {read_short(payload, 6)[0]}"

@@ -1,7 +1,8 @@
-"""Tries at a broker what an account may not: each act on a channel of its own, because RabbitMQ closes one at the first refusal.
+"""Permission probes: attempts actions that an account should not be permitted on a broker.
 
-For `saga doctor --security`. An act that is allowed after all changes nothing that lasts: what is declared exists
-already alike, what is consumed goes back, and what is published is no message that a worker would take.
+For `saga doctor --security`. Each action uses a channel of its own, because RabbitMQ closes a channel at the first refusal. Apart
+from `purge`, an action that is permitted has no lasting effect: a declared queue exists with the same options, consumed messages
+return to their queue, and a published message is one that every worker refuses.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -14,18 +15,18 @@ from yarl import URL
 from broker.rabbitmq.connection import REQUEST_TIMEOUT_S, ControlChannel, Session, broker_request
 from broker.transport import BrokerRefused, DeclarationDiffers, NotPermitted
 
-#: What is published is not JSON: a queue that it reached would have one more dead letter.
+#: Body of a published probe. It is not JSON: a worker that received it would dead-letter it.
 BODY = b"probe"
 
 
 class RabbitPermissionProbe:
-    """One connection of one account. Each act gives True if it was allowed; raises TransportError when that remains unknown."""
+    """One connection of one account. Each method returns whether the action is permitted; raises TransportError if unknown."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     async def consume(self, queue: str) -> bool:
-        """Take messages from a queue; they go back when the channel closes."""
+        """Consume a queue; its messages return when the channel closes."""
 
         async def attempt(channel: ControlChannel) -> None:
             await channel.set_qos(prefetch_count=1)
@@ -35,7 +36,7 @@ class RabbitPermissionProbe:
         return await self._is_allowed(f"consuming {queue}", attempt)
 
     async def purge(self, queue: str) -> bool:
-        """Empty a queue. To be tried only where consuming was refused: it takes the same right, and this cannot be undone."""
+        """Purge a queue. Probe this only where consuming was refused: it needs the same permission and cannot be undone."""
 
         async def attempt(channel: ControlChannel) -> None:
             await (await channel.get_queue(queue, ensure=False)).purge()
@@ -43,7 +44,7 @@ class RabbitPermissionProbe:
         return await self._is_allowed(f"purging {queue}", attempt)
 
     async def declare(self, queue: str, arguments: Mapping[str, Any]) -> bool:
-        """Declare a queue as it is already: takes the right to configure it, to delete it too."""
+        """Declare a queue as it exists. Needs the configure permission, which also permits deleting it."""
 
         async def attempt(channel: ControlChannel) -> None:
             await channel.declare_queue(queue, durable=True, arguments=dict(arguments))
@@ -51,7 +52,7 @@ class RabbitPermissionProbe:
         return await self._is_allowed(f"declaring {queue}", attempt)
 
     async def declare_private(self) -> bool:
-        """Make a queue of its own, which a subscription to others' events would need."""
+        """Declare a private queue, as a subscription to events would need."""
 
         async def attempt(channel: ControlChannel) -> None:
             await channel.declare_queue(exclusive=True, auto_delete=True)
@@ -59,7 +60,7 @@ class RabbitPermissionProbe:
         return await self._is_allowed("declaring a private queue", attempt)
 
     async def bind(self, queue: str, exchange: str, key: str) -> bool:
-        """Have a queue hear more, and no longer."""
+        """Bind a queue to an exchange, and unbind it."""
 
         async def attempt(channel: ControlChannel) -> None:
             target = await channel.get_queue(queue, ensure=False)
@@ -69,7 +70,7 @@ class RabbitPermissionProbe:
         return await self._is_allowed(f"binding {queue} to {exchange}", attempt)
 
     async def publish(self, exchange: str, key: str, *, user: str | None = None) -> bool:
-        """Publish what is no message; `user`: who it says it is from. The nameless exchange leads to any queue by its name."""
+        """Publish a probe; `user`: the user id it claims. The default exchange ("") leads to any queue by its name."""
 
         async def attempt(channel: ControlChannel) -> None:
             target = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
@@ -77,7 +78,7 @@ class RabbitPermissionProbe:
 
         try:
             return await self._is_allowed(f"publishing {key} to {exchange or 'the default exchange'}", attempt)
-        except DeclarationDiffers:  # RabbitMQ's word for a user id that is not the connection's
+        except DeclarationDiffers:  # RabbitMQ's error (PRECONDITION_FAILED) for a user id that is not the connection's
             if user is None:
                 raise
             return False
@@ -95,7 +96,7 @@ class RabbitPermissionProbe:
 
 @asynccontextmanager
 async def permission_probe(url: str, name: str) -> AsyncIterator[RabbitPermissionProbe]:
-    """A connection of the account that `url` names. Raises TransportError when it is not let in."""
+    """Connect with the account in `url`. Raises TransportError if the login is refused."""
     session = Session()
     await session.connect(URL(url).update_query(name=name), REQUEST_TIMEOUT_S)
     try:
@@ -105,7 +106,7 @@ async def permission_probe(url: str, name: str) -> AsyncIterator[RabbitPermissio
 
 
 async def accepts_login(url: str) -> bool:
-    """Whether the broker takes this user and password. Raises TransportError when there is no telling."""
+    """Return whether the broker accepts the user and password in `url`. Raises TransportError if that remains unknown."""
     try:
         async with permission_probe(url, "probe"):
             return True
@@ -114,4 +115,4 @@ async def accepts_login(url: str) -> bool:
 
 
 async def _ignore(_: object) -> None:
-    """Settles nothing: what was delivered goes back."""
+    """Ignore a delivery, unsettled: it returns to its queue."""

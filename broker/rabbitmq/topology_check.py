@@ -1,7 +1,7 @@
-"""What exchanges and queues are on the broker, held against what a topology declares.
+"""Compares the exchanges and queues on the broker with those that a topology declares.
 
-For instruments (`RabbitTransport.inspect`): by a user who may not declare, each piece costs a refusal in the
-broker's log. Bindings are not seen: AMQP has no word to ask for them.
+For diagnostic tools (`RabbitTransport.inspect`): with an account that may not declare, each object causes a refusal in the
+broker's log. Bindings are not compared: AMQP has no method to list them.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,15 +15,15 @@ from broker.rabbitmq.connection import ControlChannel, broker_request
 from broker.topology import Topology
 from broker.transport import DeclarationDiffers, NotPermitted, QueueMissing, UnsafeTopology
 
-#: A channel of its own for one job: RabbitMQ closes a channel at the first thing that it dislikes.
+#: Opens a channel for one request: RabbitMQ closes a channel at the first error.
 ChannelFactory = Callable[[], AbstractAsyncContextManager[ControlChannel]]
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredObject:
-    """One exchange or queue. `fault`: QueueMissing or DeclarationDiffers; None when it is as it should be.
+    """One exchange or queue. `fault`: QueueMissing or DeclarationDiffers; None if it is as declared.
 
-    `compared`: False when this user may only see that it is there. An exchange counts nothing."""
+    `compared`: False if the account may only check that the object exists. `messages` and `consumers` are 0 for an exchange."""
 
     name: str
     fault: UnsafeTopology | None
@@ -33,14 +33,14 @@ class DeclaredObject:
 
 
 async def inspect(open_channel: ChannelFactory, topology: Topology) -> list[DeclaredObject]:
-    """Every exchange and queue that `topology` declares, as it is there; nothing is changed."""
+    """Return the state of every exchange and queue that `topology` declares; changes nothing."""
     exchanges, queues = declarations.exchanges(topology).items(), declarations.queues(topology)
     objects = [await _check_object(name, partial(_exchange, open_channel, name, kind)) for name, kind in exchanges]
     return objects + [await _check_object(spec.name, partial(_queue, open_channel, spec)) for spec in queues]
 
 
 async def _check_object(name: str, declare: Callable[[bool], Awaitable[tuple[int, int]]]) -> DeclaredObject:
-    """A passive declaration sees only that the name is there; to declare what is there compares it (and makes nothing)."""
+    """Check that the object exists by a passive declaration, then compare its options by an active one, which creates nothing."""
     messages = consumers = 0
     try:
         messages, consumers = await declare(True)
@@ -53,13 +53,13 @@ async def _check_object(name: str, declare: Callable[[bool], Awaitable[tuple[int
 
 
 async def _exchange(open_channel: ChannelFactory, name: str, kind: str, passive: bool) -> tuple[int, int]:
-    async with open_channel() as channel, broker_request(f"looking at exchange {name}"):
+    async with open_channel() as channel, broker_request(f"checking exchange {name}"):
         await channel.declare_exchange(name, kind, durable=True, passive=passive)
         return 0, 0
 
 
 async def _queue(open_channel: ChannelFactory, spec: QueueSpec, passive: bool) -> tuple[int, int]:
-    """Messages and consumers."""
-    async with open_channel() as channel, broker_request(f"looking at queue {spec.name}"):
+    """Return the numbers of messages and consumers."""
+    async with open_channel() as channel, broker_request(f"checking queue {spec.name}"):
         queue = await channel.declare_queue(spec.name, durable=True, passive=passive, arguments=dict(spec.arguments))
         return queue.declaration_result.message_count or 0, queue.declaration_result.consumer_count or 0

@@ -1,8 +1,8 @@
-"""The transport over RabbitMQ.
+"""Implements the transport protocol on RabbitMQ.
 
-Two connections, because RabbitMQ stops reading from one that publishes while it is short of memory or disk, and
-acknowledgements must not wait behind that. `broker.rabbitmq.connection` keeps a connection alive, messages travel on
-`broker.rabbitmq.channels`, what the queues are like is in `broker.declarations`; here these become the transport protocol.
+A client has two connections: RabbitMQ stops reading from a publishing connection while it is short of memory or disk, and
+acknowledgements must not wait for that. `broker.rabbitmq.connection` keeps a connection alive, `broker.rabbitmq.channels` sends
+and receives messages, and `broker.declarations` defines the queues.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from broker.rabbitmq.connection import REQUEST_TIMEOUT_S, BrokerConnection, Cont
 from broker.topology import Topology, events_exchange
 from broker.transport import Delivery, Outgoing, Receipt, Sink, TransportError, UnusableUrl, Wire
 
-#: Seconds of silence after which client and broker suspect each other; aio-pika gives a connection up after three times that.
+#: AMQP heartbeat interval in seconds; aio-pika closes a connection after three times as long without a frame.
 HEARTBEAT_S = 10
-#: How long a batch waits for its confirms before the rest of it is in doubt.
+#: How long a batch waits for its confirms; messages without one are then in doubt.
 CONFIRM_TIMEOUT_S = 10.0
-#: How long `publish` waits for a connection that is being made anew.
+#: How long `publish` waits for a lost connection to be restored.
 RECONNECT_TIMEOUT_S = 2.0
-#: A subscription that nobody reads loses its oldest messages beyond this many, rather than fill the broker.
+#: Maximum messages in a subscription's queue; beyond it the oldest are dropped.
 SUBSCRIPTION_MAX = 100_000
 
 
@@ -88,9 +88,9 @@ class RabbitTransport:
         return batch.result()
 
     async def _can_publish(self) -> bool:
-        """Whether there is, within a short time, a connection that takes more bytes.
+        """Wait up to the reconnect timeout for a connection that accepts more bytes; return whether there is one.
 
-        While RabbitMQ blocks a connection the socket fills up; then nothing more is written, however often it is tried."""
+        While RabbitMQ blocks a connection its socket fills up; without this check every retry would add to the write buffer."""
         with suppress(TimeoutError, OSError):
             async with asyncio.timeout(self._reconnect_timeout_s):
                 session = await self._publish_connection.wait()
@@ -106,7 +106,7 @@ class RabbitTransport:
     # --- consuming --------------------------------------------------------------------------------------------------------
 
     async def consume(self, queue: str, prefetch: int, sink: Sink) -> None:
-        await self.depth(queue)  # says what is wrong with the queue without harming the other consumers
+        await self.depth(queue)  # raises for a missing queue without affecting the other consumers
         await self._add(_RabbitConsumer(queue, prefetch, sink))
 
     async def subscribe(self, topology: Topology, patterns: Sequence[str], sink: Callable[[Wire], None]) -> None:
@@ -116,14 +116,14 @@ class RabbitTransport:
         await self._cancel(lambda _: True)
 
     async def _cancel(self, matches: Callable[[str], bool]) -> None:
-        """Stop the consumers of the queues that `matches` says yes to."""
+        """Stop the consumers of the queues that `matches`."""
         async with self._receivers_lock:
             consumers = [
                 receiver for receiver in self._receivers if isinstance(receiver, _RabbitConsumer) and matches(receiver.queue)
             ]
             self._receivers = [receiver for receiver in self._receivers if receiver not in consumers]
             for consumer in consumers:
-                with suppress(TransportError):  # then the connection is lost, and the consumer with it
+                with suppress(TransportError):  # the connection is lost, and the consumer with it
                     await consumer.stop()
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
@@ -142,7 +142,7 @@ class RabbitTransport:
                 channel.reject(delivery.tag)
 
     async def _add(self, receiver: "_RabbitConsumer | _RabbitSubscription") -> None:
-        """Start a source now, if there is a connection, and again on every new one."""
+        """Start a receiver now, if there is a connection, and again on every new one."""
         async with self._receivers_lock:
             if self._consume_connection.session is not None:
                 await receiver.start(self._consume_connection.session)
@@ -169,7 +169,7 @@ class RabbitTransport:
     async def check(self, topology: Topology) -> None:
         async with self._control_channel() as channel:
             for name in declarations.exchanges(topology):
-                async with broker_request(f"looking at exchange {name}"):
+                async with broker_request(f"checking exchange {name}"):
                     await channel.get_exchange(name, ensure=True)
         await self.counts(list(topology.queue_names()))
 
@@ -181,9 +181,9 @@ class RabbitTransport:
 
     async def delete(self, topology: Topology) -> None:
         await self._cancel(set(topology.queue_names()).__contains__)
-        async with self._control_channel() as channel, broker_request(f"deleting everything under {topology.prefix}"):
+        async with self._control_channel() as channel, broker_request(f"deleting the topology {topology.prefix}"):
             for name in topology.queue_names():
-                # RabbitMQ closes the connection when a quorum queue is to be deleted "if unused", aio-pika's default.
+                # RabbitMQ closes the connection on a conditional delete of a quorum queue, which is aio-pika's default.
                 await channel.queue_delete(name, if_unused=False, if_empty=False)
             for name in declarations.exchanges(topology):
                 await channel.exchange_delete(name)
@@ -193,7 +193,7 @@ class RabbitTransport:
         return messages
 
     async def counts(self, queues: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """Messages that wait in each queue, and its consumers. Raises QueueMissing if one is not there."""
+        """Return queue -> (waiting messages, consumers). Raises QueueMissing."""
         found: dict[str, tuple[int, int]] = {}
         async with self._control_channel() as channel:
             for name in queues:
@@ -203,32 +203,32 @@ class RabbitTransport:
         return found
 
     async def product(self) -> tuple[str, str]:
-        """What the broker says it is: name and version."""
+        """Return the product name and version that the broker reports."""
         return (await self._live_session()).product
 
     async def inspect(self, topology: Topology) -> list[topology_check.DeclaredObject]:
-        """Each exchange and queue as it is there, held against what `topology` declares; nothing is changed."""
+        """Compare each exchange and queue on the broker with `topology`; changes nothing."""
         return await topology_check.inspect(self._control_channel, topology)
 
     async def get(self, queue: str, limit: int) -> list[Wire]:
         count = min(limit, await self.depth(queue))
         session = await self._live_session()
-        async with self._control_channel() as channel, broker_request(f"looking into queue {queue}"):
+        async with self._control_channel() as channel, broker_request(f"reading queue {queue}"):
             get_channel = ConsumeChannel(channel.number or 0, session.writer, session.end, _no_sink)
             session.register(channel, get_channel)
             wires = await asyncio.gather(*get_channel.get(queue, count))
-        # The channel is closed now, and with it what it got went back to its queue.
+        # The channel is closed now, which returned its messages to the queue.
         session.unregister(get_channel)
         return [wire for wire in wires if wire is not None]
 
     async def _live_session(self) -> Session:
-        """The connection for everything but publishing. Raises TransportUnavailable if there is none for a while."""
-        async with broker_request("waiting for the connection to come back", self._reconnect_timeout_s):
+        """Return the live session of the consuming connection. Raises TransportUnavailable after the reconnect timeout."""
+        async with broker_request("waiting to be reconnected", self._reconnect_timeout_s):
             return await self._consume_connection.wait()
 
     @asynccontextmanager
     async def _control_channel(self) -> AsyncIterator[ControlChannel]:
-        """A channel of its own for one administrative job: RabbitMQ closes a channel at the first thing that it dislikes."""
+        """Open a channel for one administrative task: RabbitMQ closes a channel at the first error."""
         session = await self._live_session()
         async with broker_request("opening a channel"):
             channel = await session.open_channel()
@@ -241,7 +241,7 @@ class RabbitTransport:
 
 
 class _RabbitConsumer:
-    """A queue to consume, on every connection anew."""
+    """A queue to consume, restarted on every new connection."""
 
     def __init__(self, queue: str, prefetch: int, sink: Sink) -> None:
         self.queue = queue
@@ -259,14 +259,14 @@ class _RabbitConsumer:
         self._stop = lambda: queue.cancel(tag)
 
     async def stop(self) -> None:
-        """No delivery comes after this; those that came may still be settled."""
+        """Stop consuming. Deliveries already handed over may still be settled."""
         if self._stop is not None:
-            async with broker_request(f"no longer consuming queue {self.queue}"):
+            async with broker_request(f"cancelling the consumer of queue {self.queue}"):
                 await self._stop()
 
 
 class _RabbitSubscription:
-    """Events to hear, through a private queue that dies with each connection."""
+    """A subscription to events through a private queue, which is deleted with each connection."""
 
     def __init__(self, exchange: str, patterns: tuple[str, ...], sink: Callable[[Wire], None]) -> None:
         self._exchange = exchange
@@ -288,10 +288,10 @@ class _RabbitSubscription:
 
 
 def _no_sink(_: Delivery) -> None:
-    """Stands where a channel wants a sink that is never used."""
+    """Placeholder for a sink that is never called."""
     raise AssertionError
 
 
 async def _no_callback(_: object) -> None:
-    """Stands where aio-pika wants a callback: its deliveries are taken before it sees them."""
+    """Placeholder for aio-pika's callback: `FrameProtocol` handles the deliveries before aio-pika sees them."""
     raise AssertionError

@@ -1,4 +1,4 @@
-"""Fixtures of the transport contract: a broker in memory or a real one, and a client of it."""
+"""Fixtures of the transport contract: a broker, in memory or real, and a client of it."""
 
 from collections.abc import AsyncIterator
 
@@ -10,7 +10,7 @@ from tests.support.broker.transports import World, memory_world, rabbit_world
 
 @pytest.fixture(params=["memory", pytest.param("rabbit", marks=pytest.mark.real)])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    """A broker in memory, or a real one that clients reach through a proxy."""
+    """A broker in memory, and a real one behind a proxy."""
     if request.param == "memory":
         async with memory_world() as made:
             yield made

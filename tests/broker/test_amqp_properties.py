@@ -1,4 +1,4 @@
-"""A message's properties to bytes and back, whatever they are."""
+"""AMQP content headers: properties are written, read back and never raise."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ wires = st.builds(
 
 
 @given(wires, st.none() | st.floats(0, 10))
-def test_what_is_written_is_read_as_it_was(wire: Wire, delay_s: float | None) -> None:
+def test_written_header_is_read_back_unchanged(wire: Wire, delay_s: float | None) -> None:
     header = write_header(wire, delay_s)
     assert read_body_size(header) == len(wire.body)
     assert read_wire(header, wire.body) == wire
@@ -37,7 +37,7 @@ def test_what_is_written_is_read_as_it_was(wire: Wire, delay_s: float | None) ->
 
 @settings(max_examples=500)
 @given(st.binary(max_size=200))
-def test_reading_never_raises_and_what_was_read_can_be_written(data: bytes) -> None:
+def test_reading_never_raises_and_its_result_can_be_written(data: bytes) -> None:
     wire = read_wire(data, b"body")
     assert wire.body == b"body"
     again = read_wire(write_header(wire, None), b"body")
@@ -46,26 +46,26 @@ def test_reading_never_raises_and_what_was_read_can_be_written(data: bytes) -> N
 
 @settings(max_examples=500)
 @given(st.binary(max_size=80))
-def test_headers_that_cannot_be_read_cost_only_themselves(table: bytes) -> None:
+def test_unreadable_headers_leave_other_properties_intact(table: bytes) -> None:
     flags = 0x2000 | 0x0080  # headers, message_id
     header = bytes(12) + flags.to_bytes(2) + len(table).to_bytes(4) + table + b"\x02id"
     wire = read_wire(header, b"")
     assert wire.message_id == "id"
 
 
-def test_a_table_of_an_unknown_type_says_so_in_the_headers() -> None:
+def test_unknown_field_type_is_noted_in_the_headers() -> None:
     table = b"\x01kZ"
     wire = read_wire(bytes(12) + (0x2000).to_bytes(2) + len(table).to_bytes(4) + table, b"")
     assert wire.headers == {UNREADABLE_HEADER: "unknown field type 0x5a"}
 
 
-def test_a_field_that_runs_over_its_table_is_not_followed() -> None:
+def test_field_longer_than_its_table_is_not_read() -> None:
     table = b"\x01kS" + (1000).to_bytes(4) + b"v"
     wire = read_wire(bytes(12) + (0x2000).to_bytes(2) + len(table).to_bytes(4) + table, bytes(2000))
     assert wire.headers == {UNREADABLE_HEADER: "a field runs over the end of its table"}
 
 
-def test_tables_nested_too_deeply_are_cut_off() -> None:
+def test_deeply_nested_tables_are_cut_off() -> None:
     deep: dict[str, Any] = {}
     for _ in range(DEPTH_MAX + 5):
         deep = {"k": deep}
@@ -75,11 +75,11 @@ def test_tables_nested_too_deeply_are_cut_off() -> None:
     assert value == {"k": f"(nested deeper than {DEPTH_MAX})"}
 
 
-def test_the_brokers_own_headers_are_read_but_not_sent_back() -> None:
+def test_broker_headers_are_read_but_not_written() -> None:
     wire = Wire(b"", headers={"x-death": [{"count": 1}], "x-first-death-reason": "delivery_limit", "attempt": 2})
     assert read_wire(write_header(wire, None), b"").headers == {"attempt": 2}
 
 
-def test_a_property_that_grew_too_long_is_cut_at_a_whole_character() -> None:
+def test_too_long_property_is_cut_at_a_character_boundary() -> None:
     wire = read_wire(write_header(Wire(b"", message_id="é" * 200), None), b"")
     assert wire.message_id == "é" * 127

@@ -1,7 +1,7 @@
-"""AMQP's bytes under mutation: whatever properties arrive, a message comes of them that can be put aside, and the next comes too.
+"""Mutated AMQP properties: every message is delivered and can be dead-lettered, and the next one is delivered too.
 
-How many: as in tests/malformed_messages/test_mutations.py. Only the properties are a sender's to choose: the frames
-around them are the broker's, and a broker that sends nonsense there loses the connection, loudly, and gets a new one.
+The number of mutations is that of tests/malformed_messages/test_mutations.py. A sender controls only the properties; the frames
+around them are the broker's, and a malformed frame ends the connection, which is then replaced.
 """
 
 import asyncio
@@ -45,59 +45,59 @@ RICH = Wire(
 
 
 def dead_letter(wire: Wire) -> Outgoing:
-    """What a worker puts aside."""
+    """Return the dead letter of a message."""
     republisher = Republisher(transport=None, topology=STOCK, worker="stock", environment=Environment())  # type: ignore[arg-type] - nothing is sent
     return republisher.dead_letter_copy(Delivery(wire, redelivered=False, tag=1), DeadReason.NOT_JSON, "a test")
 
 
 def header_of(frames: bytes) -> bytes:
-    """The content header among the frames of a publish."""
+    """Return the content header among the frames of a publish."""
     at = frames.index(amqp_frames.FRAME_END) + 1
     _, _, length = amqp_frames.FRAME_HEAD.unpack_from(frames, at)
     return frames[at + amqp_frames.FRAME_HEAD.size :][:length]
 
 
 def headers() -> list[bytes]:
-    """Content headers as good senders write them."""
+    """Return content headers as valid senders write them."""
     return [write_header(wire, 0.5) for wire in (RICH, Wire(b""), *good_wires(TYPES))]
 
 
-def handed_over(stream: bytes) -> list[Delivery]:
-    """What a consumer on channel 1 is given of a stream of frames."""
+def deliveries_of(stream: bytes) -> list[Delivery]:
+    """Return the deliveries of a consumer on channel 1 for a stream of frames."""
 
     async def run() -> list[Delivery]:
-        handed: list[Delivery] = []
+        delivered: list[Delivery] = []
         protocol = FrameProtocol(asyncio.StreamReader(), lambda _: None)
-        protocol.channels[1] = ConsumeChannel(1, Socket(), lambda _: None, handed.append)
+        protocol.channels[1] = ConsumeChannel(1, Socket(), lambda _: None, delivered.append)
         protocol.data_received(stream)
-        return handed
+        return delivered
 
     return asyncio.run(run())
 
 
 def with_header(tag: int, header: bytes, body: bytes) -> bytes:
-    """The frames of a delivery, with a content header that is honest about its class and the body's size only."""
+    """Return the frames of a delivery whose content header is valid in class and body size only."""
     method = amqp_frames.DELIVER.to_bytes(4) + b"\x03tag" + tag.to_bytes(8) + b"\x00\x01x\x05stock"
-    honest = struct.pack(">HHQ", 60, 0, len(body)) + header[12:]
+    valid_start = struct.pack(">HHQ", 60, 0, len(body)) + header[12:]
     return (
         frame(1, amqp_frames.METHOD, method)
-        + frame(1, amqp_frames.HEADER, honest)
+        + frame(1, amqp_frames.HEADER, valid_start)
         + (frame(1, amqp_frames.BODY, body) if body else b"")
     )
 
 
-def test_whatever_the_properties_are_the_message_is_handed_over_and_so_is_the_next() -> None:
+def test_mutated_properties_do_not_stop_deliveries() -> None:
     mutator, size = ByteMutator(1, headers()), 100
     for first in range(0, MUTATIONS, size):
         bad = [with_header(tag, mutator.data(after=12), b"{}") for tag in range(1, size + 1)]
-        handed = handed_over(b"".join(bad) + deliver(1, size + 1, RICH))
-        assert [delivery.tag for delivery in handed] == list(range(1, size + 2)), f"after {first}"
-        assert all(delivery.wire.body == b"{}" for delivery in handed)
-        assert handed[-1].wire == RICH
+        delivered = deliveries_of(b"".join(bad) + deliver(1, size + 1, RICH))
+        assert [delivery.tag for delivery in delivered] == list(range(1, size + 2)), f"after {first}"
+        assert all(delivery.wire.body == b"{}" for delivery in delivered)
+        assert delivered[-1].wire == RICH
 
 
-def test_what_was_read_of_mutated_properties_is_an_envelope_or_refused_and_can_be_put_aside() -> None:
-    """Put aside by a dead letter: written again it fits into frames, and reads as it did, with the reason."""
+def test_message_with_mutated_properties_can_be_dead_lettered() -> None:
+    """The dead letter can be written again, and reads as before, with the reason added."""
     mutator, reasons = ByteMutator(2, headers()), Counter[str]()
     for _ in range(MUTATIONS):
         wire = read_wire(mutator.data(after=12), b"{}")
@@ -117,28 +117,28 @@ def test_what_was_read_of_mutated_properties_is_an_envelope_or_refused_and_can_b
 
 
 def _cut(text: str | None) -> str | None:
-    """What is not UTF-8 in a property grows when it is read, and is cut when it is written."""
+    """Return a property as read back: bytes that are not UTF-8 grow when read, and are cut when written."""
     return text if text is None else text.encode()[:255].decode("utf-8", "ignore")
 
 
-def test_frames_that_are_nonsense_are_taken_or_end_the_connection_but_never_anything_else() -> None:
-    """What asyncio makes of an error here is the end of the connection, and the link makes the next."""
+def test_mutated_frames_are_read_or_end_the_connection() -> None:
+    """On an error here asyncio ends the connection, and `BrokerConnection` opens the next."""
     good = [deliver(1, 1, RICH) + deliver(1, 2, Wire(b"x" * 100, "second"))]
-    mutator, ends = ByteMutator(3, good), Counter[str]()
+    mutator, outcomes = ByteMutator(3, good), Counter[str]()
     for _ in range(min(MUTATIONS, 10_000)):
         try:
-            handed_over(mutator.data())
-            ends["taken"] += 1
+            deliveries_of(mutator.data())
+            outcomes["read"] += 1
         except (IndexError, ValueError, struct.error):
-            ends["ended"] += 1
-    assert ends["taken"], ends
+            outcomes["ended"] += 1
+    assert outcomes["read"], outcomes
 
 
 # --- headers that grow ----------------------------------------------------------------------------------------------------
 
 
 def largest_frame(data: bytes) -> int:
-    """The payload of the largest frame in `data`."""
+    """Return the size of the largest payload in `data`."""
     largest = pos = 0
     while pos < len(data):
         _, _, length = amqp_frames.FRAME_HEAD.unpack_from(data, pos)
@@ -146,16 +146,16 @@ def largest_frame(data: bytes) -> int:
     return largest
 
 
-def grown(count: int) -> bytes:
-    """A content header with a header that takes two bytes an item on arrival, and nine when it is written again."""
+def growing_header(count: int) -> bytes:
+    """Return a content header whose array takes two bytes an item when read, and nine when written again."""
     items = b"b\x01" * count
     table = b"\x04junkA" + len(items).to_bytes(4) + items + b"\x07versionb\x01"
     return struct.pack(">HHQH", 60, 0, 2, 0x2080) + len(table).to_bytes(4) + table + b"\x01m"
 
 
-def test_headers_that_no_longer_fit_into_a_frame_are_left_out_of_what_is_put_aside() -> None:
-    """A content header has one frame. One that is too large costs the connection, again at every redelivery."""
-    frames = amqp_frames.publish_frames(1, dead_letter(read_wire(grown(50_000), b"{}")), FRAME_MAX)
+def test_headers_too_large_for_a_frame_are_dropped() -> None:
+    """A content header has one frame. A larger one would end the connection, again at every redelivery."""
+    frames = amqp_frames.publish_frames(1, dead_letter(read_wire(growing_header(50_000), b"{}")), FRAME_MAX)
     assert largest_frame(frames) <= FRAME_MAX - amqp_frames.FRAME_OVERHEAD
     read = read_wire(header_of(frames), b"{}")
     assert (read.message_id, read.headers["version"], read.headers["dead_reason"]) == ("m", 1, "not_json")
@@ -163,13 +163,13 @@ def test_headers_that_no_longer_fit_into_a_frame_are_left_out_of_what_is_put_asi
     assert "junk" not in read.headers
 
 
-def test_headers_that_fit_go_on_as_they_are() -> None:
-    frames = amqp_frames.publish_frames(1, dead_letter(read_wire(grown(10_000), b"{}")), FRAME_MAX)
+def test_headers_that_fit_are_kept() -> None:
+    frames = amqp_frames.publish_frames(1, dead_letter(read_wire(growing_header(10_000), b"{}")), FRAME_MAX)
     assert read_wire(header_of(frames), b"{}").headers["junk"] == [1] * 10_000
 
 
-def test_our_own_headers_stay_whatever_a_stranger_puts_beside_them() -> None:
-    """Every header that is written here is in the list of those that are never left out."""
+def test_own_headers_list_is_complete() -> None:
+    """Every header that the product writes is in the list of those that are never dropped."""
     wire = good_wires(TYPES)[0]
     republisher = Republisher(transport=None, topology=STOCK, worker="stock", environment=Environment())  # type: ignore[arg-type] - nothing is sent
     delivery = Delivery(wire, redelivered=False, tag=1)

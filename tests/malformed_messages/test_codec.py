@@ -1,4 +1,4 @@
-"""The codec under arbitrary input: it never raises anything but Undecodable, and what we write is what we read.
+"""The codec under arbitrary input: it raises only Undecodable, and encoded messages decode unchanged.
 
 Property tests with hypothesis, derandomised: the same examples in every run.
 """
@@ -21,7 +21,7 @@ from services.vocabulary import MAX_CENTS, MAX_LINES, MAX_QUANTITY, DeliveryAddr
 from tests.support.malformed_messages.mutations import MUTATIONS
 from tests.support.system import MODES
 
-#: Two milliseconds each, so the bulk is left to test_mutations.py; more of them where more of those are asked for.
+#: An example takes about two milliseconds, so test_mutations.py does most of the work; SAGA_MUTATIONS raises both.
 EXAMPLES = max(200, MUTATIONS // 100)
 steady = settings(derandomize=True, database=None, deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 
@@ -55,7 +55,7 @@ FIELDS |= {"step": texts, "error": texts}
 
 @st.composite
 def messages(draw: st.DrawFn) -> Message:
-    """Any message of the project with any allowed content."""
+    """Draw any message type with any valid content."""
     kind = draw(st.sampled_from(sorted(TYPES.values(), key=lambda kind: kind.type_name)))
     if kind is WithdrawOrder:
         return WithdrawOrder(order_id=draw(ids), reason=draw(st.sampled_from([Reason.WITHDRAWN, Reason.DEADLINE])))
@@ -77,17 +77,15 @@ def written(message: Message, message_id: str, origin: Origin) -> Wire:
 
 @given(messages(), ids, origins)
 @steady
-def test_what_is_encoded_decodes_to_the_same(message: Message, message_id: str, origin: Origin) -> None:
+def test_encoded_message_decodes_unchanged(message: Message, message_id: str, origin: Origin) -> None:
     wire = written(message, message_id, origin)
     assert decode(wire, TYPES) == Envelope(message, message_id, origin, attempt=1)
-    assert len(wire.body) <= MAX_BODY_BYTES, "an allowed message must never be too large"
+    assert len(wire.body) <= MAX_BODY_BYTES, "a valid message is never too large"
 
 
 @given(messages(), ids, origins, st.sampled_from(MODES))
 @steady
-def test_what_is_packed_into_the_outbox_is_published_as_it_was(
-    message: Message, message_id: str, origin: Origin, mode: Mode
-) -> None:
+def test_packed_message_unpacks_unchanged(message: Message, message_id: str, origin: Origin, mode: Mode) -> None:
     outgoing = Outgoing(topology(mode).address_of(type(message)), written(message, message_id, origin))
     assert unpack(pack(outgoing)) == outgoing
 
@@ -116,27 +114,25 @@ wires = st.builds(
 
 
 def refused_or_read(wire: Wire) -> Envelope | None:
-    """The envelope, None if it was refused. Any other error fails the test."""
+    """Return the envelope, or None if it was refused. Any other error fails the test."""
     try:
         return decode(wire, TYPES)
     except Undecodable as refused:
         why = str(refused)
     assert 0 < len(why) <= 400, "a reason must fit into a header"
-    why.encode()  # and be text that a header can carry
+    why.encode()  # and be valid text for a header
     return None
 
 
 @given(wires)
 @steady
-def test_arbitrary_properties_and_bytes_are_refused_and_never_raise_otherwise(wire: Wire) -> None:
+def test_arbitrary_messages_raise_only_undecodable(wire: Wire) -> None:
     refused_or_read(wire)
 
 
 @given(messages(), ids, headers)
 @steady
-def test_arbitrary_headers_on_a_good_message_are_refused_or_ignored(
-    message: Message, message_id: str, odd: dict[str, Any]
-) -> None:
+def test_arbitrary_headers_are_refused_or_ignored(message: Message, message_id: str, odd: dict[str, Any]) -> None:
     wire = written(message, message_id, Origin())
     envelope = refused_or_read(dataclasses.replace(wire, headers={**wire.headers, **odd}))
     assert envelope is None or envelope.message == message
@@ -151,13 +147,13 @@ def good_wire() -> Wire:
 
 @given(st.binary(max_size=400) | st.text(max_size=200).map(str.encode))
 @steady
-def test_an_arbitrary_body_under_a_good_envelope_is_refused(body: bytes) -> None:
+def test_arbitrary_body_is_refused(body: bytes) -> None:
     assert refused_or_read(dataclasses.replace(good_wire(), body=body)) is None
 
 
 @given(st.data())
 @steady
-def test_a_body_with_a_few_bytes_changed_is_refused_or_read_and_never_raises_otherwise(data: st.DataObject) -> None:
+def test_changed_bytes_raise_only_undecodable(data: st.DataObject) -> None:
     body = bytearray(good_wire().body)
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
@@ -175,7 +171,7 @@ PATHS += ("details.total_cents", "details.currency", "details.address", "details
 
 @given(st.sampled_from(PATHS), JSON)
 @steady
-def test_arbitrary_json_in_place_of_any_field_is_refused_or_kept_within_its_bounds(path: str, value: Any) -> None:
+def test_arbitrary_json_in_a_field_is_refused_or_kept_unchanged(path: str, value: Any) -> None:
     document = json.loads(good_wire().body)
     *parents, last = path.split(".")
     place = document
@@ -185,11 +181,11 @@ def test_arbitrary_json_in_place_of_any_field_is_refused_or_kept_within_its_boun
     envelope = refused_or_read(dataclasses.replace(good_wire(), body=json.dumps(document).encode()))
     if envelope is not None:
         assert isinstance(envelope.message, PlaceOrder)
-        assert json.loads(envelope.message.model_dump_json()) == document, "it was read as something else"
+        assert json.loads(envelope.message.model_dump_json()) == document, "the message was read with other content"
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_type_is_decoded_by_exactly_the_workers_that_accept_it(mode: Mode) -> None:
+def test_every_worker_decodes_the_types_that_it_accepts(mode: Mode) -> None:
     for role in roles(mode).values():
         assert role.types == {kind.type_name: kind for kind in role.accepts}
         for type_name in role.types:

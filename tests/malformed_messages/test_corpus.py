@@ -1,7 +1,7 @@
-"""The whole corpus, sent to every consumer of both modes: a dead letter with its reason each, and nothing else notices.
+"""The corpus of bad messages, sent to every consumer of both modes: each is dead-lettered with its reason.
 
-In memory each consumer alone, with good messages before, between and after; on real parts all at once,
-with orders from the door in between.
+In memory each consumer runs alone, with good messages before, between and after. On real servers all run at once, with orders
+placed in between.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from tests.support.malformed_messages.sender import CONSUMERS, Sender, alone, ba
 from tests.support.system import MODES, Servers, dead_letters, finish, in_memory, on_real_parts, published
 
 
-def test_the_corpus_has_no_name_twice_and_every_reason_of_the_decoder() -> None:
+def test_corpus_names_are_unique_and_cover_every_reason() -> None:
     names = [bad.name for bad in CORPUS]
     assert len(set(names)) == len(names) >= 100
     reasons = {str(bad.reason) for bad in CORPUS}
@@ -31,16 +31,16 @@ def test_the_corpus_has_no_name_twice_and_every_reason_of_the_decoder() -> None:
     }
 
 
-def test_every_consumer_is_sent_at_least_sixty_of_each_corpus_and_every_way_of_being_bad() -> None:
+def test_corpus_covers_every_consumer() -> None:
     assert len(CONSUMERS) == 9  # four services in each mode, and the coordinator
     assert len([bad for bad in CORPUS if bad.of == "forward"]) >= 60
     for mode, worker in CONSUMERS:
-        assert forward_kind(mode, worker), "what has an order's details"
-        assert backward_kind(mode, worker), "what has a reason"
+        assert forward_kind(mode, worker), "a message with an order's details"
+        assert backward_kind(mode, worker), "a message with a reason"
 
 
 @pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
-def test_each_bad_message_is_a_dead_letter_and_the_good_ones_around_it_are_handled(mode: Mode, worker: str) -> None:
+def test_bad_messages_are_dead_lettered_and_good_ones_handled(mode: Mode, worker: str) -> None:
     async def play(system: System) -> None:
         await alone(system, worker)
         seen, sender = published(system), Sender(system, worker)
@@ -55,16 +55,16 @@ def test_each_bad_message_is_a_dead_letter_and_the_good_ones_around_it_are_handl
             await system.wait_until(lambda: sender.handled(order_id), "a good message to be handled")  # noqa: B023 - awaited here
         await asyncio.sleep(30.0)
         await sender.judge()
-        assert not [item for item in seen if item.delay_s], "something was put aside to be tried again"
-        assert not system.running[worker].task.done(), "the worker did not live on"
+        assert not [item for item in seen if item.delay_s], "a message was retried"
+        assert not system.running[worker].task.done(), "the worker ended"
         assert not await system.has_waiting_messages(worker)
 
     in_memory(mode, play)
 
 
 @pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
-def test_a_bad_message_that_comes_alone_does_no_harm_either(mode: Mode, worker: str) -> None:
-    """One batch each, the good one in the next batch."""
+def test_bad_message_in_a_batch_of_its_own_is_dead_lettered(mode: Mode, worker: str) -> None:
+    """One batch for each bad message, and the good one in the next batch."""
 
     async def play(system: System) -> None:
         await alone(system, worker)
@@ -80,18 +80,18 @@ def test_a_bad_message_that_comes_alone_does_no_harm_either(mode: Mode, worker: 
 
 
 @pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
-def test_a_bad_message_that_came_back_from_a_lost_connection_is_a_dead_letter_all_the_same(mode: Mode, worker: str) -> None:
-    """Twice: it might have killed its worker, so its id is looked up; which is a stranger's text, and no key for a database."""
+def test_redelivered_bad_messages_are_dead_lettered(mode: Mode, worker: str) -> None:
+    """Twice: the ids of suspected poison messages are looked up, and these ids are untrusted text."""
 
     async def play(system: System) -> None:
         await alone(system, worker)
         await system.stop(worker)
         sender = Sender(system, worker)
-        unspeakable = Bad("an id that has no UTF-8 form", DeadReason.MISSING_PROPERTY, prop(message_id="\ud800"))
-        await sender.send_bad((*CORPUS, unspeakable))
+        not_utf8 = Bad("an id that has no UTF-8 form", DeadReason.MISSING_PROPERTY, prop(message_id="\ud800"))
+        await sender.send_bad((*CORPUS, not_utf8))
         (order_id,) = await sender.send(sender.good())
         for _ in range(2):
-            await taken_and_lost(system, worker, len(CORPUS) + 2)
+            await consume_and_disconnect(system, worker, len(CORPUS) + 2)
         await system.start(worker)
         await system.wait_until(lambda: sender.handled(order_id), "the good message to be handled")
         await sender.judge()
@@ -99,17 +99,17 @@ def test_a_bad_message_that_came_back_from_a_lost_connection_is_a_dead_letter_al
     in_memory(mode, play)
 
 
-async def taken_and_lost(system: System, worker: str, count: int) -> None:
-    """Somebody takes `count` messages of a worker's queue, and loses the connection."""
-    transport, taken = system.backend.transport("somebody"), list[Delivery]()
+async def consume_and_disconnect(system: System, worker: str, count: int) -> None:
+    """Consume `count` messages of a worker's queue, and disconnect."""
+    transport, taken = system.backend.transport("other"), list[Delivery]()
     await transport.open()
     await transport.consume(queue_of(system.client.topology.prefix, worker), count, taken.append)
-    await system.wait_until(lambda: len(taken) == count, "all to be taken")
+    await system.wait_until(lambda: len(taken) == count, "all to be delivered")
     await transport.close()
 
 
 @pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
-def test_what_is_odd_and_good_is_handled(mode: Mode, worker: str) -> None:
+def test_unusual_valid_messages_are_handled(mode: Mode, worker: str) -> None:
     async def play(system: System) -> None:
         await alone(system, worker)
         sender = Sender(system, worker)
@@ -122,8 +122,8 @@ def test_what_is_odd_and_good_is_handled(mode: Mode, worker: str) -> None:
 
 
 @pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
-def test_no_consumer_accepts_what_is_meant_for_another(mode: Mode, worker: str) -> None:
-    """Every message type of the project: this worker's own are accepted, all others are dead letters."""
+def test_messages_of_another_consumer_are_refused(mode: Mode, worker: str) -> None:
+    """Of all message types, a worker accepts its own and dead-letters the others."""
     every = {kind.type_name: kind for other in MODES for role in roles(other).values() for kind in role.accepts}
     accepted = set(roles(mode)[worker].types)
 
@@ -149,7 +149,7 @@ def test_no_consumer_accepts_what_is_meant_for_another(mode: Mode, worker: str) 
 
 
 @pytest.mark.real
-def test_the_whole_corpus_at_every_consumer_of_a_running_mode_on_real_parts(mode: Mode, real: Servers, prefix: str) -> None:
+def test_corpus_at_every_consumer_on_real_servers(mode: Mode, real: Servers, prefix: str) -> None:
     async def play(system: System) -> None:
         run = JourneyRun(system)
         senders = [Sender(system, worker) for worker in roles(mode)]
@@ -169,30 +169,29 @@ def test_the_whole_corpus_at_every_consumer_of_a_running_mode_on_real_parts(mode
         result = await run.result()
         assert result.ends == {"COMPLETED": 3}
         assert result.audit.ok, result.audit.findings
-        assert set(result.snapshot.orders) == set(run.order_ids), "a bad message left something behind"
+        assert set(result.snapshot.orders) == set(run.order_ids), "a bad message had an effect"
 
     on_real_parts(mode, real.backend(prefix), play)
 
 
 @pytest.mark.real
-def test_properties_that_are_garbage_at_every_consumer_of_a_running_mode_on_real_parts(
-    mode: Mode, real: Servers, prefix: str
-) -> None:
-    """Bytes that no library of ours would write, with good orders before and after."""
+def test_malformed_properties_at_every_consumer_on_real_servers(mode: Mode, real: Servers, prefix: str) -> None:
+    """Properties that no client library would write, with good orders before and after."""
 
     async def play(system: System) -> None:
-        run, stranger = JourneyRun(system), RabbitTransport(real.broker_url, "stranger")
-        await stranger.open()
+        run, raw_client = JourneyRun(system), RabbitTransport(real.broker_url, "malformed sender")
+        await raw_client.open()
         await run.place({"book": 1})
         for worker in roles(mode):
             for header in GARBAGE.values():
                 queue = Address("", queue_of(system.client.topology.prefix, worker), mandatory=True)
-                publish_raw(stranger, Outgoing(queue, Wire(b"")), header)
+                publish_raw(raw_client, Outgoing(queue, Wire(b"")), header)
         await run.place({"book": 1})
         for worker in roles(mode):
-            await system.wait_until(lambda: dead_are(system, worker, len(GARBAGE)), f"the garbage at {worker} to be dead letters")  # noqa: B023 - awaited here
+            what = f"the malformed messages at {worker} to be dead letters"
+            await system.wait_until(lambda: are_dead(system, worker, len(GARBAGE)), what)  # noqa: B023 - awaited here
         await finish(run)
-        await stranger.close()
+        await raw_client.close()
         dead = [wire for worker in roles(mode) for wire in await dead_letters(system, worker)]
         assert {wire.headers["dead_reason"] for wire in dead} == {"missing_property"}
         assert (await run.result()).ends == {"COMPLETED": 2}
@@ -201,5 +200,5 @@ def test_properties_that_are_garbage_at_every_consumer_of_a_running_mode_on_real
     on_real_parts(mode, real.backend(prefix), play)
 
 
-async def dead_are(system: System, worker: str, count: int) -> bool:
+async def are_dead(system: System, worker: str, count: int) -> bool:
     return len(await dead_letters(system, worker)) == count

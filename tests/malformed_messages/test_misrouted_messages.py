@@ -1,5 +1,4 @@
-"""A message that says it is of another type than its routing key is a dead letter: its sender may have had the right to that key
-only.
+"""Misrouted messages: one whose type is not its routing key is dead-lettered, because its sender may lack the permission for it.
 
 In memory, at every consumer of both modes; on a real broker in tests/broker/rabbitmq/test_least_privilege.py.
 """
@@ -24,12 +23,12 @@ async def dead(system: System, worker: str, count: int) -> list[Wire]:
     async def are_dead() -> bool:
         return len(await dead_letters(system, worker)) >= count
 
-    await system.wait_until(are_dead, "what is forged to be a dead letter", timeout_s=5.0)
+    await system.wait_until(are_dead, "the forged message to be a dead letter", timeout_s=5.0)
     return await dead_letters(system, worker)
 
 
 @pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
-def test_another_type_that_this_consumer_takes_is_refused_behind_a_routing_key_that_it_takes_too(mode: Mode, worker: str) -> None:
+def test_accepted_type_under_another_accepted_key_is_refused(mode: Mode, worker: str) -> None:
     async def play(system: System) -> None:
         await alone(system, worker)
         sender = Sender(system, worker)
@@ -38,7 +37,7 @@ def test_another_type_that_this_consumer_takes_is_refused_behind_a_routing_key_t
         (wire,) = await dead(system, worker, 1)
         key = system.client.topology.address_of(sender.kinds["forward"]).routing_key
         assert (wire.headers["dead_reason"], wire.headers["attempts"], wire.type) == ("misrouted", 1, forged.type)
-        assert wire.headers["dead_detail"].startswith(f"it says that it is {forged.type!r}, and came by exchange ")
+        assert wire.headers["dead_detail"].startswith(f"the type is {forged.type!r}, but the message arrived through exchange ")
         assert wire.headers["dead_detail"].endswith(f"with routing key {key!r}")
         assert not await sender.handled(order_id)
         (order_id,) = await sender.send(sender.good())
@@ -48,34 +47,34 @@ def test_another_type_that_this_consumer_takes_is_refused_behind_a_routing_key_t
 
 
 @pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
-def test_what_was_put_aside_is_taken_by_its_own_workers_name_and_by_no_other(mode: Mode, worker: str) -> None:
-    """A sender may send on to several queues (the CC header), and needs a right for the first only."""
+def test_retry_is_accepted_only_under_its_own_queue_name(mode: Mode, worker: str) -> None:
+    """A sender may name further queues in the CC header, and needs a permission for the first key only."""
 
     async def play(system: System) -> None:
         await alone(system, worker)
         sender, declared_topology = Sender(system, worker), system.client.topology
         broker_queue = system.backend.broker.queue(queue_of(declared_topology.prefix, worker))  # type: ignore[attr-defined]
         forged, good = sender.good(), sender.good()
-        broker_queue.accept(forged, (retry_exchange(declared_topology.prefix), queue_of(declared_topology.prefix, "somebody")))
+        broker_queue.accept(forged, (retry_exchange(declared_topology.prefix), queue_of(declared_topology.prefix, "other")))
         (wire,) = await dead(system, worker, 1)
         assert (wire.message_id, wire.headers["dead_reason"]) == (forged.message_id, "misrouted")
         retry = Outgoing(declared_topology.retry_address(worker, 0), good)
         await system.client.transport.publish([retry])
-        await system.wait_until(lambda: sender.handled(str(good.correlation_id)), "what comes back to be handled")
+        await system.wait_until(lambda: sender.handled(str(good.correlation_id)), "the retry to be handled")
 
     in_memory(mode, play)
 
 
 @pytest.mark.parametrize(("mode", "worker"), CONSUMERS[:1])
-def test_a_misrouted_message_is_not_sent_back_to_work(mode: Mode, worker: str) -> None:
-    """It would come back by the name of the queue, as if somebody had vouched for it."""
+def test_misrouted_message_is_not_requeued(mode: Mode, worker: str) -> None:
+    """Requeued, it would arrive under the name of the queue, which is an accepted route."""
 
     async def play(system: System) -> None:
         await alone(system, worker)
         sender = Sender(system, worker)
         (order_id,) = await sender.send(sender.good("backward"))
         await dead(system, worker, 1)
-        transport = system.backend.transport("somebody")
+        transport = system.backend.transport("other")
         await transport.open()
         assert await requeue(transport, system.client.topology, worker, lambda _: True) == []
         await asyncio.sleep(5.0)
@@ -86,15 +85,15 @@ def test_a_misrouted_message_is_not_sent_back_to_work(mode: Mode, worker: str) -
 
 
 @pytest.mark.parametrize(("mode", "worker"), CONSUMERS)
-def test_what_the_broker_itself_gave_up_is_judged_before_it_is_sent_back_to_work(mode: Mode, worker: str) -> None:
-    """No worker has seen it; where it came from stands in the history that the broker keeps."""
+def test_broker_dead_letters_are_checked_before_a_requeue(mode: Mode, worker: str) -> None:
+    """No worker has checked it; its route is in the history that the broker keeps."""
 
     async def play(system: System) -> None:
         await alone(system, worker)
         await system.stop(worker)
         sender, declared_topology = Sender(system, worker), system.client.topology
         forged, good, retried = sender.good("backward"), sender.good(), sender.good()
-        transport = system.backend.transport("somebody")
+        transport = system.backend.transport("other")
         await transport.open()
         await sender.send(forged, good)
         await transport.publish([Outgoing(declared_topology.retry_address(worker, 0), retried)])
@@ -106,22 +105,22 @@ def test_what_the_broker_itself_gave_up_is_judged_before_it_is_sent_back_to_work
             retried.message_id: "delivery_limit",
         }
         assert str(letters[str(forged.message_id)].as_dict()["detail"]).startswith(
-            f"it says that it is {forged.type!r}, and came"
+            f"the type is {forged.type!r}, but the message arrived"
         )
-        back = await requeue(transport, declared_topology, worker, lambda _: True)
-        assert {letter.id for letter in back} == {good.message_id, retried.message_id}
+        requeued = await requeue(transport, declared_topology, worker, lambda _: True)
+        assert {letter.id for letter in requeued} == {good.message_id, retried.message_id}
         await transport.close()
         await system.start(worker)
         for wire in good, retried:
-            await system.wait_until(lambda: sender.handled(str(wire.correlation_id)), "what is genuine to be handled")  # noqa: B023
+            await system.wait_until(lambda: sender.handled(str(wire.correlation_id)), "the genuine message to be handled")  # noqa: B023
         assert not await sender.handled(str(forged.correlation_id))
 
     in_memory(mode, play)
 
 
 @pytest.mark.parametrize("reason", ["poison_message", "wrong_version"])
-def test_what_is_refused_for_another_reason_too_is_misrouted_first(reason: str) -> None:
-    """Else it would be sent back to work one day: after a repair, or when its version is spoken."""
+def test_misrouted_takes_precedence_over_other_reasons(reason: str) -> None:
+    """Otherwise an operator might requeue it: after a fix, or once its version is supported."""
 
     async def play(system: System) -> None:
         await alone(system, "inventory")
@@ -131,9 +130,9 @@ def test_what_is_refused_for_another_reason_too_is_misrouted_first(reason: str) 
             forged = replace(forged, headers={**forged.headers, "version": 2})
             await sender.send(forged)
         else:
-            way = (retry_exchange(system.client.topology.prefix), queue_of(system.client.topology.prefix, "somebody"))
+            route = (retry_exchange(system.client.topology.prefix), queue_of(system.client.topology.prefix, "other"))
             worker = system.running["inventory"].worker
-            await worker.handle([Delivery(forged, True, 1, None, *way)], poison_ids={str(forged.message_id)})
+            await worker.handle([Delivery(forged, True, 1, None, *route)], poison_ids={str(forged.message_id)})
         (wire,) = await dead(system, "inventory", 1)
         assert wire.headers["dead_reason"] == "misrouted"
 

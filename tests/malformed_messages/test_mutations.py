@@ -1,7 +1,7 @@
-"""Mutated messages by the ten thousand at the decoding seam: each is an envelope or refused with a reason, never anything else.
+"""Mutated messages: each is decoded, or refused with a reason.
 
-How many is said in mutations.py; the same ones in every run. What still decodes is ours to handle,
-so it must survive the store and a round trip as well.
+tests/support/malformed_messages/mutations.py sets the number; every run uses the same messages. A mutated message that still
+decodes must survive the store and a round trip as well.
 """
 
 from collections import Counter
@@ -19,16 +19,16 @@ from store.protocol import Changes, OutboxRow, Reader
 from tests.support.malformed_messages.mutations import MUTATIONS, TYPES, Mutator, good_wires
 from tests.support.system import MODES
 
-#: What the decoder itself can say; the other reasons belong to what comes after it.
+#: The reasons of the decoder; the others are set by later steps.
 OF_THE_DECODER = set(DeadReason) - {
     *(DeadReason.MISROUTED, DeadReason.PROTOCOL_VIOLATION, DeadReason.POISON_MESSAGE, DeadReason.ATTEMPTS_EXHAUSTED)
 }
-#: No mutation makes a body that large; the corpus has those.
+#: No mutation makes a body that large; the corpus has such messages.
 TOO_LARGE = {DeadReason.TOO_LARGE}
 
 
 def refusal(wire: Wire) -> Envelope | Undecodable:
-    """What the decoder makes of it. Any other error passes, and fails the test."""
+    """Decode a message, and return the envelope or the refusal. Any other error fails the test."""
     try:
         return decode(wire, TYPES)
     except Undecodable as refused:
@@ -36,7 +36,7 @@ def refusal(wire: Wire) -> Envelope | Undecodable:
 
 
 def judged(wires: Sequence[Wire]) -> tuple[list[Envelope], Counter[DeadReason]]:
-    """The envelopes, and how many were refused for each reason."""
+    """Return the envelopes, and the number of refusals for each reason."""
     verdicts = [refusal(wire) for wire in wires]
     details = [str(verdict).encode() for verdict in verdicts if isinstance(verdict, Undecodable)]
     assert all(0 < len(detail) <= 1_600 for detail in details), "a reason must be text that fits into a header"
@@ -47,7 +47,7 @@ def judged(wires: Sequence[Wire]) -> tuple[list[Envelope], Counter[DeadReason]]:
 
 
 async def survives(store: MemoryStore, number: int, envelope: Envelope) -> None:
-    """As a worker would keep it: a document, its inbox key and an outbox row, in one commit. Then everything back."""
+    """Commit a message as a worker does (document, inbox key, outbox row), and read everything back."""
     body = envelope.message.model_dump(mode="json")
     again = encode(envelope.message, message_id=envelope.message_id, now=1.0, app_id="order", origin=envelope.origin)
     assert decode(again, TYPES) == Envelope(envelope.message, envelope.message_id, envelope.origin)
@@ -67,31 +67,31 @@ async def loaded(reader: Reader, record: Record) -> tuple[Changes, Record | None
     return Changes(), (await reader.load([record.key])).get(record.key)
 
 
-async def test_a_mutated_message_is_refused_with_a_reason_or_survives_the_store_and_a_round_trip() -> None:
+async def test_mutated_message_is_refused_or_survives_a_round_trip() -> None:
     mutator, store = Mutator(1, good_wires(TYPES)), MemoryStore(MemoryDatabase())
     read, refused = judged([mutator.wire() for _ in range(MUTATIONS)])
     for number, envelope in enumerate(read):
         await survives(store, number, envelope)
-    assert len(read) > MUTATIONS / 100, "next to nothing was still a message: that tests the first check only"
+    assert len(read) > MUTATIONS / 100, "too few still decode to test the later checks"
     assert set(refused) == OF_THE_DECODER - TOO_LARGE, f"not every check was reached: {refused}"
 
 
 @pytest.mark.parametrize("seed", [2])
-def test_the_same_seed_gives_the_same_messages(seed: int) -> None:
+def test_same_seed_gives_the_same_messages(seed: int) -> None:
     first, second, other = (Mutator(number, good_wires(TYPES)) for number in (seed, seed, seed + 1))
     wires = [first.wire() for _ in range(50)]
-    # By what they look like: there are NaNs among them, which equal nothing.
+    # Compared by repr, because NaN is not equal to itself.
     assert repr(wires) == repr([second.wire() for _ in range(50)]) != repr([other.wire() for _ in range(50)])
 
 
-def test_good_messages_of_every_kind_are_what_the_mutations_begin_with() -> None:
+def test_mutations_start_from_good_messages_of_every_type() -> None:
     read, refused = judged(good_wires(TYPES))
     assert {type(envelope.message).type_name for envelope in read} == set(TYPES)
     assert not refused
 
 
-def test_a_mutated_message_is_judged_alike_before_and_after_it_has_been_on_the_wire() -> None:
-    """AMQP's bytes in between: what was refused stays refused, and what is written can be read."""
+def test_mutated_message_is_judged_alike_before_and_after_the_wire() -> None:
+    """A refused message stays refused after it was written as AMQP and read back."""
     mutator = Mutator(3, good_wires(TYPES))
     for _ in range(max(500, MUTATIONS // 10)):
         wire = mutator.wire()

@@ -1,6 +1,6 @@
-"""The traps of RabbitMQ and aio-pika, one test or more each: what bites whoever uses them naively, and that we are not bitten.
+"""Known pitfalls of RabbitMQ and aio-pika, and how the transport avoids each of them.
 
-Real broker only. Outages are made by a proxy in between: the broker itself is left alone.
+On a real broker only. A proxy in between simulates outages; the broker itself is not stopped.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from broker.topology import Address, Topology, WorkQueue, commands_exchange, dea
 from broker.transport import Delivery, Outgoing, Receipt, TransportUnavailable, UnsafeTopology, Wire
 from tests.support.broker.alarm import block, unblock
 from tests.support.broker.raw_messages import GARBAGE, publish_raw
-from tests.support.broker.transports import Heard, fresh, message
+from tests.support.broker.transports import Deliveries, fresh, message
 from tests.support.broker.users import lent
 from tests.support.network.tcp_proxy import Proxy
 from tests.support.wait import until
@@ -39,15 +39,15 @@ class Site:
         self.proxy = proxy
         self.topology = fresh([WorkQueue("stock", takes_commands=("stock.Do",), listens_to=())])
         self.stock = queue_of(self.topology.prefix, "stock")
-        self.direct = RabbitTransport(url, "trap test")
+        self.direct = RabbitTransport(url, "behaviour test")
 
     @property
     def proxied(self) -> str:
         return str(URL(self.url).with_host("127.0.0.1").with_port(self.proxy.port))
 
     def client(self, **options: float) -> RabbitTransport:
-        """A client behind the proxy, not open yet. Its connections arrive there in the order: publishing, consuming."""
-        return RabbitTransport(self.proxied, "trap test", reconnect_timeout_s=0.2, **options)  # type: ignore[arg-type]
+        """Return a client behind the proxy, not opened. Its connections arrive there in the order publishing, consuming."""
+        return RabbitTransport(self.proxied, "behaviour test", reconnect_timeout_s=0.2, **options)  # type: ignore[arg-type]
 
     def command(self, body: bytes | str = b"", worker: str = "stock") -> Outgoing:
         return Outgoing(Address(commands_exchange(self.topology.prefix), f"{worker}.Do", mandatory=True), message(body))
@@ -81,19 +81,19 @@ async def client(site: Site) -> AsyncIterator[RabbitTransport]:
 
 
 @pytest.fixture
-async def patient(site: Site) -> AsyncIterator[RabbitTransport]:
-    """As `client`, for where no confirm is meant to be late: on a busy machine it may well be."""
+async def default_client(site: Site) -> AsyncIterator[RabbitTransport]:
+    """As `client`, with the default timeouts, for tests in which no confirm may time out on a busy machine."""
     made = site.client()
     await made.open()
     yield made
     await made.close()
 
 
-# --- 1 and 2: poison ------------------------------------------------------------------------------------------------------
+# --- poison messages and the delivery limit -------------------------------------------------------------------------------
 
 
-async def test_1_a_message_that_kills_its_consumer_becomes_a_dead_letter(site: Site, client: RabbitTransport) -> None:
-    stock = Heard()
+async def test_message_that_crashes_its_consumer_is_dead_lettered(site: Site, client: RabbitTransport) -> None:
+    stock = Deliveries()
     await client.consume(site.stock, 1, stock)
     await site.direct.publish([site.command("poison")])
     for delivered in range(1, site.topology.delivery_limit + 2):
@@ -103,7 +103,7 @@ async def test_1_a_message_that_kills_its_consumer_becomes_a_dead_letter(site: S
     assert len(stock) == site.topology.delivery_limit + 1
 
 
-def test_1_every_work_queue_has_an_explicit_limit_and_a_place_for_dead_letters() -> None:
+def test_work_queues_declare_delivery_limit_and_dead_lettering() -> None:
     topology = fresh()
     specs = {spec.name: spec.arguments for spec in declarations.queues(topology)}
     for work in topology.queues:
@@ -114,9 +114,9 @@ def test_1_every_work_queue_has_an_explicit_limit_and_a_place_for_dead_letters()
     assert all("x-delivery-limit" in arguments for name, arguments in specs.items() if name.endswith(".dead"))
 
 
-async def test_2_the_delivery_limit_punishes_the_neighbours_of_a_poison_message(site: Site, client: RabbitTransport) -> None:
-    """Not ours to prevent: it is why a worker handles one message at a time after a crash."""
-    stock = Heard()
+async def test_delivery_limit_also_hits_neighbours_of_a_poison_message(site: Site, client: RabbitTransport) -> None:
+    """RabbitMQ offers no way to prevent this: it is why a worker isolates suspected messages after a crash."""
+    stock = Deliveries()
     await client.consume(site.stock, 10, stock)
     await site.direct.publish([site.command(str(number)) for number in range(10)])
     for delivered in range(1, site.topology.delivery_limit + 2):
@@ -125,30 +125,26 @@ async def test_2_the_delivery_limit_punishes_the_neighbours_of_a_poison_message(
     await site.depth(dead_queue(site.stock), 10)
 
 
-# --- 3 to 6: publishing ---------------------------------------------------------------------------------------------------
+# --- publishing -----------------------------------------------------------------------------------------------------------
 
 
-async def test_3_a_frozen_broker_leaves_a_publish_in_doubt_instead_of_cancelling_the_caller(
-    site: Site, client: RabbitTransport
-) -> None:
+async def test_frozen_broker_leaves_a_publish_in_doubt(site: Site, client: RabbitTransport) -> None:
     site.proxy.freeze()
     assert await client.publish([site.command()]) == [UNKNOWN]
 
 
-async def test_3_a_request_whose_connection_dies_says_so_instead_of_cancelling_the_caller(
-    site: Site, client: RabbitTransport
-) -> None:
+async def test_request_on_a_lost_connection_raises_unavailable(site: Site, client: RabbitTransport) -> None:
     site.proxy.freeze()
-    asked = asyncio.create_task(client.depth(site.stock))
-    with contextlib.suppress(TimeoutError):  # it is under way, and gets no answer
-        await asyncio.wait_for(asyncio.shield(asked), 0.1)
-    assert not asked.done()
+    request = asyncio.create_task(client.depth(site.stock))
+    with contextlib.suppress(TimeoutError):  # it is running, and gets no response
+        await asyncio.wait_for(asyncio.shield(request), 0.1)
+    assert not request.done()
     site.proxy.cut()
     with pytest.raises(TransportUnavailable, match="the connection was lost"):
-        await asked
+        await request
 
 
-async def test_3_a_cancellation_that_nobody_asked_for_is_a_lost_connection() -> None:
+async def test_cancellation_by_the_library_is_a_lost_connection() -> None:
     future = asyncio.get_running_loop().create_future()
     future.cancel()
     with pytest.raises(TransportUnavailable, match="asking: the connection was lost"):
@@ -156,7 +152,7 @@ async def test_3_a_cancellation_that_nobody_asked_for_is_a_lost_connection() -> 
             await future
 
 
-async def test_3_a_cancellation_that_somebody_asked_for_stays_one() -> None:
+async def test_cancellation_of_the_caller_is_passed_on() -> None:
     async def ask() -> None:
         async with broker_request("asking"):
             await asyncio.get_running_loop().create_future()
@@ -169,8 +165,8 @@ async def test_3_a_cancellation_that_somebody_asked_for_stays_one() -> None:
 
 
 @pytest.mark.parametrize("instead", [None, ConnectionError("closed")])
-async def test_3_a_cancellation_that_aiormq_swallows_is_heeded_all_the_same(instead: Exception | None) -> None:
-    """It does when the end of a channel that is being closed comes at the same time: a third of the time that `depth` takes."""
+async def test_cancellation_that_aiormq_swallows_is_raised_again(instead: Exception | None) -> None:
+    """It does so when a channel is being closed at the same moment, which is a third of the duration of `depth`."""
 
     async def ask() -> None:
         async with broker_request("asking"):
@@ -186,23 +182,19 @@ async def test_3_a_cancellation_that_aiormq_swallows_is_heeded_all_the_same(inst
         await task
 
 
-async def test_4_a_publish_in_doubt_may_have_succeeded_and_its_late_confirm_goes_to_nobody_else(
-    site: Site, client: RabbitTransport
-) -> None:
-    stock = Heard()
+async def test_late_confirm_is_not_credited_to_another_publish(site: Site, client: RabbitTransport) -> None:
+    stock = Deliveries()
     await site.direct.consume(site.stock, 10, stock)
     site.proxy.freeze()
     assert await client.publish([site.command("in doubt")]) == [UNKNOWN]
     site.proxy.thaw()
-    batch = [site.command("next"), site.command(worker="nobody"), site.command("last")]
+    batch = [site.command("next"), site.command(worker="unbound"), site.command("last")]
     assert await client.publish(batch) == [CONFIRMED, Receipt.UNROUTABLE, CONFIRMED]
     await stock.reach(3)
     assert stock.bodies == [b"in doubt", b"next", b"last"]
 
 
-async def test_5_during_an_outage_a_publish_waits_a_little_instead_of_failing_at_once(
-    site: Site, client: RabbitTransport
-) -> None:
+async def test_publish_waits_for_a_reconnect_during_an_outage(site: Site, client: RabbitTransport) -> None:
     site.proxy.cut()
     loop = asyncio.get_running_loop()
     await client.publish([site.command()])  # notices the loss
@@ -211,29 +203,29 @@ async def test_5_during_an_outage_a_publish_waits_a_little_instead_of_failing_at
     assert loop.time() - started_at >= 0.19
 
 
-async def test_5_a_publish_that_meets_the_end_of_an_outage_succeeds(site: Site) -> None:
-    client = RabbitTransport(site.proxied, "trap test", reconnect_timeout_s=10)
+async def test_publish_succeeds_if_the_outage_ends_in_time(site: Site) -> None:
+    client = RabbitTransport(site.proxied, "behaviour test", reconnect_timeout_s=10)
     await client.open()
     site.proxy.cut()
     publishing = asyncio.create_task(client.publish([site.command()]))
     await asyncio.wait([publishing], timeout=0.1)
     site.proxy.restore()
-    # The first may have been written into the dying connection; the second waits for the new one.
+    # The first may have been written to the lost connection; the second waits for the new one.
     assert (await publishing) in ([CONFIRMED], [UNKNOWN])
     assert await client.publish([site.command()]) == [CONFIRMED]
     await client.close()
 
 
-async def test_6_aio_pika_reports_success_for_a_message_that_reached_nobody(site: Site) -> None:
-    """The trap itself: why receipts are read from the returns here, and the topology says what must have a reader."""
+async def test_aio_pika_reports_success_for_an_unroutable_message(site: Site) -> None:
+    """The pitfall itself: the reason why receipts include returns, and why addresses say what is mandatory."""
     async with await aio_pika.connect(site.url) as connection, connection.channel() as channel:
         exchange = await channel.get_exchange(commands_exchange(site.topology.prefix), ensure=False)
-        await exchange.publish(aio_pika.Message(b""), "nobody", mandatory=True)  # does not raise
-    assert await site.direct.publish([site.command(worker="nobody")]) == [Receipt.UNROUTABLE]
+        await exchange.publish(aio_pika.Message(b""), "unbound", mandatory=True)  # does not raise
+    assert await site.direct.publish([site.command(worker="unbound")]) == [Receipt.UNROUTABLE]
 
 
-async def test_6_a_sink_that_raises_does_not_leave_its_delivery_unsettled_for_ever(site: Site, client: RabbitTransport) -> None:
-    stock = Heard()
+async def test_delivery_whose_sink_raises_is_redelivered(site: Site, client: RabbitTransport) -> None:
+    stock = Deliveries()
 
     def sink(delivery: Delivery) -> None:
         stock(delivery)
@@ -249,14 +241,14 @@ async def test_6_a_sink_that_raises_does_not_leave_its_delivery_unsettled_for_ev
     await client.ack([stock[1]])
     await stock.reach(3)
     assert stock.bodies == [b"1", b"1", b"2"]
-    assert [type(context["exception"]) for context in errors] == [LookupError]  # loudly
+    assert [type(context["exception"]) for context in errors] == [LookupError]  # it is reported
 
 
-# --- 7 and 8: connections and channels ------------------------------------------------------------------------------------
+# --- connections and channels ---------------------------------------------------------------------------------------------
 
 
-async def test_7_acknowledgements_go_on_while_the_publishing_connection_is_blocked(site: Site, client: RabbitTransport) -> None:
-    stock = Heard()
+async def test_acks_continue_while_publishing_is_blocked(site: Site, client: RabbitTransport) -> None:
+    stock = Deliveries()
     await client.consume(site.stock, 1, stock)
     assert site.proxy.accepted == 2
     site.proxy.freeze(only=0)
@@ -268,7 +260,7 @@ async def test_7_acknowledgements_go_on_while_the_publishing_connection_is_block
     await site.depth(site.stock, 0)
 
 
-async def test_7_a_blocked_connection_is_not_written_full_however_often_it_is_tried(site: Site) -> None:
+async def test_retries_do_not_fill_the_buffer_of_a_blocked_connection(site: Site) -> None:
     client = site.client(confirm_timeout_s=0.01)
     await client.open()
     site.proxy.freeze(only=0)
@@ -282,11 +274,9 @@ async def test_7_a_blocked_connection_is_not_written_full_however_often_it_is_tr
     await client.close()
 
 
-async def test_7_a_publisher_that_an_alarm_blocks_is_in_doubt_and_goes_on_over_the_same_connection(
-    site: Site, client: RabbitTransport
-) -> None:
-    """The alarm is the proxy's: it says what RabbitMQ says, and reads nothing more. The shared broker is not to be made short."""
-    stock = Heard()
+async def test_blocked_publisher_resumes_on_the_same_connection(site: Site, client: RabbitTransport) -> None:
+    """The proxy simulates the alarm: it sends connection.blocked and stops reading. A real alarm would affect other tests."""
+    stock = Deliveries()
     await client.consume(site.stock, 10, stock)
     block(site.proxy, 0)
     assert await client.publish([site.command("blocked")]) == [UNKNOWN]
@@ -297,13 +287,13 @@ async def test_7_a_publisher_that_an_alarm_blocks_is_in_doubt_and_goes_on_over_t
     assert await client.publish([site.command("after")]) == [CONFIRMED]
     await stock.reach(3)
     assert stock.bodies == [b"others go on", b"blocked", b"after"]
-    assert site.proxy.accepted == 2, "a connection was given up"
+    assert site.proxy.accepted == 2, "a connection was replaced"
 
 
 @pytest.mark.parametrize("connection", [0, 1], ids=["publishing", "consuming"])
-async def test_7_a_half_open_connection_is_noticed_by_its_silence_and_made_anew(site: Site, connection: int) -> None:
-    """Nobody said goodbye: only the heartbeats are missing. aio-pika waits for three and a grace period."""
-    client, stock = site.client(heartbeat_s=1), Heard()
+async def test_half_open_connection_is_replaced_after_missed_heartbeats(site: Site, connection: int) -> None:
+    """Only the heartbeats are missing: aio-pika waits for three of them and a grace period."""
+    client, stock = site.client(heartbeat_s=1), Deliveries()
     await client.open()
     await client.consume(site.stock, 10, stock)
     site.proxy.freeze(only=connection)
@@ -318,9 +308,9 @@ async def confirmed(client: RabbitTransport, outgoing: Outgoing) -> bool:
     return await client.publish([outgoing]) == [CONFIRMED]
 
 
-async def test_8_a_channel_closed_by_the_broker_brings_the_consumer_back(site: Site, client: RabbitTransport) -> None:
-    """The broker closes a channel that keeps a delivery unsettled too long. Here the reason is a tag that it never gave out."""
-    stock = Heard()
+async def test_consumer_resumes_after_the_broker_closes_its_channel(site: Site, client: RabbitTransport) -> None:
+    """RabbitMQ closes a channel that keeps a delivery unsettled too long. Here the cause is an unknown delivery tag."""
+    stock = Deliveries()
     await client.consume(site.stock, 10, stock)
     await site.direct.publish([site.command("1")])
     await stock.reach(1)
@@ -331,24 +321,24 @@ async def test_8_a_channel_closed_by_the_broker_brings_the_consumer_back(site: S
     assert stock[1].redelivered
 
 
-async def test_8_a_consumer_whose_queue_was_deleted_comes_back_with_the_queue(site: Site, client: RabbitTransport) -> None:
-    """But if that is at once, RabbitMQ 3.10 may forget to tell the consumer: so purge rather than delete and declare."""
-    stock = Heard()
+async def test_consumer_resumes_when_its_deleted_queue_is_declared(site: Site, client: RabbitTransport) -> None:
+    """If that follows at once, RabbitMQ 3.10 may not cancel the consumer: so purge rather than delete and declare."""
+    stock = Deliveries()
     await client.consume(site.stock, 10, stock)
     session = client._consume_connection.session
     assert session is not None
     await site.direct.delete(site.topology)
-    await until(session.ended.done, "the consumer was told")
+    await until(session.ended.done, "the consumer was cancelled")
     await site.direct.declare(site.topology)
     await site.direct.publish([site.command("1")])
     await stock.reach(1)
 
 
-# --- 9: delays ------------------------------------------------------------------------------------------------------------
+# --- delays ---------------------------------------------------------------------------------------------------------------
 
 
-async def test_9_a_short_wait_does_not_stand_behind_a_long_one(site: Site, client: RabbitTransport) -> None:
-    stock = Heard()
+async def test_short_delay_does_not_wait_behind_a_long_one(site: Site, client: RabbitTransport) -> None:
+    stock = Deliveries()
     await client.consume(site.stock, 10, stock)
     long, short = (Outgoing(site.topology.retry_address("stock", level), message(str(level))) for level in (3, 0))
     assert await client.publish([long, short]) == [CONFIRMED] * 2
@@ -356,21 +346,21 @@ async def test_9_a_short_wait_does_not_stand_behind_a_long_one(site: Site, clien
     assert stock.bodies == [b"0"]
 
 
-async def test_9_a_delay_beyond_the_level_of_its_queue_is_cut_to_it(site: Site, client: RabbitTransport) -> None:
-    stock = Heard()
+async def test_delay_is_limited_to_the_level_of_its_queue(site: Site, client: RabbitTransport) -> None:
+    stock = Deliveries()
     await client.consume(site.stock, 10, stock)
     address = site.topology.retry_address("stock", 0)
     await client.publish([Outgoing(address, message("1"), delay_s=3600), Outgoing(address, message("2"), delay_s=0.0)])
     await stock.reach(2)
 
 
-# --- 10: permissions ------------------------------------------------------------------------------------------------------
+# --- permissions ----------------------------------------------------------------------------------------------------------
 
 
-async def test_10_a_worker_that_may_declare_nothing_can_consume_and_comes_back(site: Site) -> None:
+async def test_account_without_declare_can_consume_and_reconnect(site: Site) -> None:
     with lent(site.url, read=f"^{site.stock}$") as url:
         proxied = URL(url).with_host("127.0.0.1").with_port(site.proxy.port)
-        worker, stock = RabbitTransport(str(proxied), "trap test"), Heard()
+        worker, stock = RabbitTransport(str(proxied), "behaviour test"), Deliveries()
         await worker.open()
         await worker.consume(site.stock, 10, stock)
         await site.direct.publish([site.command("1")])
@@ -382,13 +372,13 @@ async def test_10_a_worker_that_may_declare_nothing_can_consume_and_comes_back(s
         await worker.close()
 
 
-# --- 11: what aio-pika holds weakly ---------------------------------------------------------------------------------------
+# --- weak references of aio-pika ------------------------------------------------------------------------------------------
 
 
-async def test_11_a_consumer_survives_garbage_collection_and_then_a_lost_connection(site: Site, client: RabbitTransport) -> None:
-    stock, heard = Heard(), list[Wire]()
+async def test_consumer_survives_garbage_collection_and_reconnect(site: Site, client: RabbitTransport) -> None:
+    stock, received = Deliveries(), list[Wire]()
     await client.consume(site.stock, 10, stock)
-    await client.subscribe(site.topology, ["#"], heard.append)
+    await client.subscribe(site.topology, ["#"], received.append)
     gc.collect()
     await site.direct.publish([site.command("1")])
     await stock.reach(1)
@@ -399,50 +389,48 @@ async def test_11_a_consumer_survives_garbage_collection_and_then_a_lost_connect
     await stock.reach(3)
 
 
-def test_11_aio_pika_has_the_version_that_this_was_tried_with() -> None:
+def test_aio_pika_version_is_the_tested_one() -> None:
     assert importlib.metadata.version("aio-pika").startswith("10.")
     assert importlib.metadata.version("aiormq").startswith("7.")
 
 
-# --- not in the list: garbage that breaks a client, and clear words -------------------------------------------------------
+# --- malformed properties, error messages and closing ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
-async def test_garbage_in_the_properties_is_handed_over_and_can_be_put_aside(
-    site: Site, patient: RabbitTransport, kind: str
+async def test_malformed_properties_are_delivered_and_dead_lettered(
+    site: Site, default_client: RabbitTransport, kind: str
 ) -> None:
-    stock = Heard()
-    await patient.consume(site.stock, 10, stock)
-    publish_raw(patient, site.command(), GARBAGE[kind])
-    assert await patient.publish([site.command("after")]) == [CONFIRMED]
+    stock = Deliveries()
+    await default_client.consume(site.stock, 10, stock)
+    publish_raw(default_client, site.command(), GARBAGE[kind])
+    assert await default_client.publish([site.command("after")]) == [CONFIRMED]
     await stock.reach(2)
     assert site.proxy.accepted == 2  # nothing was reconnected
     assert stock[1].wire.body == b"after"
-    aside = Outgoing(site.topology.dead_address("stock"), stock[0].wire)
-    assert await patient.publish([aside]) == [CONFIRMED]
+    dead_letter = Outgoing(site.topology.dead_address("stock"), stock[0].wire)
+    assert await default_client.publish([dead_letter]) == [CONFIRMED]
     await site.depth(dead_queue(site.stock), 1)
-    (dead,) = await patient.get(dead_queue(site.stock), 1)
+    (dead,) = await default_client.get(dead_queue(site.stock), 1)
     assert UNREADABLE_HEADER not in dead.headers or UNREADABLE_HEADER in stock[0].wire.headers
 
 
-async def test_headers_that_grow_beyond_a_frame_when_put_aside_do_not_cost_the_connection(
-    site: Site, patient: RabbitTransport
-) -> None:
-    """RabbitMQ hangs up on a content header that is larger than a frame; the message would come again, and again."""
-    stock = Heard()
-    await patient.consume(site.stock, 10, stock)
-    publish_raw(patient, site.command(), GARBAGE["an array of small numbers that grow"])
+async def test_headers_that_outgrow_a_frame_do_not_end_the_connection(site: Site, default_client: RabbitTransport) -> None:
+    """RabbitMQ closes the connection on a content header larger than a frame, again at every redelivery."""
+    stock = Deliveries()
+    await default_client.consume(site.stock, 10, stock)
+    publish_raw(default_client, site.command(), GARBAGE["an array of small numbers that grow"])
     await stock.reach(1)
-    aside = Outgoing(site.topology.dead_address("stock"), stock[0].wire)
-    assert await patient.publish([aside]) == [CONFIRMED]
+    dead_letter = Outgoing(site.topology.dead_address("stock"), stock[0].wire)
+    assert await default_client.publish([dead_letter]) == [CONFIRMED]
     assert site.proxy.accepted == 2  # nothing was reconnected
-    (dead,) = await patient.get(dead_queue(site.stock), 1)
+    (dead,) = await default_client.get(dead_queue(site.stock), 1)
     assert dead.headers[DROPPED_HEADER] == 1
     assert "junk" not in dead.headers
 
 
-async def test_the_same_garbage_breaks_the_connection_of_a_plain_aio_pika_consumer(site: Site) -> None:
-    """The trap itself: it would come back at every reconnect. Why the properties are read here and not by pamqp."""
+async def test_malformed_properties_break_a_plain_aio_pika_consumer(site: Site) -> None:
+    """The pitfall itself, at every reconnect: the reason why the transport reads properties itself, and not by pamqp."""
     publish_raw(site.direct, site.command(), GARBAGE["an id that is not text"])
     connection = await aio_pika.connect(site.url)
     lost: list[BaseException | None] = []
@@ -455,38 +443,38 @@ async def test_the_same_garbage_breaks_the_connection_of_a_plain_aio_pika_consum
     await connection.close()
 
 
-async def test_a_broker_that_is_not_there_is_named_without_the_password() -> None:
-    client = RabbitTransport("amqp://me:s3cret@127.0.0.1:1/", "trap test")
+async def test_unreachable_broker_is_named_without_the_password() -> None:
+    client = RabbitTransport("amqp://me:s3cret@127.0.0.1:1/", "behaviour test")
     with pytest.raises(TransportUnavailable, match=r"127\.0\.0\.1:1\b") as refused:
         await client.open()
     assert "s3cret" not in str(refused.value)
 
 
-async def test_a_broker_that_never_answers_is_given_up_in_time(site: Site) -> None:
+async def test_connecting_to_a_silent_broker_times_out(site: Site) -> None:
     site.proxy.freeze()
     client = site.client(connect_timeout_s=0.2)
     with pytest.raises(TransportUnavailable, match=r"no answer within 0\.2 s"):
         await client.open()
 
 
-async def test_a_wrong_password_is_called_one(site: Site) -> None:
-    client = RabbitTransport(str(URL(site.url).with_password("wr0ng")), "trap test")
+async def test_wrong_password_is_named_as_the_cause(site: Site) -> None:
+    client = RabbitTransport(str(URL(site.url).with_password("wr0ng")), "behaviour test")
     with pytest.raises(TransportUnavailable, match=r"refused the user name or password.*ACCESS_REFUSED") as refused:
         await client.open()
     assert "wr0ng" not in str(refused.value)
 
 
-async def test_a_virtual_host_that_is_not_there_is_suspected(site: Site) -> None:
-    client = RabbitTransport(str(URL(site.url).with_path("/nowhere")), "trap test")
+async def test_missing_virtual_host_is_named_as_the_likely_cause(site: Site) -> None:
+    client = RabbitTransport(str(URL(site.url).with_path("/nowhere")), "behaviour test")
     with pytest.raises(TransportUnavailable, match="virtual host"):
         await client.open()
 
 
 async def test_closing_leaves_no_task_behind(site: Site) -> None:
     before = asyncio.all_tasks()
-    client = RabbitTransport(site.url, "trap test")
+    client = RabbitTransport(site.url, "behaviour test")
     await client.open()
-    await client.consume(site.stock, 10, Heard())
+    await client.consume(site.stock, 10, Deliveries())
     await client.subscribe(site.topology, ["#"], lambda _: None)
     await client.close()
     await until(lambda: asyncio.all_tasks() <= before, "the tasks of the connection have ended")

@@ -1,7 +1,7 @@
-"""A toy to try the loop with: a till that takes money in, and two who hear of it. No order, no saga, no gateway.
+"""A toy service for tests of the loop: a till, and two consumers of its event. No order, no saga, no gateway.
 
-`PutIn.how` says what the till's handler does with a message. `Stage` is a broker in memory, a database for
-each worker, and workers that a test starts, stops and crashes one by one.
+`PutIn.how` selects what the till's handler does with a message. `Stage` holds a broker in memory, a database for each worker, and
+workers that a test starts, stops and crashes one by one.
 """
 
 import asyncio
@@ -30,37 +30,37 @@ PREFIX = "toy"
 
 
 class How(StrEnum):
-    """What becomes of a message."""
+    """What happens to a message."""
 
     WELL = "well"
     RAISES = "raises"  # the handler raises
-    READS_RAISE = "reads_raise"  # it raises already when asked which documents it needs
-    VIOLATES = "violates"  # the handler says that this cannot be
-    KILLS = "kills"  # the process is dead when the handler has seen it
-    REFUSED = "refused"  # the database does not take what the handler writes
-    WAITS = "waits"  # the document waits, and is woken by the watch
-    WAITS_BADLY = "waits_badly"  # the same, and the handler raises when it is woken
+    KEYS_RAISE = "keys_raise"  # `required_keys` raises
+    VIOLATES = "violates"  # the handler raises ProtocolViolation
+    CRASHES = "crashes"  # the handler crashes the process
+    REFUSED = "refused"  # the database refuses the document
+    WAITS = "waits"  # the document gets a timer, which fires
+    WAITS_BADLY = "waits_badly"  # the same, and the handler of the timer raises
 
 
 class PutIn(Command, service="till"):
-    """Put an amount into the till of this order's name."""
+    """Put an amount into the till of the order."""
 
     amount: int
     how: How = How.WELL
 
 
 class WasPutIn(Event, service="till"):
-    """It is in the till."""
+    """An amount was put into the till."""
 
     amount: int
 
 
 class Woken(Command, service="till"):
-    """A local input: the wait is over."""
+    """A local input: the timer is due."""
 
 
 class Till(Document):
-    """What is in the till, and how often something was put in."""
+    """The total in a till, and how often something was put in."""
 
     collection: ClassVar[str] = "tills"
 
@@ -73,7 +73,7 @@ class Till(Document):
 
 
 class Entry(Document):
-    """What one of the listeners has heard, and how often."""
+    """The total that a consumer of the event has counted, and how often."""
 
     collection: ClassVar[str] = "entries"
 
@@ -82,19 +82,19 @@ class Entry(Document):
     times: int = 0
 
 
-def _the_till(command: PutIn, _: Documents) -> Iterable[Key]:
-    if command.how is How.READS_RAISE:
-        raise LookupError("no idea which document that is")
+def _till_keys(command: PutIn, _: Documents) -> Iterable[Key]:
+    if command.how is How.KEYS_RAISE:
+        raise LookupError("the document is not known")
     return (Till.key_of(command.order_id),)
 
 
 def _put_in(command: PutIn, documents: Documents, context: Context) -> Outcome:
     if command.how is How.RAISES:
-        raise ArithmeticError("thirteen is no amount")
-    if command.how is How.KILLS:
+        raise ArithmeticError("thirteen is not an amount")
+    if command.how is How.CRASHES:
         raise WorkerCrashed
     if command.how is How.VIOLATES:
-        raise ProtocolViolation("nobody puts that in")
+        raise ProtocolViolation("not possible in this state")
     till = documents.get(Till, command.order_id) or Till(order_id=command.order_id)
     amount = 2**70 if command.how is How.REFUSED else command.amount
     waits = command.how in (How.WAITS, How.WAITS_BADLY)
@@ -106,17 +106,17 @@ def _put_in(command: PutIn, documents: Documents, context: Context) -> Outcome:
 def _wake(command: Woken, documents: Documents, context: Context) -> Outcome:
     till = documents.get(Till, command.order_id)
     if till is None or till.due_at is None or till.due_at > context.now:
-        return NOTHING  # the watch may find a wait twice
+        return NOTHING  # a timer may fire twice
     if till.how is How.WAITS_BADLY:
         raise ArithmeticError("woken badly")
     return Outcome((till.copy_with(woken=till.woken + 1, due_at=None),), (WasPutIn(order_id=till.order_id, amount=0),))
 
 
-def _the_woken(command: Woken, _: Documents) -> Iterable[Key]:
+def _woken_keys(command: Woken, _: Documents) -> Iterable[Key]:
     return (Till.key_of(command.order_id),)
 
 
-def _the_entry(event: WasPutIn, _: Documents) -> Iterable[Key]:
+def _entry_keys(event: WasPutIn, _: Documents) -> Iterable[Key]:
     return (Entry.key_of(event.order_id),)
 
 
@@ -126,9 +126,9 @@ def _enter(event: WasPutIn, documents: Documents, _: Context) -> Outcome:
 
 
 def roles() -> dict[str, Role]:
-    """The till, and two who hear the same event."""
-    till = Service("till", {PutIn: Handler(_the_till, _put_in), Woken: Handler(_the_woken, _wake)}, (Timer(Till, Woken),))
-    listeners = [Service(name, {WasPutIn: Handler(_the_entry, _enter)}) for name in ("ledger", "bell")]
+    """Return the roles of the till and of two consumers of its event."""
+    till = Service("till", {PutIn: Handler(_till_keys, _put_in), Woken: Handler(_woken_keys, _wake)}, (Timer(Till, Woken),))
+    listeners = [Service(name, {WasPutIn: Handler(_entry_keys, _enter)}) for name in ("ledger", "bell")]
     return {
         "till": Role(till, {PutIn: identity}),
         **{service.name: Role(service, {WasPutIn: identity}) for service in listeners},
@@ -136,7 +136,7 @@ def roles() -> dict[str, Role]:
 
 
 class Stage:
-    """Everything around the toy's workers. Make it inside a running loop; `open` it first."""
+    """Broker, databases and workers of the toy service. Create it inside a running loop, and `open` it first."""
 
     def __init__(self, seed: int = 1, limits: Limits | None = None) -> None:
         self.broker = MemoryBroker()
@@ -144,14 +144,14 @@ class Stage:
         self.environment = seeded_environment(seed, asyncio.get_running_loop().time)
         self.limits = limits or Limits()
         self.topology = topology_of(PREFIX, roles().values())
-        self.door = MemoryTransport(self.broker)
+        self.client = MemoryTransport(self.broker)
         self.published: list[Wire] = []
         self.broker.on_publish.append(lambda item: self.published.append(item.wire))
         self.tasks: dict[Worker, asyncio.Task[None]] = {}
 
     async def open(self) -> "Stage":
-        await self.door.open()
-        await self.door.declare(self.topology)
+        await self.client.open()
+        await self.client.declare(self.topology)
         return self
 
     def store(self, name: str) -> MemoryStore:
@@ -161,7 +161,7 @@ class Stage:
         return MemoryTransport(self.broker)
 
     def worker(self, name: str, *, transport: Transport | None = None, store: Store | None = None, **options: Any) -> Worker:
-        """A worker on the stage's parts, or on those that are given; not started."""
+        """Return a worker with the stage's transport and store, or the given ones; not started."""
         return Worker(
             roles()[name],
             self.topology,
@@ -185,7 +185,7 @@ class Stage:
         await worker.transport.close()
 
     async def close(self) -> None:
-        """Stop whoever still runs. A worker that failed has failed the test already, or was meant to."""
+        """Stop the running workers. The error of a failed worker was raised already, or expected."""
         for worker, task in list(self.tasks.items()):
             if task.done():
                 self.tasks.pop(worker)
@@ -193,32 +193,32 @@ class Stage:
             else:
                 await self.stop(worker)
 
-    # --- what comes in ----------------------------------------------------------------------------------------------------
+    # --- inputs -----------------------------------------------------------------------------------------------------------
 
     def wire(self, how: How = How.WELL, amount: int = 1, order_id: str | None = None) -> Wire:
         command = PutIn(order_id=order_id or self.environment.new_id(), amount=amount, how=how)
-        return encode(command, message_id=self.environment.new_id(), now=self.environment.now(), app_id="door", origin=Origin())
+        return encode(command, message_id=self.environment.new_id(), now=self.environment.now(), app_id="tests", origin=Origin())
 
     async def send(self, *wires: Wire) -> None:
-        """To the till."""
+        """Publish messages to the till."""
         address = self.topology.address_of(PutIn)
-        await self.door.publish([Outgoing(address, wire) for wire in wires])
+        await self.client.publish([Outgoing(address, wire) for wire in wires])
 
     async def put_in(self, *how: How) -> list[str]:
-        """One message each; gives the order ids."""
+        """Publish one message for each behaviour; return the order ids."""
         wires = [self.wire(each) for each in how]
         await self.send(*wires)
         return [str(wire.correlation_id) for wire in wires]
 
-    # --- what came of it --------------------------------------------------------------------------------------------------
+    # --- results ----------------------------------------------------------------------------------------------------------
 
     async def rest(self, timeout_s: float = 120.0) -> None:
-        """Wait until nobody has anything to do, nothing is owed and nobody waits for anything."""
+        """Wait until all workers are idle, no message is unfinished, no outbox row is pending and no timer is set."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while not self._is_quiet():
             self._raise_what_failed()
-            assert loop.time() < deadline, f"waited {timeout_s} s in vain until all was quiet"
+            assert loop.time() < deadline, f"timed out after {timeout_s} s while waiting until all is quiet"
             await asyncio.sleep(0.05)
 
     def _is_quiet(self) -> bool:
@@ -231,13 +231,13 @@ class Stage:
                 task.result()
 
     async def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-        """Look at every turn of the loop until `condition` holds; on virtual time also across waits."""
+        """Check `condition` at every turn of the event loop until it holds; on virtual time also across pauses."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         turns = 0
         while not condition():
             self._raise_what_failed()
-            assert loop.time() < deadline, f"waited {timeout_s} s in vain until {what}"
+            assert loop.time() < deadline, f"timed out after {timeout_s} s while waiting until {what}"
             turns += 1
             await asyncio.sleep(0 if turns % 50 else 0.005)
 
@@ -248,17 +248,17 @@ class Stage:
         return {record.document_id: Entry.from_body(record.body) for record in await self.store(name).find("entries")}
 
     async def times(self, name: str) -> dict[int, int]:
-        """How many orders had their effect how often at one worker: {1: n} is what is promised."""
+        """Return number of effects -> number of orders at one worker; {1: n} means exactly once for n orders."""
         documents: Sequence[Till | Entry] = list((await (self.tills() if name == "till" else self.entries(name))).values())
         return dict(Counter(document.times for document in documents))
 
     def dead(self, name: str) -> list[tuple[object, object]]:
-        """Reason and attempts of each dead letter."""
+        """Return reason and attempts of each dead letter."""
         wires = self.broker.dead_letters(name)
         return [(wire.headers.get("dead_reason"), wire.headers.get("attempts")) for wire in wires]
 
     async def waiting(self, name: str) -> int:
-        return await self.door.depth(queue_of(PREFIX, name))
+        return await self.client.depth(queue_of(PREFIX, name))
 
     def dead_queue(self, name: str) -> str:
         return dead_queue(queue_of(PREFIX, name))
@@ -268,13 +268,13 @@ def type_names(wires: Iterable[Wire]) -> Counter[str]:
     return Counter(str(wire.type) for wire in wires)
 
 
-def on_stage(scene: Callable[[Stage], Awaitable[None]], limits: Limits | None = None) -> None:
-    """Play a scene on virtual time."""
+def on_stage(scenario: Callable[[Stage], Awaitable[None]], limits: Limits | None = None) -> None:
+    """Run a scenario on virtual time."""
 
     async def play() -> None:
         stage = await Stage(limits=limits).open()
         try:
-            await scene(stage)
+            await scenario(stage)
         finally:
             await stage.close()
 

@@ -1,7 +1,4 @@
-"""The database or the broker goes away, or leaves the outcome of a commit in doubt: the worker waits, looks, and goes on.
-
-In memory, on virtual time.
-"""
+"""Outages of the database or the broker, and commits in doubt: the worker retries and recovers. In memory, on virtual time."""
 
 import asyncio
 import random
@@ -39,15 +36,15 @@ Fail = Callable[[Store, Work[Any]], Awaitable[Any]]
 
 async def did_commit(store: Store, work: Work[Any]) -> Any:
     await store.transact(work)
-    raise OutcomeUnknown("the answer was lost")
+    raise OutcomeUnknown("the response was lost")
 
 
 async def did_not_commit(_: Store, __: Work[Any]) -> Any:
-    raise OutcomeUnknown("the question was lost")
+    raise OutcomeUnknown("the request was lost")
 
 
 class CommitsLate:
-    """In doubt now, and the server carries it out a second later, as it was decided."""
+    """A commit in doubt that the server applies a second later."""
 
     def __init__(self) -> None:
         self.outcome: asyncio.Future[None]
@@ -68,21 +65,21 @@ class CommitsLate:
 
         await store.transact(decide)
         self.outcome = asyncio.ensure_future(later())
-        raise OutcomeUnknown("the answer is late")
+        raise OutcomeUnknown("the response is late")
 
 
-async def is_away(_: Store, __: Work[Any]) -> Any:
+async def is_unavailable(_: Store, __: Work[Any]) -> Any:
     raise StoreUnavailable("no server")
 
 
 async def conflicts(_: Store, __: Work[Any]) -> Any:
-    raise WriteConflict("others were faster, again and again")
+    raise WriteConflict("a concurrent commit was faster each time")
 
 
-@pytest.mark.parametrize("fail", [did_commit, did_not_commit, is_away, conflicts], ids=lambda fail: fail.__name__)
+@pytest.mark.parametrize("fail", [did_commit, did_not_commit, is_unavailable, conflicts], ids=lambda fail: fail.__name__)
 @pytest.mark.parametrize("times", [1, 5])
-def test_a_commit_that_fails_is_tried_until_its_outcome_is_known_and_has_its_effect_once(fail: Fail, times: int) -> None:
-    async def scene(stage: Stage) -> None:
+def test_failed_commit_is_retried_and_takes_effect_once(fail: Fail, times: int) -> None:
+    async def scenario(stage: Stage) -> None:
         store = FailingStore(stage.store("till"), [fail] * times)
         stage.start(stage.worker("till", store=store), stage.worker("ledger"), stage.worker("bell"))
         await stage.put_in(*[How.WELL] * 20)
@@ -92,61 +89,61 @@ def test_a_commit_that_fails_is_tried_until_its_outcome_is_known_and_has_its_eff
             assert await stage.times(name) == {1: 20}
             assert stage.dead(name) == []
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-def test_what_was_committed_in_doubt_is_published_as_soon_as_that_is_known() -> None:
-    """Not only when the relay finds rows that are owed for long."""
+def test_messages_of_an_in_doubt_commit_are_published_at_once() -> None:
+    """Without waiting until the rows are old enough for the relay."""
 
-    async def scene(stage: Stage) -> None:
+    async def scenario(stage: Stage) -> None:
         store = FailingStore(stage.store("till"), [did_commit])
         stage.start(stage.worker("till", store=store))
         await asyncio.sleep(0.5)
-        began = stage.environment.now()
+        started_at = stage.environment.now()
         await stage.put_in(*[How.WELL] * 20)
         await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] == 20, "all events were published")
-        assert stage.environment.now() - began < stage.limits.relay_interval_s
+        assert stage.environment.now() - started_at < stage.limits.relay_interval_s
         stage.start(stage.worker("ledger"), stage.worker("bell"))
         await stage.rest()
         assert type_names(stage.published)["till.WasPutIn"] == 20
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-def test_nothing_is_acknowledged_while_the_commit_is_in_doubt() -> None:
-    async def scene(stage: Stage) -> None:
+def test_nothing_is_acknowledged_while_the_commit_is_pending() -> None:
+    async def scenario(stage: Stage) -> None:
         fence = Fence()
-        store = FailingStore(stage.store("till"), [is_away] * 8)
+        store = FailingStore(stage.store("till"), [is_unavailable] * 8)
         stage.start(stage.worker("till", transport=fenced_transport(stage.transport(), fence), store=store))
         stage.start(stage.worker("ledger"), stage.worker("bell"))
         await stage.put_in(*[How.WELL] * 20)
-        await stage.until(lambda: len(store.fails) == 1, "the database was asked often")
+        await stage.until(lambda: len(store.fails) == 1, "the commit was attempted often")
         assert fence.calls["ack"] == 0
         assert fence.calls["publish"] == 0
         await stage.rest()
         assert await stage.times("till") == {1: 20}
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-def test_a_commit_carried_out_after_everybody_gave_it_up_has_its_effect_once() -> None:
-    async def scene(stage: Stage) -> None:
+def test_commit_applied_late_takes_effect_once() -> None:
+    async def scenario(stage: Stage) -> None:
         late = CommitsLate()
         store = FailingStore(stage.store("till"), [late])
         stage.start(stage.worker("till", store=store), stage.worker("ledger"), stage.worker("bell"))
         await stage.put_in(*[How.WELL] * 20)
         await stage.rest()
-        with pytest.raises(DuplicateInput):  # the inbox keeps the late twin out
+        with pytest.raises(DuplicateInput):  # the inbox rejects the late duplicate
             await late.outcome
         await stage.rest()
         for name in ("till", "ledger", "bell"):
             assert await stage.times(name) == {1: 20}
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-class Switch:
-    """A store that can be switched off for all its clients, as a server can."""
+class SwitchableStore:
+    """A store that can be switched off, as a server can."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -165,30 +162,30 @@ class Switch:
         return switched
 
 
-def test_a_database_that_is_away_pauses_the_worker_and_all_that_runs_beside_it() -> None:
-    async def scene(stage: Stage) -> None:
-        store = Switch(stage.store("till"))
+def test_database_outage_pauses_the_worker_and_its_background_tasks() -> None:
+    async def scenario(stage: Stage) -> None:
+        store = SwitchableStore(stage.store("till"))
         stage.start(stage.worker("till", store=store), stage.worker("ledger"), stage.worker("bell"))
         await stage.put_in(How.WAITS, How.WELL)
-        await stage.until(lambda: len(stage.databases["ledger"].inbox) == 2, "both were heard of")
+        await stage.until(lambda: len(stage.databases["ledger"].inbox) == 2, "both were handled")
         store.is_on = False
         await stage.put_in(*[How.WELL] * 10)
         await asyncio.sleep(30.0)
         assert store.refused > 10
         assert await stage.times("till") == {1: 2}
         store.is_on = True
-        began = stage.environment.now()
+        started_at = stage.environment.now()
         await stage.rest()
-        assert stage.environment.now() - began < 10.0, "it took long to notice"
+        assert stage.environment.now() - started_at < 10.0, "it took long to recover"
         assert await stage.times("till") == {1: 12}
-        assert sum(till.woken for till in (await stage.tills()).values()) == 1, "the wait outlived the outage"
+        assert sum(till.woken for till in (await stage.tills()).values()) == 1, "the timer did not survive the outage"
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-def test_a_database_that_is_away_when_a_worker_starts_is_waited_for() -> None:
-    async def scene(stage: Stage) -> None:
-        store = Switch(stage.store("till"))
+def test_worker_waits_for_its_database_at_startup() -> None:
+    async def scenario(stage: Stage) -> None:
+        store = SwitchableStore(stage.store("till"))
         store.is_on = False
         stage.start(stage.worker("till", store=store), stage.worker("ledger"), stage.worker("bell"))
         await stage.put_in(How.WELL)
@@ -198,11 +195,11 @@ def test_a_database_that_is_away_when_a_worker_starts_is_waited_for() -> None:
         await stage.rest()
         assert await stage.times("till") == {1: 1}
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-def test_a_broker_that_is_away_when_a_worker_starts_is_waited_for() -> None:
-    async def scene(stage: Stage) -> None:
+def test_worker_waits_for_the_broker_at_startup() -> None:
+    async def scenario(stage: Stage) -> None:
         await stage.put_in(How.WELL)
         stage.broker.stop()
         stage.start_all()
@@ -211,77 +208,77 @@ def test_a_broker_that_is_away_when_a_worker_starts_is_waited_for() -> None:
         await stage.rest()
         assert await stage.times("bell") == {1: 1}
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-def test_a_worker_that_waits_for_its_database_can_be_stopped() -> None:
-    async def scene(stage: Stage) -> None:
-        store = Switch(stage.store("till"))
+def test_worker_waiting_for_its_database_can_be_stopped() -> None:
+    async def scenario(stage: Stage) -> None:
+        store = SwitchableStore(stage.store("till"))
         store.is_on = False
         till = stage.worker("till", store=store)
         stage.start(till)
         await asyncio.sleep(5.0)
-        began = stage.environment.now()
+        started_at = stage.environment.now()
         await stage.stop(till)
-        assert stage.environment.now() == began, "it waited for the next attempt"
+        assert stage.environment.now() == started_at, "it waited for the next attempt"
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-class Unsafe(MemoryStore):
+class UnsafeMemoryStore(MemoryStore):
     async def open(self, _: object) -> None:
         raise UnsafeStore("no transactions here")
 
 
-def test_an_unsafe_database_is_not_waited_for() -> None:
-    async def scene(stage: Stage) -> None:
-        till = stage.worker("till", store=Unsafe(stage.databases["till"]))
+def test_unsafe_database_is_not_retried() -> None:
+    async def scenario(stage: Stage) -> None:
+        till = stage.worker("till", store=UnsafeMemoryStore(stage.databases["till"]))
         stage.start(till)
         with pytest.raises(UnsafeStore):
             await asyncio.wait_for(stage.tasks.pop(till), 1.0)
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-def test_a_queue_that_is_not_there_is_not_waited_for_but_named_with_what_to_do() -> None:
-    async def scene(stage: Stage) -> None:
-        await stage.door.delete(stage.topology)
+def test_missing_queue_is_not_retried_and_is_named_in_the_error() -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.client.delete(stage.topology)
         till = stage.worker("till")
         stage.start(till)
         with pytest.raises(UnsafeTopology, match=r"toy\.till does not exist. Declare the topology first"):
             await asyncio.wait_for(stage.tasks.pop(till), 1.0)
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
 # --- the whole flow -------------------------------------------------------------------------------------------------------
 
 
-class FailingParts:
-    """`bootstrap.backend.Backend` in memory whose databases fail one transaction in four, in every way there is."""
+class FailingBackend:
+    """An in-memory backend whose databases fail one transaction in four, in each of four ways."""
 
-    WAYS = (did_commit, did_not_commit, is_away, conflicts)
+    FAILURES = (did_commit, did_not_commit, is_unavailable, conflicts)
 
     def __init__(self, mode: Mode, seed: int) -> None:
         self._backend = MemoryBackend(mode, seed)
-        self._chance = random.Random(seed)
+        self._rng = random.Random(seed)
         self.failed = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
     def store(self, worker: str) -> Store:
-        return _Moody(self._backend.store(worker), self)  # type: ignore[return-value]
+        return _FailingStore(self._backend.store(worker), self)  # type: ignore[return-value]
 
-    def mood(self) -> Fail | None:
-        if self._chance.random() > 0.25:
+    def next_failure(self) -> Fail | None:
+        if self._rng.random() > 0.25:
             return None
         self.failed += 1
-        return self._chance.choice(self.WAYS)
+        return self._rng.choice(self.FAILURES)
 
 
-class _Moody:
-    def __init__(self, store: Store, backend: FailingParts) -> None:
+class _FailingStore:
+    def __init__(self, store: Store, backend: FailingBackend) -> None:
         self._store = store
         self._backend = backend
 
@@ -289,31 +286,31 @@ class _Moody:
         return getattr(self._store, name)
 
     async def transact(self, work: Work[Any]) -> Any:
-        fail = self._backend.mood()
+        fail = self._backend.next_failure()
         return await (fail(self._store, work) if fail else self._store.transact(work))
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ["happy", "last-unit", "undeliverable", "gateway-hangs", "payment-down"])
-def test_a_journey_ends_the_same_on_databases_that_fail_in_every_way(name: str, mode: Mode) -> None:
+def test_journey_ends_the_same_on_failing_databases(name: str, mode: Mode) -> None:
     failed = 0
     for seed in range(4):
 
         async def play(system: System) -> int:
             judge(name, mode, await played(JOURNEYS[name], system))
-            assert isinstance(system.backend, FailingParts)
+            assert isinstance(system.backend, FailingBackend)
             return system.backend.failed
 
-        failed += in_memory(mode, play, lambda mode: FailingParts(mode, seed))  # noqa: B023 - used at once
+        failed += in_memory(mode, play, lambda mode: FailingBackend(mode, seed))  # noqa: B023 - used at once
     assert failed > 0
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_note_of_an_injected_failure_waits_for_its_database(mode: Mode) -> None:
-    """The note is written outside the commit: a database that is away must not take the worker down."""
+def test_recording_an_injected_fault_waits_for_the_database(mode: Mode) -> None:
+    """The record is written outside the commit: a database outage must not stop the worker."""
 
     async def play(system: System) -> None:
-        store = system.stores["inventory"] = Switch(system.stores["inventory"])  # type: ignore[assignment]
+        store = system.stores["inventory"] = SwitchableStore(system.stores["inventory"])  # type: ignore[assignment]
         await system.stop("inventory")
         await system.start("inventory")
         run = JourneyRun(system)
@@ -335,7 +332,7 @@ OUTAGES = 4
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("mode", MODES)
-def test_a_broker_that_goes_down_again_and_again_under_load_loses_no_order(mode: Mode, seed: int) -> None:
+def test_repeated_broker_outages_under_load_lose_no_order(mode: Mode, seed: int) -> None:
     async def play(system: System) -> None:
         rng = random.Random(seed)
         broker, run = broker_of(system), JourneyRun(system)
@@ -349,7 +346,7 @@ def test_a_broker_that_goes_down_again_and_again_under_load_loses_no_order(mode:
                 await asyncio.sleep(rng.choice([0.001, 0.5, 7.0]))
                 broker.start()
                 outages += 1
-        await every_end(run)
+        await all_orders_ended(run)
         result = await run.result()
         assert outages == OUTAGES
         assert sum(result.ends.values()) == ORDERS
@@ -360,8 +357,8 @@ def test_a_broker_that_goes_down_again_and_again_under_load_loses_no_order(mode:
     in_memory(mode, play)
 
 
-async def every_end(run: JourneyRun) -> None:
-    """Of all orders. The tap that hears events was away during the outages, so the order service's database is asked."""
+async def all_orders_ended(run: JourneyRun) -> None:
+    """Wait until all orders have ended, by the database: the subscription to events missed some during the outages."""
 
     async def ended() -> bool:
         orders = (await run.system.snapshot()).orders
@@ -370,8 +367,8 @@ async def every_end(run: JourneyRun) -> None:
     await run.system.wait_until(ended, "every order to end", timeout_s=120.0)
 
 
-def test_an_outage_between_commit_and_publish_leaves_it_to_the_relay() -> None:
-    async def scene(stage: Stage) -> None:
+def test_relay_publishes_after_an_outage_between_commit_and_publish() -> None:
+    async def scenario(stage: Stage) -> None:
         till = stage.worker("till")
         stage.start(till, stage.worker("ledger"), stage.worker("bell"))
         await asyncio.sleep(1.0)
@@ -385,4 +382,4 @@ def test_an_outage_between_commit_and_publish_leaves_it_to_the_relay() -> None:
         assert published in (0, 10)
         assert await stage.times("ledger") == {1: 10}
 
-    on_stage(scene)
+    on_stage(scenario)

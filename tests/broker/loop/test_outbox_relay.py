@@ -1,4 +1,4 @@
-"""The relay: what a commit still owes to the broker is published and removed. In memory, on virtual time."""
+"""The outbox relay: pending rows are published and deleted. In memory, on virtual time."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -14,7 +14,7 @@ from tests.support.toy_service import How, Stage, WasPutIn, on_stage, type_names
 
 
 def outbox_rows(stage: Stage, count: int, *, age_s: float = 0.0, to: Address | None = None) -> list[OutboxRow]:
-    """Rows as a till left them that died after its commit; `to` in place of where they belong."""
+    """Rows as a till left them that crashed after its commit; `to` replaces their address."""
     rows = []
     for _ in range(count):
         event = WasPutIn(order_id=stage.environment.new_id(), amount=1)
@@ -24,60 +24,60 @@ def outbox_rows(stage: Stage, count: int, *, age_s: float = 0.0, to: Address | N
     return rows
 
 
-async def leave(stage: Stage, rows: Sequence[OutboxRow]) -> None:
+async def write_rows(stage: Stage, rows: Sequence[OutboxRow]) -> None:
     async def work(_: Reader) -> tuple[Changes, None]:
         return Changes(outbox=rows), None
 
     await stage.store("till").transact(work)
 
 
-def test_what_was_left_is_published_by_the_next_worker_at_once_and_removed() -> None:
-    async def scene(stage: Stage) -> None:
-        await leave(stage, outbox_rows(stage, 10))
+def test_next_worker_publishes_and_deletes_pending_rows_at_once() -> None:
+    async def scenario(stage: Stage) -> None:
+        await write_rows(stage, outbox_rows(stage, 10))
         await asyncio.sleep(0.01)
-        began = stage.environment.now()
+        started_at = stage.environment.now()
         stage.start_all()
         await stage.until(lambda: not stage.databases["till"].outbox, "the outbox is empty")
-        assert stage.environment.now() - began < 0.1
+        assert stage.environment.now() - started_at < 0.1
         await stage.rest()
         assert await stage.times("ledger") == {1: 10}
         assert type_names(stage.published)["till.WasPutIn"] == 10
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-def test_a_great_deal_that_was_left_is_published_without_a_pause() -> None:
-    """After a long outage there may be thousands of rows: they must not go out one page an interval."""
+def test_many_pending_rows_are_published_without_a_pause() -> None:
+    """After a long outage there may be thousands of rows; they must not wait for an interval after each page."""
 
-    async def scene(stage: Stage) -> None:
-        await leave(stage, outbox_rows(stage, 2_000))
+    async def scenario(stage: Stage) -> None:
+        await write_rows(stage, outbox_rows(stage, 2_000))
         await asyncio.sleep(0.01)
-        began = stage.environment.now()
+        started_at = stage.environment.now()
         stage.start_all()
         await stage.until(lambda: not stage.databases["till"].outbox, "the outbox is empty")
-        assert stage.environment.now() - began < 0.5
+        assert stage.environment.now() - started_at < 0.5
         await stage.rest()
         assert await stage.times("bell") == {1: 2_000}
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-def test_rows_of_another_replica_are_left_alone_while_they_are_young() -> None:
-    async def scene(stage: Stage) -> None:
+def test_young_rows_of_another_replica_are_left_alone() -> None:
+    async def scenario(stage: Stage) -> None:
         stage.start_all()
         await asyncio.sleep(0.5)
-        await leave(stage, outbox_rows(stage, 10))
-        began = stage.environment.now()
+        await write_rows(stage, outbox_rows(stage, 10))
+        started_at = stage.environment.now()
         await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] > 0, "they were published")
         limits = stage.limits
-        assert limits.relay_after_s < stage.environment.now() - began <= limits.relay_after_s + limits.relay_interval_s
+        assert limits.relay_after_s < stage.environment.now() - started_at <= limits.relay_after_s + limits.relay_interval_s
         await stage.rest()
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-class Deaf:
-    """A transport that confirms nothing for a while."""
+class UnconfirmedTransport:
+    """A transport that confirms none of the first publishes."""
 
     def __init__(self, transport: Any, receipt: Receipt, times: int) -> None:
         self._transport = transport
@@ -95,40 +95,40 @@ class Deaf:
         return receipts
 
 
-def test_what_is_not_confirmed_stays_and_is_published_again_until_it_is() -> None:
-    async def scene(stage: Stage) -> None:
-        deaf = Deaf(stage.transport(), Receipt.UNKNOWN, times=3)
-        stage.start(stage.worker("till", transport=deaf), stage.worker("ledger"), stage.worker("bell"))
+def test_unconfirmed_row_is_republished_until_confirmed() -> None:
+    async def scenario(stage: Stage) -> None:
+        transport = UnconfirmedTransport(stage.transport(), Receipt.UNKNOWN, times=3)
+        stage.start(stage.worker("till", transport=transport), stage.worker("ledger"), stage.worker("bell"))
         await stage.put_in(*[How.WELL] * 10)
-        await stage.until(lambda: deaf.times == 0, "it was published three times in vain")
+        await stage.until(lambda: transport.times == 0, "it was published three times unconfirmed")
         assert len(stage.databases["till"].outbox) == 10
         await stage.rest()
         assert type_names(stage.published)["till.WasPutIn"] == 40
-        assert await stage.times("ledger") == {1: 10}, "the twins met the inbox"
+        assert await stage.times("ledger") == {1: 10}, "the inbox did not drop the duplicates"
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-def test_what_cannot_be_routed_stays_in_the_outbox_until_somebody_listens() -> None:
-    async def scene(stage: Stage) -> None:
+def test_unroutable_row_stays_until_a_queue_is_bound() -> None:
+    async def scenario(stage: Stage) -> None:
         till = stage.worker("till", limits=Limits(relay_after_s=1.0))
         stage.start(till)
         await asyncio.sleep(0.5)
         stage.broker.delete(stage.topology)
-        await leave(stage, outbox_rows(stage, 3, age_s=60.0))
+        await write_rows(stage, outbox_rows(stage, 3, age_s=60.0))
         await asyncio.sleep(5.0)
         assert len(stage.databases["till"].outbox) == 3
         await stage.stop(till)
-        await stage.door.declare(stage.topology)
+        await stage.client.declare(stage.topology)
         stage.start_all()
         await stage.rest()
         assert await stage.times("ledger") == {1: 3}
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-class ForgetFails:
-    """A store that cannot remove outbox rows for a while, and can do all else."""
+class FailingDeletes:
+    """A store whose first deletions of outbox rows fail."""
 
     def __init__(self, store: Store, times: int) -> None:
         self._store = store
@@ -144,37 +144,39 @@ class ForgetFails:
         await self._store.delete_published(published)
 
 
-def test_a_page_full_of_what_can_never_be_routed_holds_up_nothing_that_is_younger() -> None:
-    async def scene(stage: Stage) -> None:
-        nowhere = Address(commands_exchange(stage.topology.prefix), "nobody", mandatory=True)
-        await leave(stage, outbox_rows(stage, 2 * RELAY_BATCH_ROWS, age_s=60.0, to=nowhere))
-        await leave(stage, outbox_rows(stage, 3))
+def test_unroutable_rows_do_not_delay_younger_rows() -> None:
+    async def scenario(stage: Stage) -> None:
+        nowhere = Address(commands_exchange(stage.topology.prefix), "unbound", mandatory=True)
+        await write_rows(stage, outbox_rows(stage, 2 * RELAY_BATCH_ROWS, age_s=60.0, to=nowhere))
+        await write_rows(stage, outbox_rows(stage, 3))
         stage.start_all()
-        await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] >= 3 * RELAY_BATCH_ROWS, "the relay looks again")
-        await stage.until(lambda: len(stage.databases["till"].outbox) == 2 * RELAY_BATCH_ROWS, "the younger ones are gone")
+        await stage.until(
+            lambda: type_names(stage.published)["till.WasPutIn"] >= 3 * RELAY_BATCH_ROWS, "the relay has queried again"
+        )
+        await stage.until(lambda: len(stage.databases["till"].outbox) == 2 * RELAY_BATCH_ROWS, "the younger rows are deleted")
         assert await stage.times("ledger") == {1: 3}
 
-    on_stage(scene)
+    on_stage(scenario)
 
 
-def test_what_was_confirmed_and_could_not_be_removed_is_remembered_and_not_published_again() -> None:
-    async def scene(stage: Stage) -> None:
-        store = ForgetFails(stage.store("till"), times=5)
+def test_confirmed_rows_are_not_published_again_if_deletion_fails() -> None:
+    async def scenario(stage: Stage) -> None:
+        store = FailingDeletes(stage.store("till"), times=5)
         stage.start(stage.worker("till", store=store), stage.worker("ledger"), stage.worker("bell"))
         await stage.put_in(*[How.WELL] * 10)
         await stage.rest()
         assert store.times == 0
         assert type_names(stage.published)["till.WasPutIn"] == 10
 
-    on_stage(scene, Limits(relay_after_s=0.5))
+    on_stage(scenario, Limits(relay_after_s=0.5))
 
 
-def test_an_idle_worker_removes_what_was_confirmed() -> None:
-    async def scene(stage: Stage) -> None:
+def test_idle_worker_deletes_confirmed_rows() -> None:
+    async def scenario(stage: Stage) -> None:
         stage.start_all()
         await stage.put_in(How.WELL)
         await asyncio.sleep(2 * stage.limits.relay_interval_s)
         assert stage.databases["till"].outbox == {}
         assert type_names(stage.published)["till.WasPutIn"] == 1
 
-    on_stage(scene)
+    on_stage(scenario)

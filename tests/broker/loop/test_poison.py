@@ -1,4 +1,4 @@
-"""A message that kills its worker: it costs three restarts at most, becomes a dead letter by itself, and no neighbour does."""
+"""Poison messages: dead-lettered after at most three worker restarts, without affecting other messages."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,13 +11,11 @@ from broker.worker import Worker
 from lab.system import WorkerCrashed
 from tests.support.toy_service import How, Stage, Till, on_stage
 
-KILLER_COSTS = 3
+POISON_RESTARTS = 3
 
 
-async def kept_running(stage: Stage, replicas: int = 1) -> int:
-    """Run the till, start it again whenever it dies, until nothing is left for it. Gives how often it was started again.
-
-    Nobody else runs: what the till says waits for ever."""
+async def run_until_done(stage: Stage, replicas: int = 1) -> int:
+    """Run the till and restart it after each crash until its queue is empty. Return the number of restarts."""
     restarts = 0
 
     def begin() -> Worker:
@@ -34,43 +32,43 @@ async def kept_running(stage: Stage, replicas: int = 1) -> int:
                 worker.transport.crash()  # type: ignore[attr-defined]
                 restarts += 1
                 workers[index] = begin()
-        assert restarts < 50, "it is started again for ever"
+        assert restarts < 50, "the worker crashes again and again"
         await asyncio.sleep(0.05)
     return restarts
 
 
 async def handled(stage: Stage) -> dict[str, int]:
-    """Order id -> how often something was put into its till."""
+    """Return order id -> how often its till was changed."""
     tills = [Till.from_body(record.body) for record in await stage.store("till").find(Till.collection)]
     return {till.order_id: till.times for till in tills}
 
 
-@pytest.mark.parametrize("place", [0, 7, 19])
+@pytest.mark.parametrize("position", [0, 7, 19])
 @pytest.mark.parametrize("batch_max", [1, 4, 256])
-def test_a_killer_costs_three_restarts_and_nobody_but_itself(place: int, batch_max: int) -> None:
+def test_poison_message_costs_three_restarts_and_no_other_message(position: int, batch_max: int) -> None:
     async def play(stage: Stage) -> None:
-        ways: Sequence[How] = [How.KILLS if index == place else How.WELL for index in range(20)]
-        orders = await stage.put_in(*ways)
-        assert await kept_running(stage) <= KILLER_COSTS
+        behaviours: Sequence[How] = [How.CRASHES if index == position else How.WELL for index in range(20)]
+        orders = await stage.put_in(*behaviours)
+        assert await run_until_done(stage) <= POISON_RESTARTS
         (letter,) = stage.broker.dead_letters("till")
-        assert letter.correlation_id == orders[place]
+        assert letter.correlation_id == orders[position]
         assert letter.headers["dead_reason"] == DeadReason.POISON_MESSAGE
-        assert await handled(stage) == {order: 1 for index, order in enumerate(orders) if index != place}
+        assert await handled(stage) == {order: 1 for index, order in enumerate(orders) if index != position}
 
     on_stage(play, limits=Limits(batch_max=batch_max, prefetch=512))
 
 
-def test_two_killers_and_two_replicas_lose_only_the_two() -> None:
+def test_two_poison_messages_at_two_replicas_lose_only_themselves() -> None:
     async def play(stage: Stage) -> None:
-        orders = await stage.put_in(*([How.WELL] * 5 + [How.KILLS] + [How.WELL] * 5 + [How.KILLS] + [How.WELL] * 5))
-        await kept_running(stage, replicas=2)
+        orders = await stage.put_in(*([How.WELL] * 5 + [How.CRASHES] + [How.WELL] * 5 + [How.CRASHES] + [How.WELL] * 5))
+        await run_until_done(stage, replicas=2)
         assert {letter.correlation_id for letter in stage.broker.dead_letters("till")} == {orders[5], orders[11]}
         assert await handled(stage) == {order: 1 for order in orders if order not in (orders[5], orders[11])}
 
     on_stage(play)
 
 
-def test_a_connection_that_is_lost_again_and_again_makes_nobody_a_killer() -> None:
+def test_lost_connections_make_no_message_a_poison_message() -> None:
     async def play(stage: Stage) -> None:
         worker = stage.worker("till")
         stage.start(worker, stage.worker("ledger"), stage.worker("bell"))

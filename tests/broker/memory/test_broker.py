@@ -1,4 +1,4 @@
-"""What the in-memory broker can do besides the transport contract: crash a client, stop, choose an order, show what flows."""
+"""The in-memory broker beyond the transport contract: crashing clients, outages, delivery order, publish hooks."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 from broker.memory.transport import MemoryBroker, MemoryTransport
 from broker.topology import RETRY_LEVELS_S, Address, Topology, WorkQueue, dead_queue, delay_queue
 from broker.transport import Outgoing, Receipt, TransportUnavailable, Wire
-from tests.support.broker.transports import Heard, message
+from tests.support.broker.transports import Deliveries, message
 from tests.support.wait import until
 
 TOPOLOGY = Topology("m", (WorkQueue("stock", takes_commands=("stock.Do",), listens_to=("order.Placed",)),), delivery_limit=2)
@@ -25,26 +25,26 @@ async def client_of(broker: MemoryBroker) -> MemoryTransport:
     return client
 
 
-async def test_a_crashed_client_has_no_effect_any_more() -> None:
+async def test_crashed_client_has_no_further_effect() -> None:
     broker = MemoryBroker()
     crashed, other = await client_of(broker), await client_of(broker)
-    stock, again = Heard(), Heard()
+    stock, redelivered = Deliveries(), Deliveries()
     await crashed.consume(STOCK, 10, stock)
     await other.publish([command("1"), command("2")])
     await stock.reach(2)
     crashed.crash()
     await crashed.ack(stock)
-    assert await crashed.publish([command("from the dead")]) == [Receipt.UNKNOWN]
+    assert await crashed.publish([command("after the crash")]) == [Receipt.UNKNOWN]
     await crashed.close()
-    await other.consume(STOCK, 10, again)
-    await again.reach(2)
-    assert [(delivery.wire.body, delivery.redelivered) for delivery in again] == [(b"1", True), (b"2", True)]
+    await other.consume(STOCK, 10, redelivered)
+    await redelivered.reach(2)
+    assert [(delivery.wire.body, delivery.redelivered) for delivery in redelivered] == [(b"1", True), (b"2", True)]
     assert len(stock) == 2
     with pytest.raises(TransportUnavailable):
         await crashed.open()
 
 
-async def test_a_crash_between_publishing_and_the_confirm_leaves_the_message_and_the_doubt() -> None:
+async def test_crash_before_the_confirm_leaves_the_publish_in_doubt() -> None:
     broker = MemoryBroker()
     crashed, other = await client_of(broker), await client_of(broker)
     publishing = asyncio.create_task(crashed.publish([command("1")]))
@@ -54,23 +54,23 @@ async def test_a_crash_between_publishing_and_the_confirm_leaves_the_message_and
     assert await other.depth(STOCK) == 1
 
 
-async def test_what_was_about_to_be_delivered_to_a_crashed_client_goes_to_another() -> None:
+async def test_pending_delivery_of_a_crashed_client_goes_to_another() -> None:
     broker = MemoryBroker()
     crashed, other = await client_of(broker), await client_of(broker)
-    stock, again = Heard(), Heard()
+    stock, redelivered = Deliveries(), Deliveries()
     await crashed.consume(STOCK, 10, stock)
     broker.publish(command("1"))
     crashed.crash()
-    await other.consume(STOCK, 10, again)
-    await again.reach(1)
+    await other.consume(STOCK, 10, redelivered)
+    await redelivered.reach(1)
     assert not stock
-    assert not again[0].redelivered
+    assert not redelivered[0].redelivered
 
 
-async def test_a_stopped_broker_keeps_what_it_holds_and_brings_everybody_back() -> None:
+async def test_restarted_broker_keeps_its_messages_and_restores_clients() -> None:
     broker = MemoryBroker()
     client = await client_of(broker)
-    stock = Heard()
+    stock = Deliveries()
     await client.consume(STOCK, 10, stock)
     await client.publish([command("1")])
     await stock.reach(1)
@@ -83,17 +83,17 @@ async def test_a_stopped_broker_keeps_what_it_holds_and_brings_everybody_back() 
     assert stock[1].redelivered
 
 
-async def test_choose_decides_which_waiting_message_goes_next() -> None:
+async def test_choose_selects_the_next_waiting_message() -> None:
     newest_first = MemoryBroker(choose=lambda waiting: waiting - 1)
     client = await client_of(newest_first)
-    stock = Heard()
+    stock = Deliveries()
     await client.publish([command(str(number)) for number in range(4)])
     await client.consume(STOCK, 10, stock)
     await stock.reach(4)
     assert stock.bodies == [b"3", b"2", b"1", b"0"]
 
 
-async def test_everything_published_can_be_watched_commands_and_retries_included() -> None:
+async def test_on_publish_sees_every_message() -> None:
     broker, seen = MemoryBroker(), list[Outgoing]()
     client = await client_of(broker)
     broker.on_publish.append(seen.append)
@@ -102,20 +102,20 @@ async def test_everything_published_can_be_watched_commands_and_retries_included
     assert seen == sent
 
 
-async def test_the_dead_letters_of_a_worker_are_shown_under_every_prefix() -> None:
+async def test_dead_letters_include_every_prefix() -> None:
     broker = MemoryBroker()
     client = await client_of(broker)
-    twin = Topology("n", TOPOLOGY.queues)
-    await client.declare(twin)
-    await client.publish([Outgoing(topology.dead_address("stock"), message(topology.prefix)) for topology in (TOPOLOGY, twin)])
+    other = Topology("n", TOPOLOGY.queues)
+    await client.declare(other)
+    await client.publish([Outgoing(topology.dead_address("stock"), message(topology.prefix)) for topology in (TOPOLOGY, other)])
     assert [wire.body for wire in broker.dead_letters("stock")] == [b"m", b"n"]
-    assert broker.dead_letters("nobody") == []
+    assert broker.dead_letters("unknown") == []
 
 
-async def test_unfinished_counts_what_waits_is_delayed_or_unsettled_but_not_the_dead() -> None:
+async def test_unfinished_excludes_dead_letters() -> None:
     broker = MemoryBroker()
     client = await client_of(broker)
-    stock = Heard()
+    stock = Deliveries()
     await client.consume(STOCK, 1, stock)
     retry = Outgoing(TOPOLOGY.retry_address("stock", 3), message("later"))
     await client.publish([command("1"), command("2"), retry, Outgoing(TOPOLOGY.dead_address("stock"), message("dead"))])
@@ -131,7 +131,7 @@ async def test_unfinished_counts_what_waits_is_delayed_or_unsettled_but_not_the_
     assert broker.unfinished() == 0
 
 
-async def test_a_live_queue_is_one_whose_messages_somebody_still_has_to_handle() -> None:
+async def test_live_queues_are_work_queues_and_delay_queues() -> None:
     broker = MemoryBroker()
     client = await client_of(broker)
     levels = [Outgoing(TOPOLOGY.retry_address("stock", level), message("later")) for level in range(len(RETRY_LEVELS_S))]
@@ -141,10 +141,10 @@ async def test_a_live_queue_is_one_whose_messages_somebody_still_has_to_handle()
     assert set(TOPOLOGY.queue_names()) - set(depths) == {dead_queue(STOCK)}
 
 
-async def test_a_queue_that_was_deleted_and_declared_again_gets_its_consumer_back() -> None:
+async def test_consumer_resumes_when_its_queue_is_declared_again() -> None:
     broker = MemoryBroker()
     client, other = await client_of(broker), await client_of(broker)
-    stock = Heard()
+    stock = Deliveries()
     await client.consume(STOCK, 10, stock)
     await other.delete(TOPOLOGY)
     await other.declare(TOPOLOGY)
@@ -152,21 +152,21 @@ async def test_a_queue_that_was_deleted_and_declared_again_gets_its_consumer_bac
     await stock.reach(1)
 
 
-async def test_nothing_is_delivered_before_the_publisher_goes_on() -> None:
-    """Delivering is a step of its own: a handler never runs inside somebody else's publish."""
+async def test_delivery_happens_after_publish_returns() -> None:
+    """Delivery is scheduled: a consumer never runs inside another client's publish."""
     broker = MemoryBroker()
     client = await client_of(broker)
-    stock = Heard()
+    stock = Deliveries()
     await client.consume(STOCK, 10, stock)
     broker.publish(command("1"))
     assert not stock
     await until(lambda: bool(stock), "it is delivered a moment later")
 
 
-async def test_an_unread_wire_is_handed_over_as_it_is() -> None:
+async def test_wire_message_is_delivered_unchanged() -> None:
     broker = MemoryBroker()
     client = await client_of(broker)
-    stock = Heard()
+    stock = Deliveries()
     await client.consume(STOCK, 10, stock)
     wire = Wire(b"\xff", headers={"odd": {1}})
     await client.publish([Outgoing(Address("m.commands", "stock.Do", mandatory=True), wire)])

@@ -1,6 +1,6 @@
-"""A worker whose publishing connection the broker blocks (memory or disk alarm): it comes back, loses and doubles nothing.
+"""A worker whose publishing connection the broker blocks (memory or disk alarm) recovers without losing or duplicating an order.
 
-On real parts; the alarm is made by a proxy in front of one worker (tests/support/broker/alarm.py).
+On real servers; a proxy in front of one worker simulates the alarm (tests/support/broker/alarm.py).
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.real
 
 ORDERS = 40
 BLOCKED = "inventory"
-#: At the proxy, which one worker alone goes through: the first connection is the one that publishes.
+#: Number of the publishing connection at the proxy, which is the first.
 PUBLISHING = 0
 
 
-class Counted(RabbitTransport):
-    """Remembers what became of each publish."""
+class CountingTransport(RabbitTransport):
+    """A transport that records the receipt of each publish."""
 
     def __init__(self, url: str, name: str) -> None:
         super().__init__(url, name, confirm_timeout_s=0.3, reconnect_timeout_s=0.2)
@@ -40,14 +40,14 @@ class Counted(RabbitTransport):
         return receipts
 
 
-class ProxiedParts:
-    """Real parts; one worker reaches the broker through the proxy."""
+class ProxiedBackend:
+    """A backend on real servers, in which one worker reaches the broker through a proxy."""
 
     def __init__(self, backend: ServerBackend) -> None:
         self._backend = backend
-        #: None until somebody puts one up; who connects before goes straight to the broker.
+        #: None until the test sets it; connections made before go directly to the broker.
         self.proxy: Proxy | None = None
-        self.counted: Counted
+        self.blocked_transport: CountingTransport
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
@@ -56,16 +56,14 @@ class ProxiedParts:
         if worker != BLOCKED or self.proxy is None:
             return self._backend.transport(worker)
         url = URL(self._backend.broker_url).with_host("127.0.0.1").with_port(self.proxy.port)
-        self.counted = Counted(str(url), f"{self._backend.prefix}.{worker}")
-        return self.counted
+        self.blocked_transport = CountingTransport(str(url), f"{self._backend.prefix}.{worker}")
+        return self.blocked_transport
 
 
-def test_a_worker_whose_publisher_is_blocked_comes_back_by_itself_and_every_order_ends_once(
-    mode: Mode, real: Servers, prefix: str
-) -> None:
+def test_worker_recovers_from_a_blocked_publishing_connection(mode: Mode, real: Servers, prefix: str) -> None:
     async def play(system: System) -> None:
         backend = system.backend
-        assert isinstance(backend, ProxiedParts)
+        assert isinstance(backend, ProxiedBackend)
         target = URL(real.broker_url)
         await system.stop(BLOCKED)
         async with Proxy(target.host or "", target.port or 5672) as proxy:
@@ -78,16 +76,16 @@ def test_a_worker_whose_publisher_is_blocked_comes_back_by_itself_and_every_orde
             block(proxy, PUBLISHING)
             for _ in range(ORDERS - 1):
                 await run.place({"plenty": 1})
-            await system.wait_until(lambda: Receipt.UNKNOWN in backend.counted.receipts, "a publish to be in doubt")
+            await system.wait_until(lambda: Receipt.UNKNOWN in backend.blocked_transport.receipts, "a publish to be in doubt")
             assert not all(run.has_ended(order_id) for order_id in run.order_ids)
-            assert not system.running[BLOCKED].task.done(), "the worker gave up"
+            assert not system.running[BLOCKED].task.done(), "the worker ended"
             unblock(proxy, PUBLISHING)
             await finish(run)
             result = await run.result()
-            assert proxy.accepted == 2, "a connection was given up"
+            assert proxy.accepted == 2, "a connection was replaced"
             await system.stop(BLOCKED)
         assert result.ends == {"COMPLETED": ORDERS}
         assert result.audit.ok, result.audit.findings
         assert await all_dead_letters(system) == {}
 
-    on_real_parts(mode, ProxiedParts(real.backend(prefix, UNHURRIED)), play)  # type: ignore[arg-type]
+    on_real_parts(mode, ProxiedBackend(real.backend(prefix, UNHURRIED)), play)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The book-keeping of the two channels and the sorting of frames, on bytes alone."""
+"""Accounting of the publish and consume channels, and the sorting of frames, on bytes without a connection."""
 
 import asyncio
 from typing import Any
@@ -27,14 +27,14 @@ def feed(channel: Channel, *frames: tuple[int, bytes]) -> None:
 
 
 def publisher() -> tuple[PublishChannel, list[str]]:
-    troubles: list[str] = []
-    return PublishChannel(1, Socket(), troubles.append, 1000), troubles
+    errors: list[str] = []
+    return PublishChannel(1, Socket(), errors.append, 1000), errors
 
 
 # --- publishing -----------------------------------------------------------------------------------------------------------
 
 
-async def test_confirms_are_booked_one_by_one_and_in_bulk() -> None:
+async def test_single_and_multiple_confirms_settle_their_messages() -> None:
     channel, _ = publisher()
     first, second = channel.publish([outgoing() for _ in range(3)]), channel.publish([outgoing() for _ in range(3)])
     feed(channel, confirm(amqp_frames.ACK, 2), confirm(amqp_frames.NACK, 4))
@@ -47,31 +47,31 @@ async def test_confirms_are_booked_one_by_one_and_in_bulk() -> None:
     assert second.result() == [U, C, C]  # refused by the broker: it may be published again
 
 
-async def test_a_bulk_confirm_speaks_only_of_what_nobody_has_spoken_of_yet() -> None:
+async def test_multiple_confirm_settles_only_unsettled_messages() -> None:
     channel, _ = publisher()
     batch = channel.publish([outgoing() for _ in range(4)])
     feed(channel, confirm(amqp_frames.ACK, 3, multiple=True), confirm(amqp_frames.NACK, 4, multiple=True))
     assert batch.result() == [C, C, C, U]
 
 
-async def test_twins_are_returned_in_the_order_they_were_published() -> None:
+async def test_returns_of_duplicates_follow_the_publish_order() -> None:
     channel, _ = publisher()
-    twin = outgoing("twin", "nobody", b"body")
-    batch = channel.publish([outgoing("twin"), twin, outgoing("other", "nobody"), twin])
+    duplicate = outgoing("duplicate", "unbound", b"body")
+    batch = channel.publish([outgoing("duplicate"), duplicate, outgoing("other", "unbound"), duplicate])
     feed(
         channel,
-        *returned(twin),
-        *returned(outgoing("other", "nobody")),
-        *returned(twin),
+        *returned(duplicate),
+        *returned(outgoing("other", "unbound")),
+        *returned(duplicate),
         confirm(amqp_frames.ACK, 4, multiple=True),
     )
     assert batch.result() == [C, N, N, N]
-    second = channel.publish([twin, twin])
-    feed(channel, *returned(twin), confirm(amqp_frames.ACK, 6, multiple=True))
+    second = channel.publish([duplicate, duplicate])
+    feed(channel, *returned(duplicate), confirm(amqp_frames.ACK, 6, multiple=True))
     assert second.result() == [N, C]
 
 
-async def test_nobody_waits_any_more_but_the_book_goes_on() -> None:
+async def test_confirms_of_an_abandoned_batch_are_still_tracked() -> None:
     channel, _ = publisher()
     abandoned = channel.publish([outgoing(), outgoing()])
     abandoned.done.cancel()
@@ -82,7 +82,7 @@ async def test_nobody_waits_any_more_but_the_book_goes_on() -> None:
     assert batch.result() == [C]
 
 
-async def test_a_lost_channel_leaves_in_doubt_what_is_open_and_takes_nothing_new() -> None:
+async def test_lost_channel_leaves_open_publishes_in_doubt() -> None:
     channel, _ = publisher()
     batch = channel.publish([outgoing(), outgoing()])
     feed(channel, confirm(amqp_frames.ACK, 1))
@@ -94,7 +94,7 @@ async def test_a_lost_channel_leaves_in_doubt_what_is_open_and_takes_nothing_new
     assert late.result() == [U]
 
 
-async def test_a_batch_with_a_name_that_amqp_cannot_carry_is_refused_before_anything_is_numbered() -> None:
+async def test_batch_with_a_too_long_name_is_refused_as_a_whole() -> None:
     channel, _ = publisher()
     with pytest.raises(ValueError, match="255"):
         channel.publish([outgoing(), outgoing(key="k" * 256)])
@@ -103,28 +103,28 @@ async def test_a_batch_with_a_name_that_amqp_cannot_carry_is_refused_before_anyt
     assert batch.result() == [C]
 
 
-async def test_a_socket_that_takes_nothing_any_more_is_trouble_not_an_error() -> None:
-    socket, troubles = Socket(), list[str]()
-    channel = PublishChannel(1, socket, troubles.append, 1000)
+async def test_closed_socket_is_reported_and_does_not_raise() -> None:
+    socket, errors = Socket(), list[str]()
+    channel = PublishChannel(1, socket, errors.append, 1000)
     socket.closed = True
     channel.publish([outgoing()])
-    assert troubles == ["the socket takes nothing any more: Cannot call write() after write_eof()"]
+    assert errors == ["the socket is closed for writing: Cannot call write() after write_eof()"]
 
 
-async def test_a_channel_that_the_broker_closes_tells_why_and_leaves_the_answer_to_aio_pika() -> None:
-    channel, troubles = publisher()
+async def test_channel_close_is_reported_and_left_to_aio_pika() -> None:
+    channel, errors = publisher()
     text = b"NOT_FOUND - no exchange 'x'"
     assert not channel.on_frame(
         amqp_frames.METHOD, amqp_frames.CHANNEL_CLOSE.to_bytes(4) + (404).to_bytes(2) + bytes([len(text)]) + text
     )
-    assert troubles == ["the broker closed the channel: 404 NOT_FOUND - no exchange 'x'"]
+    assert errors == ["the broker closed the channel: 404 NOT_FOUND - no exchange 'x'"]
 
 
 # --- sorting frames -------------------------------------------------------------------------------------------------------
 
 
 @given(st.data())
-def test_however_the_stream_is_cut_deliveries_come_whole_and_the_rest_passes(data: st.DataObject) -> None:
+def test_frames_are_sorted_however_the_stream_is_split(data: st.DataObject) -> None:
     wires = [Wire(b"", "empty"), Wire(b"x" * 25, "three parts", headers={"attempt": 2}), Wire(b"y" * 10, "one part")]
     foreign = [
         frame(0, 8, b""),
@@ -137,33 +137,33 @@ def test_however_the_stream_is_cut_deliveries_come_whole_and_the_rest_passes(dat
     async def run() -> tuple[list[Delivery], bytes]:
         reader = asyncio.StreamReader()
         protocol = FrameProtocol(reader, lambda _: None)
-        handed: list[Delivery] = []
-        protocol.channels[1] = ConsumeChannel(1, Socket(), lambda _: None, handed.append)
+        delivered: list[Delivery] = []
+        protocol.channels[1] = ConsumeChannel(1, Socket(), lambda _: None, delivered.append)
         for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
             if stream[start:end]:
                 protocol.data_received(stream[start:end])
         reader.feed_eof()
-        return handed, await reader.read()
+        return delivered, await reader.read()
 
-    handed, passed = asyncio.run(run())
-    assert [delivery.wire for delivery in handed] == wires
-    assert [(delivery.tag, delivery.redelivered) for delivery in handed] == [(1, False), (2, True), (3, False)]
+    delivered, passed = asyncio.run(run())
+    assert [delivery.wire for delivery in delivered] == wires
+    assert [(delivery.tag, delivery.redelivered) for delivery in delivered] == [(1, False), (2, True), (3, False)]
     assert passed == b"".join(foreign)
 
 
-async def test_aio_pika_is_told_that_the_connection_lives_although_it_sees_no_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_aio_pika_gets_heartbeats_while_deliveries_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "HEARTBEAT_INTERVAL_S", 0.0)
     reader = asyncio.StreamReader()
     protocol = FrameProtocol(reader, lambda _: None)
-    handed: list[Any] = []
-    protocol.channels[1] = ConsumeChannel(1, Socket(), lambda _: None, handed.append)
+    delivered: list[Any] = []
+    protocol.channels[1] = ConsumeChannel(1, Socket(), lambda _: None, delivered.append)
     await asyncio.sleep(0.001)  # the clock has moved on
     protocol.data_received(deliver(1, 1, Wire(b"")))
-    assert len(handed) == 1
+    assert len(delivered) == 1
     assert await reader.readexactly(8) == amqp_frames.HEARTBEAT_FRAME
 
 
-async def test_what_is_no_frame_reaches_aio_pika_when_the_server_hangs_up() -> None:
+async def test_incomplete_frame_is_passed_to_aio_pika_at_eof() -> None:
     reader = asyncio.StreamReader()
     protocol = FrameProtocol(reader, lambda _: None)
     protocol.data_received(b"AMQP\x00\x01\x00\x00")  # a server that speaks AMQP 1.0

@@ -1,4 +1,4 @@
-"""The connection that comes back: opened once, and every way to lose it said in our words."""
+"""The reconnecting connection: opening it twice, and the translation of its errors."""
 
 import pytest
 from yarl import URL
@@ -11,8 +11,8 @@ from tests.support.wait import until
 
 
 @pytest.mark.real
-async def test_opening_what_is_open_makes_no_second_pair_of_connections_now_or_after_an_outage(rabbit_url: str) -> None:
-    """A worker's furniture is declared on the transport that its loop then opens. Found by `saga chaos`."""
+async def test_opening_twice_makes_one_pair_of_connections(rabbit_url: str) -> None:
+    """A worker declares its topology on the transport that its loop then opens. Found by `saga chaos`."""
     target = URL(rabbit_url)
     async with Proxy(target.host or "", target.port or 5672) as proxy:
         transport = RabbitTransport(str(target.with_host("127.0.0.1").with_port(proxy.port)), "opened twice")
@@ -25,8 +25,8 @@ async def test_opening_what_is_open_makes_no_second_pair_of_connections_now_or_a
         assert proxy.accepted == 4
 
 
-async def test_a_connection_that_ends_before_its_first_frame_is_a_broker_that_is_away() -> None:
-    """The library raises StopAsyncIteration then, which nobody expects. Found by `saga chaos`."""
+async def test_connection_lost_before_its_first_frame_is_unavailable() -> None:
+    """The library then raises StopAsyncIteration. Found by `saga chaos`."""
     with pytest.raises(TransportUnavailable, match="connecting: the connection was lost"):
         async with broker_request("connecting"):
             raise StopAsyncIteration

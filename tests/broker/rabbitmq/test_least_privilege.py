@@ -1,6 +1,6 @@
-"""Least privilege: what RabbitMQ's permissions say of a user holds for the types of messages too, and a worker needs no more.
+"""Least privilege: RabbitMQ's permissions on routing keys extend to message types, and are all that a worker needs.
 
-The toy's workers on a real broker, each as a user of its own; their databases are in memory.
+The toy service's workers on a real broker, each with an account of its own; their databases are in memory.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from broker.codec import Origin, encode
 from broker.environment import Environment
 from broker.memory.transport import MemoryBroker, MemoryTransport
 from broker.message import Message
-from broker.rabbitmq import connection as link
+from broker.rabbitmq import connection
 from broker.rabbitmq.transport import RabbitTransport
 from broker.role import Role, Service, topology_of
 from broker.topology import (
@@ -44,16 +44,16 @@ from broker.transport import (
 from broker.worker import Worker
 from ops.dead_letters import dead_letters, requeue
 from store.memory import MemoryDatabase, MemoryStore
-from tests.support.broker.transports import Heard, exhaust_deliveries
+from tests.support.broker.transports import Deliveries, exhaust_deliveries
 from tests.support.broker.users import NOTHING, lent
 from tests.support.toy_service import Entry, How, PutIn, WasPutIn, roles
 from tests.support.wait import until
 
-SOURCES = Environment()
+ENVIRONMENT = Environment()
 
 
 class Site:
-    """The toy's furniture on a real broker under a prefix of its own, and an administrator's client of it."""
+    """The toy service's topology on a real broker under a prefix of its own, with an administrator's client."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -63,8 +63,10 @@ class Site:
 
     @contextmanager
     def user(self, worker: str, *, commands: str = NOTHING) -> Iterator[str]:
-        """The broker's URL as a user with what this worker needs: it reads its queue, publishes its own events and the
-        `commands` it sends, and puts aside what is its own."""
+        """Create an account with the permissions that a worker needs, and yield the broker's URL with it.
+
+        It reads the worker's queue, publishes the worker's events and the `commands` (a pattern of types), and republishes
+        to its own delay queues and dead letters."""
         queue = queue_of(self.prefix, worker)
         keys = {commands_exchange(self.prefix): commands, events_exchange(self.prefix): rf"^{worker}\."}
         keys |= {retry_exchange(self.prefix): f"^{dead_queue(queue)}$"}
@@ -83,7 +85,7 @@ class Site:
 
     @asynccontextmanager
     async def working(self, role: Role, url: str) -> AsyncIterator[MemoryStore]:
-        """A worker that runs; gives its database."""
+        """Run a worker, and yield its database."""
         store = MemoryStore(MemoryDatabase())
         async with self.client(url) as transport:
             await declare_or_check(transport, self.declared_topology)
@@ -96,7 +98,7 @@ class Site:
                 await running
 
     async def dead(self, worker: str, count: int, timeout_s: float = 10.0) -> list[Wire]:
-        """The dead letters of a worker, once there are so many."""
+        """Wait until a worker has at least `count` dead letters, and return them."""
         queue = dead_queue(queue_of(self.prefix, worker))
 
         async def are_there() -> bool:
@@ -117,15 +119,15 @@ async def site(rabbit_url: str) -> AsyncIterator[Site]:
 
 
 def wire(message: Message) -> Wire:
-    return encode(message, message_id=SOURCES.new_id(), now=SOURCES.now(), app_id="tests", origin=Origin())
+    return encode(message, message_id=ENVIRONMENT.new_id(), now=ENVIRONMENT.now(), app_id="tests", origin=Origin())
 
 
 def put_in(how: How = How.WELL) -> Wire:
-    return wire(PutIn(order_id=SOURCES.new_id(), amount=1, how=how))
+    return wire(PutIn(order_id=ENVIRONMENT.new_id(), amount=1, how=how))
 
 
 def was_put_in() -> Wire:
-    return wire(WasPutIn(order_id=SOURCES.new_id(), amount=1))
+    return wire(WasPutIn(order_id=ENVIRONMENT.new_id(), amount=1))
 
 
 async def entries(store: MemoryStore) -> set[str]:
@@ -136,13 +138,13 @@ async def has_entered(store: MemoryStore, event: Wire) -> None:
     async def entered() -> bool:
         return event.correlation_id in await entries(store)
 
-    await until(entered, "what is genuine is entered")
+    await until(entered, "the genuine event is handled")
 
 
 @pytest.mark.real
-async def test_a_worker_with_the_least_rights_starts_publishes_retries_and_puts_aside(site: Site) -> None:
-    heard: list[Wire] = []
-    await site.admin.subscribe(site.declared_topology, ["#"], heard.append)
+async def test_worker_needs_no_more_than_its_permissions(site: Site) -> None:
+    received: list[Wire] = []
+    await site.admin.subscribe(site.declared_topology, ["#"], received.append)
     with site.user("till") as url:
         async with site.working(roles()["till"], url):
             well, raises, violates = put_in(), put_in(How.RAISES), put_in(How.VIOLATES)
@@ -151,12 +153,12 @@ async def test_a_worker_with_the_least_rights_starts_publishes_retries_and_puts_
             letters = await site.dead("till", 2, timeout_s=30.0)
     reasons = {letter.message_id: (letter.headers["dead_reason"], letter.headers["attempts"]) for letter in letters}
     assert reasons == {violates.message_id: ("protocol_violation", 1), raises.message_id: ("attempts_exhausted", 5)}
-    assert [(event.type, event.correlation_id) for event in heard] == [("till.WasPutIn", well.correlation_id)]
+    assert [(event.type, event.correlation_id) for event in received] == [("till.WasPutIn", well.correlation_id)]
 
 
 @pytest.mark.real
-async def test_a_right_for_some_keys_lets_nobody_use_another(site: Site) -> None:
-    stock = Heard()
+async def test_permission_for_some_routing_keys_excludes_others(site: Site) -> None:
+    stock = Deliveries()
     for worker in roles():
         await site.admin.consume(queue_of(site.prefix, worker), 10, stock)
     till, bell = queue_of(site.prefix, "till"), queue_of(site.prefix, "bell")
@@ -168,7 +170,7 @@ async def test_a_right_for_some_keys_lets_nobody_use_another(site: Site) -> None
         ]
         foreign += [site.declared_topology.retry_address("till", 0), site.declared_topology.dead_address("till")]
         foreign += [Address(retry_exchange(site.prefix), key, mandatory=True) for key in (till, bell)]
-        for address in foreign:  # a client for each: what is refused costs it its channel
+        for address in foreign:  # a client for each, because a refusal closes its channel
             async with site.client(url) as client:
                 assert await client.publish([Outgoing(address, put_in())]) == [Receipt.UNKNOWN], address
         async with site.client(sender) as client:
@@ -179,8 +181,8 @@ async def test_a_right_for_some_keys_lets_nobody_use_another(site: Site) -> None
 
 
 @pytest.mark.real
-async def test_a_type_that_is_forged_behind_a_permitted_key_is_refused(site: Site) -> None:
-    """A queue that takes both, and a sender who may use the one key."""
+async def test_forged_type_behind_a_permitted_key_is_refused(site: Site) -> None:
+    """A queue bound to two types, and a sender permitted to use one of their keys."""
     ledger = roles()["ledger"].service
     both = Role(ledger, {WasPutIn: lambda event: event, PutIn: lambda put: WasPutIn(order_id=put.order_id, amount=put.amount)})
     site.declared_topology = topology_of(site.prefix, (roles() | {"ledger": both}).values())
@@ -193,14 +195,14 @@ async def test_a_type_that_is_forged_behind_a_permitted_key_is_refused(site: Sit
             (letter,) = await site.dead("ledger", 1)
             assert await entries(store) == {genuine.correlation_id}
     assert (letter.message_id, letter.headers["dead_reason"]) == (forged.message_id, "misrouted")
-    way = f"exchange '{commands_exchange(site.prefix)}' with routing key 'till.PutIn'"
-    assert letter.headers["dead_detail"] == f"it says that it is 'till.WasPutIn', and came by {way}"
+    route = f"exchange '{commands_exchange(site.prefix)}' with routing key 'till.PutIn'"
+    assert letter.headers["dead_detail"] == f"the type is 'till.WasPutIn', but the message arrived through {route}"
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("through", ["events", "delay", "dead"])
-async def test_a_message_that_is_sent_on_by_its_cc_header_is_refused(site: Site, through: str) -> None:
-    """RabbitMQ 3.10 asks for a right to the first key only; 4.0 refuses to take it."""
+async def test_message_routed_by_its_cc_header_is_refused(site: Site, through: str) -> None:
+    """RabbitMQ 3.10 checks the permission for the first key only; 4.0 refuses the message."""
     prefix, ledger = site.prefix, queue_of(site.prefix, "ledger")
     way, on = {
         "events": (Address(events_exchange(prefix), "bell.Rang", mandatory=False), "till.WasPutIn"),
@@ -211,9 +213,9 @@ async def test_a_message_that_is_sent_on_by_its_cc_header_is_refused(site: Site,
         async with site.working(roles()["ledger"], url) as store:
             forged = was_put_in()
             try:
-                await publish_on(sender, way, forged, on)
+                await publish_with_cc(sender, way, forged, on)
             except ChannelAccessRefused:
-                pass  # it does not even come
+                pass  # refused by the broker
             else:
                 (letter,) = await site.dead("ledger", 1)
                 assert (letter.message_id, letter.headers["dead_reason"]) == (forged.message_id, "misrouted")
@@ -224,21 +226,21 @@ async def test_a_message_that_is_sent_on_by_its_cc_header_is_refused(site: Site,
 
 
 @pytest.mark.real
-async def test_a_message_put_aside_is_not_sent_on_by_the_cc_header_that_it_came_with(site: Site) -> None:
-    """It would be put aside again for each time, without end."""
+async def test_dead_letter_does_not_keep_its_cc_header(site: Site) -> None:
+    """It would be routed and dead-lettered again, without end."""
     with site.user("ledger") as url:
         async with site.working(roles()["ledger"], url) as store:
             forged, genuine = was_put_in(), was_put_in()
-            await publish_on(site.url, site.declared_topology.dead_address("bell"), forged, queue_of(site.prefix, "ledger"))
+            await publish_with_cc(site.url, site.declared_topology.dead_address("bell"), forged, queue_of(site.prefix, "ledger"))
             await site.dead("ledger", 1)
             retry = Outgoing(site.declared_topology.retry_address("ledger", 0), genuine)
-            await site.admin.publish([retry])  # takes longer than another round would
+            await site.admin.publish([retry])  # takes longer than another routing would
             await has_entered(store, genuine)
             assert [letter.message_id for letter in await site.dead("ledger", 1)] == [forged.message_id]
 
 
 @pytest.mark.real
-async def test_what_the_broker_gave_up_is_known_to_be_misrouted_by_its_history(site: Site) -> None:
+async def test_broker_dead_letter_is_found_misrouted_by_its_history(site: Site) -> None:
     to, forged, genuine = site.declared_topology.address_of(PutIn), was_put_in(), put_in()
     assert await site.admin.publish([Outgoing(to, forged), Outgoing(to, genuine)]) == [Receipt.CONFIRMED] * 2
     await exhaust_deliveries(site.admin, site.declared_topology, "till", 2)
@@ -252,8 +254,8 @@ async def test_what_the_broker_gave_up_is_known_to_be_misrouted_by_its_history(s
     assert back.id == genuine.message_id
 
 
-async def publish_on(url: str, way: Address, wire: Wire, on: str) -> None:
-    """With a CC header, which our own transport does not send."""
+async def publish_with_cc(url: str, way: Address, wire: Wire, on: str) -> None:
+    """Publish with a CC header, which `RabbitTransport` never sends."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         exchange = await channel.get_exchange(way.exchange, ensure=False)
         headers = {**wire.headers, "CC": [on]}
@@ -268,11 +270,11 @@ async def publish_on(url: str, way: Address, wire: Wire, on: str) -> None:
         await exchange.publish(message, way.routing_key, mandatory=False)
 
 
-# --- starting without the right to declare --------------------------------------------------------------------------------
+# --- starting without the permission to declare ---------------------------------------------------------------------------
 
 
 @pytest.mark.real
-async def test_a_user_who_may_not_declare_is_refused_only_if_something_is_missing(site: Site) -> None:
+async def test_account_without_declare_fails_only_if_something_is_missing(site: Site) -> None:
     with site.user("till") as url:
         async with site.client(url) as client:
             await declare_or_check(client, site.declared_topology)
@@ -283,43 +285,41 @@ async def test_a_user_who_may_not_declare_is_refused_only_if_something_is_missin
 
 
 @pytest.mark.real
-async def test_a_user_who_may_not_declare_is_refused_once_at_a_start_and_not_for_each_piece(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each refusal costs a channel, and is an error in the broker's log that an administrator reads."""
+async def test_account_without_declare_is_refused_once_per_start(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each refusal closes a channel, and is an error in the broker's log."""
     refused: list[TransportError] = []
-    in_our_words = link._translate
+    translate = connection._translate
 
     def noted(action: str, error: AMQPError) -> TransportError:
-        refused.append(in_our_words(action, error))
+        refused.append(translate(action, error))
         return refused[-1]
 
-    monkeypatch.setattr(link, "_translate", noted)
+    monkeypatch.setattr(connection, "_translate", noted)
     with site.user("till") as url:
         async with site.client(url) as client:
             await declare_or_check(client, site.declared_topology)
     assert [type(error) for error in refused] == [NotPermitted]
 
 
-class Guarded(MemoryTransport):
-    """Of a user who may not declare."""
+class NoDeclareTransport(MemoryTransport):
+    """The transport of an account without the permission to declare."""
 
     async def declare(self, topology: Topology) -> None:
         raise NotPermitted(f"declaring {topology.prefix}: not allowed")
 
 
-async def test_in_memory_too_what_may_not_be_declared_must_be_there() -> None:
+async def test_missing_topology_that_may_not_be_declared_is_refused_in_memory() -> None:
     broker, declared_topology = MemoryBroker(), topology_of("toy", roles().values())
-    guarded, admin = Guarded(broker), MemoryTransport(broker)
-    await guarded.open()
+    restricted, admin = NoDeclareTransport(broker), MemoryTransport(broker)
+    await restricted.open()
     await admin.open()
     with pytest.raises(NotPermitted, match="not allowed"):
-        await declare_or_check(guarded, declared_topology)
+        await declare_or_check(restricted, declared_topology)
     await declare_or_check(admin, declared_topology)
-    await declare_or_check(guarded, declared_topology)
+    await declare_or_check(restricted, declared_topology)
 
 
-async def test_what_is_there_and_differs_is_refused_whoever_asks() -> None:
+async def test_different_declaration_is_refused_in_memory() -> None:
     broker = MemoryBroker()
     transport: Transport = MemoryTransport(broker)
     await transport.open()

@@ -1,6 +1,6 @@
-"""A memory or disk alarm as a client sees it, made by the proxy: told that it is blocked, and read from no more.
+"""Simulates a memory or disk alarm for one connection: the proxy sends connection.blocked and stops reading from the client.
 
-RabbitMQ does this to connections that publish (connection.blocked). A real alarm would be everybody's.
+RabbitMQ does this to connections that publish. A real alarm would affect every client.
 """
 
 from broker.rabbitmq import frames
@@ -17,7 +17,7 @@ def block(proxy: Proxy, connection: int) -> None:
 
 
 def unblock(proxy: Proxy, connection: int) -> None:
-    """It is over: what the client has sent meanwhile is read."""
+    """End the alarm: forward what the client has sent meanwhile."""
     proxy.say(connection, _frame(_UNBLOCKED.to_bytes(4)))
     proxy.release(connection)
 

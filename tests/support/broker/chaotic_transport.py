@@ -1,7 +1,7 @@
-"""A transport that misbehaves as far as the protocol allows: everything arrives twice, late and in another order.
+"""A transport that duplicates, delays and reorders messages, as far as the transport protocol allows.
 
-It wraps any transport. Each message of a batch is published twice, in shuffled order, each copy after a small delay
-of its own; the receipts are given when all copies have theirs, so a worker still knows what it may rely on.
+It wraps another transport. Each message of a batch is published twice, in shuffled order, each copy after a random delay. The
+receipts are returned when all copies have theirs, so they remain reliable.
 """
 
 import asyncio
@@ -11,24 +11,24 @@ from typing import Any
 
 from broker.transport import Outgoing, Receipt, Transport
 
-#: The longest that one copy is held back, in seconds: longer than a worker needs for a batch, so whole steps change places.
-HELD_BACK_S = 0.05
+#: Maximum delay of a copy, in seconds: longer than a worker needs for a batch, so that whole steps are reordered.
+DELAY_MAX_S = 0.05
 
 
-class MischievousTransport:
-    """Whatever is not about publishing is the wrapped transport's."""
+class ChaoticTransport:
+    """Duplicates and delays publishes; all other calls go to the wrapped transport."""
 
     def __init__(self, transport: Transport, rng: random.Random) -> None:
         self._transport = transport
-        self._chance = rng
+        self._rng = rng
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> list[Receipt]:
         copies = [index for index in range(len(outgoing)) for _ in range(2)]
-        self._chance.shuffle(copies)
-        delays = [self._chance.uniform(0.0, HELD_BACK_S) for _ in copies]
+        self._rng.shuffle(copies)
+        delays = [self._rng.uniform(0.0, DELAY_MAX_S) for _ in copies]
         receipts = await asyncio.gather(
             *(self._send(outgoing[index], delay_s) for index, delay_s in zip(copies, delays, strict=True))
         )
@@ -44,14 +44,14 @@ class MischievousTransport:
 
 
 class MischievousParts:
-    """`bootstrap.backend.Backend` whose transports misbehave, from one seed."""
+    """A backend whose transports are chaotic, from one seed."""
 
     def __init__(self, backend: Any, seed: int) -> None:
         self._backend = backend
-        self._chance = random.Random(seed)
+        self._rng = random.Random(seed)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
-    def transport(self, worker: str) -> MischievousTransport:
-        return MischievousTransport(self._backend.transport(worker), self._chance)
+    def transport(self, worker: str) -> ChaoticTransport:
+        return ChaoticTransport(self._backend.transport(worker), self._rng)

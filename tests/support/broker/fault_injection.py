@@ -1,7 +1,7 @@
-"""A worker's ports with a fence around them: they count what passes, and crash the worker at a chosen call.
+"""Wrappers of a worker's transport and store that count calls and crash the worker at a chosen one.
 
-A crash is not a cancellation: once the fence is down nothing that the worker still does (in its `finally`
-blocks, say) has any effect, and its connection is gone. What the database did before stays done.
+A crash is not a cancellation: after it, no call of the worker (in its `finally` blocks, for example) has any effect, and its
+connection is lost. Earlier effects in the database remain.
 """
 
 import math
@@ -16,15 +16,15 @@ from broker.transport import Transport
 from lab.system import WorkerCrashed
 from store.protocol import Store
 
-#: What people and instruments ask, not the worker: never fenced.
+#: Calls that tests and tools make, not the worker: never fenced.
 NOT_FENCED = frozenset({"find", "put", "close"})
 
-#: Asked again and again while nothing happens: counted the first time only.
+#: Calls repeated by an idle worker: only the first is recorded and can crash it.
 POLLS = frozenset({"due", "pending_outbox"})
 
 
 class When(StrEnum):
-    """Before the call has had its effect, or after it."""
+    """Before the call takes effect, or after it."""
 
     BEFORE = "before"
     AFTER = "after"
@@ -32,7 +32,7 @@ class When(StrEnum):
 
 @dataclass
 class Fence:
-    """`falls` is asked at every call, with its number (from 1), its name and the moment: True crashes the worker there."""
+    """`falls` is called at every call with its number (from 1), its name and the moment; True crashes the worker there."""
 
     falls: Callable[[int, str, When], bool] = lambda *_: False
     calls: Counter[str] = field(default_factory=Counter)
@@ -59,7 +59,7 @@ class Fence:
 
 
 class _Fenced:
-    """Any port: every call of it passes the fence, before and after."""
+    """Wraps a transport or store: every call passes the fence, before and after."""
 
     def __init__(self, port: Any, fence: Fence) -> None:
         self._port = port
@@ -71,7 +71,7 @@ class _Fenced:
             return call
 
         async def fenced(*args: Any, **kwargs: Any) -> Any:
-            if name == "pending_outbox" and args[0] == math.inf:  # somebody looks whether all is at rest
+            if name == "pending_outbox" and args[0] == math.inf:  # a test checks whether all is quiet
                 return await call(*args, **kwargs)
             self._fence.pass_through(name, When.BEFORE)
             result = await call(*args, **kwargs)
@@ -91,14 +91,14 @@ def fenced_store(store: Store, fence: Fence) -> Store:
 
 
 def crash_once(name: str, when: When) -> Callable[[int, str, When], bool]:
-    """Crash at the first call of this name."""
+    """Return a condition that crashes the worker at the first call of this name."""
     return lambda _, called, moment: (called, moment) == (name, when)
 
 
 class FailingStore:
-    """A store whose transactions fail as they are told, one entry of `fails` for each; then it works.
+    """A store whose transactions fail, one for each entry of `fails`; later ones succeed.
 
-    An entry is called with (the store, the work) and gives or raises what `transact` shall."""
+    An entry is called with (store, work), and returns or raises what `transact` does."""
 
     def __init__(self, store: Store, fails: list[Callable[..., Any]]) -> None:
         self._store = store

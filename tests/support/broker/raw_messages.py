@@ -1,4 +1,4 @@
-"""Content headers that no client library would write, and a way to publish them."""
+"""Content headers that no client library writes, and a function that publishes them."""
 
 from broker.rabbitmq import frames
 from broker.rabbitmq.transport import RabbitTransport
@@ -6,27 +6,27 @@ from broker.transport import Outgoing
 
 
 def raw(properties: bytes, flags: int) -> bytes:
-    """A content header's payload with an empty body."""
+    """Return a content header's payload, for an empty body."""
     return (60).to_bytes(2) + bytes(10) + flags.to_bytes(2) + properties
 
 
 def table(fields: bytes) -> bytes:
-    """A table of these encoded fields."""
+    """Return a table of encoded fields."""
     return len(fields).to_bytes(4) + fields
 
 
 def nested(depth: int) -> bytes:
-    """Tables within tables."""
+    """Return a table nested `depth` times."""
     fields = b""
     for _ in range(depth):
         fields = b"\x01kF" + table(fields)
     return table(fields)
 
 
-#: Name -> a content header that RabbitMQ takes and a client must survive.
+#: Name -> a content header that RabbitMQ accepts and a client must survive.
 GARBAGE = {
     "an id that is not text": raw(b"\x02\xff\xfe", 0x0080),
-    "a time after the end of time": raw((2**63).to_bytes(8), 0x0040),
+    "a time out of range": raw((2**63).to_bytes(8), 0x0040),
     "a header name that is not text": raw(table(b"\x01\xffS" + table(b"v")), 0x2000),
     "a header that is not text": raw(table(b"\x01kS" + table(b"\xff")), 0x2000),
     "a header with a far time": raw(table(b"\x01kT" + (2**62).to_bytes(8)), 0x2000),
@@ -40,7 +40,7 @@ GARBAGE = {
 
 
 def publish_raw(client: RabbitTransport, outgoing: Outgoing, header: bytes) -> None:
-    """Publish with a content header of our own making, past every check and past the receipts."""
+    """Publish with the given content header, without any check and without a receipt."""
     channel = client._publisher
     method = frames.publish_frames(channel.number, outgoing, 1000).split(frames.FRAME_END)[0] + frames.FRAME_END
     channel._next += 1

@@ -1,7 +1,7 @@
-"""The world of the transport contract: a broker, its clients, and a way to cut them off, in memory or real.
+"""Test bed of the transport contract: a broker, in memory or real, its clients, and outages.
 
-A test gets a `World` and never knows which it is. Each has a topology of its own under a fresh prefix, deleted at
-the end.
+A test gets a `World` and does not know which broker it runs on. Each has a topology of its own under a new prefix, which is
+deleted at the end.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ QUEUES = (
 )
 
 
-class Heard(list[Delivery]):
-    """A sink that remembers its deliveries."""
+class Deliveries(list[Delivery]):
+    """A sink that records its deliveries."""
 
     def __call__(self, delivery: Delivery) -> None:
         self.append(delivery)
@@ -46,14 +46,14 @@ class Heard(list[Delivery]):
         return [delivery.wire.body for delivery in self]
 
     async def reach(self, expected: int) -> None:
-        """Wait until so many have come; more than expected is an error."""
+        """Wait for `expected` deliveries in total; more are an error."""
         await until(lambda: len(self) >= expected, f"{expected} deliveries have come")
         assert len(self) == expected, self.bodies
 
 
 @dataclass
 class World:
-    """A broker with `topology` declared, and clients of it that can be cut off."""
+    """A broker with `topology` declared, and clients whose connections can be cut."""
 
     topology: Topology
     make: Callable[[], Awaitable[Transport]]
@@ -62,7 +62,7 @@ class World:
     clients: list[Transport] = field(default_factory=list)
 
     async def client(self) -> Transport:
-        """A new client, connected."""
+        """Return a new, connected client."""
         client = await self.make()
         await client.open()
         self.clients.append(client)
@@ -72,14 +72,14 @@ class World:
         return queue_of(self.topology.prefix, worker)
 
     def command(self, worker: str, body: bytes | str = b"", **wire: Any) -> Outgoing:
-        """`worker`.Do, which each takes."""
+        """Return the command `worker`.Do, to which the worker's queue is bound."""
         return Outgoing(Address(commands_exchange(self.topology.prefix), f"{worker}.Do", mandatory=True), message(body, **wire))
 
     def event(self, name: str, body: bytes | str = b"", *, mandatory: bool = False) -> Outgoing:
         return Outgoing(Address(events_exchange(self.topology.prefix), name, mandatory=mandatory), message(body))
 
     async def depth(self, worker: str, expected: int) -> None:
-        """Wait until so many messages wait in a worker's queue. (Quorum queues settle a moment after the client did.)"""
+        """Wait until a worker's queue holds `expected` messages. (A quorum queue settles a moment after the client.)"""
         client = self.clients[0]
 
         async def reached() -> bool:
@@ -130,7 +130,7 @@ async def _served(world: World) -> AsyncIterator[World]:
 
 
 async def _tidy(world: World) -> None:
-    """Delete everything through a client of its own, whatever the test did to the others."""
+    """Delete the topology through a new client, because the test may have closed the others."""
     world.restore()
     for client in world.clients:
         await client.close()
@@ -141,7 +141,7 @@ async def _tidy(world: World) -> None:
 
 
 async def exhaust_deliveries(transport: Transport, declared_topology: Topology, worker: str, count: int) -> None:
-    """Requeue what is in a worker's queue until the broker has made `count` messages dead letters."""
+    """Requeue the messages of a worker's queue until the broker has dead-lettered `count` of them."""
     queue = queue_of(declared_topology.prefix, worker)
     back: list[asyncio.Task[None]] = []
     await transport.consume(queue, 10, lambda delivery: back.append(asyncio.create_task(transport.requeue([delivery]))))
@@ -153,8 +153,8 @@ async def exhaust_deliveries(transport: Transport, declared_topology: Topology, 
     await transport.cancel()
 
 
-async def hear(world: World, client: Transport, worker: str, prefetch: int = 1000) -> Heard:
-    """Consume a worker's queue, and record its deliveries."""
-    heard = Heard()
-    await client.consume(world.queue(worker), prefetch, heard)
-    return heard
+async def consume(world: World, client: Transport, worker: str, prefetch: int = 1000) -> Deliveries:
+    """Consume a worker's queue; return the list that records its deliveries."""
+    deliveries = Deliveries()
+    await client.consume(world.queue(worker), prefetch, deliveries)
+    return deliveries

@@ -1,6 +1,6 @@
-"""The corpus: bad messages by name, each made by spoiling a good one in one way, with the reason its dead letter must carry.
+"""The corpus of bad messages: each is a good message spoilt in one way, with the reason that its dead letter must have.
 
-Data; nothing here knows a broker. `GOOD` at the foot are messages that look odd and are good.
+Data only. `GOOD`, at the end, holds unusual but valid messages.
 """
 
 import gzip
@@ -32,12 +32,12 @@ class Bad:
 
 
 def prop(**properties: Any) -> Spoil:
-    """Other AMQP properties."""
+    """Replace AMQP properties."""
     return lambda wire: replace(wire, **properties)
 
 
 def header(**headers: Any) -> Spoil:
-    """Other or more headers."""
+    """Replace or add headers."""
     return lambda wire: replace(wire, headers={**wire.headers, **headers})
 
 
@@ -46,22 +46,22 @@ def no_header(name: str) -> Spoil:
 
 
 def body(data: bytes) -> Spoil:
-    """Other bytes altogether."""
+    """Replace the whole body."""
     return lambda wire: replace(wire, body=data)
 
 
 def recoded(recode: Callable[[bytes], bytes]) -> Spoil:
-    """The good bytes, recoded."""
+    """Transform the body."""
     return lambda wire: replace(wire, body=recode(wire.body))
 
 
 def at(path: str, value: Any) -> Spoil:
-    """Another value at a path such as `details.lines.0.quantity` (a new field if there is none)."""
+    """Set the value at a path such as `details.lines.0.quantity`; a missing field is added."""
     return lambda wire: replace(wire, body=json.dumps(_set(json.loads(wire.body), path, value)).encode())
 
 
 def raw(path: str, text: str) -> Spoil:
-    """As `at`, for values that Python's json would not write: the text itself."""
+    """Like `at`, for values that Python's json does not write: sets the text itself."""
 
     def spoil(wire: Wire) -> Wire:
         marked = json.dumps(_set(json.loads(wire.body), path, "@@here@@"))
@@ -71,7 +71,7 @@ def raw(path: str, text: str) -> Spoil:
 
 
 def without(path: str) -> Spoil:
-    """A field less."""
+    """Remove a field."""
 
     def spoil(wire: Wire) -> Wire:
         data = json.loads(wire.body)
@@ -112,7 +112,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 def padded(size: int) -> Spoil:
-    """A good body with blanks up to `size` bytes."""
+    """Pad the body with spaces to `size` bytes."""
     return recoded(lambda data: data + b" " * (size - len(data)))
 
 
@@ -222,12 +222,12 @@ CORPUS: tuple[Bad, ...] = (
     Bad("another order in the body", R.WRONG_CORRELATION, at("order_id", ANOTHER_ORDER)),
     Bad("no type", R.MISSING_PROPERTY, prop(type=None)),
     Bad("an empty type", R.MISSING_PROPERTY, prop(type="")),
-    Bad("a type that nobody knows", R.UNKNOWN_TYPE, prop(type="inventory.BurnStock")),
+    Bad("an unknown type", R.UNKNOWN_TYPE, prop(type="inventory.BurnStock")),
     Bad("a type without its service", R.UNKNOWN_TYPE, prop(type="ReserveStock")),
     Bad("the type of a class path", R.UNKNOWN_TYPE, prop(type="services.inventory.messages.ReserveStock")),
     Bad("a type of 250 letters", R.UNKNOWN_TYPE, prop(type="a" * 250)),
-    Bad("a type of another world's service", R.UNKNOWN_TYPE, prop(type="payroll.PaySalary")),
-    Bad("a local input of payment, its wait", R.UNKNOWN_TYPE, prop(type="payment.PollGateway")),
+    Bad("a type of a foreign service", R.UNKNOWN_TYPE, prop(type="payroll.PaySalary")),
+    Bad("a local input of payment, its timer", R.UNKNOWN_TYPE, prop(type="payment.PollGateway")),
     Bad("a local input of payment, an answer", R.UNKNOWN_TYPE, prop(type="payment.GatewayAnswered")),
     Bad("a local input of the order service", R.UNKNOWN_TYPE, prop(type="order.DeadlinePassed")),
     Bad("no content type", R.WRONG_CONTENT_TYPE, prop(content_type=None)),
@@ -261,7 +261,7 @@ CORPUS: tuple[Bad, ...] = (
     Bad("attempt one million", R.BAD_HEADER, header(attempt=1_000_000)),
     Bad('attempt "2"', R.BAD_HEADER, header(attempt="2")),
     Bad("attempt true", R.BAD_HEADER, header(attempt=True)),
-    # --- what else a stranger can put there, with something that makes the message bad --------------------------------------
+    # --- unusual headers, with something that makes the message bad ---------------------------------------------------------
     Bad("a thousand headers", R.UNKNOWN_TYPE, both(header(**MANY_HEADERS), prop(type="x.Y"))),
     Bad("headers nested 10 deep", R.UNKNOWN_TYPE, both(header(nested=nested(10)), prop(type="x.Y"))),
     Bad("headers nested 50 deep", R.MISSING_PROPERTY, both(header(nested=nested(50)), prop(message_id=None))),
@@ -278,10 +278,10 @@ CORPUS: tuple[Bad, ...] = (
         both(header(**{"x-death": [{"queue": "q", "count": 3}]}), prop(type="x.Y")),
     ),
     Bad("nothing at all", R.MISSING_PROPERTY, lambda _: Wire(body=b"")),
-    # --- messages on the way back: they carry a reason instead of details ---------------------------------------------------
+    # --- backward messages: they carry a reason instead of details ----------------------------------------------------------
     Bad("no reason", R.WRONG_SCHEMA, without("reason"), "backward"),
     Bad("a reason of null", R.WRONG_SCHEMA, at("reason", None), "backward"),
-    Bad("a reason that nobody knows", R.WRONG_SCHEMA, at("reason", "bad_weather"), "backward"),
+    Bad("an unknown reason", R.WRONG_SCHEMA, at("reason", "bad_weather"), "backward"),
     Bad("a reason in upper case", R.WRONG_SCHEMA, at("reason", "WITHDRAWN"), "backward"),
     Bad("a reason that is a list", R.WRONG_SCHEMA, at("reason", ["withdrawn"]), "backward"),
     Bad("a reason that is a query", R.WRONG_SCHEMA, at("reason", {"$gt": ""}), "backward"),
@@ -293,7 +293,7 @@ CORPUS: tuple[Bad, ...] = (
     Bad("a rollback of version 2", R.WRONG_VERSION, header(version=2), "backward"),
 )
 
-#: Odd, and good all the same: they are handled.
+#: Unusual but valid messages: they are handled.
 GOOD: dict[str, Spoil] = {
     "as large as allowed": padded(MAX_BODY_BYTES),
     "blanks and line breaks in the JSON": recoded(lambda data: json.dumps(json.loads(data), indent=8).encode()),

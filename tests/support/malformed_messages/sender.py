@@ -17,7 +17,7 @@ from tests.support.system import MODES, dead_letters
 
 #: Every worker of every mode.
 CONSUMERS = [(mode, worker) for mode in MODES for worker in roles(mode)]
-#: Where each worker keeps one document an order.
+#: Worker -> the collection in which it keeps one document for each order.
 KEPT_IN = {
     "order": "orders",
     "inventory": "reservations",
@@ -28,12 +28,12 @@ KEPT_IN = {
 
 
 def forward_kind(mode: Mode, worker: str) -> type[Message]:
-    """The message with an order's details that this consumer accepts."""
+    """Return the type with an order's details that this consumer accepts."""
     return next(kind for kind in roles(mode)[worker].accepts if issubclass(kind, ForwardCommand | ForwardEvent))
 
 
 def backward_kind(mode: Mode, worker: str) -> type[Message]:
-    """The message with a reason that this consumer accepts."""
+    """Return the type with a reason that this consumer accepts."""
     return next(kind for kind in roles(mode)[worker].accepts if issubclass(kind, BackwardCommand | BackwardEvent))
 
 
@@ -50,20 +50,20 @@ class Sender:
         environment = self._system.backend.environment
         what = {"details": sample_order([Line(sku="book", quantity=1)])} if of == "forward" else {"reason": Reason.WITHDRAWN}
         message = self.kinds[of](order_id=environment.new_id(), **what)  # type: ignore[arg-type]
-        return encode(message, message_id=environment.new_id(), now=environment.now(), app_id="stranger", origin=Origin())
+        return encode(message, message_id=environment.new_id(), now=environment.now(), app_id="test-sender", origin=Origin())
 
     async def send(self, *wires: Wire) -> list[str]:
-        """To where this consumer gets its forward messages from, whatever they are. Gives the order ids."""
+        """Publish any messages to the address of the consumer's forward messages; return their order ids."""
         await self._publish((wire, "forward") for wire in wires)
         return [str(wire.correlation_id) for wire in wires]
 
     async def _publish(self, letters: Iterable[tuple[Wire, str]]) -> None:
-        """Each to where this consumer gets messages of that kind from."""
+        """Publish each message to the address of its kind, forward or backward."""
         to = {of: self._system.client.topology.address_of(kind) for of, kind in self.kinds.items()}
         await self._system.client.transport.publish([Outgoing(to[of], wire) for wire, of in letters])
 
     async def send_bad(self, corpus: tuple[Bad, ...]) -> None:
-        """Each under its name as `app_id`, which nobody looks at: so its dead letter is known again."""
+        """Publish bad messages, each with its name as `app_id`, which identifies its dead letter."""
         bad = [(each, replace(each.spoil(self.good(each.of)), app_id=each.name)) for each in corpus]
         self.sent_bad += bad
         await self._publish((wire, each.of) for each, wire in bad)
@@ -73,7 +73,7 @@ class Sender:
         return await self._system.client.transport.depth(queue) >= len(self.sent_bad)
 
     async def judge(self) -> None:
-        """Every bad message is one dead letter, with its reason, and otherwise as it came."""
+        """Assert that every bad message became one dead letter, unchanged, with its reason."""
         letters = await dead_letters(self._system, self.worker)
         assert Counter(wire.app_id for wire in letters) == Counter(bad.name for bad, _ in self.sent_bad)
         dead = {wire.app_id: wire for wire in letters}
@@ -89,7 +89,7 @@ class Sender:
 
 
 async def alone(system: System, worker: str) -> None:
-    """Stop every other worker, so that what this one says is heard by nobody."""
+    """Stop every other worker, so that messages of this one are not handled."""
     for other in list(system.running):
         if other != worker:
             await system.stop(other)

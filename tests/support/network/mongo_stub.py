@@ -1,6 +1,6 @@
-"""A server that speaks just enough of MongoDB's wire protocol to say hello, with whatever it is told to say of itself.
+"""A stub of a MongoDB server that answers every request with a given `hello` response.
 
-SecantusDB is always a primary; this stands for a member of a replica set that is none.
+SecantusDB is always a primary; the stub stands in for a replica set member that is not.
 """
 
 import asyncio
@@ -12,22 +12,22 @@ from typing import Any
 import bson
 
 OP_REPLY, OP_QUERY, OP_MSG = 1, 2004, 2013
-#: What every server says.
+#: Fields of every response.
 OF_ALL = {"ok": 1.0, "minWireVersion": 0, "maxWireVersion": 21, "maxBsonObjectSize": 16777216, "maxMessageSizeBytes": 48000000}
 
 
 @asynccontextmanager
 async def greeting(said: Mapping[str, Any]) -> AsyncIterator[int]:
-    """A server that answers everything with `said`, on a free port, for the length of the block.
+    """Run a server that answers every request with `said`; yield its port.
 
-    A member of a replica set is its only one, called by its own address unless `said` has `hosts`."""
+    A replica set has this server as its only member, under its own address, unless `said` has `hosts`."""
     conversations: set[asyncio.Task[Any]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         conversations.add(task)
-        # Cancelled at the end of the test: no news to the loop, which would log it.
+        # Cancelled at the end of the test: otherwise the event loop would log the error.
         with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while True:
                 length, request_id, _, code = struct.unpack("<iiii", await reader.readexactly(16))
@@ -53,7 +53,7 @@ def _answer(code: int, request_id: int, document: Mapping[str, Any]) -> bytes:
     body = bson.encode(document)
     if code == OP_QUERY:
         return _message(OP_REPLY, request_id, struct.pack("<iqii", 0, 0, 0, 1) + body)
-    assert code == OP_MSG, f"no driver sends {code} here"
+    assert code == OP_MSG, f"unexpected opcode {code}"
     return _message(OP_MSG, request_id, struct.pack("<iB", 0, 0) + body)
 
 
@@ -62,7 +62,7 @@ def _message(code: int, answers: int, rest: bytes) -> bytes:
 
 
 class TakesAnything:
-    """A collection that gives each new row an id of its own, as a cluster sharded by something else does."""
+    """A collection without unique ids, as in a cluster sharded by another field: each insert gets a new id."""
 
     def __init__(self, rows: Any) -> None:
         self._rows = rows

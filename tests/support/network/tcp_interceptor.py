@@ -1,8 +1,7 @@
-"""A TCP proxy that strikes at a chosen word: it cuts or stalls the conversation where the client says it.
+"""A TCP proxy that injects a fault when the client sends a chosen word.
 
-It looks for plain bytes in what the client sends (`commitTransaction`, say), so it fits any protocol that shows its
-commands. It runs on the test's own loop.
-(tests/support/network/tcp_proxy.py strikes when the test says so, whatever is being said.)
+It searches the client's bytes for the word (such as `commitTransaction`), so it works with any protocol whose commands are plain
+text. It runs on the test's own event loop. (tests/support/network/tcp_proxy.py injects faults when the test calls it.)
 """
 
 import asyncio
@@ -12,21 +11,21 @@ from enum import Enum
 
 
 class Fault(Enum):
-    """What happens when the client says the word."""
+    """What happens when the client sends the word."""
 
-    CUT = "cut"  # the server never hears it, the client is disconnected
-    LOSE = "lose"  # the server hears it and answers, the client is disconnected instead of hearing that
-    STALL = "stall"  # nothing is carried any more, and nobody is told
+    CUT = "cut"  # the client is disconnected, and the server never receives the word
+    LOSE = "lose"  # the server receives the word and responds, and the client is disconnected before the response
+    STALL = "stall"  # nothing is forwarded any more, and both connections stay open
 
 
 class Interceptor:
-    """Carries bytes to `target_port` until the client says `word`; then `fault` happens, `times` times."""
+    """Forwards bytes to `target_port`; injects `fault` the next `times` times that the client sends `word`."""
 
     def __init__(self, target_port: int, target_host: str = "127.0.0.1") -> None:
         self._target = (target_host, target_port)
         self.port = 0
         self.word, self.fault, self.times = b"", Fault.CUT, 0
-        #: Set when the first fault happened.
+        #: Set at the first fault.
         self.struck = asyncio.Event()
         self._conversations: set[asyncio.Task[None]] = set()
 
@@ -34,11 +33,11 @@ class Interceptor:
         self.fault, self.word, self.times = fault, word, times
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection both ways until either side ends it, or the test does."""
+        """Forward one connection both ways until either side or the test ends it."""
         task = asyncio.current_task()
         assert task is not None
         self._conversations.add(task)
-        # Cancelled at the end of the test: no news to the loop, which would log it.
+        # Cancelled at the end of the test: otherwise the event loop would log the error.
         with suppress(ConnectionError, asyncio.CancelledError):
             async with _closed_after(writer):
                 from_server, to_server = await asyncio.open_connection(*self._target)
@@ -101,7 +100,7 @@ async def _closed_after(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def intercepting(host: str, port: int) -> AsyncIterator[Interceptor]:
-    """An interceptor before that server, on a free port, for the length of the block."""
+    """Run an interceptor in front of a server, on a free port, and yield it."""
     line = Interceptor(port, host)
     server = await asyncio.start_server(line.serve, "127.0.0.1", 0)
     line.port = server.sockets[0].getsockname()[1]

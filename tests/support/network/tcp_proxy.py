@@ -1,6 +1,6 @@
-"""A TCP proxy that misbehaves on request: cuts connections, refuses new ones, freezes, or delays what passes.
+"""A TCP proxy that injects network faults: it cuts connections, refuses new ones, freezes, or delays bytes.
 
-Stands between a client and a real server, where a network would; the server itself stays untouched.
+It stands between a client and a real server, which is not affected.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ class Proxy:
         self.delay_s = delay_s
         self._target = (target_host, target_port)
         self._cut = False
-        #: For each connection so far, whether it is forwarded at the moment.
+        #: For each connection so far, set while it is forwarded.
         self._flowing: list[asyncio.Event] = []
-        #: The same for what its client sends, and the way back to the client.
-        self._heard: list[asyncio.Event] = []
+        #: For each connection so far, set while bytes of its client are read; and the writer to its client.
+        self._reading: list[asyncio.Event] = []
         self._clients: list[asyncio.StreamWriter] = []
         self._frozen = False
         self._writers: set[asyncio.StreamWriter] = set()
@@ -39,7 +39,7 @@ class Proxy:
 
     @property
     def accepted(self) -> int:
-        """How many connections were accepted and forwarded so far."""
+        """The number of connections accepted so far."""
         return len(self._flowing)
 
     @property
@@ -52,7 +52,7 @@ class Proxy:
         self.reset()
 
     def reset(self) -> None:
-        """Reset every connection; new ones are welcome."""
+        """Reset every connection; new ones are accepted."""
         for writer in self._writers:
             writer.transport.abort()
 
@@ -60,9 +60,9 @@ class Proxy:
         self._cut = False
 
     def freeze(self, only: int | None = None) -> None:
-        """Forward nothing more, but leave the connections open, as a stopped process or a lost route does.
+        """Stop forwarding but keep the connections open, as a stopped process or a lost route does.
 
-        With `only`, a connection by its number in order of arrival, the others and new ones go on."""
+        `only`: the number of one connection, in order of arrival; the others and new ones are still forwarded."""
         if only is not None:
             self._flowing[only].clear()
             return
@@ -76,14 +76,14 @@ class Proxy:
             flowing.set()
 
     def hold(self, only: int) -> None:
-        """Take nothing more of what the client of one connection sends, as a server does that no longer reads from it."""
-        self._heard[only].clear()
+        """Stop forwarding what the client of one connection sends, as a server that no longer reads from it."""
+        self._reading[only].clear()
 
     def release(self, only: int) -> None:
-        self._heard[only].set()
+        self._reading[only].set()
 
     def say(self, only: int, data: bytes) -> None:
-        """Tell the client of one connection something in the server's name. At a time when the server says nothing."""
+        """Send bytes to the client of one connection as if from the server, which must not be sending at that time."""
         self._clients[only].write(data)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -98,13 +98,13 @@ class Proxy:
         flowing = asyncio.Event()
         if not self._frozen:
             flowing.set()
-        heard = asyncio.Event()
-        heard.set()
+        reading = asyncio.Event()
+        reading.set()
         self._flowing.append(flowing)
-        self._heard.append(heard)
+        self._reading.append(reading)
         self._clients.append(writer)
         self._writers |= {writer, there_writer}
-        for source, sink, gates in ((reader, there_writer, (flowing, heard)), (there_reader, writer, (flowing,))):
+        for source, sink, gates in ((reader, there_writer, (flowing, reading)), (there_reader, writer, (flowing,))):
             task = asyncio.create_task(self._forward(source, sink, gates))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
