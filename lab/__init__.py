@@ -1,4 +1,4 @@
-"""What breaks the system and judges it: journeys, storm, simulation, chaos.
+"""The test laboratory: journeys, storm, simulation, chaos, and the invariants they check.
 
-No production process loads this room. Imports ops/, bootstrap/ and the rooms below.
+No production process loads this room. It imports ops/, bootstrap/ and the rooms below.
 """

@@ -1,7 +1,7 @@
-"""What must hold: the guarantees G1, G2, G3 and G5 of docs/protocol.md#guarantees, as checks on a picture of one order.
+"""The invariants: guarantees G1, G2, G3 and G5 of docs/protocol.md#guarantees, as checks of one order's snapshot.
 
-The protocol tests and the simulator hold every step of a run against it. A check raises `InvariantViolated` with the name of the
-guarantee; tests/protocol/test_planted_bugs.py checks the checks.
+The protocol tests and the simulator apply them to every step of a run. A check raises `InvariantViolated` with the name of the
+guarantee. tests/protocol/test_planted_bugs.py tests the checks themselves.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ FUNDS_HELD = (Answer.AUTHORIZED, Answer.PENDING)
 
 BusinessDocument = Order | Reservation | Payment | OrderDelivery
 
-#: States that nothing may leave.
+#: The states that no document may leave.
 FINAL_STATES = frozenset(
     {
         OrderState.COMPLETED,
@@ -33,8 +33,8 @@ FINAL_STATES = frozenset(
 )
 
 
-class InvariantViolated(AssertionError):  # noqa: N818 - it names what happened
-    """A guarantee does not hold. `guarantee` is its name on the page: G1, G2, G3, G5, `never`, `final` or `conservation`."""
+class InvariantViolated(AssertionError):  # noqa: N818 - the name says what happened
+    """A guarantee does not hold. `guarantee`: G1, G2, G3 or G5 as in docs/protocol.md, or `final` or `conservation`."""
 
     def __init__(self, guarantee: str, what: str) -> None:
         super().__init__(f"{guarantee}: {what}")
@@ -43,7 +43,7 @@ class InvariantViolated(AssertionError):  # noqa: N818 - it names what happened
 
 @dataclass(frozen=True, slots=True)
 class OrderSnapshot:
-    """Everything that exists of one order at one moment, in all services and at the gateway."""
+    """The documents of one order at one moment, in all services and at the gateway. None: it does not exist."""
 
     order: Order | None = None
     reservation: Reservation | None = None
@@ -53,7 +53,7 @@ class OrderSnapshot:
     run: SagaRun | None = None
 
     def states(self) -> dict[str, str]:
-        """The states alone, `none` for what does not exist: what a script expects and a failure shows."""
+        """Service -> state, `none` for what does not exist."""
         found = {"order": self.order, "stock": self.reservation, "payment": self.payment, "delivery": self.delivery}
         states = {name: document.state.value if document else "none" for name, document in found.items()}
         return states | {"gateway": self.gateway.value if self.gateway else "none"}
@@ -65,7 +65,7 @@ def _require(guarantee: str, holds: bool, what: str, current: OrderSnapshot) -> 
 
 
 def check_step(before: OrderSnapshot, after: OrderSnapshot, mode: str) -> None:
-    """What must hold after every single step, with `before` as it was one step earlier."""
+    """Check what must hold after every step. `before`: the snapshot one step earlier."""
     _check_g1(after, mode)
     _check_g2(after, mode)
     pairs: tuple[tuple[BusinessDocument | None, BusinessDocument | None], ...] = (
@@ -77,50 +77,52 @@ def check_step(before: OrderSnapshot, after: OrderSnapshot, mode: str) -> None:
     for old, new in pairs:
         if old is not None and old.state in FINAL_STATES:
             same = new is not None and (new.state, new.reason) == (old.state, old.reason)
-            _require("final", same, f"{type(old).__name__} was {old.state} for good", after)
+            _require("final", same, f"{type(old).__name__} left its final state {old.state}", after)
 
 
 def _check_g1(current: OrderSnapshot, mode: str) -> None:
-    """A rejected order holds nothing; a completed one everything."""
+    """A rejected order holds nothing, a completed one holds everything."""
     held = current.reservation is not None and current.reservation.state is ReservationState.HELD
     scheduled = current.delivery is not None and current.delivery.state is DeliveryState.SCHEDULED
     payment_state = current.payment.state if current.payment else None
     if current.order is None:
         return
     if current.order.state is OrderState.REJECTED:
-        _require("G1", not held, "rejected, and stock is held", current)
-        _require("G1", current.gateway not in FUNDS_HELD, "rejected, and the gateway holds money", current)
-        # In choreography alone a payment may still be VOIDING (nothing): StockRejected does not wait for a withdrawal's chain.
+        _require("G1", not held, "the order is rejected and stock is held", current)
+        _require("G1", current.gateway not in FUNDS_HELD, "the order is rejected and the gateway holds money", current)
+        # In choreography, a payment that holds nothing may still be VOIDING: StockRejected does not wait for the compensations
+        # that a withdrawal started.
         in_progress = {PaymentState.PENDING, PaymentState.AUTHORIZED, *([PaymentState.VOIDING] if mode == "orchestrator" else [])}
-        _require("G1", payment_state not in in_progress, "rejected, and the payment is at work", current)
-        _require("G1", not scheduled, "rejected, and delivered", current)
+        _require("G1", payment_state not in in_progress, "the order is rejected and the payment is in progress", current)
+        _require("G1", not scheduled, "the order is rejected and its delivery is scheduled", current)
     if current.order.state is OrderState.COMPLETED:
         everything = held and scheduled and payment_state is PaymentState.AUTHORIZED and current.gateway is Answer.AUTHORIZED
-        _require("G1", everything, "completed, and something is missing", current)
+        _require("G1", everything, "the order is completed and something is missing", current)
 
 
 def _check_g2(current: OrderSnapshot, mode: str) -> None:
-    """Things are given back in the legal order: money before stock, the delivery barred before money."""
+    """Compensation runs in its legal order: the delivery is barred before money is returned, money before stock."""
     delivery = current.delivery.state if current.delivery else None
     payment_state = current.payment.state if current.payment else None
     if current.reservation and current.reservation.state is ReservationState.RELEASED:
         _require(
             "G2",
             payment_state in (None, PaymentState.DECLINED, PaymentState.VOIDED),
-            "stock released before the payment was",
+            "stock is released before the payment",
             current,
         )
-        _require("G2", current.gateway not in FUNDS_HELD, "stock released, and the gateway holds money", current)
-        _require("G2", delivery is not DeliveryState.SCHEDULED, "stock released, and delivered", current)
+        _require("G2", current.gateway not in FUNDS_HELD, "stock is released and the gateway holds money", current)
+        _require("G2", delivery is not DeliveryState.SCHEDULED, "stock is released and the delivery is scheduled", current)
     if payment_state is PaymentState.VOIDED:
         ruled_out_states = (DeliveryState.CANCELLED, DeliveryState.REJECTED)
-        # The orchestrator knows that delivery was never asked; in choreography only a barred delivery says so.
+        # The orchestrator knows whether it sent ScheduleDelivery; in choreography only a barred delivery shows that it did not
+        # happen.
         allowed = delivery in ruled_out_states or (mode == "orchestrator" and delivery is None)
-        _require("G2", allowed, "payment voided before the delivery was barred", current)
+        _require("G2", allowed, "the payment is voided before the delivery is barred", current)
 
 
 def check_stock(stock: Iterable[Stock], reservations: Iterable[Reservation], initial: dict[str, int]) -> None:
-    """Conservation: per SKU available + held = initial, never negative, and held is what the reservations hold."""
+    """Conservation: for each SKU available + held = initial, never negative, and held is the sum of the reservations."""
     held: dict[str, int] = {}
     for reservation in reservations:
         if reservation.state is ReservationState.HELD:
@@ -136,7 +138,7 @@ def check_stock(stock: Iterable[Stock], reservations: Iterable[Reservation], ini
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """What an order's end depends on: the three decisions D, the first accepted withdrawal A, whether patience ran out P."""
+    """What an order's end depends on: the three services' decisions, the first accepted withdrawal, a payment timeout."""
 
     stock: Reason | None
     gateway_refuses: bool
@@ -146,26 +148,26 @@ class Decisions:
 
     @property
     def rejection_reasons(self) -> list[Reason]:
-        """The refusals in the order of the steps; patience turns payment's into a timeout."""
+        """The refusals in the order of the steps. A payment timeout takes the place of the gateway's refusal."""
         payment = Reason.PAYMENT_TIMEOUT if self.payment_timed_out else Reason.PAYMENT_DECLINED if self.gateway_refuses else None
         delivery = Reason.UNDELIVERABLE if self.delivery_refuses else None
         return [reason for reason in (self.stock, payment, delivery) if reason]
 
 
 def check_end(current: OrderSnapshot, decisions: Decisions) -> None:
-    """What must hold when everything has come to rest: the order ended (G3), and as its decisions say (G5)."""
+    """Check what must hold once the system is idle: the order has ended (G3), as its decisions determine (G5)."""
     ended = current.order is not None and current.order.ended
     _require("G3", ended, "the order never ends", current)
     _require("G3", current.run is None or current.run.phase is Phase.DONE, "the saga never ends", current)
-    _require("G3", current.payment is None or current.payment.due_at is None, "the payment never comes to rest", current)
-    assert current.order is not None  # noqa: S101 - demanded above
+    _require("G3", current.payment is None or current.payment.due_at is None, "the payment never ends", current)
+    assert current.order is not None  # noqa: S101 - required above
     end = (current.order.state, current.order.reason)
     scheduled = current.delivery is not None and current.delivery.state is DeliveryState.SCHEDULED
     _require("G5", (current.order.state is OrderState.COMPLETED) == scheduled, "completed if and only if scheduled", current)
     if decisions.withdrawn is None:
         rejection_reasons = decisions.rejection_reasons
         expected = (OrderState.REJECTED, rejection_reasons[0]) if rejection_reasons else (OrderState.COMPLETED, None)
-        _require("G5", end == expected, f"ended as {end}, its decisions say {expected}", current)
+        _require("G5", end == expected, f"ended as {end}, its decisions require {expected}", current)
     elif decisions.rejection_reasons or current.order.state is OrderState.REJECTED:
         expected = (OrderState.REJECTED, decisions.withdrawn)
-        _require("G5", end == expected, f"ended as {end}, its withdrawal says {expected}", current)
+        _require("G5", end == expected, f"ended as {end}, its withdrawal requires {expected}", current)

@@ -1,7 +1,7 @@
-"""One mode, whole, in one event loop: its workers, a door, and a view of everything. What journeys and demo run on.
+"""A whole mode in one event loop: its workers, a client that places orders, and snapshots of what is stored.
 
-It is given its parts (a transport and a store for each worker, a payment gateway), in memory or real, and knows no
-difference. Workers can be stopped, started and crashed by name, as processes can.
+Journeys and demo run on it, on in-memory or server back ends alike. Workers can be stopped, started and killed by name, as
+processes can.
 """
 
 import asyncio
@@ -26,18 +26,18 @@ from store.protocol import Store
 
 
 class WorkerCrashed(BaseException):
-    """Raised where a process would be killed. Not an Exception, so that nothing on the way handles it."""
+    """Raised where a process would be killed. A BaseException, so that `except Exception` does not handle it."""
 
 
 async def set_up_stock(store: Store, quantities: Mapping[str, int]) -> None:
-    """Put articles on the shelf of an inventory that has none of them yet (SKU -> units)."""
+    """Write stock (SKU -> units) into an inventory store that has none of these SKUs yet."""
     articles = [Stock(sku=sku).receive(quantity) for sku, quantity in quantities.items()]
     await store.put([Record("stock", article.sku, 1, article.to_body()) for article in articles])
 
 
 @dataclass(slots=True)
 class RunningWorker:
-    """One worker at work: its clients and its task."""
+    """A running worker, its clients and its task."""
 
     worker: Worker
     transport: Transport
@@ -47,12 +47,14 @@ class RunningWorker:
 
 @dataclass(slots=True)
 class System:
-    """Open it, use it, close it (or `async with`). `events` holds every event of the mode, in the order of its arrival."""
+    """The workers of one mode; an asynchronous context manager that starts and stops them.
+
+    `events`: every event of the mode, in order of arrival. `stores`: each worker's store, open until the end."""
 
     mode: Mode
     backend: Backend
     prefix: str | None = None
-    #: Seconds that a worker which crashed is away, before another takes its place.
+    #: Seconds between a worker's crash and its restart.
     restart_delay_s: float = 0.0
     events: list[Wire] = field(default_factory=list)
     client: BrokerOrderClient = field(init=False)
@@ -99,8 +101,8 @@ class System:
         self._crashed.discard(name)
 
     async def stop(self, name: str) -> None:
-        """Stop a worker in good order: it finishes its batch, the rest stays in its queue."""
-        while name in self.running:  # one that crashed at this very moment has a successor
+        """Shut down a worker: it finishes its batch, and the remaining messages stay in its queue."""
+        while name in self.running:  # a worker that crashed at this moment is restarted, so its successor is stopped too
             running = self.running.pop(name)
             running.worker.stop()
             await running.task
@@ -108,7 +110,7 @@ class System:
             await running.gateway.close()
 
     async def kill(self, name: str) -> None:
-        """End a worker as a killed process ends: wherever it stands, and nobody starts another."""
+        """Kill a worker at whichever await it has reached, as SIGKILL does. It is not restarted."""
         running = self.running.pop(name)
         self._crashed.discard(name)
         await running.transport.close()  # first, so that nothing it still does reaches the broker
@@ -117,11 +119,11 @@ class System:
         await running.gateway.close()
 
     def is_up(self, name: str) -> bool:
-        """Whether a worker is at work: neither stopped nor killed nor away after a crash."""
+        """Whether a worker is running: not stopped, not killed, and not waiting for its restart after a crash."""
         return name in self.running and name not in self._crashed and not self.running[name].task.done()
 
     async def _supervise(self, name: str, worker: Worker, gateway: PaymentGateway) -> None:
-        """Run the worker; if it is killed by an injected crash, start another in its place, as `saga up` does with processes."""
+        """Run the worker; restart it after an injected crash, as `saga up` does with processes."""
         try:
             await worker.run()
         except WorkerCrashed:
@@ -133,7 +135,7 @@ class System:
             await self.start(name)
 
     async def wait_until(self, condition: Callable[[], bool | Awaitable[bool]], what: str, *, timeout_s: float = 60.0) -> None:
-        """Wait for a condition. Raises TimeoutError that says what was waited for."""
+        """Wait for a condition. Raises TimeoutError naming `what` was awaited, or the error of a worker that failed meanwhile."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
@@ -146,19 +148,19 @@ class System:
             await asyncio.sleep(0.02)
 
     async def wait_until_idle(self, *, timeout_s: float = 60.0) -> None:
-        """Wait until nothing moves: no message waits or is owed, nobody has anything in hand, no order or payment is open."""
-        await self.wait_until(self._is_idle, "all to come to rest", timeout_s=timeout_s)
+        """Wait until no message is queued or in an outbox, every worker is idle, and no order or payment is in progress."""
+        await self.wait_until(self._is_idle, "the system to become idle", timeout_s=timeout_s)
 
     async def has_waiting_messages(self, worker: str) -> bool:
-        """Whether messages wait in a worker's queue."""
+        """Whether there are messages in a worker's queue."""
         return await self._client_transport.depth(queue_of(self.client.topology.prefix, worker)) > 0
 
     async def snapshot(self) -> Snapshot:
-        """Everything that is stored now."""
+        """Everything stored now, the gateway's books included."""
         return await take_snapshot(self.stores, await self.backend.books())
 
     async def _is_idle(self) -> bool:
-        for _ in range(2):  # twice, because a message may be between the broker and its worker
+        for _ in range(2):  # twice, because a message may be in transit between the broker and its worker
             if not all(running.worker.idle for running in self.running.values()):
                 return False
             for queue in self.client.topology.live_queues():
@@ -185,14 +187,14 @@ def _crash() -> None:
 
 @asynccontextmanager
 async def run_observer(system: System) -> AsyncIterator[Observer]:
-    """It hears while the block runs, and has written down all that it heard when the block is left."""
+    """Run an observer during the block; before the block ends normally, it has stored everything it received."""
     transport = system.backend.transport(NAME)
     observer = Observer(system.client.topology, transport, system.backend.store(NAME), system.backend.environment)
     observer_task = asyncio.create_task(observer.run(), name=NAME)
     try:
-        await system.wait_until(observer.ready.is_set, "the observer to hear")
+        await system.wait_until(observer.ready.is_set, "the observer to be ready")
         yield observer
-        await system.wait_until(observer.has_caught_up, "the observer to have written all down")
+        await system.wait_until(observer.has_caught_up, "the observer to catch up")
     finally:
         observer.stop()
         await observer_task

@@ -1,7 +1,7 @@
-"""An event loop on virtual time: when nothing is ready, the clock jumps to the next timer. An hour of waiting takes no time.
+"""An event loop on virtual time: when no callback is ready, the clock jumps to the next timer. An hour of waiting takes no time.
 
-Only timers and callbacks exist here. Whatever would need the real world (sockets, threads, signals from another
-thread) fails loudly instead of hanging. Built on asyncio's own `_run_once`, whose only contact with the world is its selector.
+It supports timers and callbacks only. Sockets, threads and subprocesses raise an error instead of hanging. It is built on
+asyncio's `BaseEventLoop`, with a selector that advances the clock instead of waiting.
 """
 
 import asyncio
@@ -12,16 +12,16 @@ from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
-#: Where virtual clocks begin, in seconds since the epoch: 2026-01-01 UTC. Any fixed moment would do.
+#: The start of every virtual clock, in seconds since the epoch: 2026-01-01 UTC. Any fixed time would do.
 EPOCH_S = 1_767_225_600.0
 
 
 class DeadlockError(RuntimeError):
-    """Everything waits and no timer is set, so nothing can ever happen again: a deadlock, found at once."""
+    """Every task waits and no timer is set, so no task can continue."""
 
 
 class _OrderedTask(asyncio.Task[Any]):
-    """A task whose hash is its number. asyncio keeps tasks in sets; ordered by memory address, a run would not repeat."""
+    """A task whose hash is its number. asyncio keeps tasks in sets; in the order of memory addresses, a run would not repeat."""
 
     _numbers = itertools.count()
 
@@ -36,14 +36,16 @@ class _OrderedTask(asyncio.Task[Any]):
 
 
 class _ClockSelector:
-    """Stands where the selector is: instead of waiting for sockets it moves the clock."""
+    """A selector that advances the clock instead of waiting for sockets."""
 
     def __init__(self, loop: "VirtualTimeLoop") -> None:
         self._loop = loop
 
     def select(self, timeout: float | None) -> list[Any]:
         if timeout is None:
-            raise DeadlockError("everything waits for something that can no longer happen")
+            raise DeadlockError(
+                "every task waits and no timer is set: look for a wait on another thread, or for tasks that wait for each other"
+            )
         self._loop.now += max(timeout, 0.0)
         return []
 
@@ -52,31 +54,30 @@ class _ClockSelector:
 
 
 class VirtualTimeLoop(BaseEventLoop):
-    """`asyncio.Runner(loop_factory=VirtualTimeLoop)` runs a program on it. `now` is its clock, in seconds since the epoch."""
+    """An event loop for `asyncio.Runner(loop_factory=VirtualTimeLoop)`. `now`: its clock, in seconds since the epoch."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = EPOCH_S
         self._selector = _ClockSelector(self)
-        self._clock_resolution = (
-            1e-6  # a float of seconds since 1970 resolves no finer: without it, a timer could stay just ahead
-        )
+        # A float of seconds since 1970 has no finer resolution; with a smaller value a timer could stay just ahead of the clock.
+        self._clock_resolution = 1e-6
         self.set_task_factory(lambda loop, coro, **kwargs: _OrderedTask(coro, loop=loop, **kwargs))
 
     def time(self) -> float:
         return self.now
 
     def _process_events(self, event_list: list[Any]) -> None:
-        """There are no events but timers and callbacks."""
+        """Do nothing: the selector returns no events."""
 
     def _write_to_self(self) -> None:
-        """Nobody sleeps in a selector, so nobody needs waking (asyncio calls this for Ctrl-C)."""
+        """Do nothing: the selector never blocks (asyncio calls this for Ctrl-C)."""
 
     def run_in_executor(self, _executor: object, func: object, *_args: object) -> NoReturn:
-        raise RuntimeError(f"{func!r} wants a thread, which knows nothing of virtual time")
+        raise RuntimeError(f"{func!r} needs a thread, which virtual time does not support: use a coroutine")
 
     async def _no_socket(self, *_args: object, **_kwargs: object) -> NoReturn:
-        raise RuntimeError("a socket knows nothing of virtual time")
+        raise RuntimeError("virtual time does not support sockets: use the in-memory back ends")
 
     create_connection = create_server = create_datagram_endpoint = _no_socket
 

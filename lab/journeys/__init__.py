@@ -1,1 +1,1 @@
-"""The journeys: named orders with their failures and expected ends, and the run that plays them in either mode."""
+"""Journeys: scripted orders with their failures and expected ends, and the run that executes them in either mode."""

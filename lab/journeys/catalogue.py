@@ -1,7 +1,7 @@
-"""The journeys: what can happen to an order, each a short script that runs in either mode, on parts in memory or on real ones.
+"""The catalogue of journeys: each is a short script that runs in either mode, on in-memory or server back ends.
 
-A script places orders and meddles (a failure, a withdrawal, a worker that is down). `ends` says how its orders must
-end, in both modes, and `compensations` which compensations must have had an effect, in their order.
+A script places orders and disturbs them: with an injected failure, a withdrawal, or a worker that is down. A journey says how its
+orders must end, in both modes, and which compensations must have had an effect.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,35 +16,36 @@ from services.payment.messages import PaymentAuthorized
 Script = Callable[[JourneyRun], Awaitable[None]]
 
 BOTH_COMPENSATIONS = ("VoidPayment", "ReleaseStock")
-#: What is on the shelf when a journey begins, in units of each SKU.
+#: The stock at the start of a journey, in units of each SKU.
 INITIAL_STOCK = {"book": 10, "lamp": 1, "sold-out": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Journey:
-    """`ends`: state (with reason) -> how many orders. `compensations`: compensations with an effect, in order."""
+    """A script and its expected result. `ends`: state (with reason) -> number of orders. `compensations`: those that have an
+    effect, in order."""
 
     name: str
     title: str
     script: Script
     ends: dict[str, int]
     compensations: tuple[str, ...] = ()
-    #: The two modes may differ in which compensations had anything to undo (docs/protocol.md#g7); then this is the choreography's.
+    #: The compensations of the choreography where they differ (docs/protocol.md#g7).
     compensations_in_choreography: tuple[str, ...] | None = None
 
 
 async def one_order(run: JourneyRun) -> None:
-    """One order for a book, nothing in its way."""
+    """One order, without a disturbance."""
     await run.place({"book": 2})
 
 
 async def two_lines(run: JourneyRun) -> None:
-    """One line is in stock, the other is not."""
+    """One order of two lines, one of them out of stock."""
     await run.place({"book": 1, "sold-out": 1})
 
 
 async def last_unit(run: JourneyRun) -> None:
-    """Twenty buyers at once, one lamp."""
+    """Twenty orders at once for the last lamp."""
     for _ in range(20):
         await run.place({"lamp": 1})
 
@@ -55,14 +56,14 @@ async def one_order_with_fault(run: JourneyRun, failure: str) -> None:
 
 
 async def payment_settles_late(run: JourneyRun) -> None:
-    """The gateway says "pending"; the order must not be complete before it has settled."""
+    """The payment is pending at first; the order must not complete before it has settled."""
     order_id = await run.place({"book": 2}, "payment:pending")
     await run.wait_for_payment_state(order_id, PaymentState.PENDING)
-    assert not run.has_ended(order_id)  # noqa: S101 - the journey's own claim
+    assert not run.has_ended(order_id)  # noqa: S101 - part of what the journey checks
 
 
 async def withdraw_before_it_arrives(run: JourneyRun) -> None:
-    """The withdrawal overtakes the order on its way to the order service."""
+    """The withdrawal reaches the order service before the order."""
     order_id = run.new_id()
     await run.withdraw(order_id)
     await run.wait_for_order(order_id)
@@ -70,14 +71,14 @@ async def withdraw_before_it_arrives(run: JourneyRun) -> None:
 
 
 async def withdraw_while_late(run: JourneyRun, service: str) -> None:
-    """The step at `service` is held up on its way; the withdrawal and its rollback overtake it."""
+    """The step at `service` is delayed; the withdrawal and its rollback overtake it."""
     order_id = await run.place({"book": 2}, f"{service}:late")
     await run.wait_for_fault(f"{service}:late")
     await run.withdraw(order_id)
 
 
 async def withdraw_while_down(run: JourneyRun, service: str) -> None:
-    """`service` is down with the step already in its queue; it comes back after the withdrawal was recorded."""
+    """`service` is down with the step in its queue; it is started after the withdrawal is recorded."""
     await run.stop(service)
     order_id = await run.place({"book": 2})
     await run.wait_for_queued_step(order_id, service)
@@ -87,19 +88,19 @@ async def withdraw_while_down(run: JourneyRun, service: str) -> None:
 
 
 async def withdraw_while_pending(run: JourneyRun) -> None:
-    """The gateway has not decided yet when the customer withdraws."""
+    """The customer withdraws while the payment is pending."""
     order_id = await run.place({"book": 2}, "payment:pending")
     await run.wait_for_payment_state(order_id, PaymentState.PENDING)
     await run.withdraw(order_id)
 
 
 async def withdraw_too_late(run: JourneyRun) -> None:
-    """The delivery's step is already queued when the customer withdraws: the pivot is older than its cancellation."""
+    """The customer withdraws when the delivery's step is already queued, so that the pivot comes before its cancellation."""
     await withdraw_while_down(run, "delivery")
 
 
 async def withdraw_after_the_end(run: JourneyRun) -> None:
-    """The order has completed when the customer withdraws."""
+    """The customer withdraws a completed order."""
     order_id = await run.place({"book": 2})
     await run.wait_for_end(order_id)
     await run.withdraw(order_id)
@@ -107,7 +108,7 @@ async def withdraw_after_the_end(run: JourneyRun) -> None:
 
 
 async def down_past_deadline(run: JourneyRun, service: str) -> None:
-    """`service` is down until after the order's deadline, then comes back."""
+    """`service` is down until after the order's deadline."""
     await run.stop(service)
     order_id = await run.place({"book": 2})
     await run.wait_for_event(order_id, OrderPlaced)
@@ -117,7 +118,7 @@ async def down_past_deadline(run: JourneyRun, service: str) -> None:
 
 
 async def delivery_down_past_deadline(run: JourneyRun) -> None:
-    """Delivery is down past the deadline, with its step queued before."""
+    """Delivery is down until after the deadline, with its step already queued."""
     await run.stop("delivery")
     order_id = await run.place({"book": 2})
     await run.wait_for_event(order_id, PaymentAuthorized)
@@ -128,7 +129,7 @@ async def delivery_down_past_deadline(run: JourneyRun) -> None:
 ONE_COMPLETED = {"COMPLETED": 1}
 ONE_WITHDRAWN = {"REJECTED withdrawn": 1}
 
-#: The points before the pivot at which a customer may withdraw, by the name of the point.
+#: Points before the pivot at which a customer withdraws: name -> script and the compensations that have an effect.
 WITHDRAWAL_POINTS: dict[str, tuple[Script, tuple[str, ...]]] = {
     "before-it-arrives": (withdraw_before_it_arrives, ()),
     "inventory-late": (partial(withdraw_while_late, service="inventory"), ()),
@@ -154,19 +155,19 @@ JOURNEYS: dict[str, Journey] = {
         ),
         Journey(
             "gateway-hangs",
-            "the payment gateway hangs past payment's patience",
+            "the payment gateway hangs past the authorization timeout",
             partial(one_order_with_fault, failure="payment:hang"),
             {"REJECTED payment_timeout": 1},
             ("ReleaseStock",),
         ),
         Journey(
             "gateway-drops",
-            "the connection to the gateway drops past payment's patience",
+            "the gateway drops connections past the authorization timeout",
             partial(one_order_with_fault, failure="payment:drop"),
             {"REJECTED payment_timeout": 1},
             ("ReleaseStock",),
         ),
-        Journey("pending", "payment pending, settled after the wait", payment_settles_late, ONE_COMPLETED),
+        Journey("pending", "payment pending, settled later", payment_settles_late, ONE_COMPLETED),
         Journey(
             "undeliverable",
             "delivery refused",
@@ -178,18 +179,18 @@ JOURNEYS: dict[str, Journey] = {
             Journey(f"withdraw-{point}", f"customer withdraws before the pivot: {point}", script, ONE_WITHDRAWN, compensations)
             for point, (script, compensations) in WITHDRAWAL_POINTS.items()
         ),
-        Journey("withdraw-too-late", "customer withdraws behind the pivot's step", withdraw_too_late, ONE_COMPLETED),
+        Journey("withdraw-too-late", "customer withdraws after the pivot's step is queued", withdraw_too_late, ONE_COMPLETED),
         Journey("withdraw-after-end", "customer withdraws after the end", withdraw_after_the_end, ONE_COMPLETED),
         Journey(
             "inventory-down",
-            "inventory is down past the deadline, then comes back",
+            "inventory is down past the deadline, then started again",
             partial(down_past_deadline, service="inventory"),
             {"REJECTED deadline": 1},
             ("ReleaseStock",),
         ),
         Journey(
             "payment-down",
-            "payment is down past the deadline, then comes back",
+            "payment is down past the deadline, then started again",
             partial(down_past_deadline, service="payment"),
             {"REJECTED deadline": 1},
             BOTH_COMPENSATIONS,
@@ -203,7 +204,7 @@ JOURNEYS: dict[str, Journey] = {
     )
 }
 
-#: What `saga demo` shows unless asked for one by name: one of each kind.
+#: The journeys that `saga demo` shows without `--journey`: one of each kind.
 DEMO_JOURNEYS = (
     *("happy", "out-of-stock", "last-unit", "declined", "gateway-hangs", "pending", "undeliverable"),
     *("withdraw-payment-pending", "withdraw-delivery-late", "withdraw-too-late", "payment-down", "delivery-down"),

@@ -1,7 +1,4 @@
-"""What travelled in a run: every message as it was published, told as one arrow each.
-
-For showing; nothing depends on it.
-"""
+"""The message log of a run: every published message with its sender and receivers, for display."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +13,7 @@ from services.vocabulary import BackwardCommand, BackwardEvent
 
 @dataclass(frozen=True, slots=True)
 class LoggedMessage:
-    """One message type between two parties of a run. `rollback`: a refusal, a withdrawal or a compensation."""
+    """One message from its sender to its receivers. `rollback`: a refusal, a withdrawal or a compensation."""
 
     sender: str
     receivers: tuple[str, ...]
@@ -27,7 +24,7 @@ class LoggedMessage:
 
 @dataclass(slots=True)
 class MessageLog:
-    """Give `note` to MemoryBroker.on_publish; `flow` then tells what travelled."""
+    """The messages published so far. Append `record` to `MemoryBroker.on_publish`."""
 
     topology: Topology
     published: list[Outgoing] = field(default_factory=list)
@@ -36,15 +33,15 @@ class MessageLog:
         self.published.append(outgoing)
 
     def messages(self) -> list[LoggedMessage]:
-        """Every arrow in the order of publishing; a copy put aside for a later attempt shows as sent by its worker to itself."""
-        return [self._arrow(outgoing) for outgoing in self.published]
+        """The messages in publishing order. A retry or dead letter is shown as sent by its worker to itself."""
+        return [self._describe(outgoing) for outgoing in self.published]
 
-    def _arrow(self, outgoing: Outgoing) -> LoggedMessage:
+    def _describe(self, outgoing: Outgoing) -> LoggedMessage:
         kind = CATALOGUE[str(outgoing.wire.type)]
         rollback = issubclass(kind, (BackwardCommand, BackwardEvent))
         if self.topology.is_retry_or_dead_letter(outgoing.address):
-            worker, note = self._retry_route(outgoing.address.routing_key)
-            return LoggedMessage(worker, (worker,), f"{kind.__name__} ({note})", issubclass(kind, Command), rollback)
+            worker, kind_of_copy = self._retry_route(outgoing.address.routing_key)
+            return LoggedMessage(worker, (worker,), f"{kind.__name__} ({kind_of_copy})", issubclass(kind, Command), rollback)
         if issubclass(kind, Command):
             return LoggedMessage(str(outgoing.wire.app_id), (kind.service,), kind.__name__, command=True, rollback=rollback)
         receivers = tuple(queue.worker for queue in self.topology.queues if kind.type_name in queue.listens_to)
@@ -56,10 +53,10 @@ class MessageLog:
             if routing_key == dead_queue(name):
                 return queue.worker, "dead letter"
             if routing_key.startswith(name):
-                return queue.worker, "later"
-        raise LookupError(f"{routing_key} leads to no worker")
+                return queue.worker, "retry"
+        raise LookupError(f"the routing key {routing_key} belongs to no worker of this topology")
 
 
 def count_repeated(flow: Sequence[LoggedMessage]) -> list[tuple[LoggedMessage, int]]:
-    """The flow with equal arrows counted together, in the order of their first: for runs of many orders."""
+    """The distinct messages with their counts, in the order of their first occurrence: for runs of many orders."""
     return list(Counter(flow).items())

@@ -1,6 +1,6 @@
-"""One run of a journey in one mode: what a script can do and wait for, and what came of it.
+"""One run of a journey in one mode: what a script can do and wait for, and its result.
 
-A script never sleeps; it waits for what it has to see, with a time limit that says what was waited for.
+Scripts do not sleep: they wait for conditions, and a timeout names the condition.
 """
 
 from collections import Counter
@@ -20,13 +20,14 @@ from services.payment.domain import Payment, PaymentState
 from services.payment.messages import PaymentAuthorized, PaymentVoided
 from services.vocabulary import Line
 
-#: The event after which a service's own forward step is on its way to it (in the orchestrated mode, by way of the coordinator).
+#: Service -> the event that leads to its forward step, in the orchestrated mode by way of the coordinator.
 _PRECEDING_EVENT = {"inventory": OrderPlaced, "payment": StockReserved, "delivery": PaymentAuthorized}
 
 
 @dataclass(frozen=True, slots=True)
 class JourneyResult:
-    """What came of a run. `ends`: state (with reason) -> how many orders; `compensations`: compensations with an effect, in order."""
+    """The result of a run. `ends`: state (with reason) -> number of orders. `compensations`: those that had an effect, in
+    order."""
 
     mode: Mode
     ends: dict[str, int]
@@ -37,7 +38,7 @@ class JourneyResult:
 
 @dataclass(slots=True)
 class JourneyRun:
-    """What a script is given."""
+    """The operations of a script on one system. `order_ids`: the orders placed so far."""
 
     system: System
     order_ids: list[str] = field(default_factory=list)
@@ -46,7 +47,7 @@ class JourneyRun:
         return self.system.backend.environment.new_id()
 
     async def place(self, wanted: Mapping[str, int], *injected: str, order_id: str | None = None) -> str:
-        """Place an order for `wanted` (SKU -> quantity); gives its id."""
+        """Place an order for `wanted` (SKU -> quantity) with `injected` failures. Returns its id."""
         order_id = order_id or self.new_id()
         self.order_ids.append(order_id)
         details = sample_order([Line(sku=sku, quantity=quantity) for sku, quantity in wanted.items()])
@@ -66,7 +67,7 @@ class JourneyRun:
         return any(wire.correlation_id == order_id and wire.type == event.type_name for wire in self.system.events)
 
     async def wait_for_event(self, order_id: str, event: type[Event]) -> None:
-        """Wait for an event of an order."""
+        """Wait until an event of an order has been published."""
         await self.system.wait_until(lambda: self.has_event(order_id, event), f"{event.type_name} of {order_id}")
 
     def has_ended(self, order_id: str) -> bool:
@@ -79,15 +80,15 @@ class JourneyRun:
         await self.wait_for_event(order_id, WithdrawalRefused)
 
     async def wait_for_order(self, order_id: str) -> None:
-        """Wait until the order service has committed something for this order, a tombstone included."""
+        """Wait until the order service has stored the order or a tombstone of it."""
 
         async def exists() -> bool:
             return bool(await self.system.stores["order"].find("orders", {"order_id": order_id}))
 
-        await self.system.wait_until(exists, f"the order service to know {order_id}")
+        await self.system.wait_until(exists, f"the order service to store {order_id}")
 
     async def wait_for_payment_state(self, order_id: str, state: PaymentState) -> None:
-        """Wait until the payment has committed this state."""
+        """Wait until the payment is stored in this state."""
 
         async def has_state() -> bool:
             found = await self.system.stores["payment"].find(Payment.collection, {"order_id": order_id})
@@ -96,22 +97,22 @@ class JourneyRun:
         await self.system.wait_until(has_state, f"the payment of {order_id} to be {state}")
 
     async def wait_for_fault(self, failure: str) -> None:
-        """Wait until an injected failure has acted at a worker."""
+        """Wait until an injected failure has been triggered at a worker."""
 
-        async def has_acted() -> bool:
+        async def is_triggered() -> bool:
             return failure in (await self.system.snapshot()).triggered_faults
 
-        await self.system.wait_until(has_acted, f"{failure} to act")
+        await self.system.wait_until(is_triggered, f"{failure} to be triggered")
 
     async def wait_for_queued_step(self, order_id: str, service: str) -> None:
-        """Wait until the forward step of a stopped service waits in its queue."""
+        """Wait until the forward step of a stopped service is in its queue."""
         await self.wait_for_event(order_id, _PRECEDING_EVENT[service])
         await self.system.wait_until(
-            lambda: self.system.has_waiting_messages(service), f"the step of {order_id} to wait at {service}"
+            lambda: self.system.has_waiting_messages(service), f"the step of {order_id} to be queued for {service}"
         )
 
     async def result(self) -> JourneyResult:
-        """Wait until all is at rest, then say what came of it."""
+        """Wait until the system is idle, then return the result."""
         await self.system.wait_until_idle()
         snapshot = await self.system.snapshot()
         ends = Counter(
@@ -124,13 +125,13 @@ class JourneyRun:
         )
 
     def _compensations(self, snapshot: Snapshot) -> tuple[str, ...]:
-        """The compensations that had something to undo, in the order of the events that say so."""
+        """The compensations that had an effect, in the order of their events."""
         first: dict[tuple[str, str], None] = {}
         for wire in self.system.events:
             order_id = str(wire.correlation_id)
             reservation, payment = snapshot.reservations.get(order_id), snapshot.payments.get(order_id)
             if wire.type == StockReleased.type_name and reservation and reservation.quantities:
-                assert reservation.state is ReservationState.RELEASED  # noqa: S101 - it says so, for ever
+                assert reservation.state is ReservationState.RELEASED  # noqa: S101 - RELEASED is final
                 first[order_id, "ReleaseStock"] = None
             if wire.type == PaymentVoided.type_name and payment and payment.details and payment.state is PaymentState.VOIDED:
                 first[order_id, "VoidPayment"] = None

@@ -1,5 +1,6 @@
-"""The deterministic simulator: the real workers on parts in memory, on virtual time, with faults that one seed decides.
+"""The deterministic simulator: the real workers on in-memory back ends and virtual time, with faults drawn from a seed.
 
-`plan` draws what a seed means, `ports` and `gateway` let faults act, `world` runs the workers, `history` and
-`checkers` judge every step, `run` puts one seed together, `shrink` finds the faults that matter, `campaign` runs many seeds.
+`plan` draws what a seed means, `ports` and `gateway` apply faults, `cluster` runs the workers, `nemesis` causes the timed faults,
+`history` records, `checkers` judge every step, `run` runs one plan, `shrink` finds the faults that matter, `campaign` runs many
+seeds.
 """

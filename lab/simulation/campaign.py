@@ -1,7 +1,7 @@
-"""Many seeds, on all cores: what was run, what was injected, how orders ended, and every failure.
+"""A campaign: many seeds on all cores, and a summary of faults, ends and failures.
 
-A campaign that injected nothing, or completed nothing, or undid nothing, proves nothing: that is a failure
-too (the vacuity check).
+A campaign of some size in which a kind of fault, a completed order or a compensation is missing proves nothing about it, so that
+is a failure too (the vacuity check).
 """
 
 import os
@@ -20,15 +20,15 @@ from lab.simulation.history import Violation
 from lab.simulation.plan import FaultKind, draw_plan, draw_plan_without_races
 from lab.simulation.run import RunOutcome, simulate
 
-#: Seeds that a process runs before it reports: enough to make starting it cheap, few enough for a smooth progress bar.
+#: Seeds that a process runs before it reports: enough to keep the overhead small, few enough for a smooth progress bar.
 CHUNK = 20
-#: So many seeds must have shown every kind of fault.
+#: The number of seeds from which on every kind of fault must have occurred.
 SEEDS_FOR_EVERY_KIND = 200
 
 
 @dataclass(slots=True)
 class CampaignSummary:
-    """What came of a campaign so far. `failures`: (seed, mode, finding)."""
+    """The totals of a campaign so far. `failures`: (seed, mode, violation)."""
 
     seeds: int = 0
     runs: int = 0
@@ -57,23 +57,23 @@ class CampaignSummary:
 
     @property
     def rejected(self) -> dict[str, int]:
-        """Reason -> orders."""
+        """Reason -> number of rejected orders."""
         ends = sorted(self.ends.items())
         return {end.removeprefix("REJECTED "): count for end, count in ends if end.startswith("REJECTED")}
 
     def missing_coverage(self) -> list[str]:
-        """What this campaign did not try, so that it proves nothing about it. Asked of campaigns of some size only."""
+        """What this campaign did not cover; empty if it has fewer than SEEDS_FOR_EVERY_KIND seeds."""
         if self.seeds < SEEDS_FOR_EVERY_KIND:
             return []
         missing = [f"no {kind} was injected" for kind in FaultKind if not self.faults[kind]]
         missing += [] if self.completed else ["no order completed"]
-        return missing + ([] if self.compensations else ["nothing was undone"])
+        return missing + ([] if self.compensations else ["no compensation took effect"])
 
 
 def run_campaign(
     first: int, seeds: int, modes: Sequence[Mode], on_progress: Callable[[CampaignSummary], None]
 ) -> CampaignSummary:
-    """Run seeds `first` to `first + seeds - 1` in each of `modes`; with both modes, hold their ends against each other too."""
+    """Run seeds `first` to `first + seeds - 1` in each of `modes`; with both modes, compare their ends without races as well."""
     summary = CampaignSummary(seeds=seeds)
     started_at = time.monotonic()
     chunks = _chunks(first, seeds)
@@ -103,13 +103,13 @@ def _run_chunk(seeds: range, modes: list[Mode]) -> list[RunOutcome]:
 
 
 def silence_logs() -> None:
-    """Workers in a simulation say nothing: what they would log is in the trace."""
+    """Turn off the logs of this process: the trace takes their place."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=True)
 
 
 def compare_modes(seed: int) -> RunOutcome:
-    """Both modes on the same orders and business failures, without races: every order must end alike. Gives the second's outcome,
-    with what differs among its findings."""
+    """Run both modes on the same orders and business failures, without races: every order must end alike. Returns the outcome of
+    the second mode with the violations of both and those of the comparison."""
     first, second = (simulate(draw_plan_without_races(seed, mode)) for mode in Mode)
     differences = [
         Violation("both modes end alike", _first_difference(first, second, number)) for number in _diverging_orders(first, second)
@@ -122,12 +122,12 @@ def _diverging_orders(first: RunOutcome, second: RunOutcome) -> list[int]:
 
 
 def _first_difference(first: RunOutcome, second: RunOutcome, number: int) -> str:
-    """Where the two traces of an order part: the states that both went through, and what came next in each."""
+    """Where the two modes diverge on an order: the last states that they have in common, and the states that follow in each."""
     paths = (first.paths.get(number, ()), second.paths.get(number, ()))
     common = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(*paths, strict=False))))
-    rest = [", ".join(way[common:]) or "nothing" for way in paths]
+    rest = [", ".join(path[common:]) or "nothing" for path in paths]
     shared = ", ".join(paths[0][:common]) or "the beginning"
-    return f"order {number}: after {shared}, {first.mode} went on with {rest[0]}, {second.mode} with {rest[1]}"
+    return f"order {number}: after {shared}, {first.mode} continued with {rest[0]}, {second.mode} with {rest[1]}"
 
 
 def as_dict(summary: CampaignSummary) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""The checkers: promises held against the history of a run, after every step and at its end. Each finding names its checker.
+"""The checkers of a run: they compare the history with what must hold, after every step and at the end.
 
-The state checks are `lab.invariants`, which the protocol tests use as well; the books at the end are
-`ops.audit`. What is here besides looks at messages: no effect twice, no state without its message, no message without its state.
+Each violation names its checker. The checks of states are in lab/invariants.py, which the protocol tests use as well; the check
+of all books at the end is ops/audit.py. The checks of messages are here: no effect twice, no state without its message, no
+message without its state.
 """
 
 from collections import Counter
@@ -14,9 +15,9 @@ from bootstrap.backend import BookEntry, GatewayBooks
 from broker.message import Event
 from broker.topology import dead_queue, queue_of
 from lab.invariants import Decisions, InvariantViolated, OrderSnapshot, check_end, check_step
+from lab.simulation.cluster import SimulatedCluster
 from lab.simulation.history import SimulationHistory
 from lab.simulation.plan import FaultKind, SimulationPlan
-from lab.simulation.world import SimulatedCluster
 from ops.audit import audit
 from ops.snapshot import Snapshot, take_snapshot
 from orchestrator.saga import SagaRun
@@ -36,11 +37,11 @@ EVENT_TYPES = frozenset(name for name, kind in CATALOGUE.items() if issubclass(k
 
 D = TypeVar("D", bound=Document)
 
-#: How the failures end in name after which an order may need a person.
+#: Suffixes of the injected failures after which an order may need attention.
 COMPENSATION_FAULTS = ("undo_error", "void_error")
 
-#: Document states and the states that the next commit may leave. "" is before the first. One commit may hold two messages of an
-#: order: a withdrawal and the placing that it overtook go from nothing to REJECTED.
+#: Collection -> state -> the states that the next commit may lead to. "" is the state before the first. One commit may handle two
+#: messages of an order: a withdrawal, and the placing that it overtook, lead from "" to REJECTED.
 ALLOWED_TRANSITIONS: dict[str, dict[str, set[str]]] = {
     Order.collection: {"": {"TOMBSTONE", "PENDING", "REJECTED"}, "TOMBSTONE": {"REJECTED"}, "PENDING": {"COMPLETED", "REJECTED"}},
     Reservation.collection: {"": {"HELD", "REJECTED", "RELEASED"}, "HELD": {"RELEASED"}},
@@ -56,7 +57,7 @@ ALLOWED_TRANSITIONS: dict[str, dict[str, set[str]]] = {
 
 @dataclass(slots=True)
 class RunChecker:
-    """Watches one run. Install it with `history.on_change = judge.after_step`."""
+    """Checks one run. Install it with `history.on_change = checker.after_step`."""
 
     cluster: SimulatedCluster
     history: SimulationHistory
@@ -69,7 +70,7 @@ class RunChecker:
     # --- after every step ---------------------------------------------------------------------------------------------------
 
     def after_step(self, changed: set[str]) -> None:
-        """Hold the orders that changed against what must hold in every state."""
+        """Check the orders and stock that changed. `changed`: ids of documents."""
         for order_id in changed & set(self.cluster.order_ids.values()):
             before, now = self._order_snapshots.get(order_id, OrderSnapshot()), self._order_snapshot(order_id)
             self._order_snapshots[order_id] = now
@@ -93,12 +94,12 @@ class RunChecker:
                 )
 
     def _check_deadline(self, before: OrderSnapshot, now: OrderSnapshot, order_id: str) -> None:
-        """A deadline acts when it has come, by the clock of the order service (which may be off, as the plan says)."""
+        """A deadline acts no earlier than its time by the order service's clock, which may be skewed by the plan."""
         if not (now.order and before.order and now.order.withdrawn is Reason.DEADLINE and not before.order.withdrawn):
             return
         off_s = sum(fault.for_s for fault in self.plan.faults_of(FaultKind.CLOCK_SKEW) if fault.where == "order")
         if self.cluster.now() + max(off_s, 0.0) < (before.order.due_at or 0.0) - 0.001:
-            self.history.add_violation("waits are waited", f"{self._label(order_id)} met its deadline before its time")
+            self.history.add_violation("waits are waited", f"{self._label(order_id)} was withdrawn before its deadline")
 
     def _check_stock(self, changed: set[str]) -> None:
         for sku in changed & self.plan.stock.keys():
@@ -126,7 +127,7 @@ class RunChecker:
         return self.history.label_of(order_id)
 
     def check_attention(self, order_ids: set[str]) -> None:
-        """Orders need attention only where a compensation was made to fail."""
+        """Record the orders that need attention; only those with an injected failure of a compensation may."""
         self.history.needed_attention |= order_ids
         failing_orders = {
             fault.nth for fault in self.plan.faults_of(FaultKind.BUSINESS) if fault.where.endswith(COMPENSATION_FAULTS)
@@ -134,15 +135,15 @@ class RunChecker:
         for number, order_id in self.cluster.order_ids.items():
             if order_id in order_ids and number not in failing_orders:
                 self.history.add_violation(
-                    "nothing given up", f"order {number} needs attention, and nothing was made to fail for good"
+                    "nothing given up", f"order {number} needs attention, and no compensation was made to fail"
                 )
 
     # --- at the end ---------------------------------------------------------------------------------------------------------
 
-    async def check_final_state(self, *, rested: bool) -> Snapshot:
-        """Everything has healed and come to rest, or should have."""
-        if not rested:
-            self.history.add_violation("everything ends", f"no rest: {self._describe_activity()}")
+    async def check_final_state(self, *, idle: bool) -> Snapshot:
+        """Check everything at the end of a run. `idle`: whether the cluster became idle in time."""
+        if not idle:
+            self.history.add_violation("everything ends", f"still active: {self._describe_activity()}")
         for number, order_id in self.cluster.order_ids.items():
             self._check_end(number, order_id)
         self._check_withdrawals()
@@ -161,7 +162,7 @@ class RunChecker:
     def _check_end(self, number: int, order_id: str) -> None:
         now = self._order_snapshot(order_id)
         if now.order is None or now.order.state is OrderState.TOMBSTONE:
-            self.history.add_violation("everything ends", f"order {number} was never taken in: {now.states()}")
+            self.history.add_violation("everything ends", f"order {number} was never accepted: {now.states()}")
             return
         try:
             check_end(now, decisions_of(now))
@@ -170,46 +171,49 @@ class RunChecker:
             self.history.add_violation(name, f"order {number}: {broken}")
 
     def _check_withdrawals(self) -> None:
-        """A customer who withdraws is heard: the order keeps the withdrawal (his or the deadline's), or why it was refused."""
+        """Every withdrawal is recorded in its order: as accepted (the customer's or the deadline's) or with why it was
+        refused."""
         for fault in self.plan.faults_of(FaultKind.WITHDRAWAL):
             order = self._latest(Order, self.cluster.order_ids[fault.nth])
             if order and not (order.withdrawn or order.withdrawal_refused):
                 self.history.add_violation(
-                    "withdrawals count", f"order {fault.nth} is {order.state} and knows nothing of its withdrawal"
+                    "withdrawals count", f"order {fault.nth} is {order.state} without a record of its withdrawal"
                 )
 
     def _describe_activity(self) -> str:
         waiting = [queue for queue in self.cluster.client.topology.live_queues() if len(self.cluster.broker.queue(queue))]
         outboxes = [name for name, database in self.cluster.databases.items() if database.outbox]
         timers = [name for name, database in self.cluster.databases.items() if any(database.due_index.values())]
-        return f"queues {waiting}, outboxes {outboxes}, waits {timers}"
+        return f"queues {waiting}, outboxes {outboxes}, timers {timers}"
 
     def _check_effects_once(self) -> None:
-        """Of one message a worker makes one effect: it never publishes the same kind of answer twice for the same cause.
+        """One message has one effect: a worker commits no type of event or command twice for the same cause.
 
-        A withdrawal that is published again at a deadline is meant; it has no cause but the order's placing."""
+        OrderWithdrawn is excluded: it is published again at each deadline, and its cause is always the order's placing."""
         answers: Counter[tuple[str, str, str]] = Counter()
         for worker, wire in self.history.outbox_messages.values():
             if wire.type != OrderWithdrawn.type_name:
                 answers[worker, str(wire.type), str(wire.headers.get("causation_id"))] += 1
         for (worker, kind, _), count in answers.items():
             if count > 1:
-                self.history.add_violation("one effect a message", f"{worker} answered {count} times with {kind} to one message")
+                self.history.add_violation("one effect a message", f"{worker} answered one message {count} times with {kind}")
 
     def _check_messages_match_states(self) -> None:
         consumed_types = {kind for queue in self.cluster.client.topology.queues for kind in queue.listens_to}
         for message_id, (worker, wire) in self.history.outbox_messages.items():
-            is_fact = str(wire.type) in EVENT_TYPES and str(wire.type) not in consumed_types  # it need not reach anybody
-            if message_id not in self.history.published_ids or not (is_fact or message_id in self.history.routed_ids):
+            is_unconsumed = str(wire.type) in EVENT_TYPES and str(wire.type) not in consumed_types  # no queue needs to receive it
+            if message_id not in self.history.published_ids or not (is_unconsumed or message_id in self.history.routed_ids):
                 self.history.add_violation(
                     "no state without its message", f"{worker}: {self.history.describe(wire)} never arrived"
                 )
-        for message_id, (who, about) in self.history.worker_messages.items():
+        for message_id, (process, description) in self.history.worker_messages.items():
             if message_id not in self.history.outbox_messages:
-                self.history.add_violation("no message without its state", f"{who} published {about}, and no commit owed it")
+                self.history.add_violation(
+                    "no message without its state", f"{process} published {description}, which no commit had in its outbox"
+                )
 
     def _check_dead_letters(self) -> None:
-        """Only what was asked to fail at every attempt may be given up."""
+        """Only workers with an injected failure at every attempt may have dead letters."""
         failures = [failure for fault in self.plan.faults_of(FaultKind.BUSINESS) for failure in fault.where.split(",")]
         allowed_workers = {failure.partition(":")[0] for failure in failures if failure.endswith("error")}
         for queue in self.cluster.client.topology.queues:
@@ -226,7 +230,7 @@ class RunChecker:
 
 
 def decisions_of(now: OrderSnapshot) -> Decisions:
-    """What the services decided about an order that has come to rest, read from their documents."""
+    """What the services decided about an order that has ended, read from their documents."""
     stock = now.reservation.reason if now.reservation and now.reservation.state is ReservationState.REJECTED else None
     declined = now.payment.reason if now.payment and now.payment.state is PaymentState.DECLINED else None
     refused = now.delivery is not None and now.delivery.state is DeliveryState.REJECTED

@@ -1,7 +1,7 @@
-"""The crash matrix: a worker killed at every point of the loop, with every one of its handlers in hand, in both modes.
+"""The crash matrix: a worker is killed at every point of its loop while each of its handlers is in progress, in both modes.
 
-For each handler a scenario is found in which it has something to do; then the scenario is run once for
-each point, with the kill there and nothing else going wrong, and every checker looks at the end.
+For each handler, a scenario is found that reaches it. The scenario is run once for each point with a kill there and no other
+infrastructure fault, and every checker is applied.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,17 +13,17 @@ from broker.codec import Undecodable, decode
 from broker.loop.inputs import Input, LocalInput
 from broker.role import Role
 from broker.worker import Worker
+from lab.simulation.cluster import SimulatedCluster
 from lab.simulation.history import SimulationHistory
 from lab.simulation.plan import CrashPoint, Fault, FaultKind, PlannedOrder, SimulationPlan
 from lab.simulation.ports import SimulatedStore
 from lab.simulation.run import simulate
-from lab.simulation.world import SimulatedCluster
 from services.vocabulary import Line
 
-#: The verdicts besides the names of checkers: nothing was found; this handler never comes to that point (it publishes nothing);
-#: the order ends otherwise than without the kill.
+#: The verdicts besides the names of checkers: no violation; the handler never reaches the point, because it publishes nothing;
+#: the order does not end as it does without the kill.
 PASSED, NOT_REACHED, DIFFERENT_END = "holds", "-", "ends otherwise"
-#: How long the kill may wait for its moment, in seconds of virtual time: longer than a deadline and a budget of attempts.
+#: Within how many seconds of virtual time the kill may occur: longer than the deadline and a message's retry budget.
 KILL_WITHIN_S = 90.0
 
 
@@ -31,29 +31,29 @@ def _business_faults(*failures: str) -> tuple[Fault, ...]:
     return tuple(Fault(FaultKind.BUSINESS, failure, 1) for failure in failures)
 
 
-#: Name -> what goes wrong in the business of the one order; between them every handler of both modes has something to do.
+#: Name -> the faults of the one order. Together the scenarios reach every handler of both modes.
 SCENARIOS: Mapping[str, tuple[Fault, ...]] = {
-    "all is well": (),
+    "happy path": (),
     "out of stock": _business_faults("inventory:out_of_stock"),
     "declined": _business_faults("payment:declined"),
     "pending": _business_faults("payment:pending"),
     "undeliverable": _business_faults("delivery:undeliverable"),
-    "the gateway hangs": _business_faults("payment:hang"),
+    "gateway hangs": _business_faults("payment:hang"),
     "withdrawn": (*_business_faults("payment:pending"), Fault(FaultKind.WITHDRAWAL, "", 1, 1.0)),
-    "withdrawn before it came": (Fault(FaultKind.WITHDRAWAL, "", 1, 0.001),),
+    "withdrawn before it is placed": (Fault(FaultKind.WITHDRAWAL, "", 1, 0.001),),
     "delivery fails until the deadline": _business_faults("delivery:error"),
-    "stock cannot be given back": _business_faults("delivery:undeliverable", "inventory:undo_error"),
-    "the void is not confirmed": _business_faults("delivery:undeliverable", "payment:void_error"),
-    "the delivery cannot be cancelled": (
+    "stock release fails": _business_faults("delivery:undeliverable", "inventory:undo_error"),
+    "void fails": _business_faults("delivery:undeliverable", "payment:void_error"),
+    "delivery cancellation fails": (
         *_business_faults("delivery:undo_error"),
         Fault(FaultKind.DELAY, nth=7, for_s=20.0),  # ScheduleDelivery, so that the order's deadline overtakes it
     ),
-    "the order cannot be ended": _business_faults("order:undo_error"),
+    "order rejection fails": _business_faults("order:undo_error"),
 }
 
 
 class InstrumentedWorker(Worker):
-    """The product's worker, whose life knows which commands are in hand."""
+    """The product's worker, which also tells its simulated process the commands in progress."""
 
     async def handle(self, inputs: Sequence[Input], **options: Any) -> None:  # noqa: ANN401 - passed on
         process = self.store.process if isinstance(self.store, SimulatedStore) else None
@@ -66,7 +66,7 @@ class InstrumentedWorker(Worker):
 
 
 def command_of(item: Input, role: Role) -> str:
-    """The name of the command that an input means to this role; "" for what cannot be decoded."""
+    """The name of the command that an input means to this role; "" if it cannot be decoded."""
     if isinstance(item, LocalInput):
         return type(item.message).__name__
     try:
@@ -78,7 +78,7 @@ def command_of(item: Input, role: Role) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One kill. `verdict`: HOLDS, ABSENT, or the checkers that found something."""
+    """The result of one kill. `verdict`: PASSED, NOT_REACHED, or what was found: names of checkers and DIFFERENT_END."""
 
     mode: Mode
     worker: str
@@ -89,12 +89,12 @@ class Cell:
 
 
 def handlers_of(mode: Mode) -> list[tuple[str, str]]:
-    """Every (worker, handler) of a mode that a message or a wait can reach."""
+    """Every (worker, handler) of a mode that a message or a timer can reach."""
     found = []
     for worker, role in roles(mode).items():
         reachable = {kind.__name__ for kind in role.service.handlers}
         if mode is Mode.ORCHESTRATOR:
-            reachable -= {"MarkForAttention"}  # the coordinator keeps that itself
+            reachable -= {"MarkForAttention"}  # the coordinator records attention itself
         found += [(worker, name) for name in sorted(reachable)]
     return found
 
@@ -102,8 +102,8 @@ def handlers_of(mode: Mode) -> list[tuple[str, str]]:
 def run_matrix(
     mode: Mode, *, worker: type[InstrumentedWorker] = InstrumentedWorker, on_progress: Callable[[Cell], None] = lambda _: None
 ) -> list[Cell]:
-    """Every cell of a mode. `worker` is there for tests that switch something off. Raises LookupError for a handler without
-    a scenario."""
+    """Run every cell of a mode. `worker`: for tests that plant a bug. Raises LookupError for a handler that no scenario
+    reaches."""
     scenarios, baseline_ends = _find_scenarios(mode)
     cells = []
     for name, handler in handlers_of(mode):
@@ -122,7 +122,7 @@ def run_matrix(
 
 
 def _find_scenarios(mode: Mode) -> tuple[dict[tuple[str, str], str], dict[str, dict[int, str]]]:
-    """(worker, handler) -> the first scenario in which it has something to do; and how each scenario ends undisturbed."""
+    """(worker, handler) -> the first scenario that reaches it; and scenario -> order number -> its end without a kill."""
     found: dict[tuple[str, str], str] = {}
     ends: dict[str, dict[int, str]] = {}
     for scenario, faults in SCENARIOS.items():
@@ -132,7 +132,7 @@ def _find_scenarios(mode: Mode) -> tuple[dict[tuple[str, str], str], dict[str, d
             found.setdefault(handler, scenario)
     missing = [f"{worker} {handler}" for worker, handler in handlers_of(mode) if (worker, handler) not in found]
     if missing:
-        raise LookupError(f"no scenario of the matrix reaches {', '.join(missing)}")
+        raise LookupError(f"no scenario reaches {', '.join(missing)}: add one to SCENARIOS in lab/simulation/crash_matrix.py")
     return found, ends
 
 
@@ -146,7 +146,7 @@ def _cluster_factory(worker: type[Worker]) -> Callable[[SimulationPlan, Simulati
 
 
 def as_dict(cells: Sequence[Cell]) -> dict[str, Any]:
-    """Mode -> handler -> point -> verdict, as `saga run_matrix --json` prints it."""
+    """Mode -> handler -> point -> verdict, as `saga matrix --json` prints it."""
     result: dict[str, Any] = {}
     for cell in cells:
         result.setdefault(str(cell.mode), {}).setdefault(f"{cell.worker} {cell.handler}", {})[str(cell.point)] = cell.verdict

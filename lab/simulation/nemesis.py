@@ -1,6 +1,7 @@
-"""The faults of a plan, as they strike the world of a simulated run: kills, stops, cuts, freezes, servers that go away.
+"""The timed faults of a simulated run: kills, shutdowns, cuts, freezes, servers that do not answer.
 
-`SimulatedCluster` calls `run_faults` when the time of a fault has come; the faults of an occasion (a lost confirm, say) act in the ports.
+`SimulatedCluster.run_faults` calls `strike` when a fault is due. Faults that are triggered by an occurrence, such as a lost
+confirm, are in the ports.
 """
 
 import asyncio
@@ -16,17 +17,17 @@ from lab.simulation.plan import Fault, FaultKind
 from lab.simulation.ports import SimulatedTransport
 from lab.simulation.process import SimulatedProcess
 
-#: How long the broker believes in a connection whose process stands still.
+#: After how many seconds the broker closes the connection of a frozen process.
 HEARTBEAT_TIMEOUT_S = 1.5
-#: How long a worker that is told to stop may take, in seconds; everything it waits for then heals sooner.
+#: How long a worker may take to shut down, in seconds: longer than any planned outage.
 STOP_TIMEOUT_S = 10.0
-#: What the payment gateway is called among the servers that may be down.
+#: The payment gateway's name among the servers that are down.
 GATEWAY = "gateway"
 
 
 @dataclass(slots=True)
 class WorkerInstance:
-    """A worker that is up."""
+    """A running worker: its process, worker object, transport and task."""
 
     process: SimulatedProcess
     worker: Worker
@@ -36,8 +37,8 @@ class WorkerInstance:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedNemesis:
-    """Strikes one world. `down` is the world's set of servers that do not answer, `withdraw` sends a customer's withdrawal of an
-    order by its number."""
+    """Injects the timed faults of one cluster. `down`: the cluster's set of servers that do not answer. `withdraw`: sends the
+    customer's withdrawal of the order with this number."""
 
     history: SimulationHistory
     broker: MemoryBroker
@@ -47,7 +48,7 @@ class SimulatedNemesis:
     withdraw: Callable[[int], None]
 
     def strike(self, fault: Fault) -> None:
-        """A fault whose time has come."""
+        """Inject a fault that is due."""
         self.history.on_fault(fault)
         on_worker: dict[FaultKind, Callable[[WorkerInstance, float], None]] = {
             FaultKind.KILL: self._kill,
@@ -55,16 +56,16 @@ class SimulatedNemesis:
             FaultKind.CUT: self._cut,
             FaultKind.FREEZE: self._freeze,
         }
-        elsewhere: dict[FaultKind, Callable[[Fault], None]] = {
+        without_worker: dict[FaultKind, Callable[[Fault], None]] = {
             FaultKind.WITHDRAWAL: lambda fault: self.withdraw(fault.nth),
             FaultKind.BROKER_DOWN: lambda fault: self._temporarily(fault.for_s, self.broker.stop, self.broker.start),
             FaultKind.GATEWAY_DOWN: lambda fault: self._take_down(GATEWAY, fault.for_s),
             FaultKind.STORE_DOWN: lambda fault: self._take_down(fault.where, fault.for_s),
             FaultKind.BINDING_LOST: self._unbind,
         }
-        if fault.kind in elsewhere:
-            elsewhere[fault.kind](fault)
-        elif instance := self.instances.get(fault.where):  # otherwise it is dead already
+        if fault.kind in without_worker:
+            without_worker[fault.kind](fault)
+        elif instance := self.instances.get(fault.where):  # otherwise it is being restarted
             on_worker[fault.kind](instance, fault.for_s)
 
     def _take_down(self, server: str, seconds: float) -> None:
@@ -82,7 +83,8 @@ class SimulatedNemesis:
         asyncio.get_running_loop().call_later(seconds, end)
 
     def _freeze(self, instance: WorkerInstance, seconds: float) -> None:
-        """It stands still; the broker gives it up after missed heartbeats, and it connects again when it wakes."""
+        """Stop a process for a while. The broker closes its connection after missed heartbeats; it reconnects when it is
+        thawed."""
         instance.process.freeze(seconds)
         if seconds > HEARTBEAT_TIMEOUT_S:
             loop = asyncio.get_running_loop()
@@ -90,19 +92,19 @@ class SimulatedNemesis:
             loop.call_later(seconds, instance.transport.inner.restore)
 
     def _stop(self, instance: WorkerInstance, _: float = 0.0) -> None:
-        """SIGTERM: it has to end by itself, soon."""
-        self.history.add_trace(instance.process.name, "is told to stop")
+        """Request a shutdown, as SIGTERM does: the process must end by itself within STOP_TIMEOUT_S."""
+        self.history.add_trace(instance.process.name, "receives a shutdown request")
         instance.worker.stop()
         asyncio.get_running_loop().call_later(STOP_TIMEOUT_S, self._check_stopped, instance)
 
     def _check_stopped(self, instance: WorkerInstance) -> None:
         if not instance.task.done():
             self.history.add_violation(
-                "stops when told", f"{instance.process.name} runs on {STOP_TIMEOUT_S} s after it was told to stop"
+                "stops when told", f"{instance.process.name} still runs {STOP_TIMEOUT_S} s after its shutdown request"
             )
 
     def _kill(self, instance: WorkerInstance, _: float = 0.0) -> None:
-        """Kill a process wherever it stands."""
+        """Kill a process, as SIGKILL does: wherever it awaits."""
         instance.process.alive = False
         instance.transport.inner.crash()
         instance.task.cancel()

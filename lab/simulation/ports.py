@@ -1,25 +1,32 @@
-"""The ports that a worker of the simulator stands on: transport and store in memory, with the faults of the plan acting in them.
+"""The simulator's ports: a worker's transport and store, and the network, each in memory and with the faults of the plan.
 
-Both wrap the in-memory parts, keep their contracts in every failure they show, and tell the history.
+Transport and store wrap the in-memory implementations, keep their contracts in every failure they simulate, and record what
+happens in the history.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from broker.memory.transport import MemoryTransport
 from broker.topology import Topology
 from broker.transport import Delivery, Outgoing, Receipt, Sink, Wire
+from lab.simulation.history import SimulationHistory
 from lab.simulation.plan import CrashPoint, FaultKind
-from lab.simulation.process import SimulatedProcess
+from lab.simulation.process import FaultTriggers, SimulatedProcess
+from lab.simulation.random_streams import Draw, Operation, RandomStreams
 from store.document import Record
 from store.memory import MemoryStore
 from store.protocol import Changes, OutboxRow, OutcomeUnknown, Reader, StoreUnavailable, Work, WriteConflict
 
 T = TypeVar("T")
 
+#: The longest transit of a message that no fault delays, in seconds.
+MAX_TRANSIT_S = 0.03
+
 
 class SimulatedTransport:
-    """`broker.transport.Transport` for one life of a worker."""
+    """`broker.transport.Transport` for one process of a worker."""
 
     def __init__(self, inner: MemoryTransport, process: SimulatedProcess, topology: Topology) -> None:
         self.inner = inner
@@ -27,7 +34,7 @@ class SimulatedTransport:
         self._topology = topology
 
     async def open(self) -> None:
-        await self._process.simulate_latency("connect")
+        await self._process.simulate_latency(Operation.CONNECT)
         await self.inner.open()
 
     async def close(self) -> None:
@@ -55,7 +62,7 @@ class SimulatedTransport:
         await self.inner.cancel()
 
     async def consume(self, queue: str, prefetch: int, sink: Sink) -> None:
-        await self._process.simulate_latency("consume")
+        await self._process.simulate_latency(Operation.CONSUME)
         await self.inner.consume(queue, prefetch, sink)
 
     async def subscribe(self, topology: Topology, patterns: Sequence[str], sink: Callable[[Wire], None]) -> None:
@@ -73,7 +80,7 @@ class SimulatedTransport:
         await self.inner.requeue(deliveries)
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> list[Receipt]:
-        await self._process.simulate_latency("publish")
+        await self._process.simulate_latency(Operation.PUBLISH)
         if not outgoing:
             return []
         fault = self._process.fault_triggers.next_fault(
@@ -95,7 +102,7 @@ class SimulatedTransport:
 
 
 class SimulatedStore:
-    """`store.protocol.Store` for one life of a worker. `down` is set while the database does not answer."""
+    """`store.protocol.Store` for one process of a worker. `is_down`: whether the database does not answer now."""
 
     def __init__(self, inner: MemoryStore, process: SimulatedProcess, is_down: Callable[[], bool]) -> None:
         self._inner = inner
@@ -116,12 +123,12 @@ class SimulatedStore:
             FaultKind.CONFLICT, FaultKind.COMMIT_LOST, FaultKind.COMMIT_KEPT, where=self.process.worker
         )
         if fault and fault.kind is FaultKind.CONFLICT:
-            raise WriteConflict("others kept writing")
+            raise WriteConflict("other writes changed the same documents at every attempt")
         changes_written: list[Changes] = []
 
         async def decide(reader: Reader) -> tuple[Changes, T]:
             changes, result = await work(reader)
-            await self.process.simulate_latency("commit")
+            await self.process.simulate_latency(Operation.COMMIT)
             await self.process.reach(CrashPoint.BEFORE_COMMIT)
             if self._is_down():
                 raise StoreUnavailable("the database does not answer")
@@ -160,7 +167,34 @@ class SimulatedStore:
         await self._inner.wipe()
 
     async def _reach(self) -> None:
-        """Get through to the database."""
-        await self.process.simulate_latency("database")
+        """Reach the database, after some latency. Raises StoreUnavailable while it does not answer."""
+        await self.process.simulate_latency(Operation.DATABASE)
         if self._is_down():
             raise StoreUnavailable("the database does not answer")
+
+
+@dataclass(slots=True)
+class SimulatedNetwork:
+    """Decides the order of waiting messages, how long each is in transit, and which is delayed or duplicated.
+
+    `streams`: those of the cluster. Both kinds of draws share one counter, which is part of their names."""
+
+    streams: RandomStreams
+    fault_triggers: FaultTriggers
+    history: SimulationHistory
+    _message_count: int = 0
+
+    def choose(self, waiting: int) -> int:
+        """The index of the message that is delivered next, of `waiting` in a queue."""
+        self._message_count += 1
+        return self.streams.randrange(waiting, Draw.NEXT_MESSAGE, self._message_count) if waiting > 1 else 0
+
+    def transfer_delays(self, outgoing: Outgoing) -> Sequence[float]:
+        """After how many seconds a routed message arrives, once for each copy."""
+        self.history.routed_ids.add(str(outgoing.wire.message_id))
+        self._message_count += 1
+        first_s = self.streams.uniform(0, MAX_TRANSIT_S, Draw.TRANSIT_TIME, self._message_count)
+        delay = self.fault_triggers.next_fault(FaultKind.DELAY)
+        duplicate = self.fault_triggers.next_fault(FaultKind.DUPLICATE)
+        arrivals = [first_s + delay.for_s if delay else first_s]
+        return [*arrivals, first_s + duplicate.for_s] if duplicate else arrivals

@@ -1,6 +1,6 @@
-"""One run of one seed: the plan, the world, the faults, the healing, the judgement.
+"""The run of one plan: start the cluster, inject the faults, end them, wait until it is idle, check everything.
 
-`simulate(plan_of(seed, mode))` is the whole of it.
+`simulate(draw_plan(seed, mode))` runs a seed.
 """
 
 from collections import Counter
@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 from bootstrap.modes import Mode
 from lab.simulation.checkers import RunChecker
+from lab.simulation.cluster import SimulatedCluster
 from lab.simulation.history import SimulationHistory, Violation
 from lab.simulation.plan import Fault, SimulationPlan
-from lab.simulation.world import SimulatedCluster
 from lab.virtual_time import DeadlockError, run_on_virtual_time
 from ops.snapshot import Snapshot
 from services.order.domain import Order, OrderState
 
-#: Seconds of virtual time until everything must have come to rest after the faults are over.
+#: Within how many seconds of virtual time after the faults the cluster must be idle.
 IDLE_TIMEOUT_S = 240.0
 
 MakeCluster = Callable[[SimulationPlan, SimulationHistory], SimulatedCluster]
@@ -24,8 +24,9 @@ MakeCluster = Callable[[SimulationPlan, SimulationHistory], SimulatedCluster]
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """What came of a run. `triggered_faults`: the faults that had their effect. `ends`: order number -> state and reason. `duplicates`:
-    messages that a worker acknowledged more than once. `attention`: orders that needed a person."""
+    """The outcome of a run. `triggered_faults`: the faults that took effect. `ends`: order number -> state and reason.
+    `compensations`: orders whose stock was released. `attention`: orders that needed attention. `duplicates`: how often a worker
+    acknowledged a message again."""
 
     seed: int
     mode: Mode
@@ -39,12 +40,12 @@ class RunOutcome:
     duplicates: int
     digest: str
     trace: tuple[str, ...] = field(repr=False, default=())
-    #: (worker, command) of everything that was in some worker's hands, where workers tell.
+    #: (worker, command) of every command handled; filled by crash_matrix.InstrumentedWorker only.
     handled_commands: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def faults(self) -> Counter[str]:
-        """Kind of fault -> how often it had its effect."""
+        """Kind of fault -> how often it took effect."""
         return Counter(str(fault.kind) for fault in self.triggered_faults)
 
     @property
@@ -58,31 +59,31 @@ def simulate(plan: SimulationPlan, *, make_cluster: MakeCluster = SimulatedClust
     try:
         cluster, snapshot = run_on_virtual_time(_run(plan, history, make_cluster))
     except DeadlockError:
-        history.violations.append(Violation("everything ends", "deadlock: everything waits for something that can never happen"))
+        history.violations.append(Violation("everything ends", "deadlock: every task waits and no timer is set"))
         return _outcome(plan, history, {}, {}, 0)
     paths = {number: history.path(order_id) for number, order_id in cluster.order_ids.items()}
     ends = {number: _end(snapshot.orders.get(order_id)) for number, order_id in cluster.order_ids.items()}
-    undone = sum(r.state == "RELEASED" and bool(r.quantities) for r in snapshot.reservations.values())
-    return _outcome(plan, history, ends, paths, undone)
+    compensations = sum(r.state == "RELEASED" and bool(r.quantities) for r in snapshot.reservations.values())
+    return _outcome(plan, history, ends, paths, compensations)
 
 
 async def _run(plan: SimulationPlan, history: SimulationHistory, make_cluster: MakeCluster) -> tuple[SimulatedCluster, Snapshot]:
     cluster = make_cluster(plan, history)
     checker = RunChecker(cluster, history)
     history.on_change = checker.after_step
-    rested = False
+    idle = False
     try:
         await cluster.open()
         await cluster.run_faults()
         cluster.heal()
-        rested = await cluster.wait_until_idle(IDLE_TIMEOUT_S, ignore_attention=True)
+        idle = await cluster.wait_until_idle(IDLE_TIMEOUT_S, ignore_attention=True)
         if needing_attention_ids := cluster.orders_needing_attention():
             checker.check_attention(needing_attention_ids)
             await cluster.redrive(needing_attention_ids)
-            rested = await cluster.wait_until_idle(IDLE_TIMEOUT_S, ignore_attention=False)
-    except Exception as error:  # noqa: BLE001 - whatever a worker dies of is what we are looking for
+            idle = await cluster.wait_until_idle(IDLE_TIMEOUT_S, ignore_attention=False)
+    except Exception as error:  # noqa: BLE001 - any error of a worker is a finding
         history.add_violation("workers live", f"{type(error).__name__}: {error}")
-    snapshot = await checker.check_final_state(rested=rested)
+    snapshot = await checker.check_final_state(idle=idle)
     await cluster.close()
     return cluster, snapshot
 

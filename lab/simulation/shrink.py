@@ -1,6 +1,6 @@
-"""From a seed that fails to the few faults that it takes: faults are dropped as long as the same checker still finds something.
+"""Reduction of a failing plan to the faults that it needs: faults are removed as long as the same checker finds something.
 
-Works because chance is drawn by name: a fault that is dropped changes no other.
+This works because random draws are named: removing a fault changes no other draw.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Simulate = Callable[[SimulationPlan], RunOutcome]
 
 
 def shrink(plan: SimulationPlan, simulate: Simulate) -> tuple[SimulationPlan, RunOutcome]:
-    """The smallest plan found, with what came of it. `plan` must fail."""
+    """The smallest failing plan found, and its outcome. Raises ValueError if `plan` does not fail."""
     outcome = simulate(plan)
     wanted = {finding.checker for finding in outcome.violations}
     if not wanted:

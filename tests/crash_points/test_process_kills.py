@@ -1,7 +1,7 @@
-"""Real processes, killed with SIGKILL between each two steps of the loop, on a real RabbitMQ and a MongoDB-wire server.
+"""Worker processes killed with SIGKILL between each two steps of the loop, on RabbitMQ and a MongoDB-wire server.
 
-The worker that dies is a process of its own; after its death another takes its place, and the order must end
-as if nothing had happened. `kill -9` is not power loss: what was written but not synced survives it.
+The killed worker is a process of its own; another worker is started afterwards, and the order must end as it would have without
+the kill. SIGKILL is not power loss: what was written but not synced survives it.
 """
 
 import asyncio
@@ -20,40 +20,40 @@ from tests.support.system import Servers, all_dead_letters, on_real_parts
 
 pytestmark = pytest.mark.real
 
-#: Who dies with what in hand, how the order is made to go that way, and how it must end.
-DEATHS = (
+#: The killed worker, its command in progress, the injected failures of the order, and how the order must end.
+KILLS = (
     ("inventory", "ReserveStock", (), "COMPLETED"),
     ("payment", "GatewayAnswered", (), "COMPLETED"),
     ("payment", "VoidPayment", ("delivery:undeliverable",), "REJECTED undeliverable"),
 )
-#: VoidPayment publishes nothing (the gateway's answer does), so it never comes between a publish and its removal.
+#: VoidPayment publishes nothing (GatewayAnswered does), so it never reaches the point between publish and removal.
 CASES = [
-    pytest.param(point, *death, id=f"{point}, {death[1]}")
-    for death in DEATHS
+    pytest.param(point, *kill, id=f"{point}, {kill[1]}")
+    for kill in KILLS
     for point in CrashPoint
-    if (death[1], point) != ("VoidPayment", CrashPoint.BEFORE_REMOVAL)
+    if (kill[1], point) != ("VoidPayment", CrashPoint.BEFORE_REMOVAL)
 ]
 
 
 @pytest.mark.parametrize(("point", "worker", "handling", "failures", "end"), CASES)
-def test_a_worker_killed_at_a_point_costs_nothing(
+def test_a_worker_killed_at_a_point_loses_nothing(
     point: CrashPoint, worker: str, handling: str, failures: tuple[str, ...], end: str, mode: Mode, real: Servers, prefix: str
 ) -> None:
-    told = {"mode": mode, "worker": worker, "prefix": prefix, "point": point, "handling": handling, "servers": asdict(real)}
+    options = {"mode": mode, "worker": worker, "prefix": prefix, "point": point, "handling": handling, "servers": asdict(real)}
 
     async def play(system: System) -> None:
         await system.stop(worker)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.support.programs.crash_worker", json.dumps(told), stdout=asyncio.subprocess.PIPE
+            sys.executable, "-m", "tests.support.programs.crash_worker", json.dumps(options), stdout=asyncio.subprocess.PIPE
         )
         try:
             assert process.stdout is not None
             async with asyncio.timeout(15):
                 while (line := await process.stdout.readline()) != b"armed\n":
-                    assert line, "it died before it was armed"
+                    assert line, "the worker ended before it was armed"
                 run = JourneyRun(system)
                 order_id = await run.place({"book": 2}, *failures)
-                assert await process.wait() == -signal.SIGKILL, "nobody died"
+                assert await process.wait() == -signal.SIGKILL, "the worker was not killed"
         finally:
             if process.returncode is None:
                 process.kill()

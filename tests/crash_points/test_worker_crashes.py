@@ -1,7 +1,7 @@
-"""A worker dies between any two steps: nothing is lost, nothing is doubled, once another starts on the same database and broker.
+"""A worker crashes between any two steps: once it is restarted, nothing is lost and nothing is doubled.
 
-First the points that have names, on the toy; then the whole order flow, with a crash at every single call
-that any worker makes to the broker or its database.
+First at named points, with the toy service; then in the whole order flow, at every call that a worker makes to the broker or its
+database.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from tests.support.journey_checks import Verdict, judge, played
 from tests.support.system import MODES, in_memory
 from tests.support.toy_service import How, Stage, on_stage, type_names
 
-#: Where a worker dies -> what its successor finds: inputs that come again, and outcomes that are owed.
+#: Where a worker crashes -> the call, and whether before or after it.
 POINTS = {
     "before the commit": ("transact", When.BEFORE),
-    "after the commit, before it knows of it": ("transact", When.AFTER),
+    "after the commit, before its result": ("transact", When.AFTER),
     "after the commit, before the acknowledgement": ("ack", When.BEFORE),
     "after the acknowledgement, before the publish": ("publish", When.BEFORE),
     "after the publish, before the confirms": ("publish", When.AFTER),
@@ -33,8 +33,8 @@ POINTS = {
 }
 
 
-async def crashed_till(stage: Stage, fence: Fence) -> None:
-    """Run the till until it dies, and see that it does."""
+async def run_till_until_crash(stage: Stage, fence: Fence) -> None:
+    """Run the worker `till` until it crashes."""
     till = stage.worker(
         "till", transport=fenced_transport(stage.transport(), fence), store=fenced_store(stage.store("till"), fence)
     )
@@ -49,7 +49,7 @@ def test_a_crash_loses_nothing_and_doubles_nothing(point: str) -> None:
     async def scene(stage: Stage) -> None:
         await stage.put_in(*[How.WELL] * 20)
         fence = Fence(crash_once(*POINTS[point]))
-        await crashed_till(stage, fence)
+        await run_till_until_crash(stage, fence)
         assert fence.crashed == 1
         stage.start_all()
         await stage.rest()
@@ -60,54 +60,54 @@ def test_a_crash_loses_nothing_and_doubles_nothing(point: str) -> None:
     on_stage(scene)
 
 
-def test_after_the_commit_the_inputs_come_again_and_meet_the_inbox() -> None:
+def test_a_crash_after_the_commit_redelivers_inputs_to_the_inbox() -> None:
     async def scene(stage: Stage) -> None:
         await stage.put_in(*[How.WELL] * 20)
-        await crashed_till(stage, Fence(crash_once("ack", When.BEFORE)))
+        await run_till_until_crash(stage, Fence(crash_once("ack", When.BEFORE)))
         assert len(stage.databases["till"].outbox) == 20
         assert await stage.waiting("till") == 20
         assert type_names(stage.published)["till.WasPutIn"] == 0
         stage.start_all()
         await stage.rest()
-        assert type_names(stage.published)["till.WasPutIn"] == 20, "the outbox owed them, and once each is enough"
+        assert type_names(stage.published)["till.WasPutIn"] == 20, "the relay publishes each outbox row once"
         assert await stage.times("till") == {1: 20}
 
     on_stage(scene)
 
 
-def test_after_the_acknowledgement_nothing_comes_again_and_the_relay_publishes_what_is_owed() -> None:
+def test_after_the_acknowledgement_the_relay_publishes_the_outbox() -> None:
     async def scene(stage: Stage) -> None:
         await stage.put_in(*[How.WELL] * 20)
-        await crashed_till(stage, Fence(crash_once("publish", When.BEFORE)))
+        await run_till_until_crash(stage, Fence(crash_once("publish", When.BEFORE)))
         assert await stage.waiting("till") == 0
         assert len(stage.databases["till"].outbox) == 20
-        await asyncio.sleep(0.01)  # a new process takes its time to start
-        began = stage.environment.now()
+        await asyncio.sleep(0.01)  # the time that a new process takes to start
+        started_at = stage.environment.now()
         stage.start_all()
         await stage.until(lambda: type_names(stage.published)["till.WasPutIn"] == 20, "the relay has published all")
-        assert stage.environment.now() - began < 0.1, "a new worker looks at once, at rows of any age"
+        assert stage.environment.now() - started_at < 0.1, "a new worker relays at once, whatever the age of the rows"
         await stage.rest()
         assert stage.databases["till"].outbox == {}
 
     on_stage(scene)
 
 
-def test_after_the_publish_the_twins_are_dropped_by_whoever_hears_them() -> None:
+def test_messages_published_twice_are_dropped_by_their_receivers() -> None:
     async def scene(stage: Stage) -> None:
         await stage.put_in(*[How.WELL] * 20)
-        await crashed_till(stage, Fence(crash_once("publish", When.AFTER)))
+        await run_till_until_crash(stage, Fence(crash_once("publish", When.AFTER)))
         assert await stage.waiting("ledger") == 20
         stage.start_all()
         await stage.rest()
-        assert type_names(stage.published)["till.WasPutIn"] == 40, "published again, because nobody knew"
+        assert type_names(stage.published)["till.WasPutIn"] == 40, "published again, because the confirms were lost"
         assert await stage.times("ledger") == {1: 20}
         assert await stage.times("bell") == {1: 20}
 
     on_stage(scene)
 
 
-class HalfPublished:
-    """A transport whose worker dies with half of a batch written."""
+class HalfPublishingTransport:
+    """A transport whose worker crashes when half of a batch is published."""
 
     def __init__(self, transport: MemoryTransport) -> None:
         self._transport = transport
@@ -121,10 +121,10 @@ class HalfPublished:
         raise WorkerCrashed
 
 
-def test_a_batch_of_which_half_was_published_arrives_whole() -> None:
+def test_a_half_published_batch_arrives_completely() -> None:
     async def scene(stage: Stage) -> None:
         await stage.put_in(*[How.WELL] * 20)
-        till = stage.worker("till", transport=HalfPublished(stage.transport()))
+        till = stage.worker("till", transport=HalfPublishingTransport(stage.transport()))
         stage.start(till)
         with pytest.raises(WorkerCrashed):
             await stage.tasks.pop(till)
@@ -137,12 +137,12 @@ def test_a_batch_of_which_half_was_published_arrives_whole() -> None:
     on_stage(scene)
 
 
-def test_a_crash_between_the_copy_put_aside_and_the_acknowledgement_handles_the_message_once() -> None:
-    """Both the copy and the original are there afterwards; whichever comes first has its effect."""
+def test_a_crash_between_retry_and_acknowledgement_has_one_effect() -> None:
+    """The original and its retry are both delivered afterwards; the first one has the effect."""
 
     async def scene(stage: Stage) -> None:
         await stage.put_in(How.RAISES, How.WELL)
-        await crashed_till(stage, Fence(crash_once("publish", When.AFTER)))
+        await run_till_until_crash(stage, Fence(crash_once("publish", When.AFTER)))
         stage.start_all()
         await stage.rest()
         assert await stage.times("till") == {1: 1}
@@ -154,8 +154,8 @@ def test_a_crash_between_the_copy_put_aside_and_the_acknowledgement_handles_the_
 # --- the whole flow -------------------------------------------------------------------------------------------------------
 
 
-class CrashingParts:
-    """`bootstrap.backend.Backend` in memory, in which one worker dies once, at its call number `call`; its successor lives."""
+class CrashingBackend:
+    """An in-memory back end in which one worker crashes once, before or after its call number `call`."""
 
     def __init__(self, mode: Mode, victim: str, call: int, when: When) -> None:
         self._backend = MemoryBackend(mode)
@@ -170,8 +170,8 @@ class CrashingParts:
         transport = self._backend.transport(worker)
         if worker != self._victim:
             return transport
-        self.fence.is_down = False  # whoever asks is a new process; nothing is left of the old one
-        if not self._armed:  # what came before was the system's own
+        self.fence.is_down = False  # a new transport means a new process
+        if not self._armed:  # the calls before were made by the test's set-up
             self.fence.names.clear()
             self._armed = True
         return fenced_transport(transport, self.fence)
@@ -181,28 +181,28 @@ class CrashingParts:
         return fenced_store(store, self.fence) if worker == self._victim else store
 
 
-#: All the way forward and all the way back, for every worker; and what payment waits for.
+#: Every forward step and every compensation, for every worker; and payment's timer.
 SWEPT = [(name, mode, worker) for name in ("happy", "undeliverable") for mode in MODES for worker in roles(mode)]
 SWEPT += [("gateway-hangs", mode, "payment") for mode in MODES]
-#: No worker makes more calls in these journeys before it idles; an idle one looks at its outbox and its waits for ever.
+#: More calls than any worker makes in these journeys before it is idle; an idle one keeps polling its outbox and timers.
 CALLS_MAX = 30
 
 
 @pytest.mark.parametrize(("name", "mode", "victim"), SWEPT)
-def test_an_order_ends_the_same_wherever_one_of_its_workers_dies(name: str, mode: Mode, victim: str) -> None:
+def test_an_order_ends_the_same_wherever_a_worker_crashes(name: str, mode: Mode, victim: str) -> None:
     async def play(system: System) -> tuple[Verdict, Fence]:
         verdict = await played(JOURNEYS[name], system)
-        assert isinstance(system.backend, CrashingParts)
+        assert isinstance(system.backend, CrashingBackend)
         return verdict, system.backend.fence
 
-    died_at = set()
+    crashed_at = set()
     for call in range(1, CALLS_MAX):
-        fell = 0
+        crashes = 0
         for when in When:
-            verdict, fence = in_memory(mode, play, lambda mode: CrashingParts(mode, victim, call, when))  # noqa: B023 - used at once
+            verdict, fence = in_memory(mode, play, lambda mode: CrashingBackend(mode, victim, call, when))  # noqa: B023 - used at once
             judge(name, mode, verdict)
-            fell += fence.crashed
-            died_at |= {fence.names[call - 1]} if fence.crashed else set()
-        if not fell:
+            crashes += fence.crashed
+            crashed_at |= {fence.names[call - 1]} if fence.crashed else set()
+        if not crashes:
             break
-    assert died_at >= {"transact", "ack", "publish"}, "it did not die where it matters"
+    assert crashed_at >= {"transact", "ack", "publish"}, "the worker must crash at each of these calls"

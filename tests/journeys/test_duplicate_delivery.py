@@ -1,8 +1,8 @@
-"""Every message twice, late and in another order: the end is the same as without.
+"""Journeys with every message duplicated, delayed and reordered end as they do without.
 
 Two kinds of fault, both from seeds: a transport that publishes everything twice and late
-(tests/support/broker/chaotic_transport.py), and a broker in memory that hands over any waiting message instead of the
-oldest. Where an order races its own withdrawal, both ends are legal.
+(tests/support/broker/chaotic_transport.py), and an in-memory broker that delivers any waiting message instead of the oldest.
+Where an order races its own withdrawal, both ends are legal.
 """
 
 import random
@@ -24,48 +24,48 @@ from tests.support.journey_outcomes import COMPLETED, stored_of
 from tests.support.system import MODES, Servers, finish, in_memory, on_real_parts, published
 
 SEEDS = range(4)
-#: Journeys in which nothing races: their one end is promised, whatever the schedule.
+#: Journeys without a race: they have one legal end in every schedule.
 STEADY = tuple(name for name in JOURNEYS if "withdraw" not in name and not name.endswith("-down"))
-#: Journeys in which the withdrawal or the deadline races the pivot.
+#: Journeys in which a withdrawal or the deadline races the pivot.
 RACING = tuple(name for name in JOURNEYS if name not in STEADY)
 
 
-def twice_and_late(seed: int) -> Callable[[Mode], MischievousParts]:
+def duplicated(seed: int) -> Callable[[Mode], MischievousParts]:
     return lambda mode: MischievousParts(MemoryBackend(mode, seed), seed)
 
 
-def any_order(seed: int) -> Callable[[Mode], MemoryBackend]:
-    """A broker that hands over any of the messages that wait."""
+def reordered(seed: int) -> Callable[[Mode], MemoryBackend]:
+    """Back ends with a broker that delivers any of the waiting messages."""
     rng = random.Random(seed)
     return lambda mode: MemoryBackend(mode, seed, broker=MemoryBroker(choose=rng.randrange))
 
 
-def all_of_it(seed: int) -> Callable[[Mode], MischievousParts]:
-    return lambda mode: MischievousParts(any_order(seed)(mode), seed)
+def duplicated_and_reordered(seed: int) -> Callable[[Mode], MischievousParts]:
+    return lambda mode: MischievousParts(reordered(seed)(mode), seed)
 
 
-MISCHIEF = {"twice and late": twice_and_late, "any order": any_order, "all of it": all_of_it}
+CHAOS = {"duplicated": duplicated, "reordered": reordered, "duplicated and reordered": duplicated_and_reordered}
 
 
-@pytest.mark.parametrize("kind", MISCHIEF)
+@pytest.mark.parametrize("kind", CHAOS)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", STEADY)
-def test_what_nothing_races_ends_the_same_under_mischief(name: str, mode: Mode, kind: str) -> None:
+def test_a_journey_without_a_race_has_one_end_on_a_chaotic_transport(name: str, mode: Mode, kind: str) -> None:
     for seed in SEEDS:
-        judge(name, mode, in_memory(mode, lambda system: played(JOURNEYS[name], system), MISCHIEF[kind](seed)))
+        judge(name, mode, in_memory(mode, lambda system: played(JOURNEYS[name], system), CHAOS[kind](seed)))
 
 
-@pytest.mark.parametrize("kind", MISCHIEF)
+@pytest.mark.parametrize("kind", CHAOS)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", RACING)
-def test_what_races_its_withdrawal_ends_in_one_of_the_two_legal_ways_under_mischief(name: str, mode: Mode, kind: str) -> None:
+def test_a_racing_journey_ends_legally_on_a_chaotic_transport(name: str, mode: Mode, kind: str) -> None:
     for seed in SEEDS:
-        verdict = in_memory(mode, lambda system: played(JOURNEYS[name], system), MISCHIEF[kind](seed))
+        verdict = in_memory(mode, lambda system: played(JOURNEYS[name], system), CHAOS[kind](seed))
         judge_race(name, verdict)
 
 
 def judge_race(name: str, verdict: Verdict) -> None:
-    """Completed with everything held, or rejected as its withdrawal says with nothing held; never anything between."""
+    """The order is completed and holds everything, or is rejected for its withdrawal and holds nothing."""
     (reason,) = {end for end in JOURNEYS[name].ends if end != "COMPLETED"} or {"REJECTED withdrawn"}
     legal = {"COMPLETED", "REJECTED deadline" if name == "delivery-down" else reason}
     assert set(verdict.result.ends) <= legal
@@ -77,8 +77,8 @@ def judge_race(name: str, verdict: Verdict) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_mischief_is_real(mode: Mode) -> None:
-    """Every message reaches the broker twice, sometimes after what it caused: else the tests above would prove nothing."""
+def test_messages_are_duplicated_and_reordered(mode: Mode) -> None:
+    """Every message reaches the broker twice, and some copies after the messages that they caused."""
 
     async def many(system: System) -> list[Wire]:
         messages = published(system)
@@ -88,15 +88,15 @@ def test_the_mischief_is_real(mode: Mode) -> None:
         await finish(run)
         return [item.wire for item in messages]
 
-    wires = in_memory(mode, many, twice_and_late(1))
+    wires = in_memory(mode, many, duplicated(1))
     assert set(Counter(wire.message_id for wire in wires).values()) == {2}
     last_copy = {wire.message_id: at for at, wire in enumerate(wires)}
     assert any(last_copy[cause] > at for at, wire in enumerate(wires) if (cause := wire.headers.get("causation_id")))
 
 
 @pytest.mark.real
-def test_on_real_parts_everything_twice_and_late_ends_the_same(mode: Mode, real: Servers, prefix: str) -> None:
-    """Two journeys at once, twenty-one orders: one of everything that the happy path and the last unit have."""
+def test_duplicated_messages_on_servers_do_not_change_the_ends(mode: Mode, real: Servers, prefix: str) -> None:
+    """Two journeys at once with twenty-one orders."""
 
     async def both(system: System) -> JourneyRun:
         run = JourneyRun(system)

@@ -1,6 +1,6 @@
-"""The payment gateway's process is killed (-9) in mid-journey and started again. On real parts.
+"""The payment gateway's process is killed with SIGKILL during a journey and started again, on servers.
 
-Its books are durable and payment's waits are documents, so nothing is lost: whoever was in doubt asks again.
+Its books are durable and payment's timers are documents, so nothing is lost: payments in doubt are asked for again.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ ORDERS = 10
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_gateway_killed_in_mid_journey_loses_no_order_and_no_money(
+def test_a_gateway_killed_during_a_journey_loses_no_order_and_no_money(
     mode: Mode, rabbit_url: str, mongo_url: str, tmp_path: Path
 ) -> None:
     with running_gateway(tmp_path / "books.db") as gateway:
@@ -33,9 +33,9 @@ def test_a_gateway_killed_in_mid_journey_loses_no_order_and_no_money(
             await run.wait_for_payment_state(pending[-1], PaymentState.PENDING)
             await system.wait_until(lambda: all_booked(system, pending), "the gateway to have every payment in its books")
             await asyncio.to_thread(gateway.kill)
-            without = [await run.place({"plenty": 1}) for _ in range(ORDERS)]
-            await run.wait_for_payment_state(without[-1], PaymentState.PENDING)
-            assert not any(run.has_ended(order_id) for order_id in without), "these were to be in mid-journey"
+            while_down = [await run.place({"plenty": 1}) for _ in range(ORDERS)]
+            await run.wait_for_payment_state(while_down[-1], PaymentState.PENDING)
+            assert not any(run.has_ended(order_id) for order_id in while_down), "these orders must be in progress"
             await asyncio.to_thread(gateway.start)
             await finish(run)
             result = await run.result()

@@ -1,6 +1,6 @@
-"""The inbox has forgotten, and every message of a journey comes once more: the states answer, and nothing acts a second time.
+"""Every message of a journey is delivered again after its inbox keys have expired: the documents prevent a second effect.
 
-What the inbox's expiry rests on: keys go after days, the documents (tombstones among them) stay.
+This is why inbox keys may expire after days: the documents, tombstones included, stay.
 """
 
 import pytest
@@ -15,13 +15,13 @@ from tests.support.system import MODES, all_dead_letters, broker_of, in_memory, 
 
 
 def ends(result: JourneyResult) -> dict[str, Order]:
-    """The orders, but for the answer to a withdrawal: one that is not known any more asks again, and is told that it is over."""
+    """The orders without the refusal of a withdrawal: a withdrawal whose key has expired is refused once more."""
     return {order_id: order.copy_with(withdrawal_refused=None) for order_id, order in result.snapshot.orders.items()}
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", JOURNEYS)
-def test_what_comes_again_after_the_inbox_has_forgotten_it_changes_nothing(name: str, mode: Mode) -> None:
+def test_redelivery_after_the_inbox_expired_changes_nothing(name: str, mode: Mode) -> None:
     async def play(system: System) -> None:
         messages, run = published(system), JourneyRun(system)
         await JOURNEYS[name].script(run)
@@ -35,7 +35,7 @@ def test_what_comes_again_after_the_inbox_has_forgotten_it_changes_nothing(name:
         for item in again:
             broker_of(system).publish(item)
         await system.wait_until_idle()
-        assert len(messages) > 2 * len(again), "nobody answered anything"
+        assert len(messages) > 2 * len(again), "the messages must be handled and answered again"
         after = await run.result()
         assert ends(after) == ends(before)
         for kept in ("books", "stock", "reservations", "payments", "deliveries", "sagas"):

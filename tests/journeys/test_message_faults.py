@@ -1,7 +1,7 @@
-"""Failures of the message itself (`error`, `crash`, `slow`, `duplicate`, `late`), for every service that offers them.
+"""Message failures (`error`, `crash`, `slow`, `duplicate`, `late`) at every service that offers them, in memory.
 
-In memory. At payment, `error` and `slow` are the gateway's; an order service that errs on PlaceOrder never
-takes the order. Each test sees that the failure acted: what injects nothing proves nothing.
+At payment, `error` and `slow` are failures of the gateway; an order service that fails on PlaceOrder never accepts the order.
+Each test checks that its failure was triggered.
 """
 
 import asyncio
@@ -31,33 +31,33 @@ from tests.support.system import (
 )
 
 COMPLETED = {"COMPLETED": 1}
-#: Both modes of every service that has this failure as one of the message.
+#: Failure -> the mode and service pairs that offer it as a message failure.
 OFFERED = {
     fault: [(mode, service) for mode in MODES for service in SERVICES if fault not in BUSINESS_FAULTS.get(service, ())]
     for fault in MessageFault
 }
-#: After how many seconds of delay `late` lets a step go on (`LATE_FAULT_LEVEL` of the delay levels).
+#: The delay of a `late` step, in seconds (`LATE_FAULT_LEVEL` of the delay levels).
 LATE_S = 2.0
 
 
 async def with_failure(system: System, failure: str) -> tuple[JourneyResult, list[Outgoing]]:
-    """One order with a failure; it must have acted."""
-    seen = published(system)
+    """Run one order with a failure and check that it was triggered."""
+    messages = published(system)
     run = JourneyRun(system)
     order_id = await run.place({"book": 2}, failure)
     result = await run.result()
-    assert result.snapshot.triggered_faults.get(failure) == {order_id}, f"{failure} did not act"
+    assert result.snapshot.triggered_faults.get(failure) == {order_id}, f"{failure} was not triggered"
     assert result.audit.ok, result.audit.findings
-    return result, seen
+    return result, messages
 
 
 @pytest.mark.parametrize(("mode", "service"), OFFERED[MessageFault.CRASH])
-def test_a_worker_that_crashes_at_a_message_is_replaced_and_the_order_completes(mode: Mode, service: str) -> None:
+def test_a_worker_that_crashes_is_restarted_and_the_order_completes(mode: Mode, service: str) -> None:
     async def crash(system: System) -> None:
         before = system.running[service].worker
         result, _ = await with_failure(system, f"{service}:crash")
         assert result.ends == COMPLETED
-        assert system.running[service].worker is not before, "nobody crashed"
+        assert system.running[service].worker is not before, "the worker must have been restarted"
         assert await all_dead_letters(system) == {}
 
     in_memory(mode, crash)
@@ -66,11 +66,11 @@ def test_a_worker_that_crashes_at_a_message_is_replaced_and_the_order_completes(
 @pytest.mark.parametrize(("mode", "service"), OFFERED[MessageFault.SLOW])
 def test_a_slow_step_completes_later(mode: Mode, service: str) -> None:
     async def slow(system: System) -> None:
-        began = asyncio.get_running_loop().time()
+        started_at = asyncio.get_running_loop().time()
         run = JourneyRun(system)
         order_id = await run.place({"book": 2}, f"{service}:slow")
         await run.wait_for_end(order_id)
-        took_s = asyncio.get_running_loop().time() - began
+        took_s = asyncio.get_running_loop().time() - started_at
         assert system.backend.limits.slow_s <= took_s < system.backend.limits.slow_s + 0.2
         assert (await run.result()).ends == COMPLETED
 
@@ -78,14 +78,14 @@ def test_a_slow_step_completes_later(mode: Mode, service: str) -> None:
 
 
 @pytest.mark.parametrize(("mode", "service"), OFFERED[MessageFault.DUPLICATE])
-def test_everything_a_service_says_twice_has_its_effect_once(mode: Mode, service: str) -> None:
+def test_a_message_published_twice_has_one_effect(mode: Mode, service: str) -> None:
     async def duplicate(system: System) -> None:
-        result, seen = await with_failure(system, f"{service}:duplicate")
+        result, messages = await with_failure(system, f"{service}:duplicate")
         assert result.ends == COMPLETED
-        copies = Counter(item.wire.message_id for item in seen if item.wire.app_id == service)
-        others = Counter(item.wire.message_id for item in seen if item.wire.app_id != service)
-        assert set(copies.values()) == {2}, "nothing was said twice"
-        assert set(others.values()) == {1}, "an effect was had twice"
+        copies = Counter(item.wire.message_id for item in messages if item.wire.app_id == service)
+        others = Counter(item.wire.message_id for item in messages if item.wire.app_id != service)
+        assert set(copies.values()) == {2}, "each message of the service must be published twice"
+        assert set(others.values()) == {1}, "no other message may be published twice"
 
     in_memory(mode, duplicate)
 
@@ -93,11 +93,11 @@ def test_everything_a_service_says_twice_has_its_effect_once(mode: Mode, service
 @pytest.mark.parametrize(("mode", "service"), OFFERED[MessageFault.LATE])
 def test_a_late_step_completes_later(mode: Mode, service: str) -> None:
     async def late(system: System) -> None:
-        began = asyncio.get_running_loop().time()
+        started_at = asyncio.get_running_loop().time()
         run = JourneyRun(system)
         order_id = await run.place({"book": 2}, f"{service}:late")
         await run.wait_for_end(order_id)
-        assert LATE_S <= asyncio.get_running_loop().time() - began < LATE_S + 0.2
+        assert LATE_S <= asyncio.get_running_loop().time() - started_at < LATE_S + 0.2
         result = await run.result()
         assert result.ends == COMPLETED
         assert result.snapshot.triggered_faults == {f"{service}:late": {order_id}}
@@ -105,45 +105,45 @@ def test_a_late_step_completes_later(mode: Mode, service: str) -> None:
     in_memory(mode, late)
 
 
-def died(wire: Wire) -> tuple[object, object]:
+def death_of(wire: Wire) -> tuple[object, object]:
     return wire.headers["dead_reason"], wire.headers["attempts"]
 
 
 @pytest.mark.parametrize("service", ["inventory", "delivery"])
 @pytest.mark.parametrize("mode", MODES)
-def test_a_step_that_errs_at_every_attempt_is_a_dead_letter_and_the_deadline_undoes_the_order(mode: Mode, service: str) -> None:
+def test_a_failing_step_is_dead_lettered_and_the_deadline_rolls_back(mode: Mode, service: str) -> None:
     async def error(system: System) -> None:
-        result, seen = await with_failure(system, f"{service}:error")
+        result, messages = await with_failure(system, f"{service}:error")
         assert result.ends == {"REJECTED deadline": 1}
         (wire,) = await dead_letters(system, service)
-        assert died(wire) == ("attempts_exhausted", FORWARD_ATTEMPTS)
+        assert death_of(wire) == ("attempts_exhausted", FORWARD_ATTEMPTS)
         assert FORWARD_ATTEMPTS == 5
         assert "InjectedError" in wire.headers["dead_detail"]
         assert set(await all_dead_letters(system)) == {service}
-        attempts = [item.wire.headers.get("attempt") for item in seen if item.wire.message_id == wire.message_id]
-        assert attempts == [None, 2, 3, 4, 5, 5], "published once, four times again, then put into the dead letters"
+        attempts = [item.wire.headers.get("attempt") for item in messages if item.wire.message_id == wire.message_id]
+        assert attempts == [None, 2, 3, 4, 5, 5], "published once, retried four times, then dead-lettered"
         assert all(run.phase is Phase.DONE for run in result.snapshot.sagas.values())
 
     in_memory(mode, error)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_order_that_the_order_service_errs_on_is_a_dead_letter_and_nothing_else(mode: Mode) -> None:
+def test_a_failing_order_placement_is_dead_lettered_without_effect(mode: Mode) -> None:
     async def error(system: System) -> None:
         run = JourneyRun(system)
         await run.place({"book": 2}, "order:error")
-        await system.wait_until(lambda: some_dead(system, "order"), "a dead letter of the order service")
+        await system.wait_until(lambda: has_dead_letters(system, "order"), "a dead letter of the order service")
         result = await run.result()
         (wire,) = await dead_letters(system, "order")
-        assert died(wire) == ("attempts_exhausted", FORWARD_ATTEMPTS)
+        assert death_of(wire) == ("attempts_exhausted", FORWARD_ATTEMPTS)
         assert result.ends == {}
-        assert not result.snapshot.reservations, "somebody was asked"
+        assert not result.snapshot.reservations, "no other service may have been called"
         assert not result.snapshot.books
 
     in_memory(mode, error)
 
 
-async def some_dead(system: System, worker: str) -> bool:
+async def has_dead_letters(system: System, worker: str) -> bool:
     return bool(await dead_letters(system, worker))
 
 
@@ -152,7 +152,7 @@ async def some_dead(system: System, worker: str) -> bool:
     [("error", "REJECTED payment_timeout"), ("slow", "COMPLETED"), ("declined", "REJECTED payment_declined")],
 )
 @pytest.mark.parametrize("mode", MODES)
-def test_failures_at_the_gateway_decide_the_order(mode: Mode, failure: str, end: str) -> None:
+def test_gateway_failures_decide_the_order(mode: Mode, failure: str, end: str) -> None:
     async def at_gateway(system: System) -> None:
         result, _ = await with_failure(system, f"payment:{failure}")
         assert result.ends == {end: 1}
@@ -163,7 +163,7 @@ def test_failures_at_the_gateway_decide_the_order(mode: Mode, failure: str, end:
 
 @pytest.mark.parametrize(("failure", "end"), [("out_of_stock", "out_of_stock"), ("undeliverable", "undeliverable")])
 @pytest.mark.parametrize("mode", MODES)
-def test_failures_of_a_services_business_refuse_the_order(mode: Mode, failure: str, end: str) -> None:
+def test_business_failures_reject_the_order(mode: Mode, failure: str, end: str) -> None:
     service = "inventory" if failure == "out_of_stock" else "delivery"
 
     async def refused(system: System) -> None:
@@ -174,7 +174,7 @@ def test_failures_of_a_services_business_refuse_the_order(mode: Mode, failure: s
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_failure_that_nobody_knows_acts_nowhere_and_is_not_noted(mode: Mode) -> None:
+def test_an_unknown_failure_is_ignored(mode: Mode) -> None:
     async def unknown(system: System) -> None:
         run = JourneyRun(system)
         await run.place({"book": 2}, "inventory:no_such_failure")
@@ -186,21 +186,21 @@ def test_a_failure_that_nobody_knows_acts_nowhere_and_is_not_noted(mode: Mode) -
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_order_can_bring_several_failures(mode: Mode) -> None:
+def test_an_order_can_carry_several_failures(mode: Mode) -> None:
     async def several(system: System) -> None:
         run = JourneyRun(system)
         order_id = await run.place({"book": 2}, "inventory:late", "payment:pending", "delivery:undeliverable")
         result = await run.result()
         assert result.ends == {"REJECTED undeliverable": 1}
-        acted = {"inventory:late", "payment:pending", "delivery:undeliverable"}
-        assert result.snapshot.triggered_faults == {failure: {order_id} for failure in acted}
+        triggered = {"inventory:late", "payment:pending", "delivery:undeliverable"}
+        assert result.snapshot.triggered_faults == {failure: {order_id} for failure in triggered}
 
     in_memory(mode, several)
 
 
 @pytest.mark.real
-def test_crashes_duplicates_and_late_steps_at_every_service_at_once_on_real_parts(mode: Mode, real: Servers, prefix: str) -> None:
-    """An order for each failure and service; workers that crash are replaced by new ones with new connections."""
+def test_message_faults_at_every_service_at_once_on_servers(mode: Mode, real: Servers, prefix: str) -> None:
+    """Place an order for each failure and service; crashed workers are restarted with new connections."""
     failures = [f"{service}:{fault}" for service in SERVICES for fault in ("crash", "duplicate", "late")]
 
     async def play(system: System) -> None:
@@ -213,7 +213,9 @@ def test_crashes_duplicates_and_late_steps_at_every_service_at_once_on_real_part
         assert result.ends == {"COMPLETED": len(failures)}
         assert result.audit.ok, result.audit.findings
         assert result.snapshot.triggered_faults == {failure: {order_id} for failure, order_id in orders.items()}
-        assert all(system.running[service].worker is not before[service] for service in SERVICES), "somebody did not crash"
+        assert all(system.running[service].worker is not before[service] for service in SERVICES), (
+            "every worker must have been restarted"
+        )
         assert await all_dead_letters(system) == {}
 
     on_real_parts(mode, real.backend(prefix, UNHURRIED), play)

@@ -1,6 +1,7 @@
-"""Two replicas of every worker side by side: every order ends once, and the books agree.
+"""Two replicas of every worker: every order ends once, and the audit finds nothing.
 
-Inventory's replicas take turns (single active consumer), the others share their queue; a write conflict is retried, never seen.
+One of inventory's replicas is active (single active consumer), those of other workers share their queue; write conflicts are
+retried.
 """
 
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from tests.support.system import (
 )
 
 ORDERS = 120
-#: What every fifth order brings, and how it then ends.
+#: Failure -> the reason with which its orders are rejected; each failure is carried by every fifth order.
 FAILURES = {
     "payment:declined": "payment_declined",
     "delivery:undeliverable": "undeliverable",
@@ -37,7 +38,7 @@ ENDS = {"COMPLETED": 48} | {f"REJECTED {reason}": 24 for reason in FAILURES.valu
 
 
 async def many_orders(system: System, between: Callable[[int], Any] = lambda _: None) -> None:
-    """Over a hundred orders of five kinds, handled by two of each worker. `between` is called after each is placed."""
+    """Place ORDERS orders of five kinds with two replicas of each worker. `between` is called after each placement."""
     await set_up_stock(system.stores["inventory"], {"plenty": ORDERS})
     for worker in roles(system.mode):
         await start_replica(system, worker)
@@ -53,8 +54,8 @@ async def many_orders(system: System, between: Callable[[int], Any] = lambda _: 
     assert await all_dead_letters(system) == {}
 
 
-class CountingParts:
-    """`bootstrap.backend.Backend` in memory that counts the batches of each client."""
+class CountingBackend:
+    """An in-memory back end that counts the calls of each transport."""
 
     def __init__(self, mode: Mode) -> None:
         self._backend = MemoryBackend(mode)
@@ -69,25 +70,25 @@ class CountingParts:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_two_of_every_worker_end_a_hundred_orders_once(mode: Mode) -> None:
+def test_two_replicas_end_every_order_once(mode: Mode) -> None:
     async def play(system: System) -> None:
         await many_orders(system)
         backend = system.backend
-        assert isinstance(backend, CountingParts)
+        assert isinstance(backend, CountingBackend)
         for worker in roles(mode):
             one, other = (fence.calls["ack"] for fence in backend.fences[worker])
             if worker == "inventory":
                 assert one > 0
                 assert other == 0, "only one replica of inventory is active"
             else:
-                assert one > 0, f"the first {worker} did nothing"
-                assert other > 0, f"the replica of {worker} did nothing"
+                assert one > 0, f"the first replica of {worker} handled nothing"
+                assert other > 0, f"the second replica of {worker} handled nothing"
 
-    in_memory(mode, play, CountingParts)
+    in_memory(mode, play, CountingBackend)
 
 
-async def one_of_each_stops(system: System) -> None:
-    """Two of each worker; in the middle of the orders the first of each is stopped, and the other goes on alone."""
+async def stop_one_replica_of_each(system: System) -> None:
+    """Run two replicas of each worker and stop the first of each in the middle of the orders."""
     await set_up_stock(system.stores["inventory"], {"plenty": ORDERS})
     for worker in roles(system.mode):
         await start_replica(system, worker)
@@ -95,7 +96,7 @@ async def one_of_each_stops(system: System) -> None:
     for number in range(ORDERS):
         await run.place({"plenty": 1})
         if number == ORDERS // 2:
-            assert not all(run.has_ended(order_id) for order_id in run.order_ids), "all was over: nothing was in hand"
+            assert not all(run.has_ended(order_id) for order_id in run.order_ids), "some orders must be in progress"
             for worker in roles(system.mode):
                 await system.stop(worker)
     await finish(run)
@@ -107,15 +108,15 @@ async def one_of_each_stops(system: System) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_replica_takes_over_from_one_that_stops(mode: Mode) -> None:
-    in_memory(mode, one_of_each_stops)
+def test_a_replica_takes_over_when_another_stops(mode: Mode) -> None:
+    in_memory(mode, stop_one_replica_of_each)
 
 
 @pytest.mark.real
-def test_a_replica_takes_over_from_one_that_stops_on_real_parts(mode: Mode, real: Servers, prefix: str) -> None:
-    on_real_parts(mode, real.backend(prefix, UNHURRIED), one_of_each_stops)
+def test_a_replica_takes_over_when_another_stops_on_servers(mode: Mode, real: Servers, prefix: str) -> None:
+    on_real_parts(mode, real.backend(prefix, UNHURRIED), stop_one_replica_of_each)
 
 
 @pytest.mark.real
-def test_two_of_every_worker_end_a_hundred_orders_once_on_real_parts(mode: Mode, real: Servers, prefix: str) -> None:
+def test_two_replicas_end_every_order_once_on_servers(mode: Mode, real: Servers, prefix: str) -> None:
     on_real_parts(mode, real.backend(prefix, UNHURRIED), many_orders)

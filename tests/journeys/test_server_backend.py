@@ -1,7 +1,7 @@
-"""The journeys in both modes on RabbitMQ, a MongoDB-wire server and the gateway's own process.
+"""Journeys in both modes on RabbitMQ, a MongoDB-wire server and a gateway process.
 
-Times are short (tests/support/system.py). Each mode has one set of queues for all of its journeys, emptied after each:
-declaring and deleting thirty quorum queues costs more than a journey.
+Timeouts are short (tests/support/system.py). Each mode has one set of queues for all of its journeys, emptied after each:
+declaring and deleting thirty quorum queues takes longer than a journey.
 """
 
 import pytest
@@ -13,7 +13,7 @@ from tests.support.system import Servers, on_real_parts
 
 pytestmark = pytest.mark.real
 
-#: Three of the points before the pivot are enough here: a queue that waits, a gateway that waits, a step that is late.
+#: Three of the points before the pivot: a queued step, a pending payment, a delayed step.
 POINTS_PLAYED = ("inventory-down", "payment-pending", "delivery-late")
 LEFT_OUT = {f"withdraw-{point}" for point in WITHDRAWAL_POINTS if point not in POINTS_PLAYED}
 PLAYED = tuple(name for name in JOURNEYS if name not in LEFT_OUT)
@@ -21,12 +21,12 @@ PLAYED = tuple(name for name in JOURNEYS if name not in LEFT_OUT)
 
 @pytest.fixture(scope="module")
 def verdicts() -> dict[tuple[str, Mode], Verdict]:
-    """What each journey came to, for the comparison of the modes."""
+    """(journey, mode) -> its verdict, to compare the modes."""
     return {}
 
 
 @pytest.mark.parametrize("name", PLAYED)
-def test_a_journey_ends_as_it_must_in_every_database(
+def test_a_journey_ends_as_expected_in_every_database(
     name: str, mode: Mode, real: Servers, prefix: str, verdicts: dict[tuple[str, Mode], Verdict]
 ) -> None:
     verdict = on_real_parts(mode, real.backend(prefix), lambda system: played(JOURNEYS[name], system))

@@ -1,7 +1,6 @@
-"""Broker and database cut off, frozen and back under load, for all workers: they come back by themselves, nothing is lost.
+"""Broker and database are cut off and frozen under load: all workers recover and nothing is lost.
 
-On real parts behind proxies, which are what fails: the servers are somebody else's, too. Servers that are
-killed are in `saga chaos`.
+The outages are those of proxies in front of the servers, because other tests use the servers as well. `saga chaos` kills servers.
 """
 
 import asyncio
@@ -24,12 +23,12 @@ pytestmark = pytest.mark.real
 
 #: Orders placed during each fault, and as many after it.
 ORDERS = 15
-#: How long a server stays away, in seconds.
-AWAY_S = 1.5
+#: The duration of an outage, in seconds.
+OUTAGE_S = 1.5
 
 
-class ProxiedParts:
-    """Real parts; the workers reach broker and database through proxies, the door and the instruments go straight there."""
+class ProxiedBackend:
+    """A server back end whose workers reach broker and database through proxies; the client connects directly."""
 
     def __init__(self, direct: ServerBackend, proxied: ServerBackend) -> None:
         self._direct = direct
@@ -46,19 +45,19 @@ class ProxiedParts:
 
 
 def cut(proxy: Proxy) -> Callable[[], None]:
-    """Every connection is reset and none accepted. Gives what ends it."""
+    """Reset every connection and accept none. Returns a function that ends this."""
     proxy.cut()
     return proxy.restore
 
 
 def freeze(proxy: Proxy) -> Callable[[], None]:
-    """Every connection stays, and nothing passes: a stopped server, or half of a connection. Gives what ends it."""
+    """Keep every connection and pass nothing on, like a stopped server. Returns a function that ends this."""
     proxy.freeze()
     return proxy.thaw
 
 
 def behind(url: str, proxy: Proxy) -> str:
-    """The same server through the proxy."""
+    """The URL of the same server through the proxy."""
     return str(URL(url).with_host("127.0.0.1").with_port(proxy.port))
 
 
@@ -66,11 +65,11 @@ async def faults_under_load(system: System, broker: Proxy, database: Proxy) -> N
     await set_up_stock(system.stores["inventory"], {"plenty": 1_000})
     run = JourneyRun(system)
     for fault, server in ((cut, broker), (freeze, database), (freeze, broker), (cut, database)):
-        over = fault(server)
+        end_fault = fault(server)
         during = [await run.place({"plenty": 1}) for _ in range(ORDERS)]
-        await asyncio.sleep(AWAY_S)  # that is the fault
-        assert not any(run.has_ended(order_id) for order_id in during), f"{fault.__name__} changed nothing"
-        over()
+        await asyncio.sleep(OUTAGE_S)  # the outage itself
+        assert not any(run.has_ended(order_id) for order_id in during), f"{fault.__name__} had no effect"
+        end_fault()
         after = [await run.place({"plenty": 1}) for _ in range(ORDERS)]
         for order_id in during + after:
             await run.wait_for_end(order_id)
@@ -82,15 +81,15 @@ async def faults_under_load(system: System, broker: Proxy, database: Proxy) -> N
     assert set(system.running) == set(roles(system.mode))
 
 
-def test_workers_outlive_a_broker_and_a_database_that_are_cut_off_and_frozen(mode: Mode, real: Servers, prefix: str) -> None:
+def test_workers_recover_from_broker_and_database_outages(mode: Mode, real: Servers, prefix: str) -> None:
     async def whole() -> None:
-        there, beneath = URL(real.broker_url), URL(real.store_url)
+        broker_url, store_url = URL(real.broker_url), URL(real.store_url)
         async with (
-            Proxy(there.host or "", there.port or 5672) as broker,
-            Proxy(beneath.host or "", beneath.port or 27017) as database,
+            Proxy(broker_url.host or "", broker_url.port or 5672) as broker,
+            Proxy(store_url.host or "", store_url.port or 27017) as database,
         ):
             proxied = Servers(behind(real.broker_url, broker), behind(real.store_url, database), real.gateway_url)
-            backend = ProxiedParts(real.backend(prefix, UNHURRIED), proxied.backend(prefix, UNHURRIED))
+            backend = ProxiedBackend(real.backend(prefix, UNHURRIED), proxied.backend(prefix, UNHURRIED))
             async with System(mode, backend, prefix) as system, asyncio.timeout(60):  # type: ignore[arg-type]
                 await faults_under_load(system, broker, database)
             await backend.clear_books()

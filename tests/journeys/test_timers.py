@@ -1,10 +1,10 @@
-"""Waits on the clock: a pending payment, a gateway that hangs, a deadline. In memory, on virtual time."""
+"""Timers: a pending payment, a gateway that hangs, a deadline. In memory, on virtual time."""
 
 import asyncio
 
 import pytest
 
-from bootstrap.memory_backend import SETTLE_AFTER_S
+from bootstrap.backend import SETTLE_AFTER_S
 from bootstrap.modes import Mode
 from broker.transport import Outgoing
 from lab.journeys.run import JourneyRun
@@ -14,49 +14,49 @@ from services.payment.domain import PaymentState
 from services.payment.messages import PaymentAuthorized, PaymentDeclined
 from tests.support.system import MODES, broker_of, finish, in_memory
 
-#: What the in-process gateway's client waits for an answer, in seconds (bootstrap/in_process_gateway.py).
+#: The in-process gateway's timeout, in seconds (bootstrap/in_process_gateway.py).
 GATEWAY_TIMEOUT_S = 2.0
 MANY = 50
 
 
-class Clock:
-    """When the first message of each type and order reached the broker, in seconds since now."""
+class ArrivalClock:
+    """When the first message of each type and order reached the broker, in seconds since the clock was created."""
 
     def __init__(self, system: System) -> None:
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._started_at = self._loop.time()
         self._first: dict[tuple[str, str], float] = {}
-        broker_of(system).on_publish.append(self._note)
+        broker_of(system).on_publish.append(self._record)
 
-    def _note(self, item: Outgoing) -> None:
-        self._first.setdefault((str(item.wire.type), str(item.wire.correlation_id)), self._loop.time() - self._began)
+    def _record(self, item: Outgoing) -> None:
+        self._first.setdefault((str(item.wire.type), str(item.wire.correlation_id)), self._loop.time() - self._started_at)
 
     def first(self, kind: type, order_id: str) -> float:
         return self._first[kind.type_name, order_id]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_pending_payment_completes_the_order_after_the_wait_and_not_before(mode: Mode) -> None:
+def test_a_pending_payment_completes_the_order_after_it_settles(mode: Mode) -> None:
     async def pending(system: System) -> None:
-        clock, run = Clock(system), JourneyRun(system)
+        clock, run = ArrivalClock(system), JourneyRun(system)
         order_id = await run.place({"book": 2}, "payment:pending")
         await run.wait_for_payment_state(order_id, PaymentState.PENDING)
         result = await run.result()
         assert result.ends == {"COMPLETED": 1}
         timeouts, limits = system.backend.timeouts.payment, system.backend.limits
-        # Settled after 3 s; asked every 2 s, each time up to a look of the watch later.
-        looked = 2 * (timeouts.poll_interval_s + 2 * limits.timer_interval_s)
-        assert SETTLE_AFTER_S <= clock.first(PaymentAuthorized, order_id) <= looked
-        assert SETTLE_AFTER_S <= clock.first(OrderCompleted, order_id) <= looked + 0.1
+        # Settled after 3 s; polled every 2 s, each time up to one timer interval later.
+        second_poll_s = 2 * (timeouts.poll_interval_s + 2 * limits.timer_interval_s)
+        assert SETTLE_AFTER_S <= clock.first(PaymentAuthorized, order_id) <= second_poll_s
+        assert SETTLE_AFTER_S <= clock.first(OrderCompleted, order_id) <= second_poll_s + 0.1
 
     in_memory(mode, pending)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_fifty_hanging_payments_hold_up_none_of_fifty_good_ones(mode: Mode) -> None:
+def test_hanging_payments_do_not_delay_others(mode: Mode) -> None:
     async def hung(system: System) -> None:
         await set_up_stock(system.stores["inventory"], {"plenty": 10 * MANY})
-        clock, run = Clock(system), JourneyRun(system)
+        clock, run = ArrivalClock(system), JourneyRun(system)
         for _ in range(MANY):
             await run.place({"plenty": 1}, "payment:hang")
         good = [await run.place({"plenty": 1}) for _ in range(MANY)]
@@ -71,9 +71,9 @@ def test_fifty_hanging_payments_hold_up_none_of_fifty_good_ones(mode: Mode) -> N
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_hanging_payment_is_given_up_when_patience_ends_and_well_before_the_deadline(mode: Mode) -> None:
+def test_a_hanging_payment_times_out_before_the_deadline(mode: Mode) -> None:
     async def hangs(system: System) -> None:
-        clock, run = Clock(system), JourneyRun(system)
+        clock, run = ArrivalClock(system), JourneyRun(system)
         order_id = await run.place({"book": 1}, "payment:hang")
         await run.result()
         authorize_timeout_s = system.backend.timeouts.payment.authorize_timeout_s
@@ -88,9 +88,9 @@ def test_a_hanging_payment_is_given_up_when_patience_ends_and_well_before_the_de
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_deadline_withdraws_an_order_after_its_time_and_not_before(mode: Mode) -> None:
+def test_the_deadline_withdraws_an_order_at_its_time(mode: Mode) -> None:
     async def overdue(system: System) -> None:
-        clock, run = Clock(system), JourneyRun(system)
+        clock, run = ArrivalClock(system), JourneyRun(system)
         await run.stop("inventory")
         order_id = await run.place({"book": 1})
         await run.wait_for_event(order_id, OrderWithdrawn)

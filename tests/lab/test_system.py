@@ -1,4 +1,4 @@
-"""The system that journeys run on: it starts, stops and replaces workers as processes would."""
+"""The system that journeys run on starts, stops, kills and restarts workers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from services.order.messages import OrderCompleted
 from tests.support.system import MODES, in_memory
 
 
-class CountingParts:
-    """`bootstrap.backend.Backend` in memory that knows which of its clients are open."""
+class CountingBackend:
+    """An in-memory back end that counts the gateway clients it opens and closes."""
 
     def __init__(self, mode: Mode) -> None:
         self._backend = MemoryBackend(mode)
@@ -27,13 +27,13 @@ class CountingParts:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
-    def gateway(self) -> "Counted":
+    def gateway(self) -> "CountedGateway":
         self.opened += 1
-        return Counted(self._backend.gateway(), self)
+        return CountedGateway(self._backend.gateway(), self)
 
 
-class Counted:
-    def __init__(self, gateway: InProcessGateway, backend: CountingParts) -> None:
+class CountedGateway:
+    def __init__(self, gateway: InProcessGateway, backend: CountingBackend) -> None:
         self._gateway = gateway
         self._backend = backend
 
@@ -45,12 +45,12 @@ class Counted:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_clients_of_a_worker_that_crashed_are_closed_too(mode: Mode) -> None:
-    made: list[CountingParts] = []
+def test_the_clients_of_a_crashed_worker_are_closed(mode: Mode) -> None:
+    backends: list[CountingBackend] = []
 
-    def backend(mode: Mode) -> CountingParts:
-        made.append(CountingParts(mode))
-        return made[-1]
+    def backend(mode: Mode) -> CountingBackend:
+        backends.append(CountingBackend(mode))
+        return backends[-1]
 
     async def play(system: System) -> None:
         run = JourneyRun(system)
@@ -58,12 +58,12 @@ def test_the_clients_of_a_worker_that_crashed_are_closed_too(mode: Mode) -> None
         assert (await run.result()).ends == {"COMPLETED": 1}
 
     in_memory(mode, play, backend)
-    assert made[0].opened == len(roles(mode)) + 1
-    assert made[0].closed == made[0].opened
+    assert backends[0].opened == len(roles(mode)) + 1
+    assert backends[0].closed == backends[0].opened
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_worker_that_is_stopped_while_it_crashes_leaves_no_successor_behind(mode: Mode) -> None:
+def test_a_worker_stopped_while_it_crashes_is_not_restarted(mode: Mode) -> None:
     async def play(system: System) -> None:
         for turns in range(30):
             await JourneyRun(system).place({"book": 1}, "inventory:crash")
@@ -78,8 +78,8 @@ def test_a_worker_that_is_stopped_while_it_crashes_leaves_no_successor_behind(mo
     in_memory(mode, play)
 
 
-class SwallowingParts:
-    """`bootstrap.backend.Backend` in memory in which the first publish of an order's end gets lost, and the publisher told so."""
+class LossyBackend:
+    """An in-memory back end that loses the first publish of OrderCompleted and reports it as unconfirmed."""
 
     def __init__(self, mode: Mode) -> None:
         self._backend = MemoryBackend(mode)
@@ -87,28 +87,28 @@ class SwallowingParts:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
-    def transport(self, worker: str) -> "Swallowing":
-        return Swallowing(self._backend.transport(worker))
+    def transport(self, worker: str) -> "LossyTransport":
+        return LossyTransport(self._backend.transport(worker))
 
 
-class Swallowing:
+class LossyTransport:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._swallowed = False
+        self._has_lost = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> list[Receipt]:
-        if not self._swallowed and any(item.wire.type == OrderCompleted.type_name for item in outgoing):
-            self._swallowed = True
+        if not self._has_lost and any(item.wire.type == OrderCompleted.type_name for item in outgoing):
+            self._has_lost = True
             return [Receipt.UNKNOWN] * len(outgoing)
         return list(await self._transport.publish(outgoing))
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_rest_means_that_nothing_is_owed_either(mode: Mode) -> None:
-    """The order has ended in its database, but the event that says so is still in the outbox: that is not rest."""
+def test_a_system_with_outbox_rows_is_not_idle(mode: Mode) -> None:
+    """The order has ended in its database, but its event is still in the outbox."""
 
     async def play(system: System) -> None:
         run = JourneyRun(system)
@@ -116,37 +116,37 @@ def test_rest_means_that_nothing_is_owed_either(mode: Mode) -> None:
         await system.wait_until_idle()
         assert run.has_event(order_id, OrderCompleted)
 
-    in_memory(mode, play, SwallowingParts)
+    in_memory(mode, play, LossyBackend)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_waiting_in_vain_says_what_was_waited_for(mode: Mode) -> None:
+def test_a_timeout_names_the_awaited_condition(mode: Mode) -> None:
     async def play(system: System) -> None:
-        with pytest.raises(TimeoutError, match=f"{mode}: waited 60.0 s for the moon"):
-            await system.wait_until(lambda: False, "the moon")
+        with pytest.raises(TimeoutError, match=f"{mode}: waited 60.0 s for a condition"):
+            await system.wait_until(lambda: False, "a condition")
 
     in_memory(mode, play)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_whoever_waits_hears_of_a_worker_that_died(mode: Mode) -> None:
+def test_a_wait_raises_the_error_of_a_failed_worker(mode: Mode) -> None:
     async def play(system: System) -> None:
         system.running["payment"].task.cancel()
         await asyncio.sleep(0)
 
-        async def breaks() -> None:
+        async def fails() -> None:
             raise ZeroDivisionError("a bug")
 
-        system.running["payment"].task = asyncio.ensure_future(breaks())
+        system.running["payment"].task = asyncio.ensure_future(fails())
         with pytest.raises(ZeroDivisionError):
-            await system.wait_until(lambda: False, "something that will not happen any more")
+            await system.wait_until(lambda: False, "a condition that never holds")
         del system.running["payment"]
 
     in_memory(mode, play)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_killed_worker_finishes_nothing_and_stays_away_until_it_is_started(mode: Mode) -> None:
+def test_a_killed_worker_does_nothing_until_it_is_started(mode: Mode) -> None:
     async def play(system: System) -> None:
         run = JourneyRun(system)
         await system.kill("payment")
@@ -162,9 +162,9 @@ def test_a_killed_worker_finishes_nothing_and_stays_away_until_it_is_started(mod
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_a_killed_worker_had_in_hand_comes_again_and_counts_once(mode: Mode) -> None:
+def test_messages_of_a_killed_worker_are_redelivered_and_count_once(mode: Mode) -> None:
     async def play(system: System) -> None:
-        for turns in range(0, 30, 3):  # ten books are on the shelf
+        for turns in range(0, 30, 3):  # ten books are in stock
             run = JourneyRun(system)
             await run.place({"book": 1})
             for _ in range(turns):
@@ -180,13 +180,13 @@ def test_what_a_killed_worker_had_in_hand_comes_again_and_counts_once(mode: Mode
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_worker_that_crashed_may_be_away_for_a_while_and_may_be_killed_meanwhile(mode: Mode) -> None:
+def test_a_crashed_worker_can_be_killed_before_its_restart(mode: Mode) -> None:
     async def play(system: System) -> None:
         system.restart_delay_s = 5.0
         run = JourneyRun(system)
         await run.place({"book": 1}, "inventory:crash")
         await system.wait_until(lambda: not system.is_up("inventory"), "the crash")
-        await system.wait_until(lambda: system.is_up("inventory"), "its successor")
+        await system.wait_until(lambda: system.is_up("inventory"), "the restart")
         await run.place({"book": 1}, "inventory:crash")
         await system.wait_until(lambda: not system.is_up("inventory"), "the crash")
         await system.kill("inventory")

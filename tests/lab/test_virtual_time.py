@@ -1,4 +1,4 @@
-"""The event loop on virtual time: an hour passes at once, a deadlock is found, the real world is refused."""
+"""The event loop on virtual time: timers take no time, deadlocks are found, threads and sockets are refused."""
 
 import asyncio
 import threading
@@ -13,23 +13,23 @@ from lab.virtual_time import EPOCH_S, DeadlockError, run_on_virtual_time
 
 def test_an_hour_takes_no_time() -> None:
     async def hour() -> float:
-        began = asyncio.get_running_loop().time()
+        started = asyncio.get_running_loop().time()
         await asyncio.sleep(3600.0)
-        return asyncio.get_running_loop().time() - began
+        return asyncio.get_running_loop().time() - started
 
-    began = time.monotonic()
+    started = time.monotonic()
     assert run_on_virtual_time(hour()) == pytest.approx(3600.0, abs=1e-3)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - started < 1.0
 
 
-def test_the_clock_begins_at_the_same_moment_in_every_run() -> None:
+def test_the_clock_starts_at_the_same_time_in_every_run() -> None:
     async def now() -> float:
         return asyncio.get_running_loop().time()
 
     assert run_on_virtual_time(now()) == run_on_virtual_time(now()) == EPOCH_S
 
 
-def test_sleepers_wake_in_the_order_of_their_time_and_at_it() -> None:
+def test_tasks_wake_in_the_order_of_their_timers() -> None:
     async def sleepers() -> list[float]:
         woken = []
 
@@ -43,7 +43,7 @@ def test_sleepers_wake_in_the_order_of_their_time_and_at_it() -> None:
     assert run_on_virtual_time(sleepers()) == [0.0, 0.001, 1.5, 3.0, 86_400.0]
 
 
-def test_time_does_not_pass_while_something_is_ready() -> None:
+def test_time_stands_still_while_a_callback_is_ready() -> None:
     async def busy() -> float:
         timer = asyncio.ensure_future(asyncio.sleep(1.0))
         for _ in range(10_000):
@@ -55,7 +55,7 @@ def test_time_does_not_pass_while_something_is_ready() -> None:
     assert run_on_virtual_time(busy()) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_a_time_limit_ends_what_takes_too_long() -> None:
+def test_a_timeout_ends_a_task_that_takes_too_long() -> None:
     async def too_long() -> None:
         async with asyncio.timeout(5.0):
             await asyncio.sleep(6.0)
@@ -72,7 +72,7 @@ def test_a_deadlock_is_found_at_once() -> None:
         run_on_virtual_time(deadlock())
 
 
-def test_two_who_wait_for_each_other_are_a_deadlock() -> None:
+def test_two_tasks_that_wait_for_each_other_are_a_deadlock() -> None:
     async def deadlock() -> None:
         one, other = asyncio.Lock(), asyncio.Lock()
 
@@ -131,7 +131,7 @@ async def watches_a_file() -> None:
         *(starts_a_process, watches_a_file),
     ],
 )
-def test_threads_sockets_and_processes_are_refused_loudly(program: Callable[[], Awaitable[None]]) -> None:
+def test_threads_sockets_and_processes_raise_an_error(program: Callable[[], Awaitable[None]]) -> None:
     async def run() -> Any:
         async with asyncio.timeout(5.0):
             await program()
@@ -140,25 +140,25 @@ def test_threads_sockets_and_processes_are_refused_loudly(program: Callable[[], 
         run_on_virtual_time(run())
 
 
-def test_who_waits_for_another_thread_is_told_that_nothing_can_happen() -> None:
-    """Rather than hang: a thread cannot wake this loop."""
+def test_a_wait_for_another_thread_is_a_deadlock() -> None:
+    """A thread cannot wake this loop, so it must not hang."""
 
     async def waits() -> None:
-        loop, event, let_go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
-        thread = threading.Thread(target=lambda: (let_go.wait(5.0), loop.call_soon_threadsafe(event.set)))
+        loop, event, released = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+        thread = threading.Thread(target=lambda: (released.wait(5.0), loop.call_soon_threadsafe(event.set)))
         thread.start()
         try:
             await event.wait()
         finally:
-            let_go.set()
+            released.set()
             thread.join()
 
     with pytest.raises(DeadlockError):
         run_on_virtual_time(waits())
 
 
-def test_the_order_of_tasks_in_a_set_is_the_order_of_their_making() -> None:
-    """A set of tasks is what asyncio keeps them in; ordered by memory address, no run would repeat."""
+def test_tasks_in_a_set_are_ordered_by_their_creation() -> None:
+    """Asyncio keeps tasks in sets; in the order of memory addresses, no run would repeat."""
 
     async def many() -> list[str]:
         tasks = [asyncio.ensure_future(asyncio.sleep(1.0)) for _ in range(50)]

@@ -1,6 +1,6 @@
-"""The crash matrix in simulation: every kill is survived, and without inbox or outbox it shows what is lost and doubled.
+"""The crash matrix in simulation: no kill has an effect; without inbox or outbox, orders are lost or effects doubled.
 
-The named points with real processes are in tests/killed/.
+The same points with real processes are in tests/crash_points/.
 """
 
 import pytest
@@ -27,24 +27,24 @@ def quiet() -> None:
     silence_logs()
 
 
-def bad(cells: list[Cell]) -> dict[str, str]:
+def failed_cells(cells: list[Cell]) -> dict[str, str]:
     return {
         f"{cell.worker} {cell.handler}, {cell.point}": cell.verdict for cell in cells if cell.verdict not in (PASSED, NOT_REACHED)
     }
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_worker_may_be_killed_at_every_point_with_every_handler_in_hand(mode: Mode) -> None:
+def test_a_kill_at_any_point_of_any_handler_loses_nothing(mode: Mode) -> None:
     cells = run_matrix(mode)
-    assert bad(cells) == {}
+    assert failed_cells(cells) == {}
     assert len(cells) == len(handlers_of(mode)) * len(CrashPoint)
     assert {cell.point for cell in cells if cell.verdict == NOT_REACHED} == {CrashPoint.BEFORE_REMOVAL}, (
-        "who publishes nothing has no such point"
+        "only a handler that publishes nothing does not reach this point"
     )
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_without_the_outbox_a_kill_between_commit_and_publish_loses_the_order(mode: Mode) -> None:
+def test_without_the_outbox_a_kill_after_the_commit_loses_the_order(mode: Mode) -> None:
     lost = [
         cell
         for cell in run_matrix(mode, worker=WithoutOutbox)
@@ -54,6 +54,6 @@ def test_without_the_outbox_a_kill_between_commit_and_publish_loses_the_order(mo
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_without_the_inbox_a_kill_before_the_acknowledgement_doubles_the_effect(mode: Mode) -> None:
+def test_without_the_inbox_a_kill_before_the_ack_doubles_the_effect(mode: Mode) -> None:
     doubled = [cell for cell in run_matrix(mode, worker=WithoutInbox) if "one effect a message" in cell.verdict]
     assert CrashPoint.BEFORE_ACK in {cell.point for cell in doubled}

@@ -1,7 +1,7 @@
-"""What the simulator has found: the plan that showed it, reduced to the faults that it takes, for good.
+"""Regressions: the plans with which the simulator found bugs, reduced to the faults that they need.
 
-Whole plans and not seeds, because what a seed means changes with the drawing. Each failed before its bug
-was mended; docs/proof.md lists them.
+They are plans and not seeds, because a seed's meaning changes when draws are added. Each failed before its bug was fixed;
+docs/proof.md lists the bugs.
 """
 
 import pytest
@@ -12,25 +12,25 @@ from lab.simulation.plan import CrashPoint, Fault, FaultKind, PlannedOrder, Simu
 from lab.simulation.run import simulate
 from services.vocabulary import Line
 
-SHELF = {"book": 100, "lamp": 100, "pen": 100}
+STOCK = {"book": 100, "lamp": 100, "pen": 100}
 
 
-def an_order(number: int, at_s: float, **wanted: int) -> PlannedOrder:
+def order(number: int, at_s: float, **wanted: int) -> PlannedOrder:
     return PlannedOrder(number, at_s, tuple(Line(sku=sku, quantity=quantity) for sku, quantity in wanted.items()))
 
 
 FOUND = {
-    # asyncio.wait_for swallows a cancellation that comes in the same turn as its result (Python 3.11): the relay lived on, and
-    # the worker that waited for its end never ended.
-    "a worker that is told to stop while a commit is in doubt": SimulationPlan(
+    # asyncio.wait_for swallows a cancellation that comes in the same turn as its result (Python 3.11): the relay kept running,
+    # and the worker that waited for its end never ended.
+    "shutdown while a commit is in doubt": SimulationPlan(
         1893,
         Mode.CHOREOGRAPHY,
         (
-            an_order(1, 1.8992910034625348, pen=3),
-            an_order(2, 1.909496041886166, lamp=2, pen=1),
-            an_order(3, 0.3104824518969834, lamp=3),
+            order(1, 1.8992910034625348, pen=3),
+            order(2, 1.909496041886166, lamp=2, pen=1),
+            order(3, 0.3104824518969834, lamp=3),
         ),
-        SHELF,
+        STOCK,
         1,
         (
             Fault(FaultKind.COMMIT_KEPT, "order", 1),
@@ -38,19 +38,19 @@ FOUND = {
             Fault(FaultKind.STORE_DOWN, "order", at_s=0.42216823323788244, for_s=3.299692932261061),
         ),
     ),
-    # A message that the worker itself gave back, because its copy could not be put aside, counted as having come again: with one
-    # real kill and another such return it was taken for a killer.
-    "a copy that cannot be put aside, and then a kill": SimulationPlan(
+    # A message that the worker had requeued, because its copy for the delay queue was not confirmed, counted as redelivered: with
+    # one real kill and another such requeue it was taken for a poison message.
+    "unconfirmed retries and a kill": SimulationPlan(
         6141,
         Mode.CHOREOGRAPHY,
         (
-            an_order(1, 1.7737533281264592, lamp=2, pen=2),
-            an_order(2, 1.0732786911424026, pen=1),
-            an_order(3, 1.4521579839991543, lamp=1),
-            an_order(4, 1.3158333593151073, book=2),
-            an_order(5, 1.9946595294567935, lamp=1, pen=2),
+            order(1, 1.7737533281264592, lamp=2, pen=2),
+            order(2, 1.0732786911424026, pen=1),
+            order(3, 1.4521579839991543, lamp=1),
+            order(4, 1.3158333593151073, book=2),
+            order(5, 1.9946595294567935, lamp=1, pen=2),
         ),
-        SHELF,
+        STOCK,
         2,
         (
             Fault(FaultKind.BUSINESS, "inventory:late", 2),
@@ -64,19 +64,20 @@ FOUND = {
             Fault(FaultKind.KILL_AT, "inventory", 7, point=CrashPoint.BEFORE_COMMIT),
         ),
     ),
-    # Two deliveries of one message in one batch, the first of a connection that is gone. Its handler raised and its copy could
-    # not be put aside, so it was given back, which had no effect; the second, dropped as a duplicate, was acknowledged: lost.
-    "a twin of a message that cannot be put aside": SimulationPlan(
+    # Two deliveries of one message in one batch, the first of a lost connection. Its handler raised and its copy for the delay
+    # queue was not confirmed, so it was requeued, without effect; the second was acknowledged as a duplicate: the message was
+    # lost.
+    "two deliveries of a message whose retry is not confirmed": SimulationPlan(
         11598,
         Mode.CHOREOGRAPHY,
         (
-            an_order(1, 0.7916870710414613, lamp=1),
-            an_order(2, 1.3587288063926077, book=3, lamp=2, pen=2),
-            an_order(3, 1.9698887900982525, lamp=2, pen=2),
-            an_order(4, 0.7238388873499461, lamp=2, pen=2),
-            an_order(5, 0.24428213680205266, book=3),
+            order(1, 0.7916870710414613, lamp=1),
+            order(2, 1.3587288063926077, book=3, lamp=2, pen=2),
+            order(3, 1.9698887900982525, lamp=2, pen=2),
+            order(4, 0.7238388873499461, lamp=2, pen=2),
+            order(5, 0.24428213680205266, book=3),
         ),
-        SHELF,
+        STOCK,
         1,
         (
             Fault(FaultKind.BUSINESS, "delivery:error", 2),
@@ -89,13 +90,13 @@ FOUND = {
             Fault(FaultKind.FREEZE, "delivery", at_s=3.2852168790772596, for_s=2.0924083120263397),
         ),
     ),
-    # The broker in memory lost a message whose time in the delay queue was over while its queue was not bound; RabbitMQ keeps it
-    # (dead-lettering at least once).
+    # The in-memory broker lost a message whose delay ended while its queue was not bound; RabbitMQ keeps it (dead-lettering at
+    # least once).
     "a queue that is not bound when a delay ends": SimulationPlan(
         1067,
         Mode.ORCHESTRATOR,
-        (an_order(1, 1.4630522987861319, book=3), an_order(2, 0.8189063274842111, book=3)),
-        SHELF,
+        (order(1, 1.4630522987861319, book=3), order(2, 0.8189063274842111, book=3)),
+        STOCK,
         2,
         (
             Fault(FaultKind.BUSINESS, "delivery:undeliverable,inventory:undo_error", 1),
@@ -106,8 +107,8 @@ FOUND = {
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_what_was_found_once_is_not_found_again(name: str) -> None:
+def test_a_fixed_bug_is_not_found_again(name: str) -> None:
     silence_logs()
     outcome = simulate(FOUND[name])
     assert outcome.violations == ()
-    assert len(outcome.triggered_faults) >= len(FOUND[name].faults), "every fault has struck"
+    assert len(outcome.triggered_faults) >= len(FOUND[name].faults), "every fault must take effect"

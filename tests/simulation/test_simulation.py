@@ -1,6 +1,6 @@
-"""The simulator finds nothing in the product, repeats itself to the byte, and takes a failure apart.
+"""The simulator finds no violation in the product, repeats runs byte for byte, and reduces failing plans.
 
-Whether it would find something is for test_planted_bugs.py.
+That it finds bugs is tested in test_planted_bugs.py.
 """
 
 import json
@@ -27,34 +27,34 @@ def quiet() -> None:
     silence_logs()
 
 
-def test_a_campaign_of_both_modes_finds_nothing_and_has_shown_every_kind_of_fault() -> None:
-    seen: list[int] = []
-    summary = run_campaign(1, SEEDS_FOR_EVERY_KIND, MODES, lambda so_far: seen.append(so_far.runs))
+def test_a_campaign_covers_every_fault_and_finds_no_violation() -> None:
+    run_counts: list[int] = []
+    summary = run_campaign(1, SEEDS_FOR_EVERY_KIND, MODES, lambda so_far: run_counts.append(so_far.runs))
     assert summary.failures == []
     assert set(summary.faults) == {str(kind) for kind in FaultKind}
     assert summary.completed > 0
     assert summary.compensations > 0
     assert summary.attention > 0
     assert summary.duplicates > 0
-    assert seen == sorted(seen)
-    assert seen[-1] == 3 * SEEDS_FOR_EVERY_KIND, "each seed in each mode, and once against each other"
+    assert run_counts == sorted(run_counts)
+    assert run_counts[-1] == 3 * SEEDS_FOR_EVERY_KIND, "each seed in each mode, and once to compare the modes"
 
 
-def test_a_campaign_in_which_nothing_happened_fails() -> None:
+def test_a_campaign_without_coverage_fails() -> None:
     idle = CampaignSummary(seeds=SEEDS_FOR_EVERY_KIND)
     assert "no order completed" in idle.missing_coverage()
     assert "no kill was injected" in idle.missing_coverage()
-    assert "nothing was undone" in idle.missing_coverage()
+    assert "no compensation took effect" in idle.missing_coverage()
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_seed_gives_the_same_trace_again(mode: Mode) -> None:
+def test_a_seed_repeats_its_trace(mode: Mode) -> None:
     for seed in (3, 11, 42):
         assert simulate(draw_plan(seed, mode)).trace == simulate(draw_plan(seed, mode)).trace
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_seed_gives_the_same_trace_under_another_hash_seed(mode: Mode) -> None:
+def test_a_seed_repeats_its_trace_with_another_hash_seed(mode: Mode) -> None:
     def trace(hash_seed: str) -> str:
         command = [sys.executable, "-m", "cli", "simulate", "--seed", "11", "--mode", mode, "--trace"]
         env = {**os.environ, "PYTHONHASHSEED": hash_seed}
@@ -81,33 +81,33 @@ def test_without_races_both_modes_end_every_order_alike() -> None:
     assert {"COMPLETED", "REJECTED payment_declined", "REJECTED undeliverable", "REJECTED out_of_stock"} <= ends
 
 
-def test_a_failing_seed_is_reduced_to_the_faults_that_it_takes() -> None:
+def test_a_failing_plan_is_reduced_to_the_faults_that_it_needs() -> None:
     bug = BY_NAME["a timer in memory"]
 
     def with_bug(plan: SimulationPlan) -> RunOutcome:
-        return simulate(plan, make_cluster=bug.world)
+        return simulate(plan, make_cluster=bug.make_cluster)
 
     plans = (draw_plan(seed, Mode.CHOREOGRAPHY) for seed in range(1, 300))
     failing = next(plan for plan in plans if len(plan.faults) > 4 and with_bug(plan).failed)
     plan, outcome = shrink(failing, with_bug)
     assert outcome.failed
     assert 0 < len(plan.faults) < len(failing.faults)
-    assert all(not with_bug(plan.without_fault(fault)).failed for fault in plan.faults), "not one of them can be left out"
+    assert all(not with_bug(plan.without_fault(fault)).failed for fault in plan.faults), "each remaining fault is needed"
 
 
-def test_a_plan_that_does_not_fail_is_not_reduced() -> None:
+def test_a_plan_that_does_not_fail_cannot_be_reduced() -> None:
     plan = replace(draw_plan(1, Mode.CHOREOGRAPHY), faults=())
     with pytest.raises(ValueError, match="does not fail"):
         shrink(plan, simulate)
 
 
-def test_a_fault_says_what_it_is() -> None:
-    told = str(Fault(FaultKind.KILL_AT, "payment", 2, point=CrashPoint.BEFORE_ACK, handling="VoidPayment"))
-    assert told == "kill at a point at between commit and acknowledge of payment with VoidPayment #2"
+def test_a_fault_describes_itself() -> None:
+    text = str(Fault(FaultKind.KILL_AT, "payment", 2, point=CrashPoint.BEFORE_ACK, handling="VoidPayment"))
+    assert text == "kill at a point at between commit and acknowledge of payment with VoidPayment #2"
 
 
-def test_the_summary_has_the_fields_that_scripts_read() -> None:
-    told = as_dict(run_campaign(1, 2, [Mode.CHOREOGRAPHY], lambda _: None))
+def test_the_json_summary_has_the_documented_fields() -> None:
+    summary = as_dict(run_campaign(1, 2, [Mode.CHOREOGRAPHY], lambda _: None))
     fields = "seeds orders seconds seeds_per_s faults completed rejected needs_attention duplicates_dropped failures"
-    assert list(told) == fields.split()
-    json.dumps(told)
+    assert list(summary) == fields.split()
+    json.dumps(summary)

@@ -1,7 +1,7 @@
-"""Fixtures shared by all tests, loaded as a plugin: quiet logs, the real servers (found or started once a session), modes.
+"""Fixtures for all tests, loaded as a plugin: quiet logs, the real servers (found or started once a session), modes.
 
-How a server is found is in tests/support/servers.py. A test that needs one is marked `real`; tests/support/prerequisites.py
-says what happens without it.
+tests/support/servers.py finds servers. A test that needs one is marked `real`; tests/support/prerequisites.py determines what
+happens without it.
 """
 
 import logging
@@ -29,26 +29,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True)
-def logs_as_they_come() -> Iterator[None]:
-    """No test inherits another's log level."""
+def default_logs() -> Iterator[None]:
+    """Reset the log configuration after every test."""
     yield
     structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
 def mongo_url() -> Iterator[str]:
-    """A MongoDB-wire server with transactions. Use a database name of your own and drop it."""
+    """The URL of a MongoDB-wire server with transactions. A test uses a database name of its own and drops it."""
     yield from offered(servers.mongo, prerequisites.DATABASE)
 
 
 @pytest.fixture(scope="session")
 def rabbit_url() -> Iterator[str]:
-    """A RabbitMQ. Use a prefix of your own for what you declare and delete it."""
+    """The URL of a RabbitMQ server. A test declares under a prefix of its own and deletes it."""
     yield from offered(servers.rabbit, prerequisites.BROKER)
 
 
 def offered(server: Callable[[], AbstractContextManager[str]], needed: prerequisites.Prerequisite) -> Iterator[str]:
-    """The server's URL; without one the test is skipped, or failed in CI."""
+    """The server's URL. Without a server the test is skipped, or fails in CI."""
     try:
         with server() as url:
             yield url
@@ -58,7 +58,7 @@ def offered(server: Callable[[], AbstractContextManager[str]], needed: prerequis
 
 @pytest.fixture(autouse=True)
 def quiet_logs() -> None:
-    """Warnings and worse only: a line for every handled message would cost more than the message."""
+    """Log warnings and errors only."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
@@ -74,32 +74,33 @@ def mode(request: pytest.FixtureRequest) -> Mode:
 
 @pytest.fixture(scope="module")
 def prefix(real: Servers, mode: Mode) -> Iterator[str]:
-    """One set of queues for a mode; pytest runs all tests of one mode before it removes them and goes on to the other."""
+    """One prefix for each mode in a module: pytest runs all tests of one mode before it removes its queues."""
     with a_prefix(real, mode) as name:
         yield name
 
 
 @pytest.fixture(scope="session")
 def gateway_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real payment gateway with faults enabled. Use a book of your own."""
+    """The URL of a payment gateway process with faults enabled. A test uses a book of its own."""
     with running_gateway(tmp_path_factory.mktemp("gateway") / "books.db") as gateway:
         yield gateway.url
 
 
 @pytest.fixture
 def standalone() -> Iterator[str]:
-    """A MongoDB-wire server without transactions."""
+    """The URL of a MongoDB-wire server without transactions."""
     yield from secantus_with("--standalone")
 
 
 @pytest.fixture
 def guarded() -> Iterator[str]:
-    """A MongoDB-wire server that requires a login."""
+    """The URL of a MongoDB-wire server that requires a login."""
     yield from secantus_with("--auth")
 
 
 def secantus_with(option: str) -> Iterator[str]:
-    """A SecantusDB with one more option. No other server is configured like this, so without SecantusDB the test is skipped."""
+    """A SecantusDB server with one more option. Only SecantusDB can be configured like this, so no other server takes its
+    place."""
     try:
         with servers.secantus(option) as url:
             yield url
@@ -109,6 +110,6 @@ def secantus_with(option: str) -> Iterator[str]:
 
 @pytest.fixture
 def reader_url(rabbit_url: str) -> Iterator[str]:
-    """The broker, as a user who may read queues and declare nothing."""
+    """The broker's URL for a user that may read queues and declare nothing."""
     with lent(rabbit_url, read=".*") as url:
         yield url

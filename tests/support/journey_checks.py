@@ -1,7 +1,4 @@
-"""Runs a journey and holds all that it left behind against what must be there.
-
-The same judgement in memory and on real parts.
-"""
+"""Run a journey and check everything that it leaves behind: the same checks in memory and on servers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +11,7 @@ from orchestrator.saga import Phase
 from tests.support.journey_outcomes import EXPECTED, stored_of
 from tests.support.system import all_dead_letters
 
-#: Journeys that between them use every command, every event and every reaction.
+#: Journeys that together use every command, every event and every reaction.
 BUSY_JOURNEYS = (
     "happy",
     "out-of-stock",
@@ -28,7 +25,7 @@ BUSY_JOURNEYS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one journey, dead letters included."""
+    """The result of one journey and its dead letters: worker -> reasons."""
 
     result: JourneyResult
     dead: dict[str, list[str]]
@@ -42,28 +39,28 @@ async def played(journey: Journey, system: System) -> Verdict:
 
 
 def judge(name: str, mode: Mode, verdict: Verdict) -> None:
-    """Raises AssertionError for whatever is not as the journey says."""
+    """Check the result of the journey `name`, the stock and the gateway's books. Raises AssertionError for a difference."""
     result, journey, expected = verdict.result, JOURNEYS[name], EXPECTED[name]
     assert result.ends == journey.ends
     assert stored_of(result) == expected.of(mode)
-    assert result.compensations == undone(journey, mode)
+    assert result.compensations == expected_compensations(journey, mode)
     assert result.audit.ok, result.audit.findings
     assert verdict.dead == {}
     phases = {order_id: run.phase for order_id, run in result.snapshot.sagas.items()}
-    begun = set(result.snapshot.orders) if mode is Mode.ORCHESTRATOR and expected.asked else set()
-    assert phases == dict.fromkeys(begun, Phase.DONE)
+    started = set(result.snapshot.orders) if mode is Mode.ORCHESTRATOR and expected.has_saga else set()
+    assert phases == dict.fromkeys(started, Phase.DONE)
     _judge_stock(result)
     _judge_money(result)
 
 
-def undone(journey: Journey, mode: Mode) -> tuple[str, ...]:
+def expected_compensations(journey: Journey, mode: Mode) -> tuple[str, ...]:
     if mode is Mode.CHOREOGRAPHY and journey.compensations_in_choreography is not None:
         return journey.compensations_in_choreography
     return journey.compensations
 
 
 def _judge_stock(result: JourneyResult) -> None:
-    """What is gone from the shelf is what completed orders bought."""
+    """The units that are no longer available are those of completed orders, and they are held."""
     bought: dict[str, int] = dict.fromkeys(INITIAL_STOCK, 0)
     for order in result.snapshot.orders.values():
         if order.state == "COMPLETED":
@@ -75,7 +72,7 @@ def _judge_stock(result: JourneyResult) -> None:
 
 
 def _judge_money(result: JourneyResult) -> None:
-    """What the gateway holds is what completed orders cost, to the cent."""
+    """The gateway holds what completed orders cost, to the cent."""
     holds = {
         key: book_entry.amount_cents for key, book_entry in result.snapshot.books.items() if book_entry.state == "authorized"
     }
@@ -85,4 +82,4 @@ def _judge_money(result: JourneyResult) -> None:
 
 def subclasses(kind: type[Any]) -> set[type[Any]]:
     """All subclasses of a class, at any depth."""
-    return {below for child in kind.__subclasses__() for below in {child} | subclasses(child)}
+    return {found for child in kind.__subclasses__() for found in {child} | subclasses(child)}

@@ -1,4 +1,4 @@
-"""Journeys as they were heard: every message that reached the broker in memory, in both modes."""
+"""The observations of journeys: every message that reached the in-memory broker, in both modes."""
 
 import asyncio
 from functools import cache
@@ -15,13 +15,13 @@ from ops.order_status import OrderStatus, order_status
 from services.order.messages import OrderWithdrawn
 from tests.support.system import in_memory, published
 
-#: So often is an overdue order heard to be withdrawn.
-OFTEN = 4
+#: After how many withdrawals of an overdue order `overdue` stops.
+WITHDRAWALS = 4
 
 
 @cache
 def journey(mode: Mode, name: str) -> tuple[Observation, ...]:
-    """The first order of a journey, message by message, copies that were put aside included."""
+    """The observations of a journey's first order, retries and dead letters included."""
 
     async def play(system: System) -> tuple[list[Outgoing], str]:
         messages, run = published(system), JourneyRun(system)
@@ -40,45 +40,45 @@ def seen(wire: Wire) -> Observation:
 
 
 def told(mode: Mode, name: str) -> History:
-    """What an observer that heard everything says of the first order of a journey."""
+    """The history of a journey's first order, from all observations."""
     return build_history(MESSAGE_FLOWS[mode], journey(mode, name))
 
 
 @cache
 def failing(mode: Mode, *failures: str) -> tuple[History, str, str | None]:
-    """What is told of one order with injected failures, then how it stands in the databases: state and reason."""
+    """The history of one order with injected failures, and its state and reason in the databases."""
 
     async def play(system: System) -> tuple[list[Outgoing], OrderStatus]:
         messages, run = published(system), JourneyRun(system)
         order_id = await run.place({"book": 2}, *failures)
 
-        async def at_an_end() -> bool:
+        async def is_at_rest() -> bool:
             found = await order_status(system.stores, order_id)
             return found is not None and not found.is_progressing
 
-        await system.wait_until(at_an_end, "the order to end or to need attention", timeout_s=200.0)
+        await system.wait_until(is_at_rest, "the order to end or to need attention", timeout_s=200.0)
         found = await order_status(system.stores, order_id)
         assert found is not None
         return messages, found
 
-    messages, stands = in_memory(mode, play)
-    one = build_history(MESSAGE_FLOWS[mode], [seen(message.wire) for message in messages])
-    brief = stands.summary()
-    return one, str(brief["state"]), brief["reason"]
+    messages, status = in_memory(mode, play)
+    history = build_history(MESSAGE_FLOWS[mode], [seen(message.wire) for message in messages])
+    summary = status.summary()
+    return history, str(summary["state"]), summary["reason"]
 
 
 @cache
 def overdue(mode: Mode, *failures: str) -> tuple[Observation, ...]:
-    """What was heard of one order with injected failures until it was withdrawn OFTEN times, and a second more."""
+    """The observations of one order with injected failures, until one second after its withdrawal number WITHDRAWALS."""
 
     async def play(system: System) -> list[Outgoing]:
         messages, run = published(system), JourneyRun(system)
         await run.place({"book": 2}, *failures)
 
-        async def said_again() -> bool:
-            return [message.wire.type for message in messages].count(OrderWithdrawn.type_name) == OFTEN
+        async def is_withdrawn_often() -> bool:
+            return [message.wire.type for message in messages].count(OrderWithdrawn.type_name) == WITHDRAWALS
 
-        await system.wait_until(said_again, "the order to be withdrawn again and again", timeout_s=400.0)
+        await system.wait_until(is_withdrawn_often, f"{WITHDRAWALS} withdrawals of the order", timeout_s=400.0)
         await asyncio.sleep(1.0)
         return messages
 

@@ -1,7 +1,8 @@
-"""What must be stored when a journey has ended, in every database and at the gateway: written down, not computed.
+"""What must be stored when a journey has ended, in every database and at the gateway: literal values, not computed.
 
-One `Stored` an order. The two modes may differ in tombstones only (docs/protocol.md#g7): in choreography a
-withdrawal enters at the pivot and leaves one in every service that it passes; the orchestrator knows how far it had asked.
+One `Stored` for each order. The two modes may differ in tombstones only (docs/protocol.md#g7): in choreography a withdrawal
+enters at the pivot and leaves a tombstone in every service on its way; the orchestrator compensates only the steps that it had
+started.
 """
 
 from collections import Counter
@@ -26,11 +27,11 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True)
 class Expected:
-    """How many orders are stored how. `choreography` only where it legitimately differs. `asked`: a saga was begun."""
+    """What is stored -> number of orders. `choreography`: where it may differ. `has_saga`: the orchestrator started a saga."""
 
     stored: dict[Stored, int]
     choreography: dict[Stored, int] | None = None
-    asked: bool = True
+    has_saga: bool = True
 
     def of(self, mode: Mode) -> dict[Stored, int]:
         differs = mode is Mode.CHOREOGRAPHY and self.choreography is not None
@@ -38,7 +39,7 @@ class Expected:
 
 
 def stored_of(result: JourneyResult) -> dict[Stored, int]:
-    """What is stored now, counted."""
+    """What is stored, with the number of orders."""
     seen = result.snapshot
 
     def state(documents: object, order_id: str) -> str | None:
@@ -63,11 +64,11 @@ def stored_of(result: JourneyResult) -> dict[Stored, int]:
 COMPLETED = Stored("COMPLETED", "HELD", "AUTHORIZED", "SCHEDULED", "authorized")
 OUT_OF_STOCK = Stored("REJECTED", "REJECTED")
 TIMED_OUT = Stored("REJECTED", "RELEASED", "DECLINED", None, "voided")
-#: Everything that the order might have asked for is undone or barred.
+#: Every step is compensated or barred.
 BARRED = {Stored("REJECTED", "RELEASED", "VOIDED", "CANCELLED", "voided"): 1}
-#: The orchestrator had asked only the first step, or only the first two.
-ONE_ASKED = Expected({Stored("REJECTED", "RELEASED"): 1}, BARRED)
-TWO_ASKED = Expected({Stored("REJECTED", "RELEASED", "VOIDED", None, "voided"): 1}, BARRED)
+#: The orchestrator had started only the first step, or only the first two.
+ONE_STARTED = Expected({Stored("REJECTED", "RELEASED"): 1}, BARRED)
+TWO_STARTED = Expected({Stored("REJECTED", "RELEASED", "VOIDED", None, "voided"): 1}, BARRED)
 
 EXPECTED: dict[str, Expected] = {
     "happy": Expected({COMPLETED: 1}),
@@ -78,16 +79,16 @@ EXPECTED: dict[str, Expected] = {
     "gateway-drops": Expected({TIMED_OUT: 1}),
     "pending": Expected({COMPLETED: 1}),
     "undeliverable": Expected({Stored("REJECTED", "RELEASED", "VOIDED", "REJECTED", "voided"): 1}),
-    "withdraw-before-it-arrives": Expected({Stored("REJECTED"): 1}, asked=False),
-    "withdraw-inventory-late": ONE_ASKED,
-    "withdraw-inventory-down": ONE_ASKED,
-    "withdraw-payment-late": TWO_ASKED,
-    "withdraw-payment-down": TWO_ASKED,
-    "withdraw-payment-pending": TWO_ASKED,
+    "withdraw-before-it-arrives": Expected({Stored("REJECTED"): 1}, has_saga=False),
+    "withdraw-inventory-late": ONE_STARTED,
+    "withdraw-inventory-down": ONE_STARTED,
+    "withdraw-payment-late": TWO_STARTED,
+    "withdraw-payment-down": TWO_STARTED,
+    "withdraw-payment-pending": TWO_STARTED,
     "withdraw-delivery-late": Expected(BARRED),
     "withdraw-too-late": Expected({COMPLETED._replace(withdrawal_refused="too_late"): 1}),
     "withdraw-after-end": Expected({COMPLETED._replace(withdrawal_refused="already_ended"): 1}),
-    "inventory-down": ONE_ASKED,
-    "payment-down": TWO_ASKED,
+    "inventory-down": ONE_STARTED,
+    "payment-down": TWO_STARTED,
     "delivery-down": Expected({COMPLETED: 1}),
 }

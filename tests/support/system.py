@@ -1,7 +1,7 @@
-"""What the tests of the flow share: one mode as a whole, run in memory on virtual time or on real parts, then looked at.
+"""Runs of a whole mode for tests: in memory on virtual time, or on real servers.
 
-`in_memory` and `on_real_parts` run one program to its end and give what it gives. Real parts leave nothing behind:
-their queues, databases and gateway book are deleted whatever happens, because leaked quorum queues wedge a small RabbitMQ.
+`in_memory` and `on_real_parts` run one program to its end and return its result. Runs on servers delete their queues, databases
+and gateway book in every case, because leftover quorum queues slow a small RabbitMQ down.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ from tests.support import servers
 T = TypeVar("T")
 Program = Callable[[System], Awaitable[T]]
 
-#: On real parts nobody wants to wait half a minute for a deadline. A payment at the tests' gateways settles after 0.4 s.
+#: Short timeouts for runs on servers. A payment at the tests' gateways settles after 0.4 s.
 SHORT_TIMES = Timeouts(deadline_s=3.5, payment=PaymentTimeouts(poll_interval_s=0.3, authorize_timeout_s=1.2))
-#: A deadline and patience that no order of a short test meets.
+#: A deadline and an authorization timeout that no order of a short test reaches.
 UNHURRIED = Timeouts(deadline_s=60.0, payment=PaymentTimeouts(poll_interval_s=0.5, authorize_timeout_s=30.0))
 SHORT_LIMITS = Limits(timer_interval_s=0.1)
 GATEWAY_TIMEOUT_S = 0.25
-#: The longest that one program on real parts may take.
-REAL_PATIENCE_S = 40.0
+#: The time limit of one program on servers, in seconds.
+REAL_TIMEOUT_S = 40.0
 MODES = tuple(Mode)
 
 
@@ -45,7 +45,7 @@ MODES = tuple(Mode)
 
 
 def in_memory(mode: Mode, program: Program[T], backend: Callable[[Mode], Backend] = MemoryBackend) -> T:
-    """Run `program` against the whole mode in memory, on virtual time, with the journeys' shelf set up."""
+    """Run `program` on the whole mode in memory, on virtual time, with the journeys' initial stock."""
 
     async def whole() -> T:
         async with System(mode, backend(mode)) as system:
@@ -56,25 +56,25 @@ def in_memory(mode: Mode, program: Program[T], backend: Callable[[Mode], Backend
 
 
 def published(system: System) -> list[Outgoing]:
-    """From now on, every message that reaches the broker in memory: commands, events, retries and dead letters."""
+    """A list of every message that reaches the in-memory broker from now on: commands, events, retries and dead letters."""
     messages: list[Outgoing] = []
     broker_of(system).on_publish.append(messages.append)
     return messages
 
 
 def broker_of(system: System) -> MemoryBroker:
-    """The broker in memory that the system runs on."""
+    """The in-memory broker of the system."""
     broker = getattr(system.backend, "broker", None)
     assert isinstance(broker, MemoryBroker), "this program runs in memory only"
     return broker
 
 
-# --- on real parts --------------------------------------------------------------------------------------------------------
+# --- on servers -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the real parts are."""
+    """The URLs of the servers."""
 
     broker_url: str
     store_url: str
@@ -94,13 +94,13 @@ class Servers:
 
 @contextmanager
 def a_prefix(real: Servers, mode: Mode) -> Iterator[str]:
-    """A name for queues, databases and book that nobody else has; everything under it is removed at the end."""
+    """A unique prefix for queues, databases and the gateway's book; everything under it is removed at the end."""
     prefix = f"t{uuid.uuid4().hex[:8]}"
     try:
         yield prefix
     finally:
         asyncio.run(_remove(real.backend(prefix), mode, prefix))
-        # A server that no longer answers shall fail the test, not hold it up for ever.
+        # A server that no longer answers must fail the test, not block it.
         url = real.store_url + ("&" if "?" in real.store_url else "/?") + "socketTimeoutMS=10000"
         for worker in roles(mode):
             servers.drop(url, database_name(prefix, worker))
@@ -119,13 +119,13 @@ async def _remove(backend: ServerBackend, mode: Mode, prefix: str) -> None:
 
 
 def on_real_parts(mode: Mode, backend: ServerBackend, program: Program[T]) -> T:
-    """Run `program` against the whole mode under the prefix of `backend`, with the shelf set up; leaves no message and no data."""
+    """Run `program` on the whole mode on servers, with the journeys' initial stock. Leaves no message and no data."""
 
     async def whole() -> T:
         async with System(mode, backend, backend.prefix) as system:
             try:
                 await set_up_stock(system.stores["inventory"], INITIAL_STOCK)
-                async with asyncio.timeout(REAL_PATIENCE_S):
+                async with asyncio.timeout(REAL_TIMEOUT_S):
                     return await program(system)
             finally:
                 await _empty(system, backend)
@@ -142,7 +142,7 @@ async def _empty(system: System, backend: ServerBackend) -> None:
     await backend.clear_books()
 
 
-# --- looking at a mode ----------------------------------------------------------------------------------------------------
+# --- the state of a mode --------------------------------------------------------------------------------------------------
 
 
 async def dead_letters(system: System, worker: str, limit: int = 1_000) -> list[Wire]:
@@ -151,7 +151,7 @@ async def dead_letters(system: System, worker: str, limit: int = 1_000) -> list[
 
 
 async def all_dead_letters(system: System) -> dict[str, list[str]]:
-    """Worker -> the reasons of its dead letters; workers without any are left out."""
+    """Worker -> the reasons of its dead letters; workers without dead letters are omitted."""
     found = {worker: await dead_letters(system, worker) for worker in roles(system.mode)}
     return {worker: [str(wire.headers.get("dead_reason")) for wire in wires] for worker, wires in found.items() if wires}
 
@@ -161,7 +161,7 @@ def replica_name(worker: str) -> str:
 
 
 async def start_replica(system: System, worker: str) -> None:
-    """A second worker of the same role beside the first, with clients of its own."""
+    """Start a second worker of the same role, with clients of its own."""
     first: RunningWorker = system.running.pop(worker)
     await system.start(worker)
     system.running[replica_name(worker)] = system.running.pop(worker)
@@ -169,7 +169,7 @@ async def start_replica(system: System, worker: str) -> None:
 
 
 async def finish(run: JourneyRun) -> None:
-    """Wait for the end of every order that the run has placed, then for all to come to rest."""
+    """Wait for the end of every order that the run has placed, then until the system is idle."""
     for order_id in run.order_ids:
         await run.wait_for_end(order_id)
     await run.system.wait_until_idle()

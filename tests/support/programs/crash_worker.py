@@ -1,7 +1,7 @@
-"""One worker of a mode on real parts, as a process of its own, that kills itself with SIGKILL at a point of its loop.
+"""A program that runs one worker of a mode on servers and kills itself with SIGKILL at a point of its loop.
 
-`python -m tests.support.programs.crash_worker JSON`. The product's worker, transport and store; only the ports are wrapped.
-Says `armed` when it consumes; what dies says nothing.
+`python -m tests.support.programs.crash_worker JSON`. It runs the product's worker, with wrapped transport and store, and prints
+`armed` when the worker consumes.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from tests.support.system import Servers
 
 
 class Trap:
-    """Dies at `point` when the command called `handling` is in hand."""
+    """Kills the process at `point` while the command called `handling` is in progress."""
 
     def __init__(self, point: CrashPoint, handling: str) -> None:
         self._point = point
-        self._busy = handling
+        self._handling = handling
         self.commands_in_progress: list[str] = []
 
     def reach(self, point: CrashPoint) -> None:
-        if point is self._point and self._busy in self.commands_in_progress:
+        if point is self._point and self._handling in self.commands_in_progress:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -45,12 +45,12 @@ class _Store:
     async def transact(self, work: Work[Any]) -> Any:
         self._trap.reach(CrashPoint.BEFORE_LOAD)
 
-        async def decided(reader: Reader) -> tuple[Changes, Any]:
+        async def checked(reader: Reader) -> tuple[Changes, Any]:
             result = await work(reader)
             self._trap.reach(CrashPoint.BEFORE_COMMIT)
             return result
 
-        result = await self._inner.transact(decided)
+        result = await self._inner.transact(checked)
         self._trap.reach(CrashPoint.BEFORE_ACK)
         return result
 
@@ -65,7 +65,7 @@ class _Transport:
 
     async def ack(self, deliveries: Sequence[Any]) -> None:
         await self._inner.ack(deliveries)
-        await asyncio.sleep(0.2)  # so that the broker has it before this process is gone
+        await asyncio.sleep(0.2)  # so that the broker receives it before this process is killed
         self._trap.reach(CrashPoint.BEFORE_PUBLISH)
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> list[Receipt]:
@@ -104,16 +104,16 @@ async def work(mode: Mode, name: str, prefix: str, servers: Servers, trap: Trap)
     )
     assert isinstance(worker, _Worker)
     worker.trap = trap
-    running = asyncio.create_task(worker.run())
+    worker_task = asyncio.create_task(worker.run())
     ready = asyncio.create_task(worker.ready.wait())
-    await asyncio.wait([running, ready], return_when=asyncio.FIRST_COMPLETED)
-    if not running.done():
+    await asyncio.wait([worker_task, ready], return_when=asyncio.FIRST_COMPLETED)
+    if not worker_task.done():
         sys.stdout.write("armed\n")
         sys.stdout.flush()
-    await running
+    await worker_task
 
 
 if __name__ == "__main__":
-    told = json.loads(sys.argv[1])
-    trap = Trap(CrashPoint(told["point"]), told["handling"])
-    asyncio.run(work(Mode(told["mode"]), told["worker"], told["prefix"], Servers(**told["servers"]), trap))
+    options = json.loads(sys.argv[1])
+    trap = Trap(CrashPoint(options["point"]), options["handling"])
+    asyncio.run(work(Mode(options["mode"]), options["worker"], options["prefix"], Servers(**options["servers"]), trap))

@@ -1,4 +1,4 @@
-"""A program that prints the trace of a busy run: every message that reached the broker, whole, with the time of its arrival.
+"""A program that prints every message of a busy run that reached the broker, with the time of its arrival.
 
 Run by tests/lab/test_determinism.py as `python -m tests.support.programs.run_trace MODE SEED`, under different hash seeds.
 """
@@ -24,7 +24,7 @@ FAILURES = ("payment:declined", "payment:pending", "payment:hang", "delivery:und
 
 
 async def busy_run(mode: Mode, seed: int) -> list[str]:
-    """Thirty orders of all kinds, some withdrawn, every message twice and late."""
+    """Place thirty orders of all kinds, some withdrawn, with every message duplicated and delayed."""
     backend = MischievousParts(MemoryBackend(mode, seed), seed)
     arrivals: list[float] = []
     async with System(mode, backend) as system:

@@ -1,7 +1,7 @@
-"""The planted bugs: what is done wrong, how it is put in, and which checkers may be the one that notices.
+"""The planted bugs of the simulator's tests: what is wrong, how it is planted, and which checkers may find it.
 
-Handlers, coordinators and reactions with a bug are those of the protocol tests; here they meet the whole
-system. A bug is put in by another worker class, other roles or other gateway rules.
+Some handlers, coordinators and reactions with a bug are those of the protocol tests, here in the whole system. A bug is planted
+with another worker class, other roles or other gateway rules.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,9 +12,9 @@ from bootstrap.modes import Mode, roles
 from broker.handler import Context, Documents, Handle, Outcome
 from broker.role import Role
 from broker.worker import Worker
+from lab.simulation.cluster import SimulatedCluster
 from lab.simulation.history import SimulationHistory
 from lab.simulation.plan import SimulationPlan
-from lab.simulation.world import SimulatedCluster
 from payment_gateway import rules
 from payment_gateway.rules import AuthorizationState, Decision, GatewayFault, PaymentRecord, ResponseMode
 from services.delivery.domain import OrderDelivery
@@ -39,13 +39,13 @@ from tests.support.protocol.handler_bugs import (
 from tests.support.simulation import worker_bugs as workers
 
 BOTH = tuple(Mode)
-LED = (Mode.ORCHESTRATOR,)
-REACTING = (Mode.CHOREOGRAPHY,)
+ORCHESTRATOR = (Mode.ORCHESTRATOR,)
+CHOREOGRAPHY = (Mode.CHOREOGRAPHY,)
 
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """One bug. `caught_by`: the checkers of which one must find something."""
+    """One bug. `caught_by`: at least one of these checkers must find something."""
 
     name: str
     caught_by: tuple[str, ...]
@@ -54,7 +54,7 @@ class Planted:
     rules: Callable[[], "mock._patch[object]"] | None = None
     modes: tuple[Mode, ...] = BOTH
 
-    def world(self, plan: SimulationPlan, history: SimulationHistory) -> SimulatedCluster:
+    def make_cluster(self, plan: SimulationPlan, history: SimulationHistory) -> SimulatedCluster:
         """For `simulate(plan, make_cluster=...)`."""
         return SimulatedCluster(plan, history, make_roles=self._roles, make_worker=self.worker)
 
@@ -63,14 +63,14 @@ class Planted:
 
 
 STATE = ("state G1", "state G2", "state final", "audit", "state G5")
-STUCK = ("everything ends",)
+NEVER_ENDS = ("everything ends",)
 
 
 # --- handlers ---------------------------------------------------------------------------------------------------------------
 
 
 def releases_nothing(real: Handle) -> Handle:
-    """The compensation answers and does nothing."""
+    """The compensation answers without an effect."""
 
     def release(command: ReleaseStock, documents: Documents, context: Context) -> Outcome:
         return Outcome(messages=(StockReleased.from_source(command),))
@@ -79,7 +79,7 @@ def releases_nothing(real: Handle) -> Handle:
 
 
 def releases_again(real: Handle) -> Handle:
-    """Asked again, the shelf gets the units a second time."""
+    """A repeated release returns the units to the stock again."""
 
     def release(command: ReleaseStock, documents: Documents, context: Context) -> Outcome:
         outcome = real(command, documents, context)
@@ -94,8 +94,8 @@ def releases_again(real: Handle) -> Handle:
     return release
 
 
-def decides_anew(real: Handle) -> Handle:
-    """A reservation that was refused or given back is decided again when it is asked for again."""
+def decides_again(real: Handle) -> Handle:
+    """A repeated ReserveStock decides a rejected or released reservation again."""
 
     def reserve(command: ReserveStock, documents: Documents, context: Context) -> Outcome:
         reservation = documents.get(Reservation, command.order_id)
@@ -108,7 +108,7 @@ def decides_anew(real: Handle) -> Handle:
 
 
 def oversells(real: Handle) -> Handle:
-    """Nobody looks what is on the shelf."""
+    """The available stock is not checked."""
 
     def reserve(command: ReserveStock, documents: Documents, context: Context) -> Outcome:
         outcome = real(command, documents, context)
@@ -117,10 +117,10 @@ def oversells(real: Handle) -> Handle:
         ):
             wanted = command.details.quantities()
             held = Reservation(order_id=command.order_id, state=ReservationState.HELD, quantities=wanted)
-            shelf = {sku: article for sku in wanted if (article := documents.get(Stock, sku))}
+            stock = {sku: article for sku in wanted if (article := documents.get(Stock, sku))}
             moved = [
                 article.copy_with(available=article.available - wanted[sku], held=article.held + wanted[sku])
-                for sku, article in shelf.items()
+                for sku, article in stock.items()
             ]
             return Outcome((held, *moved), (StockReserved.from_source(command),))
         return outcome
@@ -129,7 +129,7 @@ def oversells(real: Handle) -> Handle:
 
 
 def early_deadline(real: Handle) -> Handle:
-    """The deadline is compared with another clock than the one it was set by."""
+    """The deadline is compared with a clock that is a day ahead of the one that set it."""
 
     def passed(command: DeadlinePassed, documents: Documents, context: Context) -> Outcome:
         return real(command, documents, replace(context, now=context.now + 86_400))
@@ -141,7 +141,7 @@ def early_deadline(real: Handle) -> Handle:
 
 
 def forgets_voids() -> "mock._patch[object]":
-    """A void of a key it has never seen is answered and not kept."""
+    """A void of an unknown key is answered and not recorded."""
     real = rules.void
 
     def void(known: PaymentRecord | None, failure: GatewayFault | None) -> Decision:
@@ -159,16 +159,16 @@ PLANTED = (
     Planted("a swallowed CancelledError", ("stops when told",), workers.SwallowsCancellation),
     Planted("no mandatory flag", ("no state without its message",), workers.NotMandatory),
     Planted("unknown outcome taken as failure", ("one effect a message",), workers.UnknownTakenAsFailure),
-    Planted("a timer in memory", STUCK, workers.TimersInMemory),
-    Planted("a publish is believed without its confirm", ("no state without its message",), workers.BelievesItsOutbox),
+    Planted("a timer in memory", NEVER_ENDS, workers.TimersInMemory),
+    Planted("an unconfirmed publish taken for confirmed", ("no state without its message",), workers.IgnoresConfirms),
     Planted("compensation missing", STATE, change=wrapped(ReleaseStock, releases_nothing)),
-    Planted("compensations in the wrong order", ("state G2",), change=SHORT_CUTS[4].change, modes=REACTING),
-    Planted("a withdrawal that enters below the pivot", STATE, change=SHORT_CUTS[0].change, modes=REACTING),
-    Planted("non-idempotent release", ("stock adds up",), change=wrapped(ReleaseStock, releases_again), modes=REACTING),
-    Planted("a refused step decided anew", ("legal path", *STATE), change=wrapped(ReserveStock, decides_anew)),
+    Planted("compensations in the wrong order", ("state G2",), change=SHORT_CUTS[4].change, modes=CHOREOGRAPHY),
+    Planted("a withdrawal that enters below the pivot", STATE, change=SHORT_CUTS[0].change, modes=CHOREOGRAPHY),
+    Planted("non-idempotent release", ("stock adds up",), change=wrapped(ReleaseStock, releases_again), modes=CHOREOGRAPHY),
+    Planted("a refused step decided again", ("legal path", *STATE), change=wrapped(ReserveStock, decides_again)),
     Planted("oversell", ("stock adds up",), change=wrapped(ReserveStock, oversells)),
     Planted("no stock tombstone", STATE, change=wrapped(ReleaseStock, no_tombstone(Reservation))),
-    Planted("no delivery tombstone", STATE, change=wrapped(CancelDelivery, no_tombstone(OrderDelivery)), modes=REACTING),
+    Planted("no delivery tombstone", STATE, change=wrapped(CancelDelivery, no_tombstone(OrderDelivery)), modes=CHOREOGRAPHY),
     Planted(
         "payment tombstone expires",
         STATE,
@@ -180,21 +180,21 @@ PLANTED = (
         change=wrapped(VoidPayment, void_published_before_the_gateway_confirms),
     ),
     Planted(
-        "a late authorization is believed", ("legal path", *STATE), change=wrapped(GatewayAnswered, late_authorization_believed)
+        "a late authorization accepted", ("legal path", *STATE), change=wrapped(GatewayAnswered, late_authorization_believed)
     ),
     Planted("a gateway without tombstones", STATE, rules=forgets_voids),
     Planted(
         "deadline compared with the wrong clock",
         ("waits are waited",),
-        workers.WatchesAnotherClock,
+        workers.UsesAnotherClockForTimers,
         change=wrapped(DeadlinePassed, early_deadline),
     ),
-    Planted("a late success is believed", STATE, change=led_by(late_success_believed), modes=LED),
-    Planted("the silent step is not undone", STATE, change=led_by(silent_step_not_undone), modes=LED),
+    Planted("a late success accepted", STATE, change=led_by(late_success_believed), modes=ORCHESTRATOR),
+    Planted("the unanswered step not compensated", STATE, change=led_by(silent_step_not_undone), modes=ORCHESTRATOR),
     Planted(
-        "an early withdrawal is forgotten",
+        "an early withdrawal forgotten",
         ("withdrawals count",),
         change=wrapped(WithdrawOrder, withdrawal_before_the_order_forgotten),
     ),
-    Planted("the reason of the message counts", ("state G5",), change=wrapped(RejectOrder, reason_of_the_message)),
+    Planted("the reason taken from the message", ("state G5",), change=wrapped(RejectOrder, reason_of_the_message)),
 )

@@ -1,6 +1,6 @@
-"""Writes the tables of docs/proof.md: planted bugs, crash matrix, and the figures of the last release run (`make proof`).
+"""Generates the tables of docs/proof.md: planted bugs, crash matrix, and the figures of the last release run (`make proof`).
 
-The release run's figures are what `saga simulate` and `saga chaos` printed as JSON into docs/proof/.
+The figures of the release run are the JSON files that `saga simulate` and `saga chaos` wrote into docs/proof/.
 """
 
 import json
@@ -24,17 +24,17 @@ PAGE = DOCS / "proof.md"
 
 @dataclass(frozen=True, slots=True)
 class Catch:
-    """The first seed in which a checker that was named for a bug found something."""
+    """The first seed in which a bug was found by one of its checkers."""
 
     seed: int
     checker: str
 
 
 def first_catch(bug: Planted, mode: Mode, seeds: int) -> Catch | None:
-    """Run seeds from 1 until the bug is noticed."""
+    """Run seeds from 1 until one of the bug's checkers finds it; None if none of `seeds` does."""
     with bug.rules() if bug.rules else nullcontext():
         for seed in range(1, seeds + 1):
-            outcome = simulate(draw_plan(seed, mode), make_cluster=bug.world)
+            outcome = simulate(draw_plan(seed, mode), make_cluster=bug.make_cluster)
             for finding in outcome.violations:
                 if finding.checker in bug.caught_by:
                     return Catch(seed, finding.checker)
@@ -47,14 +47,14 @@ def planted(seeds: int = 500) -> str:
     for bug in PLANTED:
         for mode in bug.modes:
             catch = first_catch(bug, mode, seeds)
-            told = f"{catch.checker} | {catch.seed}" if catch else "**nobody** | -"
-            lines.append(f"| {bug.name} | {mode} | {told} |")
+            caught_by = f"{catch.checker} | {catch.seed}" if catch else "**not caught** | -"
+            lines.append(f"| {bug.name} | {mode} | {caught_by} |")
     return "\n".join(lines)
 
 
 def crash_matrix() -> str:
     """The crash matrix of both modes, as Markdown."""
-    lines = [f"| mode | in hand | {' | '.join(CrashPoint)} |", "| --- | --- |" + " --- |" * len(CrashPoint)]
+    lines = [f"| mode | in progress | {' | '.join(CrashPoint)} |", "| --- | --- |" + " --- |" * len(CrashPoint)]
     for mode in Mode:
         rows: dict[str, list[str]] = {}
         for cell in run_matrix(mode):
@@ -64,25 +64,25 @@ def crash_matrix() -> str:
 
 
 def run_campaign() -> str:
-    """The release runs of the simulator, as Markdown: one of each mode, and one of both against each other."""
-    pages = sorted((DOCS / "proof").glob("simulate-*.json"))
-    told = {page.stem.partition("-")[2]: json.loads(page.read_text()) for page in pages}
+    """The table of the simulator's release runs, as Markdown: one of each mode, and one of both against each other."""
+    files = sorted((DOCS / "proof").glob("simulate-*.json"))
+    runs = {path.stem.partition("-")[2]: json.loads(path.read_text()) for path in files}
     names = ["seeds", "orders", "seconds", "seeds_per_s", "completed", "rejected"]
     names += ["needs_attention", "duplicates_dropped", "faults"]
-    lines = [f"| | {' | '.join(told)} |", "| --- |" + " --- |" * len(told)]
-    lines += [f"| {name.replace('_', ' ')} | {' | '.join(_cell(run[name]) for run in told.values())} |" for name in names]
-    return "\n".join([*lines, f"| findings | {' | '.join(str(len(run['failures'])) for run in told.values())} |"])
+    lines = [f"| | {' | '.join(runs)} |", "| --- |" + " --- |" * len(runs)]
+    lines += [f"| {name.replace('_', ' ')} | {' | '.join(_cell(run[name]) for run in runs.values())} |" for name in names]
+    return "\n".join([*lines, f"| findings | {' | '.join(str(len(run['failures'])) for run in runs.values())} |"])
 
 
 def chaos() -> str:
-    """The release run of chaos in each mode, as Markdown."""
-    told = [json.loads(path.read_text()) for path in sorted((DOCS / "proof").glob("chaos-*.json"))]
-    if not told:
+    """The table of the chaos release run of each mode, as Markdown."""
+    runs = [json.loads(path.read_text()) for path in sorted((DOCS / "proof").glob("chaos-*.json"))]
+    if not runs:
         return "Not run in full yet."
     names = ("seconds", "orders", "completed", "rejected", "injected", "observed", "lost", "doubled", "stuck")
-    lines = [f"| | {' | '.join(run['mode'] for run in told)} |", "| --- |" + " --- |" * len(told)]
-    lines += [f"| {name} | {' | '.join(_cell(run[name]) for run in told)} |" for name in names]
-    return "\n".join([*lines, f"| audit | {' | '.join('ok' if run['audit']['ok'] else 'NOT ok' for run in told)} |"])
+    lines = [f"| | {' | '.join(run['mode'] for run in runs)} |", "| --- |" + " --- |" * len(runs)]
+    lines += [f"| {name} | {' | '.join(_cell(run[name]) for run in runs)} |" for name in names]
+    return "\n".join([*lines, f"| audit | {' | '.join('ok' if run['audit']['ok'] else 'NOT ok' for run in runs)} |"])
 
 
 def _cell(value: Any) -> str:
@@ -95,7 +95,7 @@ PARTS = {"planted": planted, "matrix": crash_matrix, "campaign": run_campaign, "
 
 
 def write(names: list[str]) -> None:
-    """Bring the named parts of the page up to date."""
+    """Regenerate the named parts of the page."""
     text = PAGE.read_text()
     for name in names:
         part = PARTS[name]()

@@ -1,7 +1,7 @@
-"""Workers with a bug in the loop: what the simulator must notice if the loop ever became like this.
+"""Workers with one bug in the loop each, which the simulator must find.
 
-Each is the product's worker with one thing done wrong, by subclass or by another part put in its place;
-the product has no switch for any of them.
+Each is a subclass of the product's worker, or the product's worker with one part replaced; the product has no switch for any of
+them.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class _NoOutbox(BatchHandler):
 
 
 class OutboxOff(Worker):
-    """Publish after the commit without having written down what is owed."""
+    """Publish after the commit without outbox rows."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,7 +48,7 @@ class _NoInbox(BatchHandler):
 
 
 class InboxOff(Worker):
-    """Remember nothing of what was handled."""
+    """Commit no inbox keys and look none up."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -56,7 +56,7 @@ class InboxOff(Worker):
 
 
 class PublishesInTheTransaction(Worker):
-    """Publish in the callback of the transaction, which may run again or come to nothing."""
+    """Publish in the callback of the transaction, which may be repeated or aborted."""
 
     async def _changes_of(
         self, jobs: Sequence[Job], reader: Reader, published: Sequence[str], *, look_up: bool
@@ -66,20 +66,20 @@ class PublishesInTheTransaction(Worker):
         return changes, plan
 
 
-class _DeafRelay(OutboxRelay):
+class _IdleRelay(OutboxRelay):
     async def run(self) -> None:
         await asyncio.Event().wait()
 
 
 class NoRelay(Worker):
-    """What was not published right after its commit is never published."""
+    """Never publish a message that was not published right after its commit."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._relay.__class__ = _DeafRelay
+        self._relay.__class__ = _IdleRelay
 
 
-class _StubbornRelay(OutboxRelay):
+class _UncancellableRelay(OutboxRelay):
     async def run(self) -> None:
         while True:
             try:
@@ -89,15 +89,15 @@ class _StubbornRelay(OutboxRelay):
 
 
 class SwallowsCancellation(Worker):
-    """A background task that catches its own cancellation: the worker never ends."""
+    """Catch the cancellation of a background task, so that the worker never ends."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._relay.__class__ = _StubbornRelay
+        self._relay.__class__ = _UncancellableRelay
 
 
 class _OptionalTopology:
-    """A topology whose messages need no reader."""
+    """A topology without the mandatory flag."""
 
     def __init__(self, inner: Topology) -> None:
         self._inner = inner
@@ -110,15 +110,15 @@ class _OptionalTopology:
 
 
 class NotMandatory(Worker):
-    """Publish without the mandatory flag: what no queue takes is confirmed and gone."""
+    """Publish without the mandatory flag, so that a message without a queue is confirmed and lost."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._batch_handler = BatchHandler(self.role, _OptionalTopology(args[1]), self.environment)  # type: ignore[arg-type]
 
 
-class _UnsureStore:
-    """Takes a commit of unknown outcome for one that failed, and does everything again as if it were new."""
+class _RepeatingStore:
+    """A store that takes a commit of unknown outcome for a failure and commits again without inbox keys."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -128,37 +128,37 @@ class _UnsureStore:
             return await self._inner.transact(work)
         except OutcomeUnknown:
 
-            async def as_if_new(reader: Reader) -> tuple[Changes, Any]:
+            async def without_inbox(reader: Reader) -> tuple[Changes, Any]:
                 changes, result = await work(reader)
                 return dataclasses.replace(changes, inbox=()), result
 
-            return await self._inner.transact(as_if_new)
+            return await self._inner.transact(without_inbox)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
 
 class UnknownTakenAsFailure(Worker):
-    """A commit of unknown outcome is taken as failure and made anew."""
+    """Take a commit of unknown outcome for a failure and repeat it."""
 
     def __init__(self, role: Any, topology: Any, transport: Any, store: Any, **kwargs: Any) -> None:
-        super().__init__(role, topology, transport, _UnsureStore(store), **kwargs)
+        super().__init__(role, topology, transport, _RepeatingStore(store), **kwargs)
 
 
 class _TimersInMemory:
-    """Wakes up for what this process has seen being written; what waited before it was started is forgotten."""
+    """A store whose timers fire only for documents written through it."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self._written: set[str] = set()
 
     async def transact(self, work: Work[Any]) -> Any:
-        async def remembered(reader: Reader) -> tuple[Changes, Any]:
+        async def recorded(reader: Reader) -> tuple[Changes, Any]:
             changes, result = await work(reader)
             self._written.update(record.document_id for record in changes.records)
             return changes, result
 
-        return await self._inner.transact(remembered)
+        return await self._inner.transact(recorded)
 
     async def due(self, collection: str, now: float, limit: int) -> list[Record]:
         found = await self._inner.due(collection, now, limit)
@@ -169,14 +169,14 @@ class _TimersInMemory:
 
 
 class TimersInMemory(Worker):
-    """Waits that live in the process."""
+    """Keep timers in the process, so that those set before its start never fire."""
 
     def __init__(self, role: Any, topology: Any, transport: Any, store: Any, **kwargs: Any) -> None:
         super().__init__(role, topology, transport, _TimersInMemory(store), **kwargs)
 
 
-class _AnotherClock:
-    """Asks for what is due by a clock that is a day ahead."""
+class _FastClockStore:
+    """A store whose timers fire by a clock that is a day ahead."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -189,22 +189,22 @@ class _AnotherClock:
         return getattr(self._inner, name)
 
 
-class WatchesAnotherClock(Worker):
-    """Waits are set by one clock and looked for by another."""
+class UsesAnotherClockForTimers(Worker):
+    """Set timers by one clock and let them fire by another."""
 
     def __init__(self, role: Any, topology: Any, transport: Any, store: Any, **kwargs: Any) -> None:
-        super().__init__(role, topology, transport, _AnotherClock(store), **kwargs)  # type: ignore[arg-type]
+        super().__init__(role, topology, transport, _FastClockStore(store), **kwargs)  # type: ignore[arg-type]
 
 
-class BelievesItsOutbox(Worker):
-    """Takes a publish without a confirm for done."""
+class IgnoresConfirms(Worker):
+    """Take an unconfirmed publish for a confirmed one."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._relay.__class__ = _Credulous
+        self._relay.__class__ = _TrustingRelay
 
 
-class _Credulous(OutboxRelay):
+class _TrustingRelay(OutboxRelay):
     async def publish(self, outgoing: Sequence[Outgoing]) -> None:
         if outgoing:
             await self._transport.publish(outgoing)

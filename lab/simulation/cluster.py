@@ -1,10 +1,10 @@
-"""The world of one run: the workers of a mode as killable processes, a broker and databases that fail, a door, and the faults.
+"""The simulated cluster: the workers of a mode as killable processes, a broker and databases that fail, and a customer.
 
-Runs the product's own `Worker`, roles and rules; only the ports are the simulator's.
+It runs the product's `Worker`, roles and gateway rules; the ports, the environment's clock and the network are simulated.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,14 +21,13 @@ from broker.role import Role, topology_of
 from broker.topology import Topology
 from broker.transport import Outgoing, Receipt
 from broker.worker import Worker
-from lab.simulation import plan as plans
 from lab.simulation.gateway import RecordingStorage, SimulatedGateway
 from lab.simulation.history import SimulationHistory
 from lab.simulation.nemesis import GATEWAY, STOP_TIMEOUT_S, SimulatedNemesis, WorkerInstance
-from lab.simulation.plan import FaultKind, SimulationPlan
-from lab.simulation.ports import SimulatedStore, SimulatedTransport
+from lab.simulation.plan import FaultKind, PlannedOrder, SimulationPlan
+from lab.simulation.ports import SimulatedNetwork, SimulatedStore, SimulatedTransport
 from lab.simulation.process import FaultTriggers, SimulatedProcess
-from lab.simulation.random_streams import RandomStreams
+from lab.simulation.random_streams import Draw, RandomStreams, Stream
 from lab.virtual_time import EPOCH_S
 from ops.dead_letters import requeue
 from orchestrator.saga import SagaRun
@@ -42,19 +41,19 @@ from services.vocabulary import Reason
 from store.document import Record
 from store.memory import MemoryDatabase, MemoryStore
 
-#: Business waits of the simulator, in seconds: shorter than the product's, in the same proportion.
-TIMES = Timeouts(deadline_s=12.0, payment=PaymentTimeouts(poll_interval_s=1.0, authorize_timeout_s=4.0, escalate_after_s=6.0))
+#: The simulator's business timeouts and loop limits.
+TIMEOUTS = Timeouts(deadline_s=12.0, payment=PaymentTimeouts(poll_interval_s=1.0, authorize_timeout_s=4.0, escalate_after_s=6.0))
 LIMITS = Limits(batch_max=16, prefetch=32, timer_interval_s=0.5, relay_interval_s=1.0, relay_after_s=2.0, slow_s=0.3)
+#: After how many seconds a pending payment settles.
 SETTLE_AFTER_S = 2.0
-#: The pause before a worker that died is started again, in seconds: at least, at most.
+#: The least and the most seconds before a killed worker is restarted. Bounds of a draw, frozen.
 RESTART_DELAY_S = (0.05, 1.5)
-#: The longest a message is normally on its way, in seconds.
-MAX_TRANSIT_S = 0.03
 
 
 @dataclass(slots=True)
 class SimulatedCluster:
-    """Make it inside a running VirtualTimeLoop. `make_roles` and `make_worker` are there for tests that plant a bug."""
+    """The cluster of one run. Create it inside a running VirtualTimeLoop. `make_roles` and `make_worker`: for tests that plant a
+    bug."""
 
     plan: SimulationPlan
     history: SimulationHistory
@@ -73,25 +72,25 @@ class SimulatedCluster:
     _streams: RandomStreams = field(init=False)
     _nemesis: SimulatedNemesis = field(init=False)
     _environment: Environment = field(init=False)
-    #: The servers that do not answer: databases by their worker, and the gateway.
+    #: The servers that do not answer: databases by the name of their worker, and GATEWAY.
     _down: set[str] = field(default_factory=set)
     _clock_skew_s: dict[str, float] = field(default_factory=dict)
     _starts: int = 0
-    _message_count: int = 0
     _closing: bool = False
     _tasks: "list[asyncio.Task[None]]" = field(default_factory=list)
 
     def __post_init__(self) -> None:
         plan = self.plan
         self.fault_triggers = FaultTriggers(plan, self.history)
-        self._streams = RandomStreams(plan.seed, "world")
+        self._streams = RandomStreams(plan.seed, Stream.CLUSTER)
         self._environment = seeded_environment(plan.seed, asyncio.get_running_loop().time)
-        self._roles = self.make_roles(plan.mode, TIMES)
+        self._roles = self.make_roles(plan.mode, TIMEOUTS)
         self.storage = RecordingStorage(self.history)
         self.payment_books = Books(
             self.storage, now=self._environment.now, faults=True, settle_after_s=SETTLE_AFTER_S, slow_s=0.5
         )
-        self.broker = MemoryBroker(self._next_message, self._arrival_delays)
+        network = SimulatedNetwork(self._streams, self.fault_triggers, self.history)
+        self.broker = MemoryBroker(network.choose, network.transfer_delays)
         self._topology = topology_of(plan.mode, self._roles.values())
         self.broker.on_publish.append(
             lambda outgoing: self.history.on_arrival(
@@ -104,12 +103,11 @@ class SimulatedCluster:
     # --- the run ------------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Shelf, broker, door, every worker."""
-        declared_topology = self._topology
+        """Declare the topology, set up the stock, start every worker."""
         transport = MemoryTransport(self.broker)
         await transport.open()
-        await transport.declare(declared_topology)
-        self.client = BrokerOrderClient(transport, declared_topology, self._environment)
+        await transport.declare(self._topology)
+        self.client = BrokerOrderClient(transport, self._topology, self._environment)
         articles = [Stock(sku=sku).receive(quantity) for sku, quantity in self.plan.stock.items()]
         await MemoryStore(self.databases["inventory"]).put(
             [Record(Stock.collection, article.sku, 1, article.to_body()) for article in articles]
@@ -119,25 +117,25 @@ class SimulatedCluster:
             self.history.on_fault(fault)
         for worker in self._roles:
             for replica in range(1, self.plan.replicas + 1):
-                self._start(worker, worker if replica == 1 else f"{worker}.{replica}")
+                self._start(worker, worker if replica == 1 else f"{worker}.{replica}")  # part of draw names: frozen
 
     async def run_faults(self) -> None:
-        """Place the orders and let the faults happen, each at its time; ends when the time of faults is over."""
+        """Place the orders and inject the faults, each at its time, until the plan's `until_s`."""
         for order in self.plan.orders:
             order_id = self.order_ids[order.number] = self._environment.new_id()
             self.history.set_label(order_id, f"order {order.number}")
         schedule: list[tuple[float, Callable[[], Any]]] = []
         schedule += [(order.at_s, lambda order=order: self._place(order)) for order in self.plan.orders]  # type: ignore[misc]
         schedule += [(fault.at_s, lambda fault=fault: self._nemesis.strike(fault)) for fault in self.plan.faults if fault.at_s]  # type: ignore[misc]
-        for at_s, action in sorted(schedule, key=lambda moment: moment[0]):
+        for at_s, action in sorted(schedule, key=lambda entry: entry[0]):
             await asyncio.sleep(max(0.0, EPOCH_S + at_s - asyncio.get_running_loop().time()))
             self._raise_worker_error()
             action()
         await asyncio.sleep(max(0.0, EPOCH_S + self.plan.until_s - asyncio.get_running_loop().time()))
 
     def heal(self) -> None:
-        """From now on nothing goes wrong any more."""
-        self.history.add_trace("world", "heals")
+        """End all faults: restore servers, clocks, bindings and connections, and trigger no more."""
+        self.history.add_trace("cluster", "ends all faults")
         self.fault_triggers.disabled = True
         self._down.clear()
         self._clock_skew_s.clear()
@@ -149,8 +147,8 @@ class SimulatedCluster:
             instance.transport.inner.restore()
 
     async def wait_until_idle(self, timeout_s: float, *, ignore_attention: bool) -> bool:
-        """Wait until nothing moves any more; False if that does not happen in time. `ignore_attention`: orders that need attention
-        count as at rest."""
+        """Wait until no message, outbox row or timer is left; False if that takes longer than `timeout_s`. `ignore_attention`:
+        timers of orders that need attention do not count."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         idle_rounds = 0
@@ -163,6 +161,7 @@ class SimulatedCluster:
         return True
 
     async def close(self) -> None:
+        """Shut down the workers; kill those that do not end in time."""
         self._closing = True
         for instance in list(self.instances.values()):
             instance.worker.stop()
@@ -170,7 +169,7 @@ class SimulatedCluster:
         if pending:
             await asyncio.wait(pending, timeout=STOP_TIMEOUT_S)
         for instance in self.instances.values():
-            instance.process.alive = False  # whoever has not ended by now dies at its next step
+            instance.process.alive = False  # a process that has not ended by now is killed at its next step
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*pending, *self._tasks, return_exceptions=True)
@@ -182,13 +181,11 @@ class SimulatedCluster:
             return False
         if any(database.outbox for database in self.databases.values()):
             return False
-        waiting = {
-            order_id for database in self.databases.values() for waits in database.due_index.values() for order_id in waits
-        }
-        return waiting <= set(ignored)
+        timers = {order_id for database in self.databases.values() for due in database.due_index.values() for order_id in due}
+        return timers <= set(ignored)
 
     def orders_needing_attention(self) -> set[str]:
-        """The orders that say they need attention, and have not ended."""
+        """The ids of the orders that are marked as needing attention in their newest state."""
         return {
             order_id
             for collection in (Order.collection, SagaRun.collection)
@@ -197,8 +194,8 @@ class SimulatedCluster:
         }
 
     async def redrive(self, order_ids: Collection[str]) -> None:
-        """Somebody has seen to what failed: the dead letters of these orders go back to work."""
-        self.history.add_trace("world", "redrives what is stuck")
+        """Requeue the dead letters of these orders, as an operator does after mending the cause."""
+        self.history.add_trace("cluster", "redrives dead letters")
         for worker in self._roles:
             transport = MemoryTransport(self.broker)
             await transport.open()
@@ -206,13 +203,13 @@ class SimulatedCluster:
             await transport.close()
 
     def _raise_worker_error(self) -> None:
-        """A worker that ended by anything but a kill has a bug."""
+        """Raise the error of a worker that ended by anything but a kill: it has a bug."""
         for task in self._tasks:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 raise error
 
     def now(self) -> float:
-        """The time that a clock shows which is right."""
+        """The time without clock skew, in seconds since the epoch."""
         return self._environment.now()
 
     # --- processes ----------------------------------------------------------------------------------------------------------
@@ -220,7 +217,7 @@ class SimulatedCluster:
     def _start(self, worker: str, name: str) -> None:
         self._starts += 1
         process = SimulatedProcess(
-            name, worker, RandomStreams(self.plan.seed, "life", self._starts), self.fault_triggers, self.history
+            name, worker, RandomStreams(self.plan.seed, Stream.PROCESS, self._starts), self.fault_triggers, self.history
         )
         transport = SimulatedTransport(MemoryTransport(self.broker, reconnect_timeout_s=0.5), process, self._topology)
         store = SimulatedStore(MemoryStore(self.databases[worker]), process, lambda: worker in self._down)
@@ -230,7 +227,7 @@ class SimulatedCluster:
         )
         worker_object = build_worker(
             *(self.plan.mode, worker, transport, store),
-            timeouts=TIMES,
+            timeouts=TIMEOUTS,
             roles_of=self.make_roles,
             environment=environment,
             limits=LIMITS,
@@ -244,7 +241,7 @@ class SimulatedCluster:
         self._tasks.append(asyncio.create_task(self._supervise(name), name=f"supervisor of {name}"))
 
     async def _supervise(self, name: str) -> None:
-        """Wait for the end of a process. If it was killed, start another in its place, as an operating system would."""
+        """Wait for the end of a process, then start another in its place. Raises the error of a worker that was not killed."""
         instance = self.instances[name]
         try:
             await asyncio.wait([instance.task])
@@ -257,15 +254,15 @@ class SimulatedCluster:
             return
         instance.transport.inner.crash()
         restart_delay_s = (
-            self._streams.uniform(*RESTART_DELAY_S, "restart", self._starts) if not self.fault_triggers.disabled else 0.1
+            self._streams.uniform(*RESTART_DELAY_S, Draw.RESTART_DELAY, self._starts) if not self.fault_triggers.disabled else 0.1
         )
         await asyncio.sleep(restart_delay_s)
-        self.history.add_trace(name, "starts again")
+        self.history.add_trace(name, "restarts")
         self._start(instance.process.worker, name)
 
-    # --- what happens -------------------------------------------------------------------------------------------------------
+    # --- the customer -------------------------------------------------------------------------------------------------------
 
-    def _place(self, order: plans.PlannedOrder) -> None:
+    def _place(self, order: PlannedOrder) -> None:
         failures = [fault for fault in self.plan.faults_of(FaultKind.BUSINESS) if fault.nth == order.number]
         for fault in failures:
             self.history.on_fault(fault)
@@ -276,27 +273,10 @@ class SimulatedCluster:
         self._send(self.client.outgoing(WithdrawOrder(order_id=self.order_ids[number], reason=Reason.WITHDRAWN), ()))
 
     def _send(self, outgoing: Outgoing) -> None:
-        """The door's message reaches the broker, sooner or later: somebody who gets no confirm asks again."""
-        self._tasks.append(asyncio.create_task(self._publish_until_confirmed(outgoing), name="door"))
+        """Publish a command in the background, repeated until the broker confirms it."""
+        self._tasks.append(asyncio.create_task(self._publish_until_confirmed(outgoing), name="client"))
 
     async def _publish_until_confirmed(self, outgoing: Outgoing) -> None:
-        while not (self.broker.running and self.broker.publish(outgoing) is Receipt.CONFIRMED):  # noqa: ASYNC110 - the time that a customer takes to try again
+        while not (self.broker.running and self.broker.publish(outgoing) is Receipt.CONFIRMED):  # noqa: ASYNC110 - the pause before a customer tries again
             await asyncio.sleep(0.2)
-        self.history.add_trace("door", f"has sent {self.history.describe(outgoing.wire)}")
-
-    # --- the network --------------------------------------------------------------------------------------------------------
-
-    def _next_message(self, waiting: int) -> int:
-        """Which of the waiting messages goes next."""
-        self._message_count += 1
-        return self._streams.randrange(waiting, "next", self._message_count) if waiting > 1 else 0
-
-    def _arrival_delays(self, outgoing: Outgoing) -> Sequence[float]:
-        """When a message arrives, and whether it does so twice."""
-        self.history.routed_ids.add(str(outgoing.wire.message_id))
-        self._message_count += 1
-        first_s = self._streams.uniform(0, MAX_TRANSIT_S, "travel", self._message_count)
-        delay = self.fault_triggers.next_fault(FaultKind.DELAY)
-        duplicate = self.fault_triggers.next_fault(FaultKind.DUPLICATE)
-        arrivals = [first_s + delay.for_s if delay else first_s]
-        return [*arrivals, first_s + duplicate.for_s] if duplicate else arrivals
+        self.history.add_trace("api", f"sends {self.history.describe(outgoing.wire)}")
