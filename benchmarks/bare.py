@@ -1,8 +1,8 @@
-"""What both bare chains share: plain aio-pika as its documentation shows it, one process a service.
+"""Code shared by both bare chains: plain aio-pika as its documentation shows it, one process per service.
 
-No database, no outbox, no inbox, no retry: what a user would write first, and what ours is held against. The
-messages are the product's own, so both sides carry the same bytes; queues are quorum queues, messages persistent, publishes
-confirmed and mandatory (aio-pika's default), and as many messages are in process at once as ours takes ahead.
+No database, outbox, inbox or retry: the simplest code for the flow, as the baseline of the comparison. Messages are the
+product's own, so both sides carry the same bytes. Queues are quorum queues, messages persistent, publishes confirmed and
+mandatory (aio-pika's default), and the prefetch count equals that of the product's workers.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ GATEWAY_URL = os.environ.get("SAGA_GATEWAY_URL", "http://127.0.0.1:8090")
 
 @dataclass(frozen=True)
 class BareService:
-    """One service at its broker: the queue it consumes and the two exchanges it publishes to."""
+    """One service's connection: the queue that it consumes and the two exchanges that it publishes to."""
 
     name: str
     queue: AbstractQueue
@@ -61,7 +61,7 @@ class BareService:
 
 @asynccontextmanager
 async def connect(prefix: str, name: str, consumes: Collection[type[Message]]) -> AsyncIterator[BareService]:
-    """Connect, declare exchanges and queue, bind the queue to what this service hears."""
+    """Connect, declare exchanges and queue, and bind the queue to the messages that this service consumes."""
     connection = await aio_pika.connect_robust(BROKER_URL)
     async with connection:
         channel = await connection.channel()
@@ -75,7 +75,7 @@ async def connect(prefix: str, name: str, consumes: Collection[type[Message]]) -
 
 
 async def serve(service: BareService, handle: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
-    """Handle what arrives, several messages at once (aio-pika makes a task of each), until SIGTERM."""
+    """Consume until SIGTERM or SIGINT, several messages concurrently (aio-pika creates a task for each)."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -84,8 +84,8 @@ async def serve(service: BareService, handle: Callable[[AbstractIncomingMessage]
 
 
 async def authorize(gateway: HttpGateway, order: ForwardEvent | AuthorizePayment) -> None:
-    """The payment step's call to the payment gateway, the same as ours."""
+    """Call the payment gateway as the product's payment step does. Raises RuntimeError unless it authorizes."""
     call = GatewayCall(order.order_id, Verb.AUTHORIZE, order.details.total_cents, order.details.currency)
     answer = await gateway.ask(call)
     if answer is not Answer.AUTHORIZED:
-        raise RuntimeError(f"the gateway says {answer}: a bare chain knows no other way than forward")
+        raise RuntimeError(f"the gateway answered {answer}, and a bare chain cannot compensate")

@@ -1,7 +1,8 @@
-"""The bare chain, choreographed: each service hears an event and states the next. `python -m benchmarks.bare_choreography X`.
+"""The choreographed bare chain: each service reacts to an event with the next. `python -m benchmarks.bare_choreography SERVICE`.
 
-Six messages an order, PlaceOrder to OrderCompleted, in the same order as choreography/reactions.py. If a
-process dies, what it had in hand may happen twice; if the gateway hangs, the order hangs: that is the point of the comparison.
+Six messages per order, PlaceOrder to OrderCompleted, in the order of choreography/reactions.py. When a process dies, its
+messages in progress may be handled twice; when the gateway hangs, the order hangs. The comparison shows what the product's
+guarantees cost.
 """
 
 import sys
@@ -19,7 +20,7 @@ from services.payment.messages import PaymentAuthorized
 
 PREFIX = "bare_choreography"
 
-#: Service -> what it hears and what it then states.
+#: Service -> message that it consumes -> event that it then publishes.
 REACTIONS: dict[str, dict[type[Message], type[Event]]] = {
     "order": {PlaceOrder: OrderPlaced, DeliveryScheduled: OrderCompleted},
     "inventory": {OrderPlaced: StockReserved},
@@ -29,7 +30,7 @@ REACTIONS: dict[str, dict[type[Message], type[Event]]] = {
 
 
 async def run(name: str) -> None:
-    """One service, until SIGTERM."""
+    """Run one service until SIGTERM."""
     reactions = REACTIONS[name]
     kinds = {kind.type_name: kind for kind in reactions}
     gateway = HttpGateway(GATEWAY_URL, PREFIX)

@@ -1,7 +1,7 @@
-"""The bare chain, orchestrated: a coordinator sends each command and hears its event. `python -m benchmarks.bare_orchestrator X`.
+"""The orchestrated bare chain: a coordinator sends commands and receives events. `python -m benchmarks.bare_orchestrator WORKER`.
 
-Ten messages an order, PlaceOrder to OrderCompleted, in the same order as orchestrator/fulfilment.py. The
-coordinator keeps its sagas in a dict: if it dies, they are gone, and every order under way with them.
+Ten messages per order, PlaceOrder to OrderCompleted, in the order of orchestrator/fulfilment.py. The coordinator keeps its
+sagas in a dict: when it dies, every order in progress is lost.
 """
 
 import sys
@@ -19,7 +19,7 @@ from services.payment.messages import AuthorizePayment, PaymentAuthorized
 
 PREFIX = "bare_orchestrator"
 
-#: Service -> the commands it takes and the event that answers each.
+#: Service -> command that it consumes -> event that it then publishes.
 ANSWERS: dict[str, dict[type[Command], type[Event]]] = {
     "order": {PlaceOrder: OrderPlaced, CompleteOrder: OrderCompleted},
     "inventory": {ReserveStock: StockReserved},
@@ -27,7 +27,7 @@ ANSWERS: dict[str, dict[type[Command], type[Event]]] = {
     "delivery": {ScheduleDelivery: DeliveryScheduled},
 }
 
-#: What the coordinator sends when it hears an event. After the last one the saga is done.
+#: Event -> the coordinator's next command; None after the last event.
 NEXT_COMMAND: dict[type[Event], type[Command] | None] = {
     OrderPlaced: ReserveStock,
     StockReserved: AuthorizePayment,
@@ -38,7 +38,7 @@ NEXT_COMMAND: dict[type[Event], type[Command] | None] = {
 
 
 async def run_service(name: str) -> None:
-    """One service, until SIGTERM."""
+    """Run one service until SIGTERM."""
     answers = ANSWERS[name]
     kinds = {kind.type_name: kind for kind in answers}
     gateway = HttpGateway(GATEWAY_URL, PREFIX)
@@ -56,7 +56,7 @@ async def run_service(name: str) -> None:
 
 
 async def run_coordinator() -> None:
-    """The one mind, until SIGTERM."""
+    """Run the coordinator until SIGTERM."""
     kinds = {kind.type_name: kind for kind in NEXT_COMMAND}
     sagas: dict[str, OrderPlaced] = {}
     async with connect(PREFIX, "coordinator", NEXT_COMMAND) as service:

@@ -1,7 +1,7 @@
 """`saga worker` with its database commands counted. `python -m benchmarks.counted_worker FILE NAME --mode M ...`.
 
-The driver tells a listener of every command; those of a transaction are booked when it commits. What runs
-beside (the relay's and the watch's looks, setting up) depends on time and not on orders, so it is booked apart.
+The driver notifies a listener of every command. Commands of a transaction are added when it commits. Commands outside
+transactions (polls of the outbox relay and the timers, setup) depend on time, not on orders, so they are counted separately.
 """
 
 import json
@@ -14,12 +14,12 @@ from pymongo import monitoring
 
 from cli.app import app
 
-#: Commands that end a transaction: the word for each.
+#: Commands that end a transaction -> the total that each adds to.
 TRANSACTION_ENDS = {"commitTransaction": "transactions", "abortTransaction": "aborted"}
 
 
 class CommandCounter(monitoring.CommandListener):
-    """`transactions`, `commands` in them (their commit included), `beside`: commands that belong to none."""
+    """Counts `transactions`, `aborted` ones, `commands` in them (commits included) and, as `beside`, all others."""
 
     def __init__(self) -> None:
         self.totals: Counter[str] = Counter(transactions=0, aborted=0, commands=0, beside=0)
@@ -27,7 +27,7 @@ class CommandCounter(monitoring.CommandListener):
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         command: dict[str, Any] = event.command  # type: ignore[assignment]
-        if command.get("autocommit") is not False:  # what every command of a transaction says
+        if command.get("autocommit") is not False:  # set on every command of a transaction
             self.totals["beside"] += 1
             return
         transaction = (bytes(command["lsid"]["id"]), int(command["txnNumber"]))
@@ -40,10 +40,10 @@ class CommandCounter(monitoring.CommandListener):
                 self.totals["commands"] += count
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """Counted when it started."""
+        """Do nothing: counted when it started."""
 
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        """Counted when it started."""
+        """Do nothing: counted when it started."""
 
 
 if __name__ == "__main__":

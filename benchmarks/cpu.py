@@ -1,7 +1,7 @@
-"""How much of the machine other processes took while something was measured. Linux only: it reads /proc.
+"""Measures how much CPU other processes used during a measurement. Linux only: it reads /proc.
 
-What the machine was busy for, less what the processes of the measurement were: ours, and the servers they use.
-A figure taken beside somebody else's work is no figure; this is how the runner knows.
+The busy time of the machine, less that of the processes of the measurement: ours, and the servers that they use. The runner
+repeats a pair that was measured while other processes used too much.
 """
 
 import os
@@ -20,7 +20,7 @@ CORES = os.cpu_count() or 1
 
 @dataclass(frozen=True, slots=True)
 class CpuReading:
-    """Seconds of CPU since something long ago: of the whole machine, and of our processes. `at` is monotonic."""
+    """CPU seconds since an arbitrary origin: of the whole machine, and of our processes. `at` is monotonic time."""
 
     at: float
     machine_s: float
@@ -29,9 +29,9 @@ class CpuReading:
 
 @dataclass(slots=True)
 class CpuMeter:
-    """Reads again and again, in a thread, while `measuring`."""
+    """Takes readings in a thread while the block of `measuring` runs."""
 
-    #: Our processes by id, each with what it is called in a report.
+    #: Our processes: process id -> name in a report.
     processes: Callable[[], Mapping[int, str]]
     readings: list[CpuReading] = field(default_factory=list)
     _first: dict[int, float] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class CpuMeter:
             thread.join()
 
     def foreign_percent(self, window_s: float) -> float:
-        """The share of all cores that others took, in the worst `window_s` seconds: the measured part is among them."""
+        """The largest share of all cores that other processes used in any `window_s` seconds, the measured ones among them."""
         worst = 0.0
         for index, first in enumerate(self.readings):
             last = next((reading for reading in self.readings[index:] if reading.at - first.at >= window_s), self.readings[-1])
@@ -61,7 +61,7 @@ class CpuMeter:
         return worst
 
     def used_s(self) -> dict[str, float]:
-        """Seconds of CPU that each of our processes used meanwhile, by name."""
+        """CPU seconds that each of our processes used during the measurement, by name."""
         used: dict[str, float] = {}
         for pid, name in self._names.items():
             used[name] = used.get(name, 0.0) + self._last[pid] - self._first[pid]
@@ -76,7 +76,7 @@ class CpuMeter:
     def _read(self) -> None:
         for pid, name in self.processes().items():
             used_s = process_cpu_s(pid)
-            if used_s is not None:  # one that has ended keeps the last value it was seen with
+            if used_s is not None:  # a process that has ended keeps its last value
                 self._names[pid] = name
                 self._first.setdefault(pid, used_s)
                 self._last[pid] = used_s
@@ -84,7 +84,7 @@ class CpuMeter:
 
 
 def wait_until_quiet(processes: Callable[[], Mapping[int, str]], percent: float, timeout_s: float) -> None:
-    """Wait until others take no more than `percent` of the machine for a second; after `timeout_s` it has to do as it is."""
+    """Wait until other processes use at most `percent` of the machine for one second. Returns after `timeout_s` in any case."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         meter = CpuMeter(processes)
@@ -95,27 +95,27 @@ def wait_until_quiet(processes: Callable[[], Mapping[int, str]], percent: float,
 
 
 def machine_cpu_s() -> float:
-    """Seconds that its cores were not idle, together. Time stolen by other virtual machines counts: it was not to be had."""
+    """Busy CPU seconds of all cores together, including time stolen by other virtual machines."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + irq + softirq + steal) * TICK_S
 
 
 def process_cpu_s(pid: int) -> float | None:
-    """Seconds that a process has used, None when there is no such process."""
+    """CPU seconds that a process has used; None when there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return (int(fields[11]) + int(fields[12])) * TICK_S  # utime and stime; the fields before them hold the name
+    return (int(fields[11]) + int(fields[12])) * TICK_S  # utime and stime, counted from behind the name, which may contain spaces
 
 
 def pids_by_name(*names: str) -> list[int]:
-    """The processes of this machine whose name begins with one of `names`: servers that were there before."""
+    """The ids of the processes of this machine whose name begins with one of `names`."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if (folder / "comm").read_text().startswith(names):
                 found.append(int(folder.name))
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # it has ended
     return found

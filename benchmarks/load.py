@@ -1,7 +1,7 @@
-"""Fires orders at a bare chain exactly as `saga storm` fires them at ours. `python -m benchmarks.load MODE ORDERS IN_FLIGHT`.
+"""Places orders at a bare chain as `saga storm` places them at ours. `python -m benchmarks.load MODE ORDERS IN_FLIGHT`.
 
-It is the storm itself, its sending, hearing and clocks, without what a bare chain has not got: databases to
-ask, stock to top up, an audit. Prints the figures that both have as one JSON document.
+Uses the storm's code for sending, receiving and timing, without its databases, stock and audit, which a bare chain does not have.
+Prints the figures that both have as one JSON document.
 """
 
 import asyncio
@@ -13,22 +13,23 @@ from bootstrap.modes import Mode
 from cli.output import print_json, run
 from cli.settings import Settings
 from lab.storm import Storm, percentile_ms
-from services.order.messages import OrderCompleted
+from services.message_types import FINAL_EVENTS
 
 
 def prefix_of(mode: Mode) -> str:
-    """The bare chain's own namespace on the broker and in the gateway's books."""
+    """The bare chain's namespace on the broker and in the gateway's books."""
     return f"bare_{mode}"
 
 
 class BareStorm(Storm):
-    """The storm without its databases."""
+    """A storm that uses no database."""
 
     async def figures(self) -> dict[str, object]:
-        """Fire, wait until every order has ended, and say how fast they were. Raises TimeoutError when they do not end."""
+        """Place the orders, wait until all have ended, and return the figures. Raises TimeoutError when they do not end."""
         await self._transport.open()
         try:
-            await self._transport.subscribe(self._order_client.topology, [OrderCompleted.type_name], self._on_event)
+            ends = [kind.type_name for kind in FINAL_EVENTS]
+            await self._transport.subscribe(self._order_client.topology, ends, self._on_event)
             started_at = time.monotonic()
             async with asyncio.timeout(self._plan.timeout_s):
                 await self._send_all()
@@ -42,16 +43,16 @@ class BareStorm(Storm):
         return {**counts, "seconds": round(seconds, 3), "rate_per_s": round(len(sent_orders) / seconds, 1), **percentiles}
 
     async def _poll_order_database(self) -> None:
-        """There is no database to ask."""
+        """Do nothing: there is no database."""
 
 
 async def run_storm(mode: Mode, plan: LoadPlan) -> dict[str, object]:
-    """One storm at the bare chain of a mode, with the gateway's book emptied first."""
+    """Clear the gateway's book, then run one storm at the bare chain of a mode."""
     backend = Settings().backend(prefix_of(mode))
     await backend.clear_books()
     return await BareStorm(mode, backend, plan, prefix=prefix_of(mode)).figures()
 
 
 if __name__ == "__main__":
-    # By the same runner as `saga storm`, so that both load generators have the same kind of event loop.
+    # Run like `saga storm`, so that both load generators use the same kind of event loop.
     print_json(run(run_storm(Mode(sys.argv[1]), LoadPlan(int(sys.argv[2]), int(sys.argv[3])))))

@@ -1,7 +1,7 @@
-"""What one order costs in messages and database commands, counted in runs of their own: counting takes time.
+"""Counts the messages and database commands of an order, in runs without timing, because counting takes time.
 
-Messages are counted at the broker, on both sides, which also shows that both send as many of the same size;
-database commands in our workers. Their number an order falls as batches grow, so it is counted for several loads.
+Messages are counted at the broker for both sides, which also shows that both send the same number and size. Database commands are
+counted in our workers. Their number per order falls as batches grow, so they are counted at several loads.
 """
 
 import json
@@ -21,12 +21,13 @@ from benchmarks.sides import PYTHON, Load, Side, up
 from bootstrap.modes import Mode
 
 LOADS = (Load(2000, 100), Load(4000, 400))
-PATIENCE_S = 60.0
+#: Seconds that the recorder may take to end.
+RECORDER_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class PerOrder:
-    """All figures are means an order. `database_commands` are those in transactions, commits included."""
+    """The means per order. `database_commands`: those in transactions, commits included."""
 
     mode: Mode
     side: str
@@ -39,7 +40,7 @@ class PerOrder:
 
 
 def count(mode: Mode, servers: Servers, scale: Scale) -> list[PerOrder]:
-    """Both sides at each load; the bare chain once, because nothing about it depends on the load."""
+    """Count ours at each load, and the bare chain once, because its counts do not depend on the load."""
     loads = [scale.of(load) for load in (LOADS[:1] if scale.quick else LOADS)]
     return [_count(ours(mode), load, servers) for load in loads] + [_count(bare(mode), loads[0], servers)]
 
@@ -75,10 +76,10 @@ def _counted_command(side: Side, worker: str, file: Path) -> list[str]:
 
 @contextmanager
 def _recording(side: Side) -> Iterator[dict[str, int]]:
-    """What the recorder heard meanwhile; filled at the end of the block."""
+    """Yield the recorder's counts, filled in at the end of the block."""
     counts: dict[str, int] = {}
     command = [*PYTHON, "benchmarks.recorder", side.prefix]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as recorder:  # noqa: S603 - our own command
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as recorder:  # noqa: S603 - a command of this package
         assert recorder.stdout is not None
         if recorder.stdout.readline().strip() != "ready":
             sys.stderr.write("the recorder did not start; messages are not counted\n")
@@ -86,5 +87,5 @@ def _recording(side: Side) -> Iterator[dict[str, int]]:
             yield counts
         finally:
             recorder.send_signal(signal.SIGTERM)
-            output, _ = recorder.communicate(timeout=PATIENCE_S)
+            output, _ = recorder.communicate(timeout=RECORDER_TIMEOUT_S)
             counts.update(json.loads(output))

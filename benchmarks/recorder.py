@@ -1,7 +1,7 @@
-"""Counts every message of one mode as the broker routes it. `python -m benchmarks.recorder PREFIX`, until SIGTERM.
+"""Counts every message that one mode publishes. `python -m benchmarks.recorder PREFIX`, until SIGTERM.
 
-A queue of its own, bound to everything that both exchanges carry; it dies with this process. Prints `ready`
-once it hears, and at the end {messages, body_bytes, property_bytes} as JSON.
+Consumes an exclusive queue that is bound to every message of both exchanges. Prints `ready` once it consumes, and at the end
+{messages, body_bytes, property_bytes} as JSON.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from broker.topology import commands_exchange, events_exchange
 
 
 async def record(prefix: str) -> dict[str, int]:
-    """Hear everything until SIGTERM."""
+    """Count until SIGTERM."""
     counts = {"messages": 0, "body_bytes": 0, "property_bytes": 0}
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)

@@ -1,6 +1,6 @@
-"""The results for people (a table on the terminal, Markdown) and for programs (JSON).
+"""The report of a benchmark: tables for a terminal, Markdown and JSON.
 
-Every ratio is shown with its spread; a floor that was not met is shown like one that was.
+Every ratio has its spread. Rows that miss their floor are shown like the others.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ COST_HEADS = (
 
 @dataclass(slots=True)
 class Report:
-    """All that was measured, and on what. Filled row by row."""
+    """The results and the servers they were measured on. Filled row by row."""
 
     pairs: int
     description: str = ""
@@ -44,7 +44,7 @@ class Report:
         return f"medians of {self.pairs} alternating pairs; {self.description}; {machine}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as `--json` prints it: ratios and figures as the storms gave them, `foreign_percent` of the machine."""
+        """The report as `--json` prints it. `foreign_percent`: the share of the machine that other processes used."""
         return {
             "about": self.title,
             "rows": [_row_dict(result) for result in self.results],
@@ -52,13 +52,13 @@ class Report:
         }
 
     def tables(self) -> list[Table]:
-        """For a terminal."""
+        """The tables for a terminal."""
         return [_table(self.title, ROW_HEADS, self._row_cells())] * bool(self.results) + [
             _table("", COST_HEADS, self._cost_cells())
         ] * bool(self.costs)
 
     def markdown(self) -> str:
-        """For a file."""
+        """The report as Markdown."""
         parts = [f"Speed: {self.title}."]
         parts += [_markdown(ROW_HEADS, self._row_cells())] if self.results else []
         parts += [_markdown(COST_HEADS, self._cost_cells())] if self.costs else []

@@ -1,7 +1,7 @@
-"""The rows of the speed table: what is held against what, under which load, and the floor.
+"""The rows of the speed table: the two sides of each, their loads, and the floor.
 
-A row is measured in pairs, one side right after the other, so that whatever else the machine does hits both;
-the result is the median of the pairs' ratios with their spread.
+A row is measured in pairs, one side right after the other, so that other load on the machine affects both. The result is the
+median of the pairs' ratios with their spread.
 """
 
 import statistics
@@ -15,12 +15,12 @@ from benchmarks.servers import Servers
 from benchmarks.sides import Load, Run, RunningSide, Side, up
 from bootstrap.modes import Mode
 
-#: Percent of all cores that others may take during a pair; one with more is measured again.
+#: Percent of all cores that other processes may use during a pair; a pair with more is measured again.
 FOREIGN_MAX_PERCENT = 10.0
-#: A row is given up as it stands after this many times the pairs that were asked for.
+#: The most pairs that are measured for a row, as a multiple of the requested number.
 ATTEMPTS_FACTOR = 3
-#: How long a pair waits for others to come to rest before it begins all the same.
-QUIET_PATIENCE_S = 120.0
+#: Seconds that a pair waits for a quiet machine before it starts in any case.
+QUIET_TIMEOUT_S = 120.0
 WARM_UP_ORDERS = 300
 
 CHOREOGRAPHY, ORCHESTRATOR = Mode.CHOREOGRAPHY, Mode.ORCHESTRATOR
@@ -44,10 +44,10 @@ def one_by_one(mode: Mode) -> Side:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Ratio = figure of `ours` at `our_side` / figure of `other` at `other_side`. `figure` is a path in a storm's JSON, such as
-    `clean.p99_ms`.
+    """A row: ratio = figure of `our_side` under load `ours` / figure of `other_side` under load `other`.
 
-    `half_rate`: orders come at a fixed rate, half of what the warm-up reached, instead of as fast as others end."""
+    `figure` is a path in a storm's JSON, such as `clean.p99_ms`. `half_rate`: orders come at a fixed rate, half of what the
+    warm-up reached, instead of as fast as others end."""
 
     name: str
     title: str
@@ -114,7 +114,7 @@ ROWS = (
         figure="clean.p99_ms",
         at_least=False,
         floors={CHOREOGRAPHY: 1.3, ORCHESTRATOR: 1.3},
-        # A fixed rate: in a closed loop, orders that hang fill the places and leave the machine to the few others.
+        # A fixed rate: in a closed loop, hanging orders fill the places in flight and leave the machine to the few others.
         ours=Load(2000, 100_000, failures=("payment:hang=5%",)),
         other=Load(2000, 100_000),
         other_side=ours,
@@ -149,7 +149,7 @@ class Pair:
 
 @dataclass(slots=True)
 class Result:
-    """A row in one mode. `repeated`: pairs that were thrown away because others took too much of the machine."""
+    """The measured pairs of a row in one mode. `repeated`: pairs discarded because other processes used too much CPU."""
 
     row: Row
     mode: Mode
@@ -178,8 +178,8 @@ def figure_of(run: Run, path: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of it. `quick` is for trying whether it works: its figures mean nothing. `strict`: a pair is measured on a quiet
-    machine, or again."""
+    """The extent of a benchmark. `quick`: a smoke test whose figures mean nothing. `strict`: pairs that were measured on a busy
+    machine are repeated."""
 
     pairs: int = 5
     quick: bool = False
@@ -196,17 +196,17 @@ class Scale:
 
 
 def measure(row: Row, mode: Mode, servers: Servers, scale: Scale, report_progress: Callable[[str], None]) -> Result:
-    """Pair after pair, until there are enough that were measured on a quiet machine."""
+    """Measure pairs until enough of them were measured on a quiet machine, or the attempts are used up."""
     result = Result(row, mode)
     attempts = scale.pairs * (ATTEMPTS_FACTOR if scale.strict else 1)
     with ExitStack() as stack:
         one_pair = _pairing(row, mode, servers, scale, stack)
         for left in reversed(range(attempts)):
             if scale.strict:
-                wait_until_quiet(lambda: servers.processes, FOREIGN_MAX_PERCENT, QUIET_PATIENCE_S)
+                wait_until_quiet(lambda: servers.processes, FOREIGN_MAX_PERCENT, QUIET_TIMEOUT_S)
             pair = one_pair()
             report_progress(
-                f"{mode}, {row.name}: ratio {pair.ratio:.2f}, others took {pair.foreign_percent:.0f} % of the machine"
+                f"{mode}, {row.name}: ratio {pair.ratio:.2f}, other processes used {pair.foreign_percent:.0f} % of the machine"
             )
             noisy = pair.foreign_percent > FOREIGN_MAX_PERCENT
             if noisy and scale.strict and left >= scale.pairs - len(result.pairs):
@@ -219,7 +219,7 @@ def measure(row: Row, mode: Mode, servers: Servers, scale: Scale, report_progres
 
 
 def _pairing(row: Row, mode: Mode, servers: Servers, scale: Scale, stack: ExitStack) -> Callable[[], Pair]:
-    """How one pair is measured. If both sides are the same workers, they stay up; otherwise only one side is up at a time."""
+    """Return a function that measures one pair. Sides with the same workers share them; others run one after the other."""
     first, second = row.our_side(mode), row.other_side(mode)
     load, other_load = scale.of(row.ours), scale.of(row.other)
     if first != second:
@@ -235,13 +235,13 @@ def _pair(row: Row, mine: Run, theirs: Run) -> Pair:
 
 
 def _run(side: Side, load: Load, servers: Servers, scale: Scale) -> Run:
-    """Start the side, warm it up with fewer orders of the same kind, measure, stop it."""
+    """Start a side, warm it up with fewer orders of the same kind, measure, and stop it."""
     warm_up = Load(max(1, min(scale.warm_up_orders, load.orders // 2)), load.in_flight)
     with up(side, servers, warm_up) as live:
         return live.storm(load)
 
 
 def _half_rate(live: RunningSide, scale: Scale) -> float:
-    """Half of the orders a second that these workers reach when orders come as fast as others end."""
+    """Half of the rate, in orders per second, that these workers reach when orders come as fast as others end."""
     run = live.storm(Load(4 * scale.warm_up_orders, 100))
     return round(float(run.figures["rate_per_s"]) / 2, 1)

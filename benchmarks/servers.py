@@ -1,7 +1,7 @@
-"""What a benchmark runs on: the RabbitMQ that is there, a database and a payment gateway of its own.
+"""The servers of a benchmark: an existing RabbitMQ, and a database and a payment gateway of its own.
 
-The database is synced on every commit and told to keep a large log (with its default an insert becomes four
-times dearer once the log is full). Everything started here is stopped here, by its own handle.
+The database syncs every commit and keeps a large log (with the default size an insert becomes four times as expensive once the
+log is full). Processes that are started here are stopped here.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from benchmarks.bare import BROKER_URL
 from benchmarks.cpu import pids_by_name
 from tests.support.servers import found, process
 
-#: How long consumers may take to appear or to go.
-PATIENCE_S = 60.0
+#: Seconds that consumers may take to appear or disappear.
+CONSUMER_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What `serving` yields. `env`: settings that point there; `processes`: the servers on this machine, process id -> name."""
+    """The servers of a benchmark. `env`: settings with their URLs; `processes`: those on this machine, process id -> name."""
 
     env: Mapping[str, str]
     processes: Mapping[int, str]
@@ -37,7 +37,7 @@ class Servers:
 
 @contextmanager
 def serving() -> Iterator[Servers]:
-    """Start what is missing: the database unless SAGA_STORE_URL names one, and always a gateway with books of its own."""
+    """Start a database, unless SAGA_STORE_URL names one, and a payment gateway; stop them at the end."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saga-bench-")))
         processes = dict.fromkeys(pids_by_name("beam.smp"), "broker")
@@ -71,18 +71,18 @@ async def _broker_version() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue as the broker sees it."""
+    """The counts of a queue, as the broker reports them."""
 
     messages: int
     consumers: int
 
 
 async def inspect_queues(names: list[str]) -> dict[str, Queue]:
-    """Those of the queues `names` that exist."""
+    """The counts of those queues of `names` that exist."""
     seen = {}
     async with await aio_pika.connect(BROKER_URL) as connection:
         for name in names:
-            channel = await connection.channel()  # of its own, because the broker closes it when the queue does not exist
+            channel = await connection.channel()  # one per queue, because the broker closes it when the queue does not exist
             try:
                 declared = (await channel.declare_queue(name, passive=True)).declaration_result
             except ChannelNotFoundEntity:
@@ -93,21 +93,21 @@ async def inspect_queues(names: list[str]) -> dict[str, Queue]:
 
 
 async def until_consumed(names: list[str], consumers: int) -> None:
-    """Wait until each queue has that many consumers. Raises TimeoutError."""
+    """Wait until each queue has this number of consumers. Raises TimeoutError."""
     seen: Any = None
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(CONSUMER_TIMEOUT_S):
             while True:
                 seen = await inspect_queues(names)
                 if all(name in seen and seen[name].consumers == consumers for name in names):
                     return
                 await asyncio.sleep(0.1)
     except TimeoutError as error:
-        raise TimeoutError(f"waited {PATIENCE_S:g} s for {consumers} consumer(s) of each queue; last seen: {seen}") from error
+        raise TimeoutError(f"waited {CONSUMER_TIMEOUT_S:g} s for {consumers} consumer(s) per queue; last: {seen}") from error
 
 
 async def delete(queues: list[str], exchanges: list[str]) -> None:
-    """Remove what a benchmark declared."""
+    """Delete queues and exchanges."""
     async with await aio_pika.connect(BROKER_URL) as connection:
         channel = await connection.channel()
         for name in queues:

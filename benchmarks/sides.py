@@ -1,7 +1,7 @@
-"""The two sides of every comparison: our workers and the bare chain's, as processes, with storms fired at them.
+"""The sides of a comparison, our workers or a bare chain's, as processes that storms are run on.
 
-A side is started, warmed up, emptied, stormed and stopped; two sides are never up at the same time. A storm in
-which an order did not complete, or whose audit failed, is no measurement and ends the benchmark.
+A side is started, warmed up, emptied, measured and stopped. Two sides do not run at the same time. A storm in which an order
+did not complete, or whose audit failed, ends the benchmark.
 """
 
 import asyncio
@@ -23,17 +23,17 @@ from broker.topology import dropped_queue, queue_of
 from observer.recorder import NAME as OBSERVER
 
 PYTHON = (sys.executable, "-m")
-#: Seconds until the orders of a storm that have not ended are given up, and what its process may take beyond that.
+#: Seconds until a storm gives up on open orders, and the additional seconds that its process may take.
 STORM_TIMEOUT_S, MARGIN_S = 180, 60
 
 
 class RunFailed(Exception):  # noqa: N818 - it names what happened
-    """A run that measured nothing: something died, or not every order ended as it should."""
+    """A run without a valid result: a worker died, or not every order completed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One storm, as `saga storm` takes it."""
+    """The load of one storm, as options of `saga storm`."""
 
     orders: int
     in_flight: int
@@ -43,9 +43,9 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a storm reported, the share of the machine that others took meanwhile, and what each of our processes took.
+    """The result of one storm: its figures, the share of the machine that other processes used, and the CPU of each of ours.
 
-    `cpu_ms` is process -> milliseconds of CPU an order. It changes less with what else runs than a rate does."""
+    `cpu_ms`: process -> milliseconds of CPU per order. Other load on the machine affects it less than a rate."""
 
     figures: Mapping[str, Any]
     foreign_percent: float
@@ -54,7 +54,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Whose workers, and how they are run. `batch_max` and `observed` are for ours only; None leaves the default."""
+    """The workers of one side, and how they are run. `batch_max` (None: the default) and `observed` apply to ours only."""
 
     name: str
     mode: Mode
@@ -76,12 +76,12 @@ class Side:
 
     @property
     def observers_queues(self) -> list[str]:
-        """What an observer leaves, and what would go on costing something."""
+        """The queues that an observer leaves behind, which would receive messages and cost time."""
         queue = queue_of(self.prefix, OBSERVER)
         return [queue, dropped_queue(queue)]
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """Workers that say only what is wrong, as a busy system's would."""
+        """The environment of the workers, which log warnings and errors only."""
         batch = {"SAGA_BATCH_MAX": str(self.batch_max)} if self.batch_max else {}
         return {**base, "SAGA_LOG_LEVEL": "warning", **batch}
 
@@ -91,7 +91,7 @@ class Side:
         return [*PYTHON, "cli", "worker", worker, "--mode", self.mode, "--faults"]
 
     def reset_command(self) -> list[str] | None:
-        """Ours has databases to empty; the bare chain has nothing that its load generator does not empty."""
+        """The command that empties our databases and queues; None for a bare chain, whose load generator clears its book."""
         return None if self.bare else [*PYTHON, "cli", "reset", "--mode", self.mode, "--yes"]
 
     def storm_command(self, load: Load) -> list[str]:
@@ -105,7 +105,7 @@ class Side:
 
 @dataclass(slots=True)
 class RunningSide:
-    """A side whose workers are up."""
+    """A side whose workers run."""
 
     side: Side
     servers: Servers
@@ -115,16 +115,16 @@ class RunningSide:
     def reset(self) -> None:
         command = self.side.reset_command()
         if command:
-            done = subprocess.run(command, check=False, env=self._env, capture_output=True, timeout=MARGIN_S)  # noqa: S603 - our own
+            done = subprocess.run(command, check=False, env=self._env, capture_output=True, timeout=MARGIN_S)  # noqa: S603 - own command
             if done.returncode:
                 raise RunFailed(f"`saga reset` ended with {done.returncode}: {done.stderr.decode()[-500:]}")
 
     def storm(self, load: Load) -> Run:
-        """Empty everything, fire, and check that all of it happened."""
+        """Reset, run a storm, and check its result. Raises RunFailed."""
         self.reset()
         meter = CpuMeter(self._processes)
         with meter.measuring():
-            self._storm = subprocess.Popen(self.side.storm_command(load), env=self._env, stdout=subprocess.PIPE)  # noqa: S603 - our own
+            self._storm = subprocess.Popen(self.side.storm_command(load), env=self._env, stdout=subprocess.PIPE)  # noqa: S603 - own command
             output, _ = self._storm.communicate(timeout=STORM_TIMEOUT_S + MARGIN_S)
         if self._storm.returncode:
             raise RunFailed(
@@ -156,9 +156,9 @@ class RunningSide:
 def up(
     side: Side, servers: Servers, warm_up: Load | None, commands: Mapping[str, list[str]] | None = None
 ) -> Iterator[RunningSide]:
-    """The side's workers as processes, each consuming its queue, warmed up by a first storm; stopped at the end.
+    """Run the side's workers as processes, warmed up by a first storm; stop them at the end.
 
-    `commands` replaces how each worker is started."""
+    `commands`: worker -> command that starts it, in place of the default."""
     live = RunningSide(side, servers)
     live.reset()
     with ExitStack() as stack:
@@ -176,9 +176,9 @@ def up(
 
 @contextmanager
 def _process(command: list[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """One worker. What it says is shown if it, or the run, does not end well."""
+    """Run one worker. Its output is printed when it, or the block, fails."""
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, env=dict(env), stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 - our own
+        process = subprocess.Popen(command, env=dict(env), stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 - own command
         ended_well = False
         try:
             yield process

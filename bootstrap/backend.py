@@ -1,4 +1,4 @@
-"""What a worker stands on: the `Backend` protocol that every back end implements, and the payment worker's calls to its gateway."""
+"""The `Backend` protocol, which provides transport, store and gateway client, and the payment worker's calls to the gateway."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from store.protocol import Store
 
 @dataclass(frozen=True, slots=True)
 class BookEntry:
-    """What the payment gateway has in its books for one key: its state (`authorized`, `declined`, ...) and the amount."""
+    """One payment in the payment gateway's books: its state (`authorized`, `declined`, ...) and the amount."""
 
     state: str
     amount_cents: int
@@ -26,7 +26,7 @@ class BookEntry:
 
 @dataclass(frozen=True, slots=True)
 class GatewayBooks:
-    """The gateway's books for one mode: payments by key, and failure (`declined`) -> the keys on which it acted."""
+    """The payment gateway's books for one mode: payments by key, and injected failure (`declined`) -> keys it was applied to."""
 
     payments: Mapping[str, BookEntry] = field(default_factory=dict)
     triggered_faults: Mapping[str, Collection[str]] = field(default_factory=dict)
@@ -36,12 +36,16 @@ class GatewayUnreachable(Exception):  # noqa: N818 - it names what happened
     """The payment gateway's books cannot be read."""
 
 
-#: The one worker that calls the payment gateway.
+#: The worker that calls the payment gateway.
 PAYMENT = AuthorizePayment.service
+#: Seconds that one call to the payment gateway may take, unless a back end is given another limit.
+GATEWAY_TIMEOUT_S = 2.0
+#: Seconds that the payment gateway leaves a payment pending when that failure is injected, unless it is given another time.
+SETTLE_AFTER_S = 3.0
 
 
 class Backend(Protocol):
-    """What a system stands on. Every call gives a new client; the data behind it outlives its clients."""
+    """The servers of one mode, or their stand-ins in memory. Every call returns a new client; the data outlives its clients."""
 
     environment: Environment
     timeouts: Timeouts
@@ -58,10 +62,10 @@ class Backend(Protocol):
 
 
 def gateway_caller(gateway: PaymentGateway) -> Caller:
-    """The payment worker's caller: asks the gateway, and brings its answer in the form that the loop takes."""
+    """The payment worker's caller: calls the gateway and returns the answer as a message for the loop."""
 
     async def call(call: Call, injected: str | None) -> Message:
-        assert isinstance(call, GatewayCall)  # noqa: S101 - payment makes no other calls
+        assert isinstance(call, GatewayCall)  # noqa: S101 - payment makes calls of this kind only
         answer = await gateway.ask(call, injected)
         return GatewayAnswered(order_id=call.order_id, verb=call.verb, answer=answer)
 

@@ -1,6 +1,6 @@
-"""Builds one worker from a mode, a name and its parts: the one place where a worker is put together.
+"""Builds one worker from a mode, a name and its parts.
 
-Used by `saga worker`, by the whole mode in one process (lab/system.py), by the simulator and by the tests that kill workers.
+Used by `saga worker`, `saga api`, the whole mode in one process (lab/system.py), the simulator and tests.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from services.payment.gateway import PaymentGateway
 from services.registry import Timeouts
 from store.protocol import Store
 
-#: The mode's workers by name, for given waits.
+#: Returns the roles of a mode by worker name, for given timeouts.
 RolesOf = Callable[[Mode, Timeouts], Mapping[str, Role]]
 
 
@@ -34,9 +34,10 @@ def build_worker(
     roles_of: RolesOf = roles,
     **options: Any,  # noqa: ANN401 - those of `assemble`
 ) -> Worker:
-    """The worker `name` of a mode, not yet started. `prefix` names its queues: the mode, unless a test has its own.
+    """Build the worker `name` of a mode, not yet started.
 
-    `roles_of` is there for tests that change what a mode's workers do. Raises KeyError if the mode has no such worker."""
+    `prefix` is that of its queues: the mode, unless a test has its own. `roles_of` lets tests change what a mode's workers do.
+    Raises KeyError if the mode has no such worker."""
     mode_roles = roles_of(mode, timeouts)
     return assemble(mode_roles[name], topology_of(prefix or mode, mode_roles.values()), transport, store, **options)
 
@@ -54,9 +55,10 @@ def assemble(
     crash: Callable[[], None] = crash,
     make: Callable[..., Worker] = Worker,
 ) -> Worker:
-    """A worker for any role. `gateway`: whom it calls after a commit; None for a role that makes no external calls.
+    """Build a worker for any role, not yet started.
 
-    `faults`: honour injected failures. `crash`: what an injected crash does. `make`: another class than Worker, for tests."""
+    `gateway`: the payment gateway that it calls after a commit; None for a role without external calls. `faults`: honour injected
+    failures. `crash`: what an injected crash does. `make`: a class other than Worker, for tests."""
     caller = gateway_caller(gateway) if gateway else no_calls
     return make(
         role, topology, transport, store, environment=environment, caller=caller, limits=limits, faults=faults, crash=crash

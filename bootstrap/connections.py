@@ -1,4 +1,4 @@
-"""One mode's databases and its broker for people and instruments, opened and closed in good order."""
+"""Context managers that open and close one mode's databases and a client of its broker, for commands and tools."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,7 +12,7 @@ from store.protocol import Store
 
 @dataclass(frozen=True, slots=True)
 class OpenStores:
-    """The stores of one mode, by worker, open."""
+    """The open stores of one mode, by worker name."""
 
     mode: Mode
     stores: Mapping[str, Store]
@@ -33,7 +33,7 @@ async def open_stores(mode: Mode, backend: Backend) -> AsyncIterator[OpenStores]
 
 @asynccontextmanager
 async def open_transport(backend: Backend, name: str) -> AsyncIterator[Transport]:
-    """A client of a mode's broker; one that consumes is for that alone. Raises TransportError."""
+    """Open a client of a mode's broker. Use a client of its own for each queue that is consumed. Raises TransportError."""
     transport = backend.transport(name)
     await transport.open()
     try:

@@ -1,6 +1,6 @@
-"""The payment gateway asked over HTTP, not as payment asks it: how it is, what its book holds, and that it forget the book.
+"""The payment gateway's operator interface over HTTP: its health, its books, and their deletion.
 
-What `bootstrap.server_backend` judges by; apart from it, because a worker that calls no gateway need not load an HTTP client.
+Separate from `bootstrap.server_backend`, so that a worker that calls no gateway does not load an HTTP client.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -12,14 +12,14 @@ import aiohttp
 
 from bootstrap.backend import BookEntry, GatewayBooks, GatewayUnreachable
 
-#: How long a payment gateway may take to say that it is well.
+#: Seconds that the payment gateway may take to answer a health check.
 HEALTH_TIMEOUT_S = 3.0
-#: Payments asked for in one page of the gateway's books.
+#: Payments in one page of the gateway's books.
 PAGE_SIZE = 1_000
 
 
 async def gateway_health(url: str) -> dict[str, Any] | None:
-    """What a payment gateway that runs says of itself; None if there is none."""
+    """The health document of the payment gateway at `url`; None if it does not answer."""
     timeout = aiohttp.ClientTimeout(total=HEALTH_TIMEOUT_S)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url}/health") as response:
@@ -30,7 +30,7 @@ async def gateway_health(url: str) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class GatewayBookClient:
-    """The book of one mode (`prefix`) at the gateway of `url`. Everything raises GatewayUnreachable."""
+    """Client of the book of one mode (`prefix`) at the gateway of `url`. Every call raises GatewayUnreachable."""
 
     prefix: str
     url: str

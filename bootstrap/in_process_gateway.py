@@ -1,13 +1,14 @@
-"""The payment gateway in this process: for the embedded run and the simulator, where there is neither HTTP nor real time.
+"""The payment gateway inside this process, for the in-memory back end and the simulator, which use neither HTTP nor real time.
 
-The same books and rules as the real one (`payment_gateway/`), seen through the same port as the client over HTTP
-(`services/payment/gateway_http.py`); both pass tests/services/payment/test_gateway_contract.py. It waits only by asyncio.sleep.
+It uses the books and rules of `payment_gateway/` and implements the same port as the HTTP client
+(`services/payment/gateway_http.py`); both pass tests/services/payment/test_gateway_contract.py. It waits by asyncio.sleep alone.
 """
 
 import asyncio
 
 import structlog
 
+from bootstrap.backend import GATEWAY_TIMEOUT_S
 from payment_gateway.books import Books, UnknownFault
 from payment_gateway.rules import Decision, ResponseMode
 from payment_gateway.storage import StorageFailed
@@ -18,16 +19,16 @@ log = structlog.get_logger()
 
 
 class InProcessGateway:
-    """Asks `books` in `book`, the namespace of one mode. `timeout_s`: how long an answer that never comes is waited for."""
+    """Calls `books` in `book`, the namespace of one mode. `timeout_s`: how long a call waits for its answer."""
 
-    def __init__(self, books: Books, book: str, *, timeout_s: float = 2.0) -> None:
+    def __init__(self, books: Books, book: str, *, timeout_s: float = GATEWAY_TIMEOUT_S) -> None:
         self._books = books
         self._book = book
         self._timeout_s = timeout_s
 
     async def ask(self, call: GatewayCall, injected: str | None = None) -> Answer:
         try:
-            decision = await self._ruling(call, injected)
+            decision = await self._decide(call, injected)
         except (UnknownFault, StorageFailed) as error:
             log.error("gateway_refused", order_id=call.order_id, verb=call.verb.value, answer=str(error))  # noqa: TRY400 - no bug
             return Answer.IN_DOUBT
@@ -37,15 +38,15 @@ class InProcessGateway:
         return self._answer(call, decision)
 
     async def close(self) -> None:
-        """The books belong to whoever made them: they outlive their clients."""
+        """Close nothing: the books outlive their clients."""
 
-    async def _ruling(self, call: GatewayCall, injected: str | None) -> Decision:
+    async def _decide(self, call: GatewayCall, injected: str | None) -> Decision:
         if call.verb is Verb.VOID:
             return await self._books.void(self._book, call.order_id, injected)
         return await self._books.authorize(self._book, call.order_id, call.amount_cents, call.currency, injected)
 
     def _answer(self, call: GatewayCall, decision: Decision) -> Answer:
-        """What the caller hears: nothing in time, or the ruling's word."""
+        """The answer that reaches the caller: the decision's, or IN_DOUBT when none arrives in time."""
         if decision.response_mode is ResponseMode.MISMATCH:
             log.error("gateway_refused", order_id=call.order_id, verb=call.verb.value, answer="key_reused")
         answered = decision.response_mode is ResponseMode.IMMEDIATE or (

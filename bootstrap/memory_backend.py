@@ -1,6 +1,6 @@
-"""Parts in memory, for one mode: no server, no sockets, no files. What `saga demo` and the fast tests run on.
+"""The in-memory back end of one mode, for `saga demo`, the simulator and fast tests: no servers, sockets or files.
 
-On a virtual-time loop all waits pass at once, and one seed gives one run.
+On a virtual-time event loop waits take no real time, and one seed gives one run.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from bootstrap.backend import BookEntry, GatewayBooks
+from bootstrap.backend import SETTLE_AFTER_S, BookEntry, GatewayBooks
 from bootstrap.in_process_gateway import InProcessGateway
 from bootstrap.modes import Mode
 from broker.environment import Environment
@@ -19,12 +19,9 @@ from payment_gateway.storage import MemoryStorage
 from services.registry import Timeouts
 from store.memory import MemoryDatabase, MemoryStore
 
-#: How long the gateway of the embedded run leaves a payment pending before it settles.
-SETTLE_AFTER_S = 3.0
-
 
 def seeded_environment(seed: int, now: Callable[[], float]) -> Environment:
-    """Time from a clock, ids and chance from `seed` and that clock: on virtual time, a run that repeats exactly."""
+    """An environment with the clock `now`, and with ids and random numbers from `seed`: on virtual time, runs repeat exactly."""
     rng = random.Random(seed)
 
     def new_id() -> str:
@@ -37,7 +34,7 @@ def seeded_environment(seed: int, now: Callable[[], float]) -> Environment:
 
 @dataclass(slots=True)
 class MemoryBackend:
-    """`bootstrap.backend.Backend` in memory. Made inside the running loop, whose clock it uses unless it is given another."""
+    """`bootstrap.backend.Backend` in memory. Created inside a running event loop, whose clock it uses unless `clock` is given."""
 
     mode: Mode
     seed: int = 1
@@ -53,18 +50,18 @@ class MemoryBackend:
         self.environment = seeded_environment(self.seed, self.clock or asyncio.get_running_loop().time)
         self.payment_books = Books(MemoryStorage(), now=self.environment.now, faults=True, settle_after_s=SETTLE_AFTER_S)
 
-    def transport(self, worker: str) -> MemoryTransport:  # noqa: ARG002 - a name is for people who look at connections
+    def transport(self, worker: str) -> MemoryTransport:  # noqa: ARG002 - only a server shows the names of its connections
         return MemoryTransport(self.broker)
 
     def store(self, worker: str) -> MemoryStore:
         return MemoryStore(self._databases.setdefault(worker, MemoryDatabase()))
 
     def store_copy(self, worker: str) -> MemoryStore:
-        """What a worker has stored, as it is now."""
+        """A copy of what a worker has stored until now."""
         return MemoryStore(self._databases[worker].copy())
 
     def commit_count(self, workers: Iterable[str]) -> int:
-        """How many commits these have made, all together: unless it has grown, nothing has changed."""
+        """The number of commits of these workers together. While it stays the same, no document has changed."""
         return sum(self._databases[worker].commits for worker in workers)
 
     def gateway(self) -> InProcessGateway:

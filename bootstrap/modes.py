@@ -1,6 +1,6 @@
-"""The two modes by name, and everything that a mode's name decides: its workers, its topology, its databases.
+"""The two modes, and what depends on a mode's name: its workers, topology and databases.
 
-Flag values equal folder names. Both modes get the same services, parts and limits; only the wiring differs.
+Flag values equal folder names. Both modes use the same services, back ends and limits; only the wiring differs.
 """
 
 from enum import StrEnum
@@ -29,7 +29,7 @@ def roles(mode: Mode, timeouts: Timeouts | None = None) -> dict[str, Role]:
 
 
 def topology(mode: Mode, prefix: str | None = None) -> Topology:
-    """The mode's furniture on the broker; `prefix` is the mode's name unless a test needs its own."""
+    """The mode's topology on the broker. `prefix` is the mode's name unless a test needs its own."""
     return topology_of(prefix or mode, roles(mode).values())
 
 

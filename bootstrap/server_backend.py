@@ -1,13 +1,13 @@
-"""Real parts, for one mode: RabbitMQ, MongoDB and the payment gateway by URL. What `saga storm`, `order` and `audit` use.
+"""The back end of one mode on servers: RabbitMQ, MongoDB and the payment gateway, each by its URL.
 
-The counterpart of `bootstrap.memory_backend`; workers built on either are the same. Every worker starts with this, so what only
-some need (an HTTP client takes longer to load than all our own code) is loaded where it is used.
+The counterpart of `bootstrap.memory_backend`; workers run on either without change. Every worker process imports this module, so
+HTTP clients, which only some need, are imported where they are used.
 """
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bootstrap.backend import GatewayBooks
+from bootstrap.backend import GATEWAY_TIMEOUT_S, GatewayBooks
 from bootstrap.modes import database_name
 from broker.environment import Environment
 from broker.limits import Limits
@@ -18,13 +18,13 @@ from store.mongo.store import MongoStore
 if TYPE_CHECKING:
     from services.payment.gateway_http import HttpGateway
 
-#: Seconds to look for a database before saying that it is not there. Workers look again by themselves.
+#: Seconds until an unreachable database is reported. A worker that runs retries by itself.
 SERVER_SELECTION_TIMEOUT_S = 2.0
 
 
 @dataclass(slots=True)
 class ServerBackend:
-    """`bootstrap.backend.Backend` by URL. `prefix` names the queues, databases and gateway book: the mode, unless a test has its own."""
+    """`bootstrap.backend.Backend` on servers. `prefix` of queues, databases and gateway book: the mode, or a test's own."""
 
     prefix: str
     broker_url: str
@@ -33,7 +33,7 @@ class ServerBackend:
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
     environment: Environment = field(default_factory=Environment)
-    gateway_timeout_s: float = 2.0
+    gateway_timeout_s: float = GATEWAY_TIMEOUT_S
 
     def transport(self, worker: str) -> RabbitTransport:
         return RabbitTransport(self.broker_url, f"{self.prefix}.{worker}")
@@ -47,13 +47,13 @@ class ServerBackend:
         return HttpGateway(self.gateway_url, self.prefix, limit=self.limits.calls_max, timeout_s=self.gateway_timeout_s)
 
     async def books(self) -> GatewayBooks:
-        """What the gateway's book for this prefix holds. Raises GatewayUnreachable."""
+        """The gateway's book for this prefix. Raises GatewayUnreachable."""
         from bootstrap.gateway_books import GatewayBookClient  # noqa: PLC0415 - an HTTP client, see above
 
         return await GatewayBookClient(self.prefix, self.gateway_url).read()
 
     async def clear_books(self) -> None:
-        """Forget everything in the gateway's book for this prefix. Raises GatewayUnreachable."""
+        """Delete everything in the gateway's book for this prefix. Raises GatewayUnreachable."""
         from bootstrap.gateway_books import GatewayBookClient  # noqa: PLC0415 - an HTTP client, see above
 
         await GatewayBookClient(self.prefix, self.gateway_url).clear()

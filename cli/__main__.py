@@ -1,4 +1,4 @@
-"""`python -m cli` is `saga`."""
+"""Entry point of `python -m cli`, which is the same as `saga`."""
 
 from cli.app import main
 

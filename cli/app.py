@@ -1,7 +1,7 @@
-"""`saga`: the one program. The only place that may import every room.
+"""The `saga` program: its commands, and the main function.
 
-Each command is in the file of its name, which is loaded when the command is typed: all of them together take longer
-to load than a worker takes to start.
+Each command has a module of its name in cli/commands/, which is imported when the command is used. Importing all of them takes
+longer than a worker takes to start.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,19 +15,19 @@ from typer.main import get_group
 from cli.output import data
 from cli.typer_app import Group, TyperApp
 
-#: In the order of the help. Each is a module of this room with a function `register`.
+#: In the order of the help. Each is a module of cli/commands/ with a function `register`.
 COMMANDS = (
     "demo", "diagram", "up", "worker", "watch", "api", "storm", "simulate", "matrix", "chaos", "audit", "reset", "doctor",
     "order", "stock", "dlq", "admin",
 )  # fmt: skip
-#: Group -> its commands that stand in modules of their own.
+#: Group -> its commands that have modules of their own.
 SUBCOMMANDS = {"order": ("explain",)}
 
 
 class LazyCommands(Mapping[str, Any]):
-    """Name -> command or group of commands, loaded when it is looked up."""
+    """Name -> command or group of commands, imported when it is looked up."""
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - whichever class of click's typer builds on
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - a class of typer's own click, which has no public types
         if name not in COMMANDS:
             raise KeyError(name)
         container = TyperApp()
@@ -47,9 +47,9 @@ class LazyCommands(Mapping[str, Any]):
 class SagaGroup(Group):
     """The group of all commands."""
 
-    def __init__(self, **attrs: Any) -> None:  # noqa: ANN401 - what typer gives a group
+    def __init__(self, **attrs: Any) -> None:  # noqa: ANN401 - the attributes that typer passes to a group
         super().__init__(**attrs)
-        self.commands = LazyCommands()  # type: ignore[assignment] # nobody adds to it
+        self.commands = LazyCommands()  # type: ignore[assignment] # typer expects a dict; no command is added later
 
 
 app = TyperApp(
@@ -73,9 +73,9 @@ def _version(is_requested: bool) -> None:
 def root(
     show_version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """Take the options that stand before every command."""
+    """Handle the options that come before a command."""
 
 
 def main() -> None:
-    """The console script `saga`."""
+    """Run the console script `saga`."""
     app()

@@ -1,4 +1,4 @@
-"""The credentials in a folder, for the servers that the settings name."""
+"""Loads the credentials of a folder for the servers in the settings."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ops.credentials import Credentials
 
 
 def credentials_in(folder: Path) -> Credentials:
-    """The secrets in a folder, for the servers that the settings name."""
+    """The credentials in `folder`, with the URLs of the settings but without their user and password."""
     settings = load()
     broker_url, store_url = URL(settings.broker_url), URL(settings.store_url)
     return Credentials(folder, broker_url.with_user(None), store_url.with_user(None))

@@ -1,6 +1,6 @@
-"""An order's history in the terminal: the root cause first, then the path, what was undone, what is waited for, what remains.
+"""Prints an order's history in the terminal: root cause, path, compensations, pending reactions, remaining steps.
 
-The history is observer/history.py; this only prints it.
+The history itself is built by observer/history.py.
 """
 
 import time
@@ -12,19 +12,20 @@ from rich.text import Text
 from cli.output import data
 from observer.entry import Entry
 from observer.history import History
-from services.vocabulary import NEEDS_ATTENTION
+from services.vocabulary import ObservedState
 
+_STATE_STYLES = {ObservedState.COMPLETED: "green", ObservedState.REJECTED: "red", ObservedState.NEEDS_ATTENTION: "bold red"}
 #: What a compensation found, by its `had_effect`.
-_EFFECT_NOTES = {True: "", None: ", in doubt: what it undoes was not heard to succeed", False: ", which found nothing to undo"}
+_EFFECT_NOTES = {True: "", None: ", in doubt: the success of its step was not observed", False: ", which found nothing to undo"}
 
 
 def history_as_json(history: History, now: float) -> dict[str, object]:
-    """The history as `--json` prints it; `waited_s` is how long nothing has moved an order that has not ended."""
+    """The history as `--json` prints it. `waited_s`: seconds since the last progress of an open order, else None."""
     return {**history.as_dict(), "waited_s": None if history.ended else round(now - history.moved_at, 3)}
 
 
 def print_history(history: History, now: float) -> None:
-    """Print it for people. `now` is in seconds since the epoch, by the clock that the messages go by."""
+    """Print a history as text. `now`: seconds since the epoch, by the same clock as the timestamps of the messages."""
     _print_head(history)
     data.print(_path(history))
     for what, lines in (
@@ -39,8 +40,8 @@ def print_history(history: History, now: float) -> None:
 
 
 def state_text(history: History) -> Text:
-    """State and reason."""
-    style = {"COMPLETED": "green", "REJECTED": "red", NEEDS_ATTENTION: "bold red"}.get(history.state, "yellow")
+    """State and reason of an order, coloured by the state."""
+    style = _STATE_STYLES.get(history.state, "yellow")
     return Text(" ".join(filter(None, (history.state, history.reason))), style=style)
 
 
@@ -54,8 +55,8 @@ def _print_head(history: History) -> None:
     data.print(why, soft_wrap=True, highlight=False)
     began = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(history.began_at))
     wanted = f"wanted {history.wanted}, " if history.wanted else ""
-    injected = f", injected with it: {history.injected}" if history.injected else ""
-    data.print(Text(f"{wanted}first heard of {began}{injected}", style="dim"), soft_wrap=True, highlight=False)
+    injected = f", injected: {history.injected}" if history.injected else ""
+    data.print(Text(f"{wanted}first observed {began}{injected}", style="dim"), soft_wrap=True, highlight=False)
 
 
 def _path(history: History) -> Table:
@@ -69,14 +70,14 @@ def _path(history: History) -> Table:
 
 
 def arrow(sender: str, takers: Sequence[str], name: str, *, command: bool, rollback: bool) -> Text:
-    """`order ──▶ inventory  ReserveStock`: commands solid, events dashed, rollbacks red and marked."""
+    """A line such as `order ──▶ inventory  ReserveStock`: commands solid, events dashed, rollbacks red and marked with ↩."""
     line = Text(f"{sender:>11} {'──▶' if command else '┄┄▷'} {'+'.join(takers) or '·':<11} ", overflow="fold")
     style = "red" if rollback else "cyan" if command else "green"
     return line.append(("↩ " if rollback else "  ") + name, style=style)
 
 
 def cause_text(entry: Entry, history: History) -> Text:
-    """Who did what after which message; then what is remarkable about it."""
+    """The cause of a message: who did what after which message. Then its facts, waits, retries and dead letter."""
     text = Text(overflow="fold")
     inherited: Mapping[str, str] = {}
     if entry.cause:
@@ -84,9 +85,9 @@ def cause_text(entry: Entry, history: History) -> Text:
         inherited = trigger.facts
         text.append(f"{entry.sender} {_action(entry, trigger)} (#{entry.cause})")
     elif entry.missing_cause:
-        text.append("after something that was not heard", style="yellow")
+        text.append("after a message that was not observed", style="yellow")
     else:
-        text.append("asked from outside")
+        text.append("requested from outside")
     facts = [f"{name}: {value}" for name, value in entry.facts.items() if inherited.get(name) != value]
     attempts = [f"{entry.attempts} attempts"] if entry.attempts > 1 else []
     dead = [f"DEAD LETTER: {entry.dead}"] if entry.dead else []
@@ -108,17 +109,17 @@ def _undone(history: History) -> list[str]:
 
 def _waiting(history: History, now: float) -> list[str]:
     return [
-        f"{waiting.worker} to do {waiting.deed}, told by {history.entries[waiting.entry - 1].name} (#{waiting.entry}) "
+        f"{waiting.worker} to do {waiting.deed}, triggered by {history.entries[waiting.entry - 1].name} (#{waiting.entry}) "
         f"{max(now - waiting.since, 0.0):.1f} s ago"
         for waiting in history.waiting
     ]
 
 
 def _next(history: History) -> list[str]:
-    """What a person can do where nothing will move the order without one."""
-    if history.state != NEEDS_ATTENTION:
+    """What an operator can do for an order that does not progress by itself."""
+    if history.state is not ObservedState.NEEDS_ATTENTION:
         return []
-    return [f"mend what failed, then saga order redrive {history.order_id} --mode {history.mode}"]
+    return [f"fix what failed, then saga order redrive {history.order_id} --mode {history.mode}"]
 
 
 def _remains(history: History) -> list[str]:

@@ -1,7 +1,7 @@
-"""Logs: one line an event, with who, in which mode, about which order and message, so that grep by order id tells its story.
+"""Log configuration: one line an event, with service, mode, order and message, so that a search for an order id finds all of it.
 
-JSON when stdout is no terminal, short and coloured for people when it is. Libraries' own loggers go the same way,
-from WARNING.
+JSON when stdout is not a terminal, short coloured text when it is. Records of other libraries' loggers take the same way, from
+WARNING up.
 """
 
 import json
@@ -19,24 +19,24 @@ from cli.output import Code, data, stop
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 LEVEL_STYLES = {"warning": "yellow", "error": "bold red"}
 COLOURS = ("cyan", "green", "magenta", "blue", "bright_cyan", "bright_green", "bright_magenta", "bright_blue")
-#: Columns for the name of who speaks; the longest is `[coordinator]`.
+#: Columns for the name of the service; the longest is `[coordinator]`.
 NAME_WIDTH = 13
-#: What people are not told again on every line.
+#: Fields that the text form leaves out.
 HIDDEN_KEYS = ("event", "level", "timestamp", "mode", "service")
 
 
 class _StdlibHandler(logging.Handler):
-    """Brings the lines of libraries that log the standard way into ours."""
+    """Passes records of the standard logging module to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = max((known for known in LEVELS.values() if known <= record.levelno), default=logging.DEBUG)
         exc_info = record.exc_info if record.exc_info and record.exc_info[0] else None
         extra = {"exc_info": exc_info} if exc_info else {}
-        structlog.get_logger().log(level, "library", logger=record.name, said=record.getMessage(), **extra)
+        structlog.get_logger().log(level, "library_message", logger=record.name, text=record.getMessage(), **extra)
 
 
 class _TerminalLogger:
-    """structlog's logger where people read: prints what `as_text` made."""
+    """structlog's logger for a terminal: prints the text that `as_text` made."""
 
     def write(self, text: Text) -> None:
         data.print(text, soft_wrap=True)
@@ -45,11 +45,11 @@ class _TerminalLogger:
 
 
 def configure(level: str, *, mode: str = "", service: str = "", people: bool | None = None) -> None:
-    """Set up logging for this process. `people`: coloured text rather than JSON; by default, if stdout is a terminal.
+    """Set up logging for this process. `people`: coloured text rather than JSON; by default when stdout is a terminal.
 
-    Ends the process with a sentence when there is no such level."""
+    Stops the command with exit code 2 when `level` does not exist."""
     if level.lower() not in LEVELS:
-        stop(Code.USAGE, f"SAGA_LOG_LEVEL: there is no level {level!r}. It is one of {', '.join(LEVELS)}.")
+        stop(Code.USAGE, f"SAGA_LOG_LEVEL: there is no level {level!r}. Use one of {', '.join(LEVELS)}.")
 
     def name(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event.setdefault("mode", mode)
@@ -78,12 +78,12 @@ def _factory_of(logger: _TerminalLogger) -> Any:  # noqa: ANN401 - structlog tak
 
 
 def _render_for_terminal(_: object, __: str, event: MutableMapping[str, Any]) -> tuple[tuple[Text], dict[str, Any]]:
-    """The last step of structlog: gives the arguments of the logger's method."""
+    """The last processor of structlog: returns the arguments of the logger's method."""
     return (as_text(event),), {}
 
 
 def as_text(event: Mapping[str, Any]) -> Text:
-    """An event for people: who, what, about what. No markup in it: words that came with a message must not become tags."""
+    """An event as text: service, event, fields. Built without markup, so that text from a message cannot become a tag."""
     service = str(event.get("service") or "-")
     colour = COLOURS[zlib.crc32(service.encode()) % len(COLOURS)]
     line = Text()
@@ -97,6 +97,6 @@ def as_text(event: Mapping[str, Any]) -> Text:
 
 
 def _printable(value: object) -> str:
-    """On one line, and nothing in it that a terminal would obey."""
+    """The value on one line, without control characters."""
     text = str(value)
     return text if text.isprintable() else repr(text)

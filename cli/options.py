@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have, and what they refuse."""
+"""Arguments and options that several commands share, with their checks."""
 
 import re
 from typing import Annotated
@@ -14,30 +14,37 @@ from services.faults import InvalidFault, check_faults
 
 
 def check_order_id(text: str) -> str:
-    """The id as it is, if it can be one. Ends with a sentence otherwise."""
+    """Return the id unchanged if it is a UUID; otherwise stop with exit code 2."""
     if not re.fullmatch(UUID_PATTERN, text):
-        stop(Code.USAGE, f"{text!r} is no order id. `saga order list` shows them.")
+        stop(Code.USAGE, f"{text!r} is not an order id. List the ids: saga order list.")
     return text
 
 
 def check_url(text: str | None) -> str | None:
-    """The URL as it is, if a door can be there. Ends with a sentence otherwise."""
+    """Return the URL unchanged if it is one of HTTP; otherwise stop with exit code 2."""
     if text is not None and (URL(text).scheme not in ("http", "https") or not URL(text).host):
-        stop(Code.USAGE, f"{text!r} is no URL of a door. Write it as `saga api` says it, such as http://127.0.0.1:8080.")
+        stop(
+            Code.USAGE, f"{text!r} is not the URL of an HTTP API. Write it as `saga api` logs it, such as http://127.0.0.1:8080."
+        )
     return text
 
 
-ModeFlag = Annotated[Mode, typer.Option("--mode", "-m", envvar="SAGA_MODE", help="Which mode's order service.")]
+#: The payment gateway's name among those that `saga worker` runs.
+GATEWAY = "gateway"
+
+ModeFlag = Annotated[
+    Mode, typer.Option("--mode", "-m", envvar="SAGA_MODE", help="The mode whose workers, queues and databases are used.")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-OrderId = Annotated[str, typer.Argument(help="The order's id, as `place` gave it.", callback=check_order_id)]
+OrderId = Annotated[str, typer.Argument(help="The order's id, as `place` printed it.", callback=check_order_id)]
 ViaFlag = Annotated[
     str | None,
-    typer.Option("--via", envvar="SAGA_VIA", help="The URL of an HTTP door (`saga api`); its mode counts.", callback=check_url),
+    typer.Option("--via", envvar="SAGA_VIA", help="The URL of an HTTP API (`saga api`), whose mode applies.", callback=check_url),
 ]
 
 
 def parse_failures(texts: list[str]) -> list[str]:
-    """`service:failure` for each. Ends with a sentence when there is no such failure."""
+    """Return the texts unchanged if each is a known `service:failure`; otherwise stop with exit code 2."""
     try:
         check_faults(texts)
     except InvalidFault as error:
@@ -46,17 +53,14 @@ def parse_failures(texts: list[str]) -> list[str]:
 
 
 async def refuse_unless_faults(seen: OpenStores, failures: list[str]) -> None:
-    """End with a sentence when a worker that should fail has faults disabled: the failure would silently not happen."""
+    """Stop with exit code 2 when a worker that should fail has faults disabled: the failure would silently not happen."""
     for service in sorted({failure.partition(":")[0] for failure in failures}):
         announced = await seen.stores[service].find("workers")
         if not announced:
-            stop(Code.USAGE, f"no {service} worker has announced itself. Start the mode: saga up --mode {seen.mode}")
+            stop(Code.USAGE, f"no {service} worker has started in this mode. Start the mode: saga up --mode {seen.mode}")
         if not any(record.body.get("faults") for record in announced):
             stop(
                 Code.USAGE,
                 f"the {service} worker runs with faults disabled, so --fail would do nothing. "
                 "Start it with SAGA_FAULTS=1, or use `saga up` without --no-faults.",
             )
-
-
-GATEWAY = "gateway"

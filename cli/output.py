@@ -1,6 +1,6 @@
-"""What the CLI says and how it ends: data on stdout, everything else on stderr, one exit code for each kind of end.
+"""Output and exit codes of the CLI: data on stdout, everything else on stderr, one exit code for each kind of end.
 
-Every command runs inside `exit_on_error`, which turns what can go wrong into one sentence and an exit code, no traceback.
+Commands that use a server run inside `exit_on_error`, which turns an expected error into one sentence and an exit code.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from store.protocol import NoPrimary, StoreError, StoreUnavailable
 
 T = TypeVar("T")
 
-#: Columns where no terminal says how wide it is (a pipe, a CI log).
+#: Columns of the output where there is no terminal to ask (a pipe, a CI log).
 WIDTH_UNKNOWN = 110
 
 #: `console` is for everything but data; `data` writes to stdout.
@@ -36,21 +36,21 @@ class Code(IntEnum):
 
     OK = 0
     FAILED = 1
-    USAGE = 2  # what was asked for makes no sense, or is not allowed here
+    USAGE = 2  # the arguments or settings make no sense, or are not allowed here
     AUDIT_FAILED = 3  # a promise does not hold, or orders did not end
-    SERVER_MISSING = 4  # RabbitMQ, MongoDB or the payment gateway is not there
+    SERVER_MISSING = 4  # RabbitMQ, MongoDB, the payment gateway or an HTTP API is not there
     INTERRUPTED = 130  # Ctrl-C
 
 
 def stop(code: Code, message: str) -> NoReturn:
-    """End with one sentence that says what, why and what to do. `what` is text: what a user typed in it is no markup."""
+    """Stop the command. `message` says what happened, why, and what to do next; it is printed without markup."""
     console.print(f"[bold red]saga:[/] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(code)
 
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Turn what can go wrong into a sentence and an exit code."""
+    """Turn an expected error into a sentence and an exit code."""
     try:
         yield
     except BrokerRefused as error:
@@ -68,20 +68,20 @@ def exit_on_error() -> Iterator[None]:
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine to its end, or to a sentence and an exit code."""
+    """Run a command's coroutine inside `exit_on_error`."""
     with exit_on_error():
         return asyncio.run(coroutine)
 
 
 def listen(host: str, port: int, *, backlog: int, problem: str, remedy: str) -> socket.socket:
-    """A port to serve on, or the end with a sentence: `failing` on this port, why, and what to do `instead`."""
+    """Open a port to serve on. Stops with exit code 1 when that fails: `problem` on this port, the reason, `remedy`."""
     try:
         return socket.create_server((host, port), backlog=backlog)
     except OSError as error:
-        why = str(error.strerror).partition(" (while")[0]  # Python adds the address, which is said already
+        why = str(error.strerror).partition(" (while")[0]  # Python adds the address, which the message has already
         stop(Code.FAILED, f"{problem} on {host}:{port}: {why}. {remedy}")
 
 
 def print_json(value: object) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     typer.echo(json.dumps(value, indent=2))

@@ -1,6 +1,6 @@
-"""How a process of ours runs: as fast as it can, marked once it is ready, and until it is told to stop or orphaned.
+"""Process lifecycle: event loop, ready file, signals, parent death.
 
-What a worker, the observer, the payment gateway and the door have in common.
+Shared by workers, the observer, the payment gateway and the HTTP API.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ import structlog
 
 from cli.output import Code
 
-#: How long a worker that was told to stop may take before it ends as if it had been killed: a server that does not answer would
-#: hold it for longer, and what it has in hand comes again elsewhere anyway.
+#: Seconds that a process may take to shut down before it exits without waiting. A server that does not answer would hold it for
+#: longer, and the broker redelivers the messages that it has in hand.
 DRAIN_S = 9.0
 
-#: Allocations between two looks of the garbage collector; a batch makes thousands of objects, and hardly any in cycles.
+#: Allocations between two runs of the garbage collector. A batch makes thousands of objects, and hardly any in cycles.
 GC_THRESHOLD = 20_000
 
 log = structlog.get_logger()
 
 
 def run_on_uvloop(coroutine: Coroutine[Any, Any, None]) -> None:
-    """On uvloop, which is 5 to 8 % faster, where it can be had: there is none for Windows."""
-    # What is loaded by now stays: the collector need not look at it again, nor as often at what a batch allocates.
+    """Run a coroutine on uvloop, which is 5 to 8 % faster; on asyncio where there is no uvloop (as on Windows)."""
+    # Loaded modules stay until the end, so the garbage collector need not visit them again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
@@ -44,7 +44,7 @@ def run_on_uvloop(coroutine: Coroutine[Any, Any, None]) -> None:
 
 @asynccontextmanager
 async def maintain_ready_file(ready: asyncio.Event, file: Path | None) -> AsyncIterator[None]:
-    """The ready file is there while the block runs, once it is ready."""
+    """Create the ready file once `ready` is set; remove it when the block ends."""
     creation = asyncio.create_task(_create_ready_file(ready, file))
     try:
         yield
@@ -65,6 +65,10 @@ def remove_ready_file(file: Path | None) -> None:
 
 
 def stop_on_signal(finish: Callable[[], None], *, tied_to_parent: bool) -> None:
+    """Call `finish` on SIGTERM and SIGINT, and exit DRAIN_S later if the process still runs.
+
+    `tied_to_parent`: also when the parent process dies."""
+
     def on_signal() -> None:
         finish()
         exit_after_drain_timeout()
@@ -77,24 +81,24 @@ def stop_on_signal(finish: Callable[[], None], *, tied_to_parent: bool) -> None:
 
 
 def exit_after_drain_timeout() -> None:
-    """End this process as if it were killed, if it has not ended by itself before."""
-    # A thread, because at the end of a process Python waits for the driver's threads, and they for the server.
+    """Exit in DRAIN_S seconds without cleaning up, unless the process has ended before."""
+    # A thread, because at exit Python waits for the database driver's threads, which wait for the server.
     timer = threading.Timer(DRAIN_S, _exit_now)
     timer.daemon = True
     timer.start()
 
 
 def _exit_now() -> None:
-    log.warning("ended_with_work_in_hand", after_s=DRAIN_S)
+    log.warning("drain_timed_out", after_s=DRAIN_S)
     os._exit(Code.FAILED)
 
 
 def stop_with_parent() -> None:
-    """Whoever started this holds the other end of stdin and never writes: when it ends, they were killed."""
+    """Send SIGTERM to this process when its parent dies. The parent holds the other end of stdin and never writes to it."""
 
     def watch() -> None:
-        while os.read(sys.stdin.fileno(), 1024):  # not through sys.stdin, whose lock a shutdown would wait for
+        while os.read(sys.stdin.fileno(), 1024):  # not through sys.stdin: shutdown would wait for its lock
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, daemon=True, name="orphan-watch").start()
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()

@@ -1,6 +1,6 @@
-"""Child processes: each is started again when it dies, and is heard until its last line.
+"""Supervised child processes: each is restarted when it dies, and its output is read to the last line.
 
-Knows processes and lines, nothing of modes. `saga up` and `saga chaos` say what to run and what becomes of the lines.
+Knows nothing of modes; `saga up` and `saga chaos` choose what to run and what to do with each line.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import structlog
 
-#: How long a child may take to end before it is killed.
+#: Seconds that a child may take to end before it is killed.
 GRACE_S = 10.0
-#: The pause before a child that died is started again: doubled each time, forgotten once it has lived for a while.
+#: Backoff in seconds before a restart: doubled each time, and back to the first once a child has run for STABLE_AFTER_S.
 FIRST_PAUSE_S, LONGEST_PAUSE_S, STABLE_AFTER_S = 0.2, 5.0, 10.0
-#: The longest line a child may print, in bytes. A traceback in a log line is far from it.
+#: The longest line a child may print, in bytes. A traceback in a log line is far shorter.
 LINE_MAX_BYTES = 1 << 20
 
 log = structlog.get_logger()
@@ -24,21 +24,21 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class SupervisedProcess:
-    """One process that is kept running, whichever incarnation it is in.
+    """One process that is kept running, through all its restarts.
 
-    `hear` is given each line it prints, on either stream. `before` is awaited before each start. `env` is added to this process's
-    own environment."""
+    `on_line` is called with each line of stdout and stderr. `before_start` is awaited before each start. `env` is added to the
+    environment of this process."""
 
     name: str
     command: Sequence[str]
     on_line: Callable[["SupervisedProcess", bytes], None]
     before_start: Callable[["SupervisedProcess"], Awaitable[None]] | None = None
     env: Mapping[str, str] = field(default_factory=dict)
-    #: Set by whoever learns that it is at work, from its lines or otherwise.
+    #: Set by the owner once the process is at work; the supervisor does not set it.
     started: asyncio.Event = field(default_factory=asyncio.Event)
     supervision: "asyncio.Task[None]" = field(init=False)
     _process: asyncio.subprocess.Process | None = None
-    #: Gets the exit code of the present life.
+    #: The exit code of the current run.
     _exit_code: "asyncio.Future[int]" = field(init=False)
     _terminating: bool = False
 
@@ -47,11 +47,11 @@ class SupervisedProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the present life; None between two lives."""
+        """The process id of the current run; None between two runs."""
         return self._process.pid if self._process else None
 
     def send(self, number: signal.Signals) -> bool:
-        """Signal it and all that it started: a wrapper such as `faketime` is not the worker. False if there is nobody."""
+        """Signal the process and its children (a wrapper such as `faketime` is not the worker). False if it does not run."""
         if self._process is None or self._process.returncode is not None:
             return False
         with suppress(ProcessLookupError):
@@ -59,13 +59,13 @@ class SupervisedProcess:
         return True
 
     async def kill(self) -> int | None:
-        """`kill -9`. Gives the exit code of the life that ended (-9, unless it ended by itself just then); None between lives."""
+        """Send SIGKILL. Returns the exit code of the run that ended (-9, unless it ended by itself); None between two runs."""
         return await asyncio.shield(self._exit_code) if self.send(signal.SIGKILL) else None
 
     async def terminate(self, grace_s: float = GRACE_S) -> None:
-        """Ask it to end and hear it out; after a while (at once, if that is 0) make it."""
+        """Send SIGTERM and read the output to its end; after `grace_s` send SIGKILL. With `grace_s` 0 kill at once."""
         self._terminating = True
-        if self._process is None:  # between two lives, or not begun
+        if self._process is None:  # between two runs, or not started
             self.supervision.cancel()
         elif grace_s:
             self.send(signal.SIGTERM)
@@ -75,7 +75,7 @@ class SupervisedProcess:
             await asyncio.wait([self.supervision], timeout=1)
 
     async def _supervise(self) -> None:
-        """Start it, and start it again whenever it dies."""
+        """Start the process, and restart it each time it dies, until `terminate`."""
         loop = asyncio.get_running_loop()
         pause_s = FIRST_PAUSE_S
         while True:
@@ -92,18 +92,18 @@ class SupervisedProcess:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _run_once(self) -> int:
-        """One life; gives its exit code."""
+        """Run the process once. Returns its exit code."""
         self._process = process = await asyncio.create_subprocess_exec(
             *self.command,
-            stdin=asyncio.subprocess.PIPE,  # never written to: its end tells the child that this process is gone
+            stdin=asyncio.subprocess.PIPE,  # never written to: the child sees its end when this process dies
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, **self.env, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,  # a group of its own: Ctrl-C is for this process, which ends its children in good order
+            start_new_session=True,  # a process group of its own: Ctrl-C reaches the supervisor, which shuts its children down
             limit=LINE_MAX_BYTES,
         )
         self._exit_code = asyncio.get_running_loop().create_future()
-        assert process.stdout is not None  # noqa: S101 - asked for above
+        assert process.stdout is not None  # noqa: S101 - a pipe, see above
         async for line in process.stdout:
             self.on_line(self, line)
         code = await process.wait()

@@ -1,6 +1,6 @@
-"""What `saga` and its groups of commands are made of: typer's own, but that the help shows no value after a flag.
+"""Typer's app and group, with a help that shows no value after a flag.
 
-Typer (0.29) puts `<bool>` after each flag, as if one had to be given.
+Typer (0.29) prints `<bool>` after each flag, as if a value were required.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _BareFlags:
-    """For a command or a group, before typer's class."""
+    """Mixin for a command or a group, to stand before typer's class."""
 
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - typer's own click, which has no public types
         params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
@@ -32,10 +32,10 @@ class Group(_BareFlags, TyperGroup):
 
 
 class TyperApp(typer.Typer):
-    """`typer.Typer` with that."""
+    """`typer.Typer` whose commands and groups print flags without a value."""
 
-    def __init__(self, cls: type[Group] = Group, **options: Any) -> None:  # noqa: ANN401 - whatever typer takes
+    def __init__(self, cls: type[Group] = Group, **options: Any) -> None:  # noqa: ANN401 - the arguments of typer
         super().__init__(cls=cls, **options)
 
-    def command(self, *names: Any, **options: Any) -> Callable[[F], F]:  # noqa: ANN401 - whatever typer takes
+    def command(self, *names: Any, **options: Any) -> Callable[[F], F]:  # noqa: ANN401 - the arguments of typer
         return super().command(*names, cls=_Command, **options)

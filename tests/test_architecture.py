@@ -1,7 +1,7 @@
-"""The promise that each mode is what it says, looked at while it runs and not only in its imports (import-linter does those).
+"""The differences and equalities of the two modes, checked on running systems. import-linter checks the imports.
 
-Choreography: no coordinator, no command on the wire but the door's two, no store with two owners. Orchestration:
-participants hear no events. And everything else is equal: services, handlers, limits, budgets, bytes.
+Choreography has no coordinator, no commands on the broker except the HTTP API's two, and no store with two owners. In
+orchestration, participants consume no events. Services, handlers, limits, retry budgets and messages are equal in both modes.
 """
 
 import ast
@@ -39,7 +39,7 @@ ORDER_ID = "019b0000-0000-7000-8000-000000000001"
 
 
 def messages_of(mode: Mode, name: str) -> list[Outgoing]:
-    """Every message of a journey that reached the broker."""
+    """Every message of a journey that was published."""
 
     async def play(system: System) -> list[Outgoing]:
         seen = published(system)
@@ -52,13 +52,13 @@ def messages_of(mode: Mode, name: str) -> list[Outgoing]:
 # --- choreography is choreography -----------------------------------------------------------------------------------------
 
 
-def test_choreography_has_no_worker_besides_the_four_services() -> None:
+def test_choreography_has_the_four_services_as_its_only_workers() -> None:
     assert tuple(roles(Mode.CHOREOGRAPHY)) == SERVICES
     assert {queue.worker for queue in topology(Mode.CHOREOGRAPHY).queues} == set(SERVICES)
 
 
-def test_in_choreography_the_door_is_the_only_one_whose_commands_are_taken() -> None:
-    """No queue but the order service's is bound to the commands, and it takes two of them from the wire."""
+def test_choreographed_workers_accept_only_the_commands_of_the_api() -> None:
+    """In the roles: the order service accepts two commands, the other workers none."""
     taken = {queue.worker: set(queue.takes_commands) for queue in topology(Mode.CHOREOGRAPHY).queues if queue.takes_commands}
     assert taken == {"order": {PlaceOrder.type_name, WithdrawOrder.type_name}}
     for worker, role in roles(Mode.CHOREOGRAPHY).items():
@@ -66,8 +66,8 @@ def test_in_choreography_the_door_is_the_only_one_whose_commands_are_taken() -> 
         assert commands == ({PlaceOrder, WithdrawOrder} if worker == "order" else set())
 
 
-def test_in_choreography_nothing_but_the_order_services_queue_is_bound_to_the_commands() -> None:
-    """In the furniture that both brokers declare from."""
+def test_in_choreography_only_the_order_queue_is_bound_to_commands() -> None:
+    """In the declarations for the broker."""
     declared_topology = topology(Mode.CHOREOGRAPHY)
     bound = [
         (spec.name, key)
@@ -79,7 +79,7 @@ def test_in_choreography_nothing_but_the_order_services_queue_is_bound_to_the_co
 
 
 @pytest.mark.parametrize("name", BUSY_JOURNEYS)
-def test_in_choreography_every_message_is_an_event_except_what_the_door_sends(name: str) -> None:
+def test_in_choreography_all_messages_but_those_of_the_api_are_events(name: str) -> None:
     exchange = {False: events_exchange(Mode.CHOREOGRAPHY), True: commands_exchange(Mode.CHOREOGRAPHY)}
     messages = messages_of(Mode.CHOREOGRAPHY, name)
     events = {kind.type_name for kind in subclasses(Event)}
@@ -94,14 +94,14 @@ def test_in_choreography_every_message_is_an_event_except_what_the_door_sends(na
 
 
 @pytest.mark.parametrize("name", BUSY_JOURNEYS)
-def test_in_choreography_a_service_publishes_its_own_events_and_no_others(name: str) -> None:
+def test_in_choreography_a_service_publishes_only_its_own_events(name: str) -> None:
     for item in messages_of(Mode.CHOREOGRAPHY, name):
         if item.wire.app_id != "door" and not item.delay_s:
             assert str(item.wire.type).split(".")[0] == item.wire.app_id
 
 
 def test_no_test_module_or_conftest_is_imported_by_another() -> None:
-    """What two test modules share belongs in tests/support, or in a conftest as a fixture."""
+    """Code that test modules share belongs in tests/support, or in a conftest as a fixture."""
     root = Path(__file__).parent
     modules = {path: ".".join(("tests", *path.relative_to(root).with_suffix("").parts)) for path in root.rglob("*.py")}
     private = {name for name in modules.values() if name.rpartition(".")[2].startswith(("test_", "conftest"))}
@@ -115,7 +115,7 @@ def names_imported(path: Path) -> set[str]:
     return {*imported(path), *(f"{node.module}.{alias.name}" for node in nodes for alias in node.names)}
 
 
-def test_choreography_imports_nothing_of_the_orchestrator_and_the_reverse() -> None:
+def test_modes_do_not_import_each_other() -> None:
     rooms = {choreography: "orchestrator", orchestrator: "choreography"}
     for room, other in rooms.items():
         for path in Path(str(room.__path__[0])).glob("*.py"):
@@ -135,7 +135,7 @@ def imported(path: Path) -> list[str]:
 # --- orchestration is orchestration ---------------------------------------------------------------------------------------
 
 
-def test_in_the_orchestrated_mode_participants_hear_no_events_and_the_coordinator_takes_no_commands() -> None:
+def test_in_orchestration_participants_take_only_commands() -> None:
     for worker, role in roles(Mode.ORCHESTRATOR).items():
         kind = Event if worker == COORDINATOR else Command
         assert all(issubclass(accepted, kind) for accepted in role.accepts), worker
@@ -146,7 +146,7 @@ def test_in_the_orchestrated_mode_participants_hear_no_events_and_the_coordinato
 
 
 @pytest.mark.parametrize("name", BUSY_JOURNEYS)
-def test_in_the_orchestrated_mode_only_the_coordinator_and_the_door_send_commands(name: str) -> None:
+def test_in_orchestration_only_the_coordinator_and_the_api_send_commands(name: str) -> None:
     commands = {kind.type_name for kind in subclasses(Command)}
     senders = {
         item.wire.app_id for item in messages_of(Mode.ORCHESTRATOR, name) if item.wire.type in commands and not item.delay_s
@@ -156,7 +156,7 @@ def test_in_the_orchestrated_mode_only_the_coordinator_and_the_door_send_command
 
 # --- no service reads another's data --------------------------------------------------------------------------------------
 
-#: What each worker keeps.
+#: Worker -> its collections.
 COLLECTIONS = {
     "order": {"orders"},
     "inventory": {"stock", "reservations"},
@@ -166,8 +166,8 @@ COLLECTIONS = {
 }
 
 
-class WatchingParts:
-    """`bootstrap.backend.Backend` in memory that notes who opens which database and reads which collections."""
+class TracingBackend:
+    """An in-memory back end that records which worker opens which database and uses which collections."""
 
     def __init__(self, mode: Mode) -> None:
         self._backend = MemoryBackend(mode)
@@ -181,10 +181,10 @@ class WatchingParts:
         store = self._backend.store(worker)
         assert worker not in self.databases, f"{worker}'s database is opened twice"
         self.databases[worker] = id(store._database)
-        return _Watched(store, self.touched[worker])  # type: ignore[return-value]
+        return _TracingStore(store, self.touched[worker])  # type: ignore[return-value]
 
 
-class _Watched:
+class _TracingStore:
     def __init__(self, store: Store, touched: set[str]) -> None:
         self._store = store
         self._touched = touched
@@ -193,15 +193,15 @@ class _Watched:
         return getattr(self._store, name)
 
     async def transact(self, work: Any) -> Any:
-        async def watched(reader: Any) -> Any:
-            changes, result = await work(_Reading(reader, self._touched))
+        async def traced(reader: Any) -> Any:
+            changes, result = await work(_TracingReader(reader, self._touched))
             self._touched |= {record.collection for record in changes.records}
             return changes, result
 
-        return await self._store.transact(watched)
+        return await self._store.transact(traced)
 
 
-class _Reading:
+class _TracingReader:
     def __init__(self, reader: Any, touched: set[str]) -> None:
         self._reader = reader
         self._touched = touched
@@ -216,22 +216,22 @@ class _Reading:
 
 @pytest.mark.parametrize("name", BUSY_JOURNEYS)
 @pytest.mark.parametrize("mode", MODES)
-def test_no_store_is_opened_by_two_workers_and_none_holds_anothers_documents(mode: Mode, name: str) -> None:
-    made: list[WatchingParts] = []
+def test_each_store_has_one_worker_and_holds_only_its_documents(mode: Mode, name: str) -> None:
+    backends: list[TracingBackend] = []
 
-    def backend(mode: Mode) -> WatchingParts:
-        made.append(WatchingParts(mode))
-        return made[-1]
+    def backend(mode: Mode) -> TracingBackend:
+        backends.append(TracingBackend(mode))
+        return backends[-1]
 
     in_memory(mode, lambda system: played(JOURNEYS[name], system), backend)
-    assert len(set(made[0].databases.values())) == len(roles(mode))
-    for worker, touched in made[0].touched.items():
+    assert len(set(backends[0].databases.values())) == len(roles(mode))
+    for worker, touched in backends[0].touched.items():
         assert touched <= COLLECTIONS[worker], worker
-    assert made[0].touched["order"] == {"orders"}
+    assert backends[0].touched["order"] == {"orders"}
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_worker_has_a_database_of_its_own_name_on_real_parts(mode: Mode) -> None:
+def test_every_worker_has_a_database_name_of_its_own(mode: Mode) -> None:
     names = [database_name(mode, worker) for worker in roles(mode)]
     assert len(set(names)) == len(names)
     other = Mode.CHOREOGRAPHY if mode is Mode.ORCHESTRATOR else Mode.ORCHESTRATOR
@@ -241,7 +241,7 @@ def test_every_worker_has_a_database_of_its_own_name_on_real_parts(mode: Mode) -
 # --- everything else is equal ---------------------------------------------------------------------------------------------
 
 
-def test_both_modes_run_the_same_four_services_with_the_same_handlers_and_waits() -> None:
+def test_both_modes_run_the_same_services_handlers_and_timers() -> None:
     services = all_services(Timeouts())
     assert tuple(services) == SERVICES
     by_mode = [{worker: role.service for worker, role in roles(mode, Timeouts()).items()} for mode in MODES]
@@ -260,21 +260,21 @@ def code_of(function: Any) -> Any:
     return getattr(function, "func", function), getattr(function, "keywords", None)
 
 
-def test_a_step_forward_has_the_small_retry_budget_and_a_step_back_the_large_one_in_both_modes() -> None:
+def test_steps_have_the_small_retry_budget_compensations_the_large_one() -> None:
     assert FORWARD_ATTEMPTS < COMPENSATION_ATTEMPTS
     for service in all_services(Timeouts()).values():
         for kind, handler in service.handlers.items():
             assert handler.compensates != issubclass(kind, ForwardCommand), kind
 
 
-def test_the_coordinator_has_the_large_budget_for_every_event() -> None:
-    """For it, giving up on any message would be giving up an order."""
+def test_coordinator_has_the_large_retry_budget_for_every_event() -> None:
+    """A dead-lettered event would leave its order without an end."""
     handlers = roles(Mode.ORCHESTRATOR)[COORDINATOR].service.handlers
     assert all(handler.compensates for handler in handlers.values())
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_worker_of_a_mode_has_the_same_limits(mode: Mode) -> None:
+def test_all_workers_of_a_mode_have_the_same_limits(mode: Mode) -> None:
     async def play(system: System) -> set[int]:
         return {id(running.worker.limits) for running in system.running.values()}
 
@@ -294,7 +294,7 @@ def bodies(mode: Mode) -> dict[str, bytes]:
     return in_memory(mode, play)
 
 
-def test_a_message_has_the_same_bytes_in_both_modes() -> None:
+def test_messages_have_the_same_bytes_in_both_modes() -> None:
     one, other = bodies(Mode.ORCHESTRATOR), bodies(Mode.CHOREOGRAPHY)
     shared = set(one) & set(other)
     assert shared == {
@@ -305,8 +305,8 @@ def test_a_message_has_the_same_bytes_in_both_modes() -> None:
         assert one[type_name] == other[type_name], type_name
 
 
-def test_a_command_of_the_orchestrator_carries_the_same_details_as_the_event_that_stands_for_it() -> None:
-    """Stamp coupling is the same in both modes: nobody sends less to look better."""
+def test_command_carries_the_same_details_as_the_event_in_its_place() -> None:
+    """Stamp coupling is the same in both modes."""
     one, other = bodies(Mode.ORCHESTRATOR), bodies(Mode.CHOREOGRAPHY)
     stands_for = {
         "inventory.ReserveStock": "order.OrderPlaced",

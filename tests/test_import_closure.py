@@ -1,7 +1,7 @@
-"""What a production process loads: never the laboratory, the operators' tools or the stand-in for the payment gateway.
+"""The modules that a production process loads: no lab, no operators' tools, no payment gateway.
 
-import-linter cannot hold this. It follows imports inside functions as well, and `saga worker gateway` does load the gateway that
-way; it also counts what another command of the same package imports. A fresh interpreter shows what is really loaded.
+import-linter cannot check this. It follows imports inside functions, and `saga worker gateway` loads the payment gateway by
+one; it also counts the imports of other commands in the package. A fresh interpreter shows which modules are loaded.
 """
 
 import json
@@ -12,7 +12,7 @@ import pytest
 
 from bootstrap.modes import Mode
 
-#: Loads a module, then says which of our rooms are there.
+#: Imports a module, then prints the top-level packages that are loaded.
 PROBE = """
 import importlib, json, sys
 importlib.import_module(sys.argv[1])
@@ -32,7 +32,7 @@ def test_production_commands_load_no_lab_no_ops_and_no_payment_gateway(command: 
 
 
 @pytest.mark.parametrize("mode", Mode)
-def test_a_mode_does_not_load_the_other(mode: Mode) -> None:
+def test_mode_does_not_load_the_other_mode(mode: Mode) -> None:
     assert not {*Mode} - {mode} & loaded_by(f"{mode}.wiring")
 
 

@@ -1,1 +1,4 @@
-"""One `saga` command a module, loaded when the command is typed. Commands do not import each other."""
+"""One `saga` command a module, imported when the command is used.
+
+Commands do not import each other, except `worker`, which also starts the payment gateway and the observer.
+"""

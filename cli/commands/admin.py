@@ -1,6 +1,6 @@
-"""`saga admin`: what is done once a deployment, with rights that no worker has.
+"""`saga admin`: the steps of an administrator, once per deployment, with permissions that no worker has.
 
-`secrets` before the servers start, `database` after. Both may be run again, and change nothing that is right already.
+`secrets` runs before the servers start, `database` after. Both can be repeated and keep what exists.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from store.mongo.admin import open_administrator
 
 Folder = Annotated[Path, typer.Argument(help="The folder of the secrets.")]
 
-group = TyperApp(help="Once a deployment: passwords, users, permissions, topology.", no_args_is_help=True)
+group = TyperApp(help="Set up a deployment, once: passwords, users, permissions, topology.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -30,12 +30,12 @@ def secrets(
     folder: Folder,
     workers_uid: Annotated[int | None, typer.Option(help="The user that workers run as; needs root.")] = None,
     mongo_uid: Annotated[int | None, typer.Option(help="The user that MongoDB runs as; needs root.")] = None,
-    only_folders: Annotated[bool, typer.Option("--only-folders", help="Make the folders, empty.")] = False,
+    only_folders: Annotated[bool, typer.Option("--only-folders", help="Make only the folders, empty.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make passwords for every worker of both modes, MongoDB's key file, and RabbitMQ's definitions (users, rights, topology).
+    """Make passwords for every worker of both modes, MongoDB's key file, and RabbitMQ's users, permissions and topology.
 
-    What is there is kept. The servers are those of SAGA_BROKER_URL and SAGA_STORE_URL, without user and password."""
+    Existing files are kept. The servers are those of SAGA_BROKER_URL and SAGA_STORE_URL, without user and password."""
     created = _create_secrets(credentials_in(folder), FileOwners(workers_uid, mongo_uid), only_folders=only_folders)
     if as_json:
         print_json({"folder": str(folder), "made": created})
@@ -45,11 +45,11 @@ def secrets(
 
 @group.command(epilog="Example: saga admin database .saga/secrets")
 def database(folder: Folder, as_json: JsonFlag = False) -> None:
-    """Initiate MongoDB's replica set if it is not, and make each worker's user with rights on its own database."""
+    """Initiate MongoDB's replica set if necessary, and create each worker's user with permissions on its own database."""
     credentials = credentials_in(folder)
     name = credentials.store_url.query.get("replicaSet")
     if not name:
-        stop(Code.USAGE, "SAGA_STORE_URL names no replica set: add ?replicaSet=rs0.")
+        stop(Code.USAGE, "SAGA_STORE_URL names no replica set, which transactions need. Add ?replicaSet=rs0.")
     with exit_on_error():
         accounts = credentials.accounts()
         try:
@@ -64,7 +64,7 @@ def database(folder: Folder, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json({"replica_set": name, "initiated": initiated, "users": [account.name for account in accounts]})
     else:
-        console.print(f"replica set {name}: {'initiated' if initiated else 'there'}; {len(accounts)} users", highlight=False)
+        console.print(f"replica set {name}: {'initiated' if initiated else 'exists'}; {len(accounts)} users", highlight=False)
 
 
 def _create_secrets(credentials: Credentials, owners: FileOwners, *, only_folders: bool) -> list[str]:
@@ -73,4 +73,4 @@ def _create_secrets(credentials: Credentials, owners: FileOwners, *, only_folder
             credentials.create_folders()
         return [] if only_folders else credentials.generate(owners)
     except OSError as error:
-        stop(Code.FAILED, f"{error.filename or credentials.folder}: {error.strerror}. Give a folder that may be written to.")
+        stop(Code.FAILED, f"{error.filename or credentials.folder}: {error.strerror}. Name a folder that this user can write to.")

@@ -1,6 +1,6 @@
-"""`saga api --mode M`: the door over HTTP, in this process until it is told to stop.
+"""`saga api --mode M`: serves the HTTP API of a mode in this process, with the dashboard.
 
-The composition of the door: its clients from the settings, its rules from the mode.
+Builds the API's worker from the settings and the mode.
 """
 
 import socket
@@ -23,6 +23,7 @@ from cli.output import Code, exit_on_error, listen, stop
 from cli.process import exit_after_drain_timeout, run_on_uvloop
 from cli.settings import Settings, load
 from dashboard.api_mount import mount_dashboard
+from observer.message_flow import MESSAGE_FLOWS
 
 log = structlog.get_logger()
 
@@ -39,14 +40,14 @@ def api(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, envvar="SAGA_API_PORT", help="0 takes a free one.")] = 8080,
 ) -> None:
-    """Serve the door of a mode over HTTP until SIGTERM or Ctrl-C. Its OpenAPI is at /openapi.json."""
+    """Serve the HTTP API of a mode until SIGTERM or Ctrl-C. Its OpenAPI document is at /openapi.json."""
     settings = load()
     try:
         remote_apis = settings.remote_apis_of(mode)
     except ValueError as error:
         stop(Code.USAGE, f"{error}.")
     configure(settings.log_level, mode=mode, service=NAME)
-    listener = listen(host, port, backlog=2048, problem="the door cannot serve", remedy="Choose another --port.")
+    listener = listen(host, port, backlog=2048, problem="the API cannot serve", remedy="Choose another --port.")
     with exit_on_error(), listener:
         run_on_uvloop(_serve(mode, settings, remote_apis, listener))
 
@@ -69,7 +70,7 @@ async def _serve(mode: Mode, settings: Settings, remote_apis: Mapping[Mode, str]
                 exit_after_drain_timeout()
                 page.stop()
 
-            await serve(orders, listener, pivot_first=mode is Mode.CHOREOGRAPHY, on_shutdown=on_shutdown, page=page.app)
+            await serve(orders, listener, pivot_first=MESSAGE_FLOWS[mode].pivot_first, on_shutdown=on_shutdown, page=page.app)
     finally:
         await orders.close()
     log.info("stopped")

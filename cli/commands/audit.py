@@ -1,6 +1,6 @@
-"""`saga audit`: do the promises hold on what is stored now?
+"""`saga audit`: checks the promises against what is stored now.
 
-The judging is ops/audit.py.
+The checks are in ops/audit.py.
 """
 
 import typer
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def audit(mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> None:
-    """Judge the promises on what is stored now, payments against the gateway's books included. Exit 3 when one does not hold."""
+    """Check the promises against what is stored now, payments and the gateway's books included. Exit 3 when one does not hold."""
     verdict = run(_audit(mode))
     if as_json:
         findings = [{"promise": finding.promise, "ids": list(finding.ids)} for finding in verdict.findings]
@@ -30,7 +30,7 @@ def audit(mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> None
     else:
         show_findings(verdict)
     if not verdict.ok:
-        stop(Code.AUDIT_FAILED, f"{len(verdict.findings)} promises do not hold in the {mode} mode.")
+        stop(Code.AUDIT_FAILED, f"{len(verdict.findings)} promises do not hold in the {mode} mode. The findings are above.")
 
 
 async def _audit(mode: Mode) -> Audit:

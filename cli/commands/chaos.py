@@ -1,6 +1,6 @@
-"""`saga chaos`: a storm on processes of its own while they are killed, frozen and cut off, then heal, drain, audit.
+"""`saga chaos`: a storm on processes of its own while they are killed, frozen and cut off; then heal, drain, audit.
 
-The work is lab/chaos/; this parses, keeps the processes running, shows progress, prints.
+The run is in lab/chaos/. This module parses options, supervises the processes, shows progress and prints the report.
 """
 
 import logging
@@ -28,9 +28,9 @@ from lab.chaos.run import ChaosPlan, ChaosReport, ChaosRun
 from lab.chaos.servers import NotInstalled, ProcessSpec
 from lab.simulation.campaign import silence_logs
 
-#: Sentences of each kind that are printed.
+#: Findings of each kind that are printed.
 SENTENCES_MAX = 20
-#: How far the clock of a skewed worker is off, in seconds, one way or the other.
+#: Least and most seconds by which a skewed clock is off, in either direction.
 SKEW_S = (2, 5)
 
 
@@ -44,27 +44,27 @@ def chaos(
     seconds: Annotated[
         float, typer.Option("--for", min=5, max=86_400, help="Seconds of storm and faults; then everything heals.")
     ] = 120.0,
-    seed: Annotated[int, typer.Option(min=0, help="Decides what strikes when, and the orders.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the faults, their times, and the orders.")] = 1,
     rate: Annotated[float, typer.Option(min=1, max=500, help="Orders a second.")] = 20.0,
     full_disk: Annotated[
         bool, typer.Option("--full-disk", help="Also fill the disk of the payment gateway's books (mounts a tmpfs).")
     ] = False,
-    skew: Annotated[bool, typer.Option("--skew", help="Also let one worker's clock be off (needs faketime).")] = False,
+    skew: Annotated[bool, typer.Option("--skew", help="Also skew one worker's clock (needs faketime).")] = False,
     keep: Annotated[Path | None, typer.Option(help="A new folder to keep all data and logs in.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Kill, freeze and cut off real parts that it starts itself. Exit 3 when an order is lost, doubled or stuck."""
+    """Kill, freeze and cut off real servers and workers of its own. Exit 3 when an order is lost, doubled or stuck."""
     if keep is not None and keep.exists():
-        stop(Code.USAGE, f"{keep} exists already; --keep wants a new folder.")
+        stop(Code.USAGE, f"{keep} exists. Name a new folder with --keep.")
     skew_commands, note = _choose_skew(mode, seed) if skew else ({}, "")
     plan = ChaosPlan(mode, seconds, seed, rate, full_disk=full_disk, skew_commands=skew_commands)
     try:
         with _silence_logs(), _folder(keep) as home, _progress(quiet=as_json) as on_progress:
             report = run(ChaosRun(plan, home, _spawn, on_progress).run())
     except NotInstalled as error:
-        stop(Code.SERVER_MISSING, f"{error}, and chaos starts servers of its own.")
+        stop(Code.SERVER_MISSING, f"{error}, and chaos starts servers of its own. Install it.")
     except StartFailed as error:
-        stop(Code.FAILED, f"{error}. With --keep FOLDER it stays there to be read.")
+        stop(Code.FAILED, f"{error}. Its logs are kept with --keep FOLDER.")
     notes = [*report.notes, note] if note else list(report.notes)
     if as_json:
         print_json({**as_dict(report), "notes": notes})
@@ -75,7 +75,7 @@ def chaos(
 
 @contextmanager
 def _silence_logs() -> Iterator[None]:
-    """Libraries say a great deal about connections that are lost on purpose."""
+    """Turn logging off: libraries log every connection that is cut on purpose."""
     silence_logs()
     logging.disable(logging.CRITICAL)
     try:
@@ -89,7 +89,7 @@ def _spawn(spec: ProcessSpec, on_line: Callable[[str, bytes], None]) -> ManagedP
 
 
 def _choose_skew(mode: Mode, seed: int) -> tuple[Mapping[str, Sequence[str]], str]:
-    """The worker whose clock is off, and what to say about it."""
+    """The command prefix for the worker whose clock is skewed, and a note for the report."""
     program = shutil.which("faketime")
     if program is None:
         return {}, "no skewed clock: faketime is not installed"
@@ -117,7 +117,7 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
 
 
 def as_dict(report: ChaosReport) -> dict[str, object]:
-    """The report as `--json` prints it. `findings`: one sentence for each order that is lost, doubled or stuck."""
+    """The report as `--json` prints it. `findings`: a sentence for each order that is lost, doubled or stuck."""
     verdict = report.verdict
     found = {"lost": verdict.lost, "doubled": verdict.doubled, "stuck": verdict.stuck}
     return {
@@ -146,7 +146,7 @@ def _print(report: ChaosReport, notes: Sequence[str]) -> None:
     figures = as_dict(report)
     table = Table(title=f"chaos, {report.plan.mode}, seed {report.plan.seed}, {report.plan.seconds:g} s", show_header=False)
     for name, count in report.injected.items():
-        table.add_row(name, f"{count} times, seen to act {report.observed[name]}")
+        table.add_row(name, f"{count} times, took effect {report.observed[name]}")
     table.add_section()
     for name in ("orders", "completed"):
         table.add_row(name, str(figures[name]))

@@ -1,7 +1,7 @@
-"""`saga demo`: every kind of journey in both modes side by side, in this process, with no server.
+"""`saga demo`: journeys in both modes side by side, in this process, without servers.
 
-The journeys are lab/journeys/catalogue.py, the parts are in memory, the waits pass on virtual time.
-`--serve` shows both modes at work on a page in the browser instead (dashboard/demo_server.py), until Ctrl-C.
+The journeys are those of lab/journeys/catalogue.py, on the in-memory back end and virtual time. `--serve` serves the dashboard
+with both modes at work instead (dashboard/demo_server.py), until Ctrl-C.
 """
 
 import asyncio
@@ -31,16 +31,16 @@ from observer.mermaid import sequence_diagram
 from observer.queries import history_of
 from observer.recorder import NAME as OBSERVER
 
-#: The page's port: neither the HTTP API's (8080) nor the payment gateway's (8090), which may be running too.
+#: Port of the dashboard. The HTTP API's (8080) and the payment gateway's (8090) may be in use.
 PORT = 8070
-#: Longer flows are shown with equal arrows counted together.
+#: In longer flows, equal arrows are counted together.
 ARROWS_SHOWN = 30
 
 
 @dataclass(frozen=True, slots=True)
 class JourneyReport:
-    """One journey in one mode, and what travelled. `seconds` is virtual time, from the first order to rest. `told` is what an
-    observer says of the first order."""
+    """One journey in one mode, with its messages. `seconds`: virtual time from the first order to rest. `history`: that of the
+    first order, as the observer recorded it."""
 
     journey: Journey
     result: JourneyResult
@@ -49,7 +49,7 @@ class JourneyReport:
     history: History
 
     def as_dict(self, *, explain: bool) -> dict[str, object]:
-        """The run as `--json` prints it; `explain` adds what an observer says of its first order."""
+        """The run as `--json` prints it; `explain` adds the history of its first order."""
         history = {"explained": history_as_json(self.history, self.history.moved_at)} if explain else {}
         return {
             "journey": self.journey.name,
@@ -81,25 +81,23 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    journey: Annotated[str | None, typer.Option(help="Only this one; `all` for every one. Without it, one of each kind.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="What happened to each journey's first order, and why.")] = False,
-    mermaid: Annotated[bool, typer.Option("--mermaid", help="Its path as a Mermaid sequence diagram, nothing else.")] = False,
+    journey: Annotated[str | None, typer.Option(help="Only this journey, or `all` (default: one of each kind).")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Explain what happened to each journey's first order.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print only its path, as a Mermaid sequence diagram.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Both modes at work on a page in the browser, until Ctrl-C. What follows is for it.")
+        bool, typer.Option("--serve", help="Serve the dashboard until Ctrl-C. The options below are for it.")
     ] = False,
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = PORT,
-    host: Annotated[str, typer.Option(help="Where to listen. There is no log-in: keep it private.")] = "127.0.0.1",
-    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Decides the orders that are drawn.")] = 1,
-    pace: Annotated[float, typer.Option(min=0, max=5, help="Seconds that each message takes, so that it is seen.")] = 0.25,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = PORT,
+    host: Annotated[str, typer.Option(help="Address to listen on. There is no log-in: keep it private.")] = "127.0.0.1",
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Decides the random orders.")] = 1,
+    pace: Annotated[float, typer.Option(min=0, max=5, help="Seconds that each message takes, for a viewer.")] = 0.25,
 ) -> None:
-    """Run the journeys in both modes side by side, with no server: what travels, how it ends, and whether the books balance."""
+    """Run the journeys in both modes side by side, without servers: the messages, the end, and whether the books balance."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     if serve:
         if journey or explain or mermaid or as_json:
-            stop(
-                Code.USAGE, "--serve shows orders that you place on the page: leave out --journey, --explain, --mermaid, --json."
-            )
+            stop(Code.USAGE, "--serve shows orders placed on the page. Leave out --journey, --explain, --mermaid and --json.")
         _serve(host, port, seed=seed, pace_s=pace)
         return
     shown = [_run_both_modes(chosen, quiet=as_json or explain or mermaid) for chosen in _select_journeys(journey)]
@@ -107,18 +105,15 @@ def demo(
     if as_json:
         print_json({"runs": [run.as_dict(explain=explain) for run in runs]})
     elif mermaid:
-        for run in runs:
-            typer.echo(f"%% {run.journey.title}, {run.result.mode}\n{sequence_diagram(run.history)}\n")
+        _print_diagrams(runs)
     elif explain:
-        for run in runs:
-            data.print(f"\n{run.journey.title}", style="bold")
-            print_history(run.history, run.history.moved_at)
+        _print_histories(runs)
     else:
         _print_summary(shown)
     wrong = [run for run in runs if run.result.ends != run.journey.ends or not run.result.audit.ok]
     if wrong:
         names = ", ".join(f"{run.journey.name} ({run.result.mode})" for run in wrong)
-        stop(Code.FAILED, f"these did not end as they must: {names}.")
+        stop(Code.FAILED, f"these journeys did not end as expected: {names}. This is a bug. See why: --journey NAME --explain.")
 
 
 def _select_journeys(name: str | None) -> list[Journey]:
@@ -127,7 +122,7 @@ def _select_journeys(name: str | None) -> list[Journey]:
     if name == "all":
         return list(JOURNEYS.values())
     if name not in JOURNEYS:
-        stop(Code.USAGE, f"there is no journey {name!r}. There are: all, {', '.join(JOURNEYS)}.")
+        stop(Code.USAGE, f"there is no journey {name!r}. Use one of: all, {', '.join(JOURNEYS)}.")
     return [JOURNEYS[name]]
 
 
@@ -151,7 +146,7 @@ async def _run(journey: Journey, mode: Mode) -> JourneyReport:
             result = await run.result()
             seconds = backend.environment.now() - began
         history = await history_of(backend.store(OBSERVER), mode, run.order_ids[0])
-        assert history is not None  # noqa: S101 - it has heard everything
+        assert history is not None  # noqa: S101 - the observer has recorded every message
         return JourneyReport(journey, result, recorder.messages(), seconds, history)
 
 
@@ -192,6 +187,17 @@ def _verdict(shown: JourneyReport) -> Text:
     return verdict
 
 
+def _print_diagrams(runs: list[JourneyReport]) -> None:
+    for run in runs:
+        typer.echo(f"%% {run.journey.title}, {run.result.mode}\n{sequence_diagram(run.history)}\n")
+
+
+def _print_histories(runs: list[JourneyReport]) -> None:
+    for run in runs:
+        data.print(f"\n{run.journey.title}", style="bold")
+        print_history(run.history, run.history.moved_at)
+
+
 def _print_summary(shown: list[tuple[JourneyReport, JourneyReport]]) -> None:
     if len(shown) > 1:
         table = Table(title="messages for each journey", title_justify="left", title_style="bold")
@@ -204,24 +210,24 @@ def _print_summary(shown: list[tuple[JourneyReport, JourneyReport]]) -> None:
             table.add_row(left.journey.title, ends, str(len(left.flow)), str(len(right.flow)))
         data.print(table)
     data.print(
-        "commands ──▶   events ┄┄▷   rollbacks ↩   · heard by nobody who must act\n"
-        "No server ran: broker, databases and payment gateway were in memory, and waits passed on virtual time.\n"
-        "For the real ones: make up MODE=choreography, then saga order place, saga storm, saga audit.",
+        "commands ──▶   events ┄┄▷   rollbacks ↩   · no worker acts on it\n"
+        "No server ran: broker, databases and payment gateway were in memory, on virtual time.\n"
+        "On real servers: make up MODE=choreography, then saga order place, saga storm, saga audit.",
         style="dim",
         highlight=False,
     )
 
 
 def _serve(host: str, port: int, *, seed: int, pace_s: float) -> None:
-    """Serve the page. Ends with a sentence when the port is taken."""
-    from dashboard.demo_server import serve_embedded  # noqa: PLC0415 - an HTTP server, which the demo in a terminal does without
+    """Serve the dashboard. Stops with exit code 1 when the port is taken."""
+    from dashboard.demo_server import serve_embedded  # noqa: PLC0415 - an HTTP server, which the demo in a terminal does not need
 
     remedy = "Choose another --port, or 0 for a free one."
-    listener = listen(host, port, backlog=128, problem="the page cannot be served", remedy=remedy)
+    listener = listen(host, port, backlog=128, problem="the dashboard cannot be served", remedy=remedy)
     address, bound_port = listener.getsockname()[:2]
 
     def print_url() -> None:
-        data.print(f"The page is at http://{address}:{bound_port}/  (Ctrl-C ends it)", highlight=False, soft_wrap=True)
+        data.print(f"The dashboard is at http://{address}:{bound_port}/  (Ctrl-C stops it)", highlight=False, soft_wrap=True)
 
     with exit_on_error(), listener:
         asyncio.run(serve_embedded(listener, seed=seed, pace_s=pace_s, ready=print_url))

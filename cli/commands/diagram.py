@@ -1,6 +1,6 @@
-"""`saga diagram --mode M`: the static picture of a mode, generated from where its sequence is written down.
+"""`saga diagram --mode M`: a flowchart of a mode, generated from the table of its saga or of its reactions.
 
-Drawn by observer/mermaid.py; README.md holds both (cli/generate_docs.py).
+Drawn by observer/mermaid.py. README.md shows both (cli/docs/generate.py).
 """
 
 from dataclasses import asdict
@@ -20,9 +20,9 @@ def register(app: typer.Typer) -> None:
 
 
 def diagram(mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> None:
-    """Draw who sends what to whom in a mode, as a Mermaid flowchart: commands solid, events dashed, rollbacks marked with ↩.
+    """Draw the messages of a mode as a Mermaid flowchart: commands solid, events dashed, rollbacks marked with ↩.
 
-    Generated from orchestrator/fulfilment.py or choreography/reactions.py; no server is needed."""
+    Generated from orchestrator/fulfilment.py or choreography/reactions.py. Needs no server."""
     flow = MESSAGE_FLOWS[mode]
     if as_json:
         print_json({"mode": str(mode), "edges": [asdict(edge) for edge in edges(flow)], "mermaid": flowchart(flow)})

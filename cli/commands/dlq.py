@@ -1,6 +1,6 @@
-"""`saga dlq list|show|requeue|discard`: the messages that a mode has given up.
+"""`saga dlq list|show|requeue|discard`: the dead letters of a mode.
 
-The work is ops/dead_letters.py; this chooses and prints.
+The operations are in ops/dead_letters.py. This module selects and prints.
 """
 
 import json
@@ -24,7 +24,7 @@ from ops.dead_letters import DeadLetter, DeadLetterFilter, dead_letters, with_ap
 from ops.dead_letters import discard as discard_letters
 from ops.dead_letters import requeue as requeue_letters
 
-group = TyperApp(no_args_is_help=True, help="Look at the dead letters, send them back to work, or throw them away.")
+group = TyperApp(no_args_is_help=True, help="List and show dead letters, requeue them, or discard them.")
 
 
 def register(app: typer.Typer) -> None:
@@ -33,16 +33,16 @@ def register(app: typer.Typer) -> None:
 
 
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids as `saga dlq list` shows them.")]
-WorkerFlag = Annotated[str | None, typer.Option("--worker", help="Only the dead letters of this worker, or of the door.")]
-ReasonFlag = Annotated[str | None, typer.Option("--reason", help="Only those with this reason.")]
-AllFlag = Annotated[bool, typer.Option("--all", help="All of them, instead of ids.")]
+WorkerFlag = Annotated[str | None, typer.Option("--worker", help="Only the dead letters of this worker; `door` is the HTTP API.")]
+ReasonFlag = Annotated[str | None, typer.Option("--reason", help="Only dead letters with this reason.")]
+AllFlag = Annotated[bool, typer.Option("--all", help="All dead letters, instead of ids.")]
 
 
 @group.command("list", epilog="Example: saga dlq list --mode choreography --reason attempts_exhausted")
 def list_(
     mode: ModeFlag = Mode.ORCHESTRATOR, worker: WorkerFlag = None, reason: ReasonFlag = None, as_json: JsonFlag = False
 ) -> None:
-    """Every dead letter of a mode and of its HTTP door: whose, what, about which order, and why."""
+    """List the dead letters of a mode and of its HTTP API: worker, type, order and reason."""
     letters = [letter for letter in run(_list_letters(mode, worker)) if reason in (None, letter.reason)]
     if as_json:
         print_json({"dead_letters": [letter.as_dict() for letter in letters]})
@@ -61,10 +61,10 @@ def show(
     mode: ModeFlag = Mode.ORCHESTRATOR,
     as_json: JsonFlag = False,
 ) -> None:
-    """One dead letter, whole: reason, headers and body."""
+    """Show one dead letter in full: reason, headers and body."""
     found = [letter for letter in run(_list_letters(mode, None)) if letter.id == letter_id]
     if not found:
-        stop(Code.FAILED, f"the {mode} mode has no dead letter {letter_id!r}. `saga dlq list --mode {mode}` shows what it has.")
+        stop(Code.FAILED, f"the {mode} mode has no dead letter {letter_id!r}. List those it has: saga dlq list --mode {mode}.")
     document = {
         **found[0].as_dict(),
         "headers": _json_value(found[0].wire.headers),
@@ -86,7 +86,7 @@ def requeue(
     reason: ReasonFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Send dead letters back to their worker with a fresh budget, without injected failures; misrouted ones stay."""
+    """Send dead letters back to their worker with a new retry budget and without injected failures. Misrouted ones stay."""
     done = run(_apply(mode, worker, _selection(ids, everything, reason), requeue_letters))
     _report("requeued", done, ids, mode, as_json=as_json)
 
@@ -98,20 +98,20 @@ def discard(
     everything: AllFlag = False,
     worker: WorkerFlag = None,
     reason: ReasonFlag = None,
-    yes: Annotated[bool, typer.Option("--yes", help="They are gone for good; their orders may stay open.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm: the messages are lost, and their orders may stay open.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Throw dead letters away."""
+    """Discard dead letters."""
     selection = _selection(ids, everything, reason)
     if not yes:
-        stop(Code.USAGE, "discarded messages are gone for good, and the orders that wait for them may never end. Say --yes.")
+        stop(Code.USAGE, "discarded messages are lost, and the orders that wait for them may never end. Confirm with --yes.")
     done = run(_apply(mode, worker, selection, discard_letters))
     _report("discarded", done, ids, mode, as_json=as_json)
 
 
 def _selection(ids: list[str] | None, everything: bool, reason: str | None) -> DeadLetterFilter:
     if bool(ids) == everything:
-        stop(Code.USAGE, "name the ids that `saga dlq list` shows, or say --all.")
+        stop(Code.USAGE, "name ids that `saga dlq list` shows, or use --all, but not both.")
     wanted = set(ids or ())
     return lambda letter: (everything or letter.id in wanted) and reason in (None, letter.reason)
 
@@ -123,13 +123,16 @@ def _report(what: str, done: list[DeadLetter], ids: list[str] | None, mode: Mode
         data.print(f"{what}: {len(done)}", highlight=False)
     missing = sorted(set(ids or ()) - {letter.id for letter in done})
     if missing:
-        stop(Code.FAILED, f"the {mode} mode has no dead letter {', '.join(missing)}, or could not let go of it.")
+        stop(
+            Code.FAILED,
+            f"the {mode} mode has no dead letter {', '.join(missing)}, or could not remove it. List them: saga dlq list.",
+        )
 
 
 def _workers(mode: Mode, worker: str | None) -> list[str]:
     names = [*roles(mode), API]
     if worker and worker not in names:
-        stop(Code.USAGE, f"the {mode} mode has no worker {worker!r}. It has {', '.join(names)}.")
+        stop(Code.USAGE, f"the {mode} mode has no worker {worker!r}. Use one of {', '.join(names)}.")
     return [worker] if worker else names
 
 
@@ -142,21 +145,21 @@ async def _list_letters(mode: Mode, worker: str | None) -> list[DeadLetter]:
 async def _apply(mode: Mode, worker: str | None, selection: DeadLetterFilter, act: Callable[..., Any]) -> list[DeadLetter]:
     done: list[DeadLetter] = []
     for name in _workers(mode, worker):
-        async with _connect(mode) as transport:  # one for each queue: it consumes
+        async with _connect(mode) as transport:  # one for each queue that is consumed
             done += await act(transport, with_api(topology(mode)), name, selection)
     return done
 
 
 @asynccontextmanager
 async def _connect(mode: Mode) -> AsyncIterator[Transport]:
-    """A client for one look at the dead letters, which may be the first that this broker hears of the mode."""
+    """Connect to the broker, and declare the topology in case the mode never ran on it."""
     async with open_transport(load().backend(mode), "dlq") as transport:
         await declare_or_check(transport, topology(mode))
         yield transport
 
 
-def _json_value(value: Any) -> Any:  # noqa: ANN401 - whatever a header holds
-    """What JSON can carry of a header's value."""
+def _json_value(value: Any) -> Any:  # noqa: ANN401 - a header holds any AMQP value
+    """A header's value as JSON, with other types as text."""
     if isinstance(value, dict):
         return {str(name): _json_value(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

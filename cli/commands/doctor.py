@@ -1,6 +1,6 @@
-"""`saga doctor`: what is missing or wrong, and the next step.
+"""`saga doctor`: checks servers, settings and machine, and names the next step.
 
-The checks are ops/doctor/; this shows what they found.
+The checks are in ops/doctor/. This module prints their results.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from ops.doctor.security_probes import ProbeResult, probe_permissions
 from ops.doctor.targets import DOCKER_HOST, Targets
 
 STATUS_LABELS = {True: "[green]ok      [/]", False: "[bold red]FAILED  [/]", None: "[yellow]not made[/]"}
-#: Columns of a check's name.
+#: Columns for the name of a check.
 NAME_WIDTH = max(len(check.name) for check in ALL_CHECKS)
 
 
@@ -38,14 +38,15 @@ def register(app: typer.Typer) -> None:
 def doctor(
     mode: ModeFlag = Mode.ORCHESTRATOR,
     security: Annotated[
-        Path | None, typer.Option(help="Try every forbidden act as everybody, in both modes; the folder has everybody's secrets.")
+        Path | None,
+        typer.Option(help="Try every forbidden act as every account, in both modes. The folder has the secrets of all accounts."),
     ] = None,
-    door: Annotated[str | None, typer.Option(help="With --security: the door to try, such as http://127.0.0.1:8080.")] = None,
+    door: Annotated[str | None, typer.Option(help="With --security: the HTTP API to try, such as http://127.0.0.1:8080.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Name what is missing or wrong for a mode, and the next step. Exit 1 when a check fails, 4 when a server is missing.
+    """Report what is missing or wrong for a mode, and the next step. Exit 1 when a check fails, 4 when a server is missing.
 
-    In the JSON `ok` is null where a check was not made, because of something else that failed or has not begun."""
+    In the JSON, `ok` is null for a check that was not made because something that it requires failed or does not run yet."""
     if security:
         _probe_permissions(security, door, as_json=as_json)
         return
@@ -59,7 +60,7 @@ def doctor(
             _show(name, finding)
     if failed:
         code = Code.SERVER_MISSING if any(finding.server_missing for finding in failed.values()) else Code.FAILED
-        stop(code, f"{len(failed)} of {len(found)} checks failed: {', '.join(failed)}.")
+        stop(code, f"{len(failed)} of {len(found)} checks failed: {', '.join(failed)}. The next steps are above.")
 
 
 async def _examine(mode: Mode) -> dict[str, CheckResult]:
@@ -69,7 +70,7 @@ async def _examine(mode: Mode) -> dict[str, CheckResult]:
 
 
 def _probe_permissions(folder: Path, door: str | None, *, as_json: bool) -> None:
-    """`--security`: what was tried as whom, where it was refused, and everything that was not as it should be."""
+    """Run the permission probes of `--security`; print the refusals for each account and server, then every wrong result."""
     with exit_on_error(), exit_on_api_error():
         try:
             tried = asyncio.run(_collect(probe_permissions(credentials_in(folder), door)))
@@ -89,11 +90,14 @@ def _probe_permissions(folder: Path, door: str | None, *, as_json: bool) -> None
                 f"{escape(who):27}{where:10}{refused:4} of {sum(not probe.control for probe in acts)} refused", highlight=False
             )
         for probe in wrong:
-            word = {True: "ALLOWED", False: "REFUSED, and should not be", None: f"unknown: {probe.why}"}[probe.allowed]
+            word = {True: "ALLOWED", False: "REFUSED, but should be allowed", None: f"unknown: {probe.why}"}[probe.allowed]
             data.print(f"[bold red]{escape(probe.who)}, {probe.where}: {escape(probe.what)}: {escape(word)}[/]", soft_wrap=True)
         data.print(f"{len(probes)} probes, {len(allowed)} unexpectedly allowed", highlight=False)
     if wrong:
-        stop(Code.FAILED, f"{len(wrong)} of {len(tried)} acts did not end as they should.")
+        stop(
+            Code.FAILED,
+            f"{len(wrong)} of {len(tried)} acts did not end as expected. Compare these permissions with docs/security.md.",
+        )
 
 
 async def _collect(tries: AsyncIterator[ProbeResult]) -> list[ProbeResult]:
@@ -101,7 +105,7 @@ async def _collect(tries: AsyncIterator[ProbeResult]) -> list[ProbeResult]:
 
 
 def _show(name: str, finding: CheckResult) -> None:
-    """One line; beneath one that failed, why. The next step may come with a check that is ok, too."""
+    """Print a check on one line; below a failed one the reason. A check that is ok may have a next step, too."""
     line = f"{name}\n            {finding.why}" if finding.ok is False else f"{name:{NAME_WIDTH}}  {finding.why}"
     step = f"\n            next: {finding.next_step}" if finding.next_step else ""
     data.print(f"{STATUS_LABELS[finding.ok]}  {escape(line + step)}", highlight=False, soft_wrap=True)

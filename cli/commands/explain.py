@@ -1,6 +1,6 @@
-"""`saga order explain ID`: what happened to an order and why, as the observer heard it.
+"""`saga order explain ID`: what happened to an order and why, as the observer recorded it.
 
-Reads the observer's database only, so it works while nothing else runs; printing is cli/history_view.py.
+Reads the observer's database alone, so it works while no worker runs. cli/history_view.py prints.
 """
 
 import time
@@ -27,16 +27,16 @@ def register(app: typer.Typer) -> None:
 def explain(
     order_id: OrderId,
     mode: ModeFlag = Mode.ORCHESTRATOR,
-    mermaid: Annotated[bool, typer.Option("--mermaid", help="Its path as a Mermaid sequence diagram, nothing else.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print only its path, as a Mermaid sequence diagram.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """What happened to an order and why: root cause, path, waits, what was undone, what remains. `saga demo --explain` needs no
+    """Explain what happened to an order: root cause, path, waits, compensations, remaining steps. `saga demo --explain` needs no
     server."""
     history = run(_load_history(mode, order_id))
     if history is None:
         stop(
             Code.FAILED,
-            f"the observer of the {mode} mode has not heard of order {order_id}. It hears what happens from its first start on: "
+            f"the observer of the {mode} mode has no record of order {order_id}. It records messages from its first start on. "
             f"`saga up --mode {mode}` runs it, `saga worker {NAME} --mode {mode}` runs it alone. "
             f"What the services have stored: saga order show {order_id} --mode {mode}",
         )

@@ -1,6 +1,6 @@
-"""`saga matrix`: a worker killed at every point of its loop with every handler in hand, on parts in memory.
+"""`saga matrix`: kills a worker at every point of its loop, during each handler, on the in-memory back end.
 
-The work is lab/simulation/crash_matrix.py; this prints.
+The runs are in lab/simulation/crash_matrix.py. This module prints the results.
 """
 
 from typing import Annotated
@@ -26,7 +26,7 @@ def matrix(
     mode: Annotated[Mode | None, typer.Option("--mode", "-m", help="Only this mode (default: both).")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Kill a worker between each two steps of its loop, with each handler in hand. Exit 3 where an order is lost or doubled."""
+    """Kill a worker at each point of its loop, during each handler. Exit 3 when an order is lost or doubled."""
     silence_logs()
     cells: list[Cell] = []
     with Progress(TextColumn("killing {task.description}"), console=console, disable=as_json, transient=True) as progress:
@@ -41,13 +41,16 @@ def matrix(
         _print(cells)
     bad = [cell for cell in cells if cell.verdict not in (PASSED, NOT_REACHED)]
     if bad:
-        stop(Code.AUDIT_FAILED, f"{len(bad)} of {len(cells)} kills were not survived.")
+        stop(
+            Code.AUDIT_FAILED,
+            f"{len(bad)} of {len(cells)} kills ended with another verdict than `{PASSED}`. The verdicts are above.",
+        )
 
 
 def _print(cells: list[Cell]) -> None:
     colours = {PASSED: "green", NOT_REACHED: "dim"}
     for mode, rows in as_dict(cells).items():
-        table = Table("in hand", *map(str, CrashPoint), title=f"{mode}: killed ...")
+        table = Table("handler", *map(str, CrashPoint), title=f"{mode}: killed ...")
         for handler, verdicts in rows.items():
             table.add_row(handler, *(f"[{colours.get(verdict, 'red')}]{verdict}[/]" for verdict in verdicts.values()))
         data.print(table)

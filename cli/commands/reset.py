@@ -1,10 +1,10 @@
-"""`saga reset`: empties the queues, databases and gateway books of one mode."""
+"""`saga reset`: empties the queues, the databases and the gateway's book of one mode."""
 
 from typing import Annotated
 
 import typer
 
-from api.messages import NAME
+from api.messages import NAME as API
 from api.orders import api_topology
 from bootstrap.connections import open_stores, open_transport
 from bootstrap.modes import Mode, topology
@@ -14,7 +14,8 @@ from broker.transport import DeclarationDiffers, QueueMissing, Transport
 from cli.options import JsonFlag, ModeFlag
 from cli.output import Code, data, print_json, run, stop
 from cli.settings import load
-from observer import recorder as ear
+from observer.recorder import NAME as OBSERVER
+from observer.recorder import with_observer
 
 
 def register(app: typer.Typer) -> None:
@@ -24,12 +25,12 @@ def register(app: typer.Typer) -> None:
 
 def reset(
     mode: ModeFlag = Mode.ORCHESTRATOR,
-    yes: Annotated[bool, typer.Option("--yes", help="Really.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Empty the queues, the databases and the gateway's book of a mode. The other mode is not touched."""
+    """Empty the queues, the databases and the payment gateway's book of a mode. The other mode stays as it is."""
     if not yes:
-        stop(Code.USAGE, f"this deletes every order, payment and message of the {mode} mode. Say --yes if that is what you want.")
+        stop(Code.USAGE, f"this deletes every order, payment and message of the {mode} mode. Confirm with --yes.")
     run(_reset(mode))
     if as_json:
         print_json({"mode": str(mode), "reset": True})
@@ -38,7 +39,7 @@ def reset(
 
 
 async def _empty_queues(transport: Transport, declared: Topology) -> None:
-    """Every queue empty and as this version declares it; what another version declared differently is made anew."""
+    """Empty every queue. Queues and exchanges that another version declared differently are deleted and declared again."""
     try:
         await transport.declare(declared)
     except DeclarationDiffers:
@@ -52,17 +53,17 @@ async def _reset(mode: Mode) -> None:
     async with open_stores(mode, backend) as seen:
         async with open_transport(backend, "reset") as transport:
             await _empty_queues(transport, topology(mode))
-            await _reset_optional_worker(backend, transport, NAME, api_topology(backend.prefix))
-            await _reset_optional_worker(backend, transport, ear.NAME, ear.with_observer(topology(mode)))
+            await _reset_optional_worker(backend, transport, API, api_topology(backend.prefix))
+            await _reset_optional_worker(backend, transport, OBSERVER, with_observer(topology(mode)))
         for store in seen.stores.values():
-            announced = await store.find("workers")  # workers that run go on running: keep what they said of themselves
+            announced = await store.find("workers")  # keep the announcements of workers that run
             await store.wipe()
             await store.put(announced)
     await backend.clear_books()
 
 
 async def _reset_optional_worker(backend: ServerBackend, transport: Transport, name: str, declared: Topology) -> None:
-    """Empty the queue and database of the HTTP door or the observer too, if this mode ever had one."""
+    """Empty the queue and database of the HTTP API or the observer, if this mode ever had one."""
     try:
         await transport.depth(queue_of(backend.prefix, name))
     except QueueMissing:

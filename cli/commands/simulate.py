@@ -1,6 +1,6 @@
-"""`saga simulate`: many runs of the real workers on parts in memory and virtual time, each with the faults that its seed decides.
+"""`saga simulate`: many runs of the real workers in memory and on virtual time, each with the faults that its seed decides.
 
-The work is lab/simulation/; this parses, shows progress, prints.
+The simulator is lab/simulation/. This module parses options, shows progress and prints the summary.
 """
 
 from typing import Annotated
@@ -19,7 +19,7 @@ from lab.simulation.run import RunOutcome
 from lab.simulation.run import simulate as simulate_plan
 from lab.simulation.shrink import shrink
 
-#: Failing seeds that are taken apart; the others are listed.
+#: Failing seeds that are shrunk to the faults they need; the others are listed.
 SHRINK_MAX = 3
 
 
@@ -32,20 +32,20 @@ def register(app: typer.Typer) -> None:
 
 def simulate(
     seeds: Annotated[
-        int | None, typer.Option(min=1, max=10_000_000, help="How many seeds (default: 100, or 1 with --seed).")
+        int | None, typer.Option(min=1, max=10_000_000, help="Number of seeds (default: 100, or 1 with --seed).")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The first seed.")] = None,
     mode: Annotated[
         Mode | None, typer.Option("--mode", "-m", help="Only this mode (default: both, and against each other).")
     ] = None,
-    trace: Annotated[bool, typer.Option("--trace", help="Print what happened in the run of --seed, line by line.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Print the run of --seed line by line.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Search for lost, doubled and stuck orders: no server, virtual time, all faults from a seed. Exit 3 when one is found."""
+    """Search for lost, doubled and stuck orders, without servers, with all faults from a seed. Exit 3 when one is found."""
     modes = [mode] if mode else list(Mode)
     if trace:
         if seed is None or (seeds or 1) != 1:
-            stop(Code.USAGE, "--trace shows one run: give it --seed, and not --seeds.")
+            stop(Code.USAGE, "--trace shows one run. Use it with --seed and without --seeds.")
         _trace(seed, modes)
         return
     count = seeds or (100 if seed is None else 1)
@@ -57,7 +57,10 @@ def simulate(
         _print(summary)
         _print_findings(summary)
     if summary.failures:
-        stop(Code.AUDIT_FAILED, f"{len(summary.failures)} findings in {len({f[0] for f in summary.failures})} seeds.")
+        stop(
+            Code.AUDIT_FAILED,
+            f"{len(summary.failures)} findings in {len({f[0] for f in summary.failures})} seeds. They are above.",
+        )
 
 
 def _campaign(first: int, seeds: int, modes: list[Mode], *, quiet: bool) -> CampaignSummary:
@@ -75,16 +78,16 @@ def _print(summary: CampaignSummary) -> None:
         table.add_row(name.replace("_", " "), str(figures[name]))
     for reason, count in summary.rejected.items():
         table.add_row(f"rejected: {reason}", str(count))
-    table.add_row("orders with something undone", str(summary.compensations))
+    table.add_row("orders with a compensation", str(summary.compensations))
     table.add_row("duplicates dropped", str(summary.duplicates))
     for kind, count in sorted(summary.faults.items()):
         table.add_row(f"fault: {kind}", str(count))
     data.print(table)
-    data.print("[green]no checker found anything[/]" if not summary.failures else "[red]checkers found:[/]")
+    data.print("[green]no checker found a violation[/]" if not summary.failures else "[red]checkers found:[/]")
 
 
 def _print_findings(summary: CampaignSummary) -> None:
-    """Each finding, and for the first failing seeds the faults that it takes."""
+    """Print each finding, and for the first failing seeds the faults that are needed to reproduce it."""
     silence_logs()
     shrunk: set[tuple[int, Mode]] = set()
     for seed, mode, finding in summary.failures:
@@ -92,10 +95,10 @@ def _print_findings(summary: CampaignSummary) -> None:
         if len(shrunk) < SHRINK_MAX and (seed, mode) not in shrunk and simulate_plan(draw_plan(seed, mode)).failed:
             shrunk.add((seed, mode))
             plan, outcome = shrink(draw_plan(seed, mode), simulate_plan)
-            faults = "; ".join(map(str, plan.faults)) or "no fault at all"
-            data.print(f"  it takes only: {faults}", highlight=False, markup=False)
-            data.print(f"  and then: {outcome.violations[0].detail}", highlight=False, markup=False)
-            data.print(f"  see it: saga simulate --seed {seed} --mode {mode} --trace", highlight=False)
+            faults = "; ".join(map(str, plan.faults)) or "none"
+            data.print(f"  faults needed: {faults}", highlight=False, markup=False)
+            data.print(f"  result: {outcome.violations[0].detail}", highlight=False, markup=False)
+            data.print(f"  reproduce: saga simulate --seed {seed} --mode {mode} --trace", highlight=False)
 
 
 def _trace(seed: int, modes: list[Mode]) -> None:

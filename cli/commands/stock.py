@@ -1,6 +1,6 @@
-"""`saga stock show|set`: what is on the shelf.
+"""`saga stock show|set`: prints the stock, or sets what is available.
 
-The booking is ops/stock.py.
+The bookings are in ops/stock.py.
 """
 
 from typing import Annotated
@@ -19,7 +19,7 @@ from ops.stock import read_stock, set_available
 from services.inventory.domain import Stock
 from services.vocabulary import Sku
 
-group = TyperApp(no_args_is_help=True, help="Look at the stock, or set what is available.")
+group = TyperApp(no_args_is_help=True, help="Show the stock, or set what is available.")
 
 
 def register(app: typer.Typer) -> None:
@@ -27,28 +27,28 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="stock")
 
 
-#: So many units of one article are enough for every experiment, and fit into every integer.
+#: The most units of one article: enough for every experiment, and far below 2^63.
 AVAILABLE_MAX = 10**12
 
 
 @group.command(epilog="Example: saga stock show --mode choreography")
 def show(mode: ModeFlag = Mode.ORCHESTRATOR, as_json: JsonFlag = False) -> None:
-    """Every article: received = available + held."""
+    """Show the stock of every article: received = available + held."""
     _print(run(_show(mode)), as_json=as_json)
 
 
 @group.command("set", epilog="Example: saga stock set sku-001 5 --mode choreography")
 def set_(
     sku: Annotated[str, typer.Argument(help="The article.")],
-    available: Annotated[int, typer.Argument(min=0, max=AVAILABLE_MAX, help="How many shall be available.")],
+    available: Annotated[int, typer.Argument(min=0, max=AVAILABLE_MAX, help="Units that shall be available.")],
     mode: ModeFlag = Mode.ORCHESTRATOR,
     as_json: JsonFlag = False,
 ) -> None:
-    """Book units in or out until so many are available. What orders hold is not touched."""
+    """Book units in or out so that this many are available. Units that orders hold are not changed."""
     try:
         TypeAdapter(Sku).validate_python(sku)
     except ValidationError:
-        stop(Code.USAGE, f"{sku!r} is no SKU. Letters, digits, - and _, at most 64, the first a letter or digit.")
+        stop(Code.USAGE, f"{sku!r} is not a SKU. Use letters, digits, - and _, at most 64, the first a letter or digit.")
     _print(run(_set(mode, sku, available)), as_json=as_json)
 
 

@@ -1,6 +1,6 @@
-"""`saga storm`: many orders at once, then the audit, then the figures.
+"""`saga storm`: places many orders at once, then audits and reports.
 
-The work is lab/storm.py; this parses, shows progress, prints.
+The storm is lab/storm.py. This module parses options, shows progress and prints the report.
 """
 
 from contextlib import AsyncExitStack
@@ -26,7 +26,7 @@ PERCENTILES = (50, 95, 99)
 
 
 def parse_rates(texts: list[str]) -> dict[str, float]:
-    """`payment:declined=30%` -> 0.3 for each. Ends with a sentence when one makes no sense."""
+    """Parse `payment:declined=30%` to 0.3, for each. Stops with exit code 2 when one is invalid."""
     try:
         rates = dict(map(parse_share, texts))
     except InvalidFault as error:
@@ -42,16 +42,16 @@ def register(app: typer.Typer) -> None:
 
 def storm(
     mode: ModeFlag = Mode.ORCHESTRATOR,
-    orders: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many orders.")] = 1000,
-    in_flight: Annotated[int, typer.Option(min=1, max=100_000, help="At most this many at once.")] = 100,
+    orders: Annotated[int, typer.Option(min=1, max=1_000_000, help="Number of orders.")] = 1000,
+    in_flight: Annotated[int, typer.Option(min=1, max=100_000, help="The most orders at once.")] = 100,
     rate: Annotated[float | None, typer.Option(min=0.01, help="Orders a second (default: as fast as they end).")] = None,
-    fail: Annotated[list[str] | None, typer.Option(help="SERVICE:FAILURE=PERCENT, at most one a service.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides lines and failures; the same in both modes.")] = 1,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds after which what has not ended is unfinished.")] = 120.0,
+    fail: Annotated[list[str] | None, typer.Option(help="SERVICE:FAILURE=PERCENT, at most one per service.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides order lines and failures; the same in both modes.")] = 1,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds after which an open order counts as unfinished.")] = 120.0,
     via: ViaFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fire many orders, wait until every one has ended, audit, report. Exit 3 when a promise does not hold."""
+    """Place many orders, wait until all have ended, audit, report. Exit 3 when a promise does not hold."""
     failures = parse_rates(fail or [])
     plan = LoadPlan(orders, in_flight, rate, failures, seed, timeout)
     report = run(_storm(mode, plan, via))
@@ -60,9 +60,12 @@ def storm(
     else:
         _print(report)
     if report.unfinished:
-        stop(Code.AUDIT_FAILED, f"{report.unfinished} of {orders} orders have not ended within {timeout:g} s.")
+        stop(
+            Code.AUDIT_FAILED,
+            f"{report.unfinished} of {orders} orders are open after {timeout:g} s. List them: saga order list --state PENDING.",
+        )
     if not report.audit.ok:
-        stop(Code.AUDIT_FAILED, "a promise does not hold; the findings are above.")
+        stop(Code.AUDIT_FAILED, "a promise does not hold. The findings are above.")
 
 
 async def _storm(mode: Mode, plan: LoadPlan, via: str | None) -> StormReport:
@@ -114,7 +117,7 @@ def _print(report: StormReport) -> None:
     for reason, count in report.rejected.items():
         table.add_row(f"rejected: {reason}", str(count))
     for failure, count in report.injected.items():
-        table.add_row(f"injected {failure}", f"{count}, acted on {report.observed[failure]}")
+        table.add_row(f"injected {failure}", f"{count}, took effect {report.observed[failure]}")
     for percent in PERCENTILES:
         value = figures[f"p{percent}_ms"]
         table.add_row(f"p{percent}", f"{value} ms" if value is not None else "infinite")

@@ -1,6 +1,6 @@
-"""`saga up --mode M`: all workers of a mode and the payment gateway as local processes, kept running until told to stop.
+"""`saga up --mode M`: runs all workers of a mode, its observer and the payment gateway as supervised local processes.
 
-Says what runs and what becomes of its lines; keeping it running is cli/supervisor.py.
+Chooses the processes and forwards their output; cli/supervisor.py restarts them.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from cli.settings import Settings, load
 from cli.supervisor import SupervisedProcess
 from observer.recorder import NAME as OBSERVER
 
-#: Between two looks whether a payment gateway that somebody else runs still answers.
+#: Seconds between two health checks of a payment gateway that another `saga up` runs.
 GATEWAY_POLL_S = 1.0
 
 log = structlog.get_logger()
@@ -38,9 +38,9 @@ def register(app: typer.Typer) -> None:
 def up(
     mode: ModeFlag = Mode.ORCHESTRATOR,
     faults: Annotated[bool, typer.Option("--faults/--no-faults", help="Honour failures injected with an order.")] = True,
-    observer: Annotated[bool, typer.Option("--observer/--no-observer", help="Write down what happens to each order.")] = True,
+    observer: Annotated[bool, typer.Option("--observer/--no-observer", help="Record the history of each order.")] = True,
 ) -> None:
-    """Run all workers of a mode, its observer and the payment gateway; restart what dies; Ctrl-C or SIGTERM ends them all."""
+    """Run all workers of a mode, its observer and the payment gateway, and restart what dies, until SIGTERM or Ctrl-C."""
     settings = load()
     configure(settings.log_level, mode=mode, service="up")
     code = run(_up(mode, settings, faults=faults, observer=observer))
@@ -63,7 +63,7 @@ async def _up(mode: Mode, settings: Settings, *, faults: bool, observer: bool) -
     ]
     for process in processes:
         process.start()
-    # Nobody waits for the observer: it is begun first, and what it does not hear yet it says it has not heard.
+    # The observer is started first, but not waited for: its histories name the messages that it missed.
     ready = asyncio.create_task(_log_when_ready([process for process in processes if process.name != OBSERVER]))
     try:
         await _wait_for_first(exit_code, *(process.supervision for process in processes))
@@ -72,7 +72,7 @@ async def _up(mode: Mode, settings: Settings, *, faults: bool, observer: bool) -
         await asyncio.gather(*(process.terminate() for process in processes))
     for process in processes:
         if process.supervision.done() and not process.supervision.cancelled():
-            process.supervision.result()  # raises what went wrong with the keeping itself
+            process.supervision.result()  # raises an error of the supervision itself
     return exit_code.result()
 
 
@@ -87,7 +87,7 @@ def _request_stop(exit_code: "asyncio.Future[int]", code: int) -> None:
 
 
 async def _completes_before_stop(exit_code: "asyncio.Future[int]", work: Coroutine[Any, Any, None]) -> bool:
-    """Whether `work` came to its end before somebody told us to stop. Raises what it raises."""
+    """Whether `work` completes before a signal asks for a shutdown. Raises what `work` raises."""
     task = asyncio.create_task(work)
     await _wait_for_first(exit_code, task)
     if task.done():
@@ -103,7 +103,7 @@ async def _wait_for_first(*awaited: "asyncio.Future[Any]") -> None:
 
 
 async def _check_servers(mode: Mode, settings: Settings, *, faults: bool) -> None:
-    """Declare the furniture and open a store, so that what is missing is said once and at once."""
+    """Declare the topology and open a store, so that a missing server is reported once, before any worker starts."""
     backend = settings.backend(mode)
     transport, store = backend.transport("up"), backend.store("order")
     try:
@@ -118,12 +118,12 @@ async def _check_servers(mode: Mode, settings: Settings, *, faults: bool) -> Non
         stop(
             Code.USAGE,
             f"the payment gateway that runs at {settings.gateway_url} has faults disabled, so payment failures would do nothing. "
-            "End it, set SAGA_GATEWAY_URL to another, or use --no-faults.",
+            "Stop it, set SAGA_GATEWAY_URL to another address, or use --no-faults.",
         )
 
 
 async def _share_gateway(process: SupervisedProcess, *, url: str, faults: bool) -> None:
-    """Use the payment gateway of another `saga up` for as long as it answers; then it is for us to run one."""
+    """Use the payment gateway of another `saga up` for as long as it answers. Returns when this one has to run its own."""
     logged = False
     while health := await gateway_health(url):
         if not logged:
@@ -136,13 +136,13 @@ async def _share_gateway(process: SupervisedProcess, *, url: str, faults: bool) 
 
 
 def _forward_line(mode: Mode, process: SupervisedProcess, line: bytes) -> None:
-    """A child's line: JSON for scripts, prefixed and short for people. What is no event (a traceback, say) becomes one."""
+    """Print a child's line: JSON for scripts, short text for people. Other lines, as of a traceback, become events."""
     text = line.decode(errors="replace").rstrip()
     if not text:
         return
     event = _parse_event(text)
     if event is None:
-        event = {"event": "said", "said": text, "mode": str(mode), "service": process.name}
+        event = {"event": "output_line", "text": text, "mode": str(mode), "service": process.name}
         text = json.dumps(event)
     if event.get("event") == "started":
         process.started.set()

@@ -1,6 +1,6 @@
-"""`saga watch`: a running mode, live, as its observer hears it.
+"""`saga watch`: follows the orders of a running mode, as its observer records them.
 
-Looks at the observer's database every now and then; it asks nothing of broker or workers.
+Polls the observer's database; uses neither broker nor workers.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ from observer.queries import newest, open_orders
 from observer.recorder import NAME
 from store.protocol import Store
 
-#: Open orders that are looked at, the stalest first, and stuck ones that are shown above the newest.
+#: The most open orders that are read, those without progress for longest first; and the most stuck ones shown above the newest.
 OPEN_MAX, STUCK_MAX = 500, 10
 
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
-    """How many of the newest orders, how often to look, when an open order is stuck, and how long to go on (None: for ever)."""
+    """The number of newest orders, the polling interval, when an open order counts as stuck, and the duration (None: no end)."""
 
     limit: int
     every_s: float
@@ -41,7 +41,7 @@ class WatchOptions:
 
 @dataclass(frozen=True, slots=True)
 class WatchFrame:
-    """What one look has found: stuck orders, then the newest, no order twice. `open_count` stops at OPEN_MAX."""
+    """The result of one poll: stuck orders, then the newest, without duplicates. `open_count` stops at OPEN_MAX."""
 
     orders: tuple[History, ...]
     stuck: frozenset[str]
@@ -55,17 +55,17 @@ def register(app: typer.Typer) -> None:
 
 def watch(
     mode: ModeFlag = Mode.ORCHESTRATOR,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="So many of the newest orders.")] = 15,
-    every: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two looks.")] = 0.5,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Number of newest orders.")] = 15,
+    every: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two polls.")] = 0.5,
     patience: Annotated[
-        float, typer.Option(min=0.1, help="Seconds without a message after which an open order is stuck.")
+        float, typer.Option(min=0.1, help="Seconds without a message after which an open order counts as stuck.")
     ] = 40.0,
-    for_: Annotated[float | None, typer.Option("--for", min=0.1, help="Seconds to go on; without it, until Ctrl-C.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line, for each order that has moved.")] = False,
+    for_: Annotated[float | None, typer.Option("--for", min=0.1, help="Seconds to run (default: until Ctrl-C).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line, for each order that has changed.")] = False,
 ) -> None:
-    """Follow a running mode live, as its observer hears it: where its newest orders stand, whom they wait for, what is stuck.
+    """Follow a running mode as its observer records it: the newest orders, the worker each waits for, and what is stuck.
 
-    `saga order explain ID` then tells the whole story of one."""
+    `saga order explain ID` prints the whole history of one order."""
     run(_watch(mode, WatchOptions(limit, every, patience, for_), as_json=as_json))
 
 
@@ -99,7 +99,7 @@ async def _frames(store: Store, mode: Mode, options: WatchOptions) -> AsyncItera
 
 
 async def _print_changes(frames: AsyncIterator[WatchFrame], *, as_json: bool) -> None:
-    """A line for each order that is not as it was at the last look."""
+    """Print a line for each order that has changed since the last poll."""
     printed: dict[str, dict[str, object]] = {}
     async for frame in frames:
         found = {history.order_id: _summary(history, stuck=history.order_id in frame.stuck) for history in reversed(frame.orders)}
@@ -128,12 +128,10 @@ def _summary(history: History, *, stuck: bool) -> dict[str, object]:
 
 def _table(mode: Mode, frame: WatchFrame) -> Table:
     count = f"{frame.open_count}{'+' if frame.open_count == OPEN_MAX else ''}"
-    title = (
-        f"{mode}: {count} open, {len(frame.stuck)} stuck" if frame.orders else f"{mode}: the observer has heard of no order yet"
-    )
+    title = f"{mode}: {count} open, {len(frame.stuck)} stuck" if frame.orders else f"{mode}: the observer has no order yet"
     table = Table(title=title, title_justify="left", title_style="bold", expand=True)
     table.add_column("order", no_wrap=True)
-    for name in ("stands", "messages", "last", "waits for"):
+    for name in ("state", "messages", "last", "waits for"):
         table.add_column(name)
     now = time.time()
     for history in frame.orders:

@@ -1,6 +1,6 @@
-"""`saga worker NAME --mode M`: one worker, or the payment gateway, in this process until it is told to stop.
+"""`saga worker NAME --mode M`: runs one worker, the observer or the payment gateway in this process.
 
-The composition of one worker: its role from its mode, its clients from the settings.
+Builds the worker from its mode and the settings.
 """
 
 from typing import Annotated
@@ -8,6 +8,7 @@ from typing import Annotated
 import structlog
 import typer
 
+from bootstrap.backend import PAYMENT
 from bootstrap.build_worker import build_worker
 from bootstrap.modes import Mode, roles, topology
 from bootstrap.server_backend import ServerBackend
@@ -19,6 +20,8 @@ from cli.output import Code, exit_on_error, stop
 from cli.process import maintain_ready_file, remove_ready_file, run_on_uvloop, stop_on_signal
 from cli.settings import Settings, load
 from observer.recorder import NAME as OBSERVER
+from orchestrator.coordinator import NAME as COORDINATOR
+from services.message_types import SERVICES
 from services.payment.gateway import PaymentGateway
 from store.document import Record
 from store.mongo.preflight import clock_ahead_s
@@ -34,43 +37,43 @@ def register(app: typer.Typer) -> None:
 
 def worker(
     name: Annotated[
-        str, typer.Argument(help="order, inventory, payment, delivery, coordinator (orchestrator only), observer or gateway.")
+        str, typer.Argument(help=f"{', '.join(SERVICES)}, {COORDINATOR} (orchestrator only), {OBSERVER} or {GATEWAY}.")
     ],
     mode: ModeFlag = Mode.ORCHESTRATOR,
     faults: Annotated[
         bool | None, typer.Option("--faults/--no-faults", help="Honour injected failures (default: SAGA_FAULTS, else off).")
     ] = None,
     tied_to_parent: Annotated[bool, typer.Option("--tied", hidden=True, help="Stop when stdin ends.")] = False,
-    host: Annotated[str, typer.Option(envvar="SAGA_GATEWAY_HOST", help="Where gateway or observer listen.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(envvar="SAGA_GATEWAY_HOST", help="Address on which the gateway or the observer listens.")
+    ] = "127.0.0.1",
 ) -> None:
     """Run one worker of a mode, its observer, or the payment gateway, until SIGTERM or Ctrl-C."""
     settings = load()
     faults_enabled = settings.faults if faults is None else faults
     configure(settings.log_level, mode=mode, service=name)
     if name == GATEWAY:
-        from cli.commands.worker_gateway import serve_gateway  # noqa: PLC0415 - an HTTP server, which no other worker need load
+        from cli.commands.worker_gateway import serve_gateway  # noqa: PLC0415 - an HTTP server, which other workers do not need
 
         serve_gateway(settings, host, faults=faults_enabled, tied_to_parent=tied_to_parent)
         return
     names = list(roles(mode))
     if name not in (*names, OBSERVER):
-        why = "in choreography there is no coordinator. " if name == "coordinator" else ""
-        stop(Code.USAGE, f"the {mode} mode has no worker {name!r}: {why}It has {', '.join(names)}, {OBSERVER}, and {GATEWAY}.")
+        why = "in choreography there is no coordinator. " if name == COORDINATOR else ""
+        stop(Code.USAGE, f"the {mode} mode has no worker {name!r}: {why}Use one of {', '.join(names)}, {OBSERVER}, {GATEWAY}.")
     with exit_on_error():
         if name == OBSERVER:
             run_on_uvloop(observe(mode, settings, host, tied_to_parent=tied_to_parent))
         else:
-            # Made here, so that what it loads is there when `run_on_uvloop` sets aside what is.
-            gateway = settings.backend(mode).gateway() if name == "payment" else None
+            # Created here, so that its modules are loaded before `run_on_uvloop` freezes the loaded objects.
+            gateway = settings.backend(mode).gateway() if name == PAYMENT else None
             run_on_uvloop(_run_worker(mode, name, settings, gateway, faults=faults_enabled, tied_to_parent=tied_to_parent))
 
 
 async def _run_worker(
     mode: Mode, name: str, settings: Settings, gateway: PaymentGateway | None, *, faults: bool, tied_to_parent: bool
 ) -> None:
-    remove_ready_file(
-        settings.ready_file
-    )  # one that was killed left its mark, and a container that is started again still has it
+    remove_ready_file(settings.ready_file)  # a killed process leaves its file, and a restarted container keeps it
     backend = settings.backend(mode)
     transport, store = backend.transport(name), backend.store(name)
     await _prepare(mode, name, backend, transport, store, faults=faults)
@@ -97,7 +100,7 @@ async def _run_worker(
 async def _prepare(
     mode: Mode, name: str, backend: ServerBackend, transport: Transport, store: MongoStore, *, faults: bool
 ) -> None:
-    """Furniture on the broker, and a note in the store: whether injected failures will act here, and how the clock goes."""
+    """Declare the topology, and store the worker's announcement: whether it honours injected failures, and its clock offset."""
     await transport.open()
     await declare_or_check(transport, topology(mode))
     await store.open([])

@@ -1,6 +1,6 @@
-"""`saga worker gateway`: the payment gateway, somebody else's system, served for our runs.
+"""`saga worker gateway`: serves the payment gateway, which stands for an external system.
 
-Loaded only where it is served: an HTTP server takes as long to load as a worker does.
+Imported only where it is served, because an HTTP server takes as long to load as a worker.
 """
 
 import sqlite3
@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 
 def serve_gateway(settings: Settings, host: str, *, faults: bool, tied_to_parent: bool) -> None:
+    """Serve the payment gateway until SIGTERM or Ctrl-C. Stops with exit code 1 when port or books cannot be opened."""
     if tied_to_parent:
         stop_with_parent()
     books = settings.gateway_books
@@ -38,7 +39,8 @@ def serve_gateway(settings: Settings, host: str, *, faults: bool, tied_to_parent
         )
     except OSError as error:
         stop(
-            Code.FAILED, f"the payment gateway cannot serve on {host}:{port}: {error.strerror}. Set SAGA_GATEWAY_URL to another."
+            Code.FAILED,
+            f"the payment gateway cannot serve on {host}:{port}: {error.strerror}. Set SAGA_GATEWAY_URL to another address.",
         )
     except sqlite3.Error as error:
         _no_books(books, str(error))

@@ -1,6 +1,6 @@
-"""`saga worker observer`: the observer of a mode, and what the page at the door is shown of it.
+"""`saga worker observer`: runs the observer of a mode, and serves its records to the dashboard of the HTTP API.
 
-The composition of the observer, which is no worker: it handles nothing.
+The observer is not a worker: it records messages and handles none.
 """
 
 import socket
@@ -21,9 +21,9 @@ log = structlog.get_logger()
 
 
 async def observe(mode: Mode, settings: Settings, host: str, *, tied_to_parent: bool) -> None:
-    """The observer, and what the page at the door is shown of it.
+    """Run the observer until SIGTERM or Ctrl-C, and serve its lane when `observer_url` is set.
 
-    It does not free what a dead one held: that would end the transactions of the others, and it can wait."""
+    It does not abort transactions that a killed observer left open: that would abort those of others, and it can wait."""
     remove_ready_file(settings.ready_file)
     backend = settings.backend(mode)
     transport, store = backend.transport(OBSERVER), backend.store(OBSERVER)
@@ -34,7 +34,7 @@ async def observe(mode: Mode, settings: Settings, host: str, *, tied_to_parent: 
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(maintain_ready_file(observer.ready, settings.ready_file))
             if settings.observer_url:
-                from dashboard.observer_mount import serve_observer_lane  # noqa: PLC0415 - an HTTP server, which most observers do without
+                from dashboard.observer_mount import serve_observer_lane  # noqa: PLC0415 - an HTTP server, which most observers do not need
 
                 await stack.enter_async_context(serve_observer_lane(lane, _listen_for_api(settings, host)))
             await observer.run()
@@ -46,5 +46,5 @@ async def observe(mode: Mode, settings: Settings, host: str, *, tied_to_parent: 
 
 def _listen_for_api(settings: Settings, host: str) -> socket.socket:
     port = URL(settings.observer_url).port or 80
-    remedy = "Set SAGA_OBSERVER_URL to another."
+    remedy = "Set SAGA_OBSERVER_URL to another address."
     return listen(host, port, backlog=128, problem="the observer cannot serve", remedy=remedy)

@@ -1,6 +1,6 @@
-"""Whether the benchmarks run: `make bench` with few orders. No figure is asserted, because a busy machine would fail it.
+"""Smoke tests of the benchmarks, with few orders. No figure is asserted, because a busy machine would fail it.
 
-Real parts: the RabbitMQ of the other tests, a database and a gateway that the benchmark starts itself.
+They run on the RabbitMQ of the other tests, and a database and a gateway that the benchmark starts.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from tests.support.servers import NoServer, found
 
 ROOT = Path(__file__).parents[2]
 #: Starting and stopping nine workers and four storms takes about half a minute on a busy machine.
-PATIENCE_S = 240
+TIMEOUT_S = 240
 
 RATIO_FIELDS = {"row", "mode", "title", "figure", "floor", "median_ratio", "min_ratio", "max_ratio", "met", "repeated", "pairs"}
 RUN_FIELDS = {"orders", "ended", "completed", "seconds", "rate_per_s", "p50_ms", "p99_ms", "foreign_percent", "cpu_ms_per_order"}
-#: PlaceOrder to OrderCompleted, on both sides of the comparison.
+#: Messages from PlaceOrder to OrderCompleted, on both sides of the comparison.
 MESSAGES = {Mode.CHOREOGRAPHY: 6, Mode.ORCHESTRATOR: 10}
 
 
@@ -38,13 +38,13 @@ def _a_database_can_be_started() -> None:
 
 
 async def empty(rabbit_url: str, mode: Mode) -> None:
-    """Empty the mode's queues where they exist (the CLI's tests use them too): the benchmark would refuse to."""
+    """Empty the mode's queues, which the CLI's tests use too: the benchmark does not start while they hold messages."""
     transport = RabbitTransport(rabbit_url, "benchmark test")
     await transport.open()
     try:
         await transport.purge(topology(mode))
     except UnsafeTopology:
-        pass  # they do not exist, so there is nothing in them
+        pass  # the queues do not exist
     finally:
         await transport.close()
 
@@ -52,7 +52,7 @@ async def empty(rabbit_url: str, mode: Mode) -> None:
 def bench(rabbit_url: str, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks", *options]
     environment = {**os.environ, "SAGA_BROKER_URL": rabbit_url}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
 async def quick(rabbit_url: str, mode: Mode, row: str) -> dict[str, Any]:
@@ -60,16 +60,16 @@ async def quick(rabbit_url: str, mode: Mode, row: str) -> dict[str, Any]:
     await empty(rabbit_url, mode)
     done = await asyncio.to_thread(bench, rabbit_url, "--quick", "--json", "--mode", mode, "--row", row)
     assert done.returncode == 0, done.stderr
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 @pytest.mark.real
-@pytest.mark.timeout(PATIENCE_S)
-async def test_a_row_can_be_measured_and_its_json_says_how(rabbit_url: str) -> None:
-    said = await quick(rabbit_url, Mode.CHOREOGRAPHY, "bare-100")
+@pytest.mark.timeout(TIMEOUT_S)
+async def test_row_is_measured_and_reported_as_json(rabbit_url: str) -> None:
+    report = await quick(rabbit_url, Mode.CHOREOGRAPHY, "bare-100")
 
-    (row,) = said["rows"]
+    (row,) = report["rows"]
     assert row.keys() >= RATIO_FIELDS
     (pair,) = row["pairs"]
     assert pair["ratio"] > 0
@@ -80,11 +80,11 @@ async def test_a_row_can_be_measured_and_its_json_says_how(rabbit_url: str) -> N
 
 
 @pytest.mark.real
-@pytest.mark.timeout(PATIENCE_S)
-async def test_the_observer_is_measured_on_one_side_only_and_leaves_no_queue(rabbit_url: str) -> None:
-    said = await quick(rabbit_url, Mode.CHOREOGRAPHY, "observed")
+@pytest.mark.timeout(TIMEOUT_S)
+async def test_observer_is_measured_on_one_side_only_and_leaves_no_queue(rabbit_url: str) -> None:
+    report = await quick(rabbit_url, Mode.CHOREOGRAPHY, "observed")
 
-    (pair,) = said["rows"][0]["pairs"]
+    (pair,) = report["rows"][0]["pairs"]
     assert "observer" in pair["ours"]["cpu_ms_per_order"]
     assert "observer" not in pair["other"]["cpu_ms_per_order"]
     transport = RabbitTransport(rabbit_url, "benchmark test")
@@ -95,12 +95,12 @@ async def test_the_observer_is_measured_on_one_side_only_and_leaves_no_queue(rab
 
 
 @pytest.mark.real
-@pytest.mark.timeout(PATIENCE_S)
+@pytest.mark.timeout(TIMEOUT_S)
 @pytest.mark.parametrize("mode", list(MESSAGES))
-async def test_the_bare_chain_sends_as_many_messages_of_the_same_size_as_ours(rabbit_url: str, mode: Mode) -> None:
-    said = await quick(rabbit_url, mode, "per-order")
+async def test_bare_chain_sends_as_many_messages_of_the_same_size_as_ours(rabbit_url: str, mode: Mode) -> None:
+    report = await quick(rabbit_url, mode, "per-order")
 
-    mine, bare = said["per_order"]
+    mine, bare = report["per_order"]
     assert (mine["side"], bare["side"]) == ("ours", "bare chain")
     assert mine["messages"] == bare["messages"] == MESSAGES[mode]
     assert (mine["body_bytes"], mine["property_bytes"]) == (bare["body_bytes"], bare["property_bytes"])
@@ -108,7 +108,7 @@ async def test_the_bare_chain_sends_as_many_messages_of_the_same_size_as_ours(ra
 
 
 @pytest.mark.real
-def test_an_unknown_row_is_refused_with_the_names_of_those_there_are(rabbit_url: str) -> None:
+def test_unknown_row_is_refused_with_the_known_names(rabbit_url: str) -> None:
     done = bench(rabbit_url, "--row", "faster")
 
     assert done.returncode == 2

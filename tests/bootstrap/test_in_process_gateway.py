@@ -1,4 +1,4 @@
-"""The gateway in this process on virtual time: it waits for exactly as long as it says, and never really."""
+"""The in-process gateway on virtual time: how long each answer takes."""
 
 import asyncio
 
@@ -15,8 +15,8 @@ AUTHORIZE = GatewayCall(order_id="k", verb=Verb.AUTHORIZE, amount_cents=4200, cu
 TIMEOUT_S, SETTLE_AFTER_S = 2.0, 5.0
 
 
-async def asked(injected: str | None, *, slow_s: float = 1.0, first_wait_s: float = 0.0) -> tuple[Answer, float]:
-    """The answer to the last of one or two calls, and the virtual seconds it took."""
+async def call(injected: str | None, *, slow_s: float = 1.0, first_wait_s: float = 0.0) -> tuple[Answer, float]:
+    """The answer to the last of one or two calls, and the virtual seconds that it took."""
     loop = asyncio.get_running_loop()
     books = Books(MemoryStorage(), now=loop.time, faults=True, settle_after_s=SETTLE_AFTER_S, slow_s=slow_s)
     gateway = InProcessGateway(books, "mode", timeout_s=TIMEOUT_S)
@@ -39,14 +39,14 @@ async def asked(injected: str | None, *, slow_s: float = 1.0, first_wait_s: floa
         ("error", 1.0, Answer.IN_DOUBT, 0.0),
     ],
 )
-def test_an_answer_takes_its_time_and_a_missing_one_the_timeout(
+def test_answer_takes_its_own_time_and_a_missing_one_the_timeout(
     injected: str | None, slow_s: float, answer: Answer, took_s: float
 ) -> None:
-    got, got_s = run_on_virtual_time(asked(injected, slow_s=slow_s))
+    got, got_s = run_on_virtual_time(call(injected, slow_s=slow_s))
     assert got is answer
     assert got_s == pytest.approx(took_s, abs=1e-5)
 
 
 @pytest.mark.parametrize(("waited_s", "answer"), [(SETTLE_AFTER_S - 1, Answer.PENDING), (SETTLE_AFTER_S + 1, Answer.AUTHORIZED)])
-def test_a_pending_payment_settles_in_virtual_time(waited_s: float, answer: Answer) -> None:
-    assert run_on_virtual_time(asked("pending", first_wait_s=waited_s))[0] is answer
+def test_pending_payment_settles_in_virtual_time(waited_s: float, answer: Answer) -> None:
+    assert run_on_virtual_time(call("pending", first_wait_s=waited_s))[0] is answer

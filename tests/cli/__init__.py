@@ -1,1 +1,1 @@
-"""Tests of the CLI, as a user types it."""
+"""Tests of the CLI, through its commands."""

@@ -1,4 +1,4 @@
-"""Fixtures for commands on real servers: their environment, and the removal of what they leave behind."""
+"""Fixtures for commands on real servers: their environment, and the removal of their queues and databases."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.support import servers
 
 @pytest.fixture
 def env(rabbit_url: str, mongo_url: str, tmp_path: Path) -> dict[str, str]:
-    """The environment of a command: real servers, a gateway of its own and short times."""
+    """The environment of a command: real servers, a gateway of its own, and short timeouts."""
     return os.environ | {
         "SAGA_BROKER_URL": rabbit_url,
         "SAGA_STORE_URL": mongo_url,
@@ -30,7 +30,7 @@ def env(rabbit_url: str, mongo_url: str, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 async def removed(rabbit_url: str, mongo_url: str) -> Any:
-    """Delete what a test left on the broker and in the databases, after the test."""
+    """Delete the queues and databases of both modes after the test."""
     yield
     transport = RabbitTransport(rabbit_url, "tests")
     await transport.open()

@@ -1,4 +1,4 @@
-"""`saga demo --serve` as a user runs it: the page is there soon, and ends when it is told to."""
+"""`saga demo --serve`: the dashboard starts quickly and shuts down on a signal."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ USABLE_S, ENDS_S = 10.0, 6.0
 
 @contextmanager
 def serving(*options: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """The page's URL, as it says itself, and its process, which is killed at the end if it has not ended."""
+    """The dashboard's URL, as it is printed, and the process, which is killed at the end."""
     command = [*SAGA, "demo", "--serve", "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout
@@ -36,38 +36,38 @@ def serving(*options: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
         process.stdout.close()
 
 
-def asked(url: str, body: object = None) -> Any:
+def call_api(url: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json", "X-Saga": "page"}
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=5) as reply:  # noqa: S310 - our own
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=5) as reply:  # noqa: S310 - a URL of this test
         return json.loads(reply.read())
 
 
-def test_the_page_is_usable_soon_and_an_order_ends_in_both_lanes_by_the_wall_clock() -> None:
+def test_dashboard_starts_quickly_and_runs_orders_in_both_lanes() -> None:
     began = time.monotonic()
     before = time.time()
     with serving("--pace", "0.05") as (url, _):
-        with urllib.request.urlopen(url + "/", timeout=5) as page:  # noqa: S310 - our own
+        with urllib.request.urlopen(url + "/", timeout=5) as page:  # noqa: S310 - a URL of this test
             assert page.status == 200
-        assert len(asked(url + "/watch/lanes")["lanes"]) == 2
+        assert len(call_api(url + "/watch/lanes")["lanes"]) == 2
         assert time.monotonic() - began < USABLE_S
-        asked_for = {"lines": [{"sku": "book", "quantity": 1}], "customer": "Ada", "failures": []}
-        placed = asked(url + "/watch/orders", asked_for)["orders"]
+        order = {"lines": [{"sku": "book", "quantity": 1}], "customer": "Ada", "failures": []}
+        placed = call_api(url + "/watch/orders", order)["orders"]
 
-        def told() -> list[Any]:
-            return [order for one in placed for order in asked(f"{url}/watch/orders?mode={one['mode']}")["orders"]]
+        def shown() -> list[Any]:
+            return [order for one in placed for order in call_api(f"{url}/watch/orders?mode={one['mode']}")["orders"]]
 
-        eventually(lambda: [order["state"] for order in told()] == ["COMPLETED"] * 2, "both orders to complete")
-        for order in told():
+        eventually(lambda: [order["state"] for order in shown()] == ["COMPLETED"] * 2, "both orders to complete")
+        for order in shown():
             assert before - 1 < order["began_at"] <= order["moved_at"] < time.time() + 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_in_good_order_when_it_is_told_to_though_somebody_watches(number: signal.Signals) -> None:
+def test_dashboard_shuts_down_on_a_signal_with_an_open_event_stream(number: signal.Signals) -> None:
     with serving() as (url, process):
-        with urllib.request.urlopen(url + "/watch/events", timeout=5) as stream:  # noqa: S310 - our own
+        with urllib.request.urlopen(url + "/watch/events", timeout=5) as stream:  # noqa: S310 - a URL of this test
             assert stream.readline().startswith(b"retry")
-            asked(url + "/watch/orders", {"lines": [{"sku": "book", "quantity": 1}], "count": 50})
+            call_api(url + "/watch/orders", {"lines": [{"sku": "book", "quantity": 1}], "count": 50})
             process.send_signal(number)
             assert process.wait(ENDS_S) == 0
             assert stream.read().endswith(b"\n\n")
@@ -75,7 +75,7 @@ def test_it_ends_in_good_order_when_it_is_told_to_though_somebody_watches(number
         assert process.stdout.read() == ""
 
 
-def test_a_port_that_is_taken_is_one_sentence_that_says_what_to_do() -> None:
+def test_port_in_use_is_reported_with_a_remedy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         ended = subprocess.run(
@@ -83,11 +83,11 @@ def test_a_port_that_is_taken_is_one_sentence_that_says_what_to_do() -> None:
         )
     assert ended.returncode == 1
     assert ended.stdout == ""
-    why = f"the page cannot be served on 127.0.0.1:{port}: Address already in use"
+    why = f"the dashboard cannot be served on 127.0.0.1:{port}: Address already in use"
     assert ended.stderr.splitlines() == [f"saga: {why}. Choose another --port, or 0 for a free one."]
 
 
-def test_what_only_a_printed_run_can_do_is_refused() -> None:
+def test_options_of_a_printed_run_are_refused_with_serve() -> None:
     command = [*SAGA, "demo", "--serve", "--json", "--port", str(free_port())]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert ended.returncode == 2

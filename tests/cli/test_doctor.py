@@ -1,7 +1,6 @@
-"""`saga doctor` as typed: its exit codes, its JSON, its lines.
+"""`saga doctor`: its exit codes, its JSON and its printed lines.
 
-What each check finds is tested in tests/ops/doctor/test_all_checks.py. One mode is up on real parts;
-what is missing is looked for where nothing listens.
+The result of each check is tested in tests/ops/doctor/test_all_checks.py.
 """
 
 import json
@@ -32,9 +31,9 @@ def saga(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env | NO_DOCKER, check=False)
 
 
-def document(said: subprocess.CompletedProcess[str]) -> Any:
-    """The JSON on stdout, whose shape is always the same."""
-    found = json.loads(said.stdout)
+def document(result: subprocess.CompletedProcess[str]) -> Any:
+    """The JSON on stdout, after a check of its shape."""
+    found = json.loads(result.stdout)
     assert found.keys() == {"ok", "checks"}
     assert [check["name"] for check in found["checks"]] == [check.name for check in ALL_CHECKS]
     for check in found["checks"]:
@@ -47,22 +46,22 @@ def document(said: subprocess.CompletedProcess[str]) -> Any:
 
 
 def failed(found: Any) -> set[str]:
-    """The failed checks, but for what depends on the machine that runs the tests."""
+    """The failed checks, without the one that depends on the machine that runs the tests."""
     return {check["name"] for check in found["checks"] if check["ok"] is False} - {"memory"}
 
 
-def test_missing_servers_are_exit_code_4_and_each_is_one_failure() -> None:
-    said = doctor(NOWHERE, "--json")
-    assert said.returncode == 4, said.stderr
-    assert failed(document(said)) == MISSING
-    assert "Traceback" not in said.stderr
-    assert len([line for line in said.stderr.splitlines() if line.startswith("saga: ")]) == 1
+def test_each_missing_server_is_one_failed_check_and_exit_code_4() -> None:
+    result = doctor(NOWHERE, "--json")
+    assert result.returncode == 4, result.stderr
+    assert failed(document(result)) == MISSING
+    assert "Traceback" not in result.stderr
+    assert len([line for line in result.stderr.splitlines() if line.startswith("saga: ")]) == 1
 
 
-def test_for_people_each_check_is_a_line_and_beneath_a_failed_one_stand_why_and_next() -> None:
-    said = doctor(NOWHERE)
-    assert said.returncode == 4, said.stderr
-    lines = said.stdout.splitlines()
+def test_text_has_a_line_per_check_and_the_next_step_below_a_failure() -> None:
+    result = doctor(NOWHERE)
+    assert result.returncode == 4, result.stderr
+    lines = result.stdout.splitlines()
     heads = [line for line in lines if not line.startswith(" ")]
     words = {check.name: line.partition(check.name)[0].strip() for check, line in zip(ALL_CHECKS, heads, strict=True)}
     assert {name for name, word in words.items() if word == "FAILED"} - {"memory"} == MISSING
@@ -76,12 +75,12 @@ def test_for_people_each_check_is_a_line_and_beneath_a_failed_one_stand_why_and_
 @pytest.mark.real
 @pytest.mark.usefixtures("removed")
 @BOTH
-def test_a_mode_that_is_up_is_well_and_one_wrong_setting_is_exit_code_1(mode: Mode, env: dict[str, str], tmp_path: Path) -> None:
+def test_running_mode_passes_and_a_wrong_setting_is_exit_code_1(mode: Mode, env: dict[str, str], tmp_path: Path) -> None:
     with up(mode, env, tmp_path / "log") as running:
-        said = doctor(env, "--mode", mode, "--json")
-        found = document(said)
+        result = doctor(env, "--mode", mode, "--json")
+        found = document(result)
         assert {check["name"]: check["why"] for check in found["checks"] if not check["ok"] and check["name"] != "memory"} == {}
-        assert said.returncode == 0, said.stderr
+        assert result.returncode == 0, result.stderr
         unsynced = env | {"SAGA_STORE_URL": str(URL(env["SAGA_STORE_URL"]).update_query(journal="false"))}
         wrong = doctor(unsynced, "--mode", mode, "--json")
         assert failed(document(wrong)) == {"durable commits"}
@@ -94,9 +93,7 @@ def test_a_mode_that_is_up_is_well_and_one_wrong_setting_is_exit_code_1(mode: Mo
 
 @pytest.mark.real
 @pytest.mark.usefixtures("removed")
-async def test_a_reset_mends_what_another_version_declared_differently(
-    env: dict[str, str], rabbit_url: str, gateway_url: str
-) -> None:
+async def test_reset_repairs_the_declarations_of_another_version(env: dict[str, str], rabbit_url: str, gateway_url: str) -> None:
     env |= {"SAGA_GATEWAY_URL": gateway_url}
     transport = RabbitTransport(rabbit_url, "tests")
     await transport.open()

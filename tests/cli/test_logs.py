@@ -1,4 +1,4 @@
-"""What `saga up` and the workers print: JSON for scripts, short lines for people, whoever has spoken."""
+"""The log lines of `saga up` and the workers: JSON for scripts, short text for people."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from cli.logs import as_text, configure
 
 
 @pytest.fixture(autouse=True)
-def _root_logger_as_it_was() -> Iterator[None]:
+def _root_logger_restored() -> Iterator[None]:
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     yield
@@ -20,11 +20,11 @@ def _root_logger_as_it_was() -> Iterator[None]:
     root.handlers[:] = handlers
 
 
-def lines(said: str) -> list[dict[str, str]]:
-    return [json.loads(line) for line in said.splitlines()]
+def lines(output: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in output.splitlines()]
 
 
-def test_every_line_tells_who_and_in_which_mode(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_line_has_mode_and_service(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", mode="choreography", service="payment", people=False)
     structlog.get_logger().info("handled", order_id="one", message_id="two")
     (line,) = lines(capsys.readouterr().out)
@@ -39,7 +39,7 @@ def test_every_line_tells_who_and_in_which_mode(capsys: pytest.CaptureFixture[st
     }
 
 
-def test_levels_below_the_chosen_one_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_events_below_the_level_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
     configure("warning", people=False)
     structlog.get_logger().info("quiet")
     structlog.get_logger().warning("loud")
@@ -47,16 +47,17 @@ def test_levels_below_the_chosen_one_are_silent(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("library", ["aio_pika", "aiormq.connection", "pymongo.topology", "aiohttp.client", "uvicorn.error"])
-def test_a_librarys_warnings_come_the_same_way_and_its_chatter_does_not(library: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_of_libraries_are_logged_and_lower_levels_are_not(library: str, capsys: pytest.CaptureFixture[str]) -> None:
     configure("debug", mode="orchestrator", service="order", people=False)
     logging.getLogger(library).info("chatter")
     logging.getLogger(library).warning("lost %s", "something")
     (line,) = lines(capsys.readouterr().out)
-    assert (line["event"], line["logger"], line["said"], line["level"]) == ("library", library, "lost something", "warning")
+    assert (line["event"], line["logger"], line["level"]) == ("library_message", library, "warning")
+    assert line["text"] == "lost something"
     assert (line["mode"], line["service"]) == ("orchestrator", "order")
 
 
-def test_a_librarys_traceback_and_a_level_of_its_own_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
+def test_traceback_and_nonstandard_level_of_a_library_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", people=False)
     try:
         int("the cause")
@@ -67,14 +68,14 @@ def test_a_librarys_traceback_and_a_level_of_its_own_are_kept(capsys: pytest.Cap
     assert "the cause" in line["exception"]
 
 
-def test_a_level_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_level_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as ended:
         configure("shout")
     assert ended.value.exit_code == 2
     assert "no level 'shout'" in capsys.readouterr().err
 
 
-def test_people_get_a_prefix_and_only_what_is_new() -> None:
+def test_text_has_the_service_as_prefix_and_no_constant_fields() -> None:
     event = {
         "event": "handled",
         "level": "info",
@@ -87,7 +88,7 @@ def test_people_get_a_prefix_and_only_what_is_new() -> None:
 
 
 @pytest.mark.parametrize("hostile", ["[/x]", "[bold]", "\x1b[2J", "two\nlines"])
-def test_words_that_came_with_a_message_are_neither_markup_nor_orders_to_the_terminal(hostile: str) -> None:
-    told = as_text({"event": "dead_letter", "service": "payment", "detail": hostile}).plain
-    assert told.isprintable()
-    assert told.endswith(hostile if hostile.isprintable() else repr(hostile))
+def test_text_from_a_message_is_neither_markup_nor_terminal_control(hostile: str) -> None:
+    text = as_text({"event": "dead_letter", "service": "payment", "detail": hostile}).plain
+    assert text.isprintable()
+    assert text.endswith(hostile if hostile.isprintable() else repr(hostile))

@@ -1,6 +1,6 @@
-"""`saga up` and the commands that look at it, as a user types them, on real parts.
+"""`saga up`, and commands on the mode that it runs, on real servers.
 
-One mode is up at a time; its queues and databases are emptied and removed again.
+Each test deletes the queues and databases of the modes.
 """
 
 import json
@@ -14,13 +14,13 @@ import pytest
 
 from bootstrap.modes import Mode, roles
 from observer.recorder import NAME as OBSERVER
-from tests.support.cli import BOTH, NOBODY, SAGA, alive, begun, eventually, up
+from tests.support.cli import BOTH, SAGA, UNKNOWN_ID, alive, eventually, starting, up
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("removed")]
 
 
 @BOTH
-def test_an_order_goes_its_way_and_every_command_tells_the_same_of_it(mode: Mode, env: dict[str, str], tmp_path: Path) -> None:
+def test_commands_agree_about_an_order(mode: Mode, env: dict[str, str], tmp_path: Path) -> None:
     with up(mode, env, tmp_path / "log") as running:
         assert running.saga("stock", "set", "book", "5")["stock"] == [{"sku": "book", "received": 5, "available": 5, "held": 0}]
         placed = running.saga("order", "place", "book=2", "--wait")
@@ -41,19 +41,19 @@ def test_an_order_goes_its_way_and_every_command_tells_the_same_of_it(mode: Mode
         assert running.saga("stock", "show")["stock"] == [{"sku": "book", "received": 5, "available": 3, "held": 2}]
         assert running.saga("audit") == {"mode": mode, "ok": True, "open": 0, "findings": []}
         assert all(event["mode"] == mode and event["service"] and event["event"] for event in running.events())
-        story = [event for event in running.events() if event.get("order_id") == refused["order_id"]]
-        assert {event["service"] for event in story} == set(roles(mode))
+        of_refused = [event for event in running.events() if event.get("order_id") == refused["order_id"]]
+        assert {event["service"] for event in of_refused} == set(roles(mode))
         assert all(
-            event["mode"] == mode and event["message_id"] and event["type"] for event in story if event["event"] == "handled"
+            event["mode"] == mode and event["message_id"] and event["type"] for event in of_refused if event["event"] == "handled"
         )
 
 
 @BOTH
-def test_a_worker_killed_in_a_storm_is_started_again_and_nothing_is_lost(mode: Mode, env: dict[str, str], tmp_path: Path) -> None:
+def test_worker_killed_during_a_storm_is_restarted_and_no_order_is_lost(mode: Mode, env: dict[str, str], tmp_path: Path) -> None:
     env |= {
         "SAGA_AUTHORIZE_TIMEOUT_S": "30",
         "SAGA_DEADLINE_S": "60",
-    }  # a worker that is being restarted is not a gateway that hangs
+    }  # so that a restart of a worker does not count as a timeout
     with up(mode, env, tmp_path / "log") as running:
         storm = subprocess.Popen(
             [*SAGA, "storm", "--mode", mode, "--orders", "400", "--in-flight", "60", "--fail", "payment:declined=20%", "--json"],
@@ -63,7 +63,7 @@ def test_a_worker_killed_in_a_storm_is_started_again_and_nothing_is_lost(mode: M
         )
         for victim in ("inventory", "payment"):
             handled = len(running.events())
-            eventually(lambda handled=handled: len(running.events()) > handled + 200, "the storm to be under way")  # type: ignore[misc]
+            eventually(lambda handled=handled: len(running.events()) > handled + 200, "the storm to be in progress")  # type: ignore[misc]
             os.kill(running.children()[victim], signal.SIGKILL)
         out, err = storm.communicate(timeout=90)
         assert storm.returncode == 0, err
@@ -78,9 +78,7 @@ def test_a_worker_killed_in_a_storm_is_started_again_and_nothing_is_lost(mode: M
 
 
 @BOTH
-def test_a_crash_injected_with_an_order_kills_a_real_worker_and_the_order_still_ends(
-    mode: Mode, env: dict[str, str], tmp_path: Path
-) -> None:
+def test_order_completes_after_an_injected_crash_of_a_worker(mode: Mode, env: dict[str, str], tmp_path: Path) -> None:
     with up(mode, env, tmp_path / "log") as running:
         running.saga("stock", "set", "book", "5")
         placed = running.saga("order", "place", "book", "--fail", "inventory:crash", "--wait")
@@ -88,15 +86,15 @@ def test_a_crash_injected_with_an_order_kills_a_real_worker_and_the_order_still_
         assert [event["exit_code"] for event in running.events() if event["event"] == "worker_restarted"] == [-signal.SIGKILL]
 
 
-def test_workers_without_faults_refuse_a_failure(env: dict[str, str], tmp_path: Path) -> None:
+def test_failure_is_refused_when_workers_have_faults_disabled(env: dict[str, str], tmp_path: Path) -> None:
     with up(Mode.CHOREOGRAPHY, env, tmp_path / "log", "--no-faults") as running:
-        said = running.run("order", "place", "book", "--fail", "payment:declined", "--mode", "choreography")
-        assert said.returncode == 2
-        assert "faults disabled" in said.stderr
+        result = running.run("order", "place", "book", "--fail", "payment:declined", "--mode", "choreography")
+        assert result.returncode == 2
+        assert "faults disabled" in result.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_ends_everything_in_good_order(number: signal.Signals, code: int, env: dict[str, str], tmp_path: Path) -> None:
+def test_signal_shuts_down_every_process(number: signal.Signals, code: int, env: dict[str, str], tmp_path: Path) -> None:
     with up(Mode.CHOREOGRAPHY, env, tmp_path / "log") as running:
         children = running.children()
         assert set(children) == {"gateway", OBSERVER, *roles(Mode.CHOREOGRAPHY)}
@@ -106,7 +104,7 @@ def test_a_signal_ends_everything_in_good_order(number: signal.Signals, code: in
         assert "Traceback" not in running.log.read_text()
 
 
-def test_the_workers_do_not_outlive_a_killed_supervisor(env: dict[str, str], tmp_path: Path) -> None:
+def test_workers_end_when_their_supervisor_is_killed(env: dict[str, str], tmp_path: Path) -> None:
     with up(Mode.CHOREOGRAPHY, env, tmp_path / "log") as running:
         children = running.children()
         running.process.kill()
@@ -115,13 +113,13 @@ def test_the_workers_do_not_outlive_a_killed_supervisor(env: dict[str, str], tmp
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_ends_it_while_it_waits_for_a_broker_that_does_not_answer(
+def test_signal_ends_a_start_that_waits_for_a_silent_broker(
     number: signal.Signals, code: int, env: dict[str, str], tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(30)
         env["SAGA_BROKER_URL"] = f"amqp://guest:guest@127.0.0.1:{silent.getsockname()[1]}/"
-        with begun(Mode.CHOREOGRAPHY, env, tmp_path / "log") as running:
+        with starting(Mode.CHOREOGRAPHY, env, tmp_path / "log") as running:
             caller, _ = silent.accept()
             with caller:
                 running.process.send_signal(number)
@@ -129,7 +127,7 @@ def test_a_signal_ends_it_while_it_waits_for_a_broker_that_does_not_answer(
         assert "Traceback" not in running.log.read_text()
 
 
-def test_what_the_workers_say_while_they_end_is_heard(env: dict[str, str], tmp_path: Path) -> None:
+def test_output_of_workers_is_forwarded_during_shutdown(env: dict[str, str], tmp_path: Path) -> None:
     with up(Mode.CHOREOGRAPHY, env, tmp_path / "log") as running:
         running.process.terminate()
         assert running.process.wait(12) == 0
@@ -137,17 +135,18 @@ def test_what_the_workers_say_while_they_end_is_heard(env: dict[str, str], tmp_p
         assert ended == {OBSERVER, *roles(Mode.CHOREOGRAPHY)}
 
 
-def test_both_modes_started_at_once_share_a_gateway_and_the_other_takes_over_when_its_owner_ends(
-    env: dict[str, str], tmp_path: Path
-) -> None:
+def test_two_modes_share_a_gateway_and_one_takes_over_from_the_other(env: dict[str, str], tmp_path: Path) -> None:
     with (
-        begun(Mode.ORCHESTRATOR, env, tmp_path / "one") as one,
-        begun(Mode.CHOREOGRAPHY, env, tmp_path / "two") as two,
+        starting(Mode.ORCHESTRATOR, env, tmp_path / "one") as one,
+        starting(Mode.CHOREOGRAPHY, env, tmp_path / "two") as two,
     ):
         one.until_ready()
         two.until_ready()
-        eventually(lambda: one.said("gateway_shared") != two.said("gateway_shared"), "one of them to share the other's gateway")
-        owner, guest = (two, one) if one.said("gateway_shared") else (one, two)
+        eventually(
+            lambda: one.has_logged("gateway_shared") != two.has_logged("gateway_shared"),
+            "one of them to share the other's gateway",
+        )
+        owner, guest = (two, one) if one.has_logged("gateway_shared") else (one, two)
         for running in (owner, guest):
             running.saga("reset", "--yes")
             running.saga("stock", "set", "book", "5")
@@ -159,25 +158,25 @@ def test_both_modes_started_at_once_share_a_gateway_and_the_other_takes_over_whe
         assert guest.saga("audit") == {"mode": guest.mode, "ok": True, "open": 0, "findings": []}
 
 
-def test_a_gateway_that_honours_no_failures_is_not_shared_by_workers_that_do(env: dict[str, str], tmp_path: Path) -> None:
+def test_gateway_without_faults_is_not_shared_by_a_mode_with_faults(env: dict[str, str], tmp_path: Path) -> None:
     with up(Mode.ORCHESTRATOR, env, tmp_path / "log", "--no-faults") as running:
-        said = running.run("up", "--mode", "choreography")
-        assert said.returncode == 2
-        assert "has faults disabled" in said.stderr
+        result = running.run("up", "--mode", "choreography")
+        assert result.returncode == 2
+        assert "has faults disabled" in result.stderr
 
 
-def test_a_dead_letter_is_listed_shown_and_sent_back_to_work(env: dict[str, str], tmp_path: Path) -> None:
-    env |= {"SAGA_DEADLINE_S": "300"}  # nobody is in a hurry here
+def test_dead_letter_is_listed_shown_and_requeued(env: dict[str, str], tmp_path: Path) -> None:
+    env |= {"SAGA_DEADLINE_S": "300"}  # longer than the retries
     with up(Mode.CHOREOGRAPHY, env, tmp_path / "log") as running:
         running.saga("stock", "set", "book", "5")
         order_id = running.saga("order", "place", "book", "--fail", "delivery:error")["order_id"]
-        eventually(lambda: running.saga("dlq", "list")["dead_letters"], "the step to be given up", 20)
+        eventually(lambda: running.saga("dlq", "list")["dead_letters"], "the step to be dead-lettered", 20)
         (letter,) = running.saga("dlq", "list")["dead_letters"]
         assert (letter["worker"], letter["order_id"], letter["reason"]) == ("delivery", order_id, "attempts_exhausted")
         assert letter["attempts"] == 5
         whole = running.saga("dlq", "show", letter["id"])
         assert json.loads(whole["body"])["order_id"] == order_id
-        assert running.run("dlq", "requeue", NOBODY, "-m", running.mode).returncode == 1
+        assert running.run("dlq", "requeue", UNKNOWN_ID, "-m", running.mode).returncode == 1
         assert running.run("dlq", "discard", letter["id"], "-m", running.mode).returncode == 2
         assert [sent["id"] for sent in running.saga("dlq", "requeue", letter["id"])["requeued"]] == [letter["id"]]
         eventually(lambda: running.saga("order", "show", order_id)["state"] == "COMPLETED", "the order to complete")

@@ -1,4 +1,4 @@
-"""`saga worker`: what it says when it cannot start. Nothing listens where these look; the rest is in test_up.py."""
+"""`saga worker`: its errors at the start, without servers. test_up.py has the rest."""
 
 import subprocess
 import sys
@@ -15,23 +15,23 @@ def worker(name: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", ["gateway", "inventory"])
-def test_a_log_level_that_does_not_exist_is_a_usage_error(name: str) -> None:
-    said = worker(name, SAGA_LOG_LEVEL="shout")
-    assert said.returncode == 2
-    assert "debug, info, warning, error" in said.stderr
-    assert "Traceback" not in said.stderr
+def test_unknown_log_level_is_a_usage_error(name: str) -> None:
+    result = worker(name, SAGA_LOG_LEVEL="shout")
+    assert result.returncode == 2
+    assert "debug, info, warning, error" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_a_gateway_that_cannot_keep_its_books_says_where(tmp_path: Path) -> None:
+def test_gateway_names_books_that_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for books in (tmp_path / "file" / "books.db", tmp_path):  # no folder can be made there; not a file
-        said = worker("gateway", SAGA_GATEWAY_BOOKS=str(books), SAGA_GATEWAY_URL="http://127.0.0.1:0")
-        assert said.returncode == 1
-        assert f"cannot keep its books in {books}" in said.stderr
-        assert "Traceback" not in said.stderr
+    for books in (tmp_path / "file" / "books.db", tmp_path):  # no folder can be created there; not a file
+        result = worker("gateway", SAGA_GATEWAY_BOOKS=str(books), SAGA_GATEWAY_URL="http://127.0.0.1:0")
+        assert result.returncode == 1
+        assert f"cannot keep its books in {books}" in result.stderr
+        assert "Traceback" not in result.stderr
 
 
-def test_a_worker_that_starts_again_is_not_ready_because_it_once_was(tmp_path: Path) -> None:
+def test_restarted_worker_removes_the_ready_file_of_its_predecessor(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     ready.touch()
     assert worker("inventory", SAGA_READY_FILE=str(ready)).returncode == 4

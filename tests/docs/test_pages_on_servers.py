@@ -1,7 +1,7 @@
-"""The commands of a page that need servers, run in their order against a mode on real servers, as a reader of the page would.
+"""Runs the commands of each page that need servers, in their order, against a mode on real servers.
 
 What a page leaves to the reader is done here: `saga up` for the mode of a command, `saga api` for the URL of an HTTP API, and the
-id of the order that was placed last in place of `ID`. Waits are shorter than the defaults, and storms smaller than on the page.
+id of the last placed order in place of `ID`. Timeouts are shorter than the defaults, and storms smaller than on the page.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from observer.recorder import NAME as OBSERVER
 from observer.recorder import with_observer
 from ops.dead_letters import with_api
 from tests.support import servers
-from tests.support.cli import SAGA, begun, eventually
+from tests.support.cli import SAGA, eventually, starting
 from tests.support.page_commands import AN_ID, Command, commands_of, filled, pages, run_program
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
 EXAMPLE = "docs/how-to/use-the-loop.md"
-#: Seconds that one command may take: the longest follows an order until its compensation is given up.
+#: Seconds that one command may take: the longest follows an order until its compensation is dead-lettered.
 LIMIT_S = 120
 #: Orders of a storm, whatever the page says.
 STORM_ORDERS = "200"
 #: The URL at which pages show the HTTP API.
 API_URL = "http://127.0.0.1:8080"
-#: Shorter waits than a reader's.
+#: Shorter timeouts than the defaults.
 SHORT = {"SAGA_DEADLINE_S": "12", "SAGA_AUTHORIZE_TIMEOUT_S": "3", "SAGA_POLL_INTERVAL_S": "0.5", "SAGA_GATEWAY_TIMEOUT_S": "0.3"}
 
 
@@ -94,7 +94,7 @@ class Reader:
         if mode in self._up:
             return
         self._up.add(mode)
-        running = self._stack.enter_context(begun(Mode(mode), self.env, self._logs / f"{mode}.log"))
+        running = self._stack.enter_context(starting(Mode(mode), self.env, self._logs / f"{mode}.log"))
         running.until_ready()
         running.saga("reset", "--yes")
         running.saga("stock", "set", "sku-001", "50")
@@ -124,19 +124,19 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 @pytest.fixture
 def env(rabbit_url: str, mongo_url: str, tmp_path: Path) -> dict[str, str]:
-    own = {
+    variables = {
         "SAGA_BROKER_URL": rabbit_url,
         "SAGA_STORE_URL": mongo_url,
         "SAGA_GATEWAY_URL": f"http://127.0.0.1:{servers.free_port()}",
         "SAGA_GATEWAY_BOOKS": str(tmp_path / "books.db"),
         "COLUMNS": "110",
     }
-    return {name: value for name, value in os.environ.items() if name != "SAGA_MODE"} | SHORT | own
+    return {name: value for name, value in os.environ.items() if name != "SAGA_MODE"} | SHORT | variables
 
 
 @contextmanager
-def left_nothing(rabbit_url: str, mongo_url: str, topologies: list[Topology], databases: list[str]) -> Iterator[None]:
-    """Whatever the block leaves on the broker and in the databases is removed after it."""
+def deleted_afterwards(rabbit_url: str, mongo_url: str, topologies: list[Topology], databases: list[str]) -> Iterator[None]:
+    """Delete the topologies and databases after the block."""
 
     async def remove() -> None:
         transport = RabbitTransport(rabbit_url, "tests")
@@ -154,20 +154,20 @@ def left_nothing(rabbit_url: str, mongo_url: str, topologies: list[Topology], da
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if any(command.needs_servers for command in commands_of(page))])
-def test_the_commands_of_a_page_run_on_real_servers(
+def test_commands_of_a_page_run_on_real_servers(
     page: str, env: dict[str, str], rabbit_url: str, mongo_url: str, tmp_path: Path
 ) -> None:
     topologies = [with_api(with_observer(topology(mode))) for mode in Mode]
     databases = [database_name(mode, worker) for mode in Mode for worker in (*roles(mode), OBSERVER, "door")]
     logs = tmp_path / "logs"
     logs.mkdir()
-    with left_nothing(rabbit_url, mongo_url, topologies, databases), ExitStack() as stack:
+    with deleted_afterwards(rabbit_url, mongo_url, topologies, databases), ExitStack() as stack:
         reader = Reader(env, logs, stack)
         for command in commands_of(page):
             reader.type(command)
 
 
-def test_the_example_service_does_the_same_on_real_servers(
+def test_example_service_does_the_same_on_real_servers(
     rabbit_url: str, mongo_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SAGA_BROKER_URL", rabbit_url)
@@ -175,6 +175,6 @@ def test_the_example_service_does_the_same_on_real_servers(
     names = run_program(EXAMPLE)
     in_memory = capsys.readouterr().out
     databases = [f"example_{role.worker}" for role in names["roles"]]
-    with left_nothing(rabbit_url, mongo_url, [names["topology"]], databases):
+    with deleted_afterwards(rabbit_url, mongo_url, [names["topology"]], databases):
         run_program(EXAMPLE, "needs servers", names)
     assert capsys.readouterr().out == in_memory

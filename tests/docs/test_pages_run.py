@@ -1,4 +1,4 @@
-"""Every command on every page is one that a reader can type: it is parsed, and run where that takes seconds.
+"""Parses every command of every page, and runs those that need no server and take seconds.
 
 Commands that need no server run here; those that need servers run in test_pages_on_servers.py. Blocks marked as long-running, and
 commands that run until Ctrl-C, are parsed only. Docker's commands are run by tests/stack.
@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from cli.app import app
-from cli.generate_docs import ROOT
+from cli.docs.generate import ROOT
 from tests.support.page_commands import (
     PROGRAMS,
     READ_ONLY,
@@ -30,7 +30,7 @@ from tests.support.page_commands import (
 PAGES = pages()
 #: Seconds that a command without servers may take. One that takes longer belongs in a block marked as long-running.
 LIMIT_S = 30
-#: Ports of this machine where nothing listens: what runs in memory needs no server.
+#: Ports of this machine without a server: commands in memory do not need one.
 NOWHERE = {
     "SAGA_BROKER_URL": "amqp://127.0.0.1:9/",
     "SAGA_STORE_URL": "mongodb://127.0.0.1:9/",
@@ -46,7 +46,7 @@ RUN_IN_MEMORY = {
 
 
 def parse(words: list[str]) -> None:
-    """Let the parsers of `saga` and of its commands read the words; nothing is run. Raises what they raise."""
+    """Parse the words as `saga` and its commands do, without running anything. Raises what the parsers raise."""
     command: Any = get_command(app)  # of typer's own click, which has no public types
     path, context = "saga", None
     while words and not {"--help", "--version"} & set(words):
@@ -58,16 +58,16 @@ def parse(words: list[str]) -> None:
 
 
 def refusal(words: list[str]) -> str | None:
-    """What the parser says against the words, or None."""
+    """The parser's error for the words, or None."""
     try:
         parse(words)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a wrong option raises, a wrong value ends with a sentence
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a wrong option raises, a wrong value exits
         return repr(error)
     return None
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_a_page_is_understood(page: str) -> None:
+def test_every_command_of_a_page_parses(page: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for command in [*commands_of(page), *mentions_of(page)]:
         assert command.words[0] in (*PROGRAMS, *READ_ONLY), f"{command.where}: no test knows this program"
@@ -80,7 +80,7 @@ def test_every_command_of_a_page_is_understood(page: str) -> None:
             assert read.returncode == 0, f"{command.where}: {read.stderr}"
 
 
-def test_the_parser_refuses_what_no_command_has() -> None:
+def test_parser_refuses_unknown_commands_and_options() -> None:
     assert refusal(["demo", "--explain"]) is None
     assert refusal(["order", "explain", "not-an-id"]) is not None
     assert refusal(["demo", "--explian"]) is not None
@@ -88,7 +88,7 @@ def test_the_parser_refuses_what_no_command_has() -> None:
 
 
 @pytest.mark.parametrize("command", RUN_IN_MEMORY.values(), ids=RUN_IN_MEMORY)
-def test_a_command_that_needs_no_server_runs_without_one(command: Command) -> None:
+def test_command_in_memory_runs_without_servers(command: Command) -> None:
     words = ["make", *command.words[1:]] if command.words[0] == "make" else [sys.executable, "-m", "cli", *filled(command.saga)]
     done = subprocess.run(words, cwd=ROOT, env=os.environ | NOWHERE, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == command.exit_code, f"{command.where}: exit code {done.returncode}: {done.stderr[-2000:]}"
@@ -96,6 +96,6 @@ def test_a_command_that_needs_no_server_runs_without_one(command: Command) -> No
 
 
 @pytest.mark.parametrize("page", PROGRAM_PAGES)
-def test_the_python_of_a_page_runs_and_prints_what_the_page_shows(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_of_a_page_runs_and_prints_what_the_page_shows(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     run_program(page)
     assert capsys.readouterr().out in (ROOT / page).read_text()

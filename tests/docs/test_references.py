@@ -1,4 +1,4 @@
-"""References in docstrings, comments and Markdown pages lead somewhere: files, folders, sections and links.
+"""Every file, folder, section and link that docstrings, comments and Markdown pages cite exists.
 
 The forms that are checked:
 
@@ -11,8 +11,8 @@ The forms that are checked:
 - A Markdown link: relative to its page; `#anchor` alone is a section of the page itself.
 
 Not checked: URLs, absolute paths, paths that begin with `../`, folders whose name begins with a dot, placeholders (a folder in
-capitals, a path that begins with `your_`), code blocks in Markdown, and what CHANGELOG.md names beside its links, because it
-speaks of the past.
+capitals, a path that begins with `your_`), code blocks in Markdown, and the names in CHANGELOG.md other than its links, because
+they belong to the past.
 """
 
 import ast
@@ -33,9 +33,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Files of other projects that comments name: motor's, MongoDB's.
 FOREIGN = frozenset({"core.py", "mongo/src/mongo/base/error_codes.yml"})
-#: Rooms whose names are prefixes of accounts and queues, too.
+#: Rooms whose names are also prefixes of accounts and queues.
 MODES = frozenset({"orchestrator", "choreography"})
-#: Pages about the past: the paths that they name need not exist any more.
+#: Pages about the past, whose paths need not exist.
 PAST = frozenset({"CHANGELOG.md"})
 
 SUFFIXES = "py|md|js|css|html|toml|json|ya?ml|webp|svg"
@@ -75,7 +75,7 @@ class Passage:
 
 @cache
 def tracked() -> frozenset[str]:
-    """Every file of the repository, those not yet added included."""
+    """Every file of the repository, including those not yet added."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return frozenset(path for path in listed.split("\0") if path and (ROOT / path).is_file())
@@ -195,7 +195,7 @@ def is_placeholder(name: str) -> bool:
 
 
 def faults_of(passage: Passage) -> list[tuple[int, str]]:
-    """(offset, what is wrong) for each citation that leads nowhere, in the order of the text."""
+    """(offset, error) for each citation without a target, in the order of the text."""
     text = _blanked(_URL, passage.text)
     if passage.path.endswith(".md"):
         text = _blanked(_LINK, text)
@@ -238,7 +238,7 @@ def _tools(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _modules(text: str) -> Iterator[tuple[int, str]]:
-    """Modules by their dotted name, or something in one."""
+    """Modules by their dotted name, with or without a name in the module."""
     for found in _MODULE.finditer(text):
         path = found[0].replace(".", "/")
         parent = path.rpartition("/")[0]
@@ -248,7 +248,7 @@ def _modules(text: str) -> Iterator[tuple[int, str]]:
 
 
 def broken_links(page: str) -> Iterator[tuple[int, str]]:
-    """(offset, what is wrong) for each relative link of a page that leads nowhere."""
+    """(offset, error) for each relative link of a page without a target."""
     text = _blanked(re.compile(r"`[^`\n]*`"), without_code_blocks(page))
     for found in _LINK.finditer(text):
         target, _, anchor = (found[1] or found[2]).partition("#")
@@ -264,27 +264,27 @@ def broken_links(page: str) -> Iterator[tuple[int, str]]:
 # -- the tests -------------------------------------------------------------------------------------------------------------
 
 
-def test_every_path_and_section_that_prose_cites_exists() -> None:
+def test_every_cited_path_and_section_exists() -> None:
     prose = [passage for passage in passages() if passage.path not in PAST]
     faults = [f"{passage.path}:{passage.line_of(offset)}: {what}" for passage in prose for offset, what in faults_of(passage)]
-    assert not faults, "\n".join([f"{len(faults)} citations lead nowhere; correct or remove them:", *faults])
+    assert not faults, "\n".join([f"{len(faults)} citations have no target; correct or remove them:", *faults])
 
 
-def test_every_relative_link_of_a_page_leads_somewhere() -> None:
+def test_every_relative_link_of_a_page_resolves() -> None:
     pages = [path for path in sorted(tracked()) if path.endswith(".md")]
     faults = [
         f"{page}:{Passage(page, 1, without_code_blocks(page)).line_of(offset)}: {what}"
         for page in pages
         for offset, what in broken_links(page)
     ]
-    assert not faults, "\n".join([f"{len(faults)} links lead nowhere; correct or remove them:", *faults])
+    assert not faults, "\n".join([f"{len(faults)} links have no target; correct or remove them:", *faults])
 
 
 # -- the checks are checked ------------------------------------------------------------------------------------------------
 
 CITING = "tests/docs/test_references.py"
-#: What a docstring of this file might say -> what must be reported.
-SAID = {
+#: A docstring of this file -> the errors to report.
+EXAMPLES = {
     "See README.md, docs/decisions.md and docs/decisions.md#stamp-coupling.": [],
     "See `test_references.py`, `tests/docs/test_references.py`, tests/docs/ and tests/docs/*.py.": [],
     "See `.ci/run`, scripts/servers, https://example.org/no/such.py, /etc/no/such.py and ../no/such.py.": [],
@@ -301,12 +301,12 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("text", SAID)
-def test_a_citation_that_leads_nowhere_is_reported(text: str) -> None:
-    assert [what for _, what in faults_of(Passage(CITING, 1, text))] == SAID[text]
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_citation_without_a_target_is_reported(text: str) -> None:
+    assert [what for _, what in faults_of(Passage(CITING, 1, text))] == EXAMPLES[text]
 
 
-def test_a_fault_is_reported_with_its_line() -> None:
+def test_fault_is_reported_with_its_line() -> None:
     passage = Passage(CITING, 10, "First line.\nSee broker/nothing.py.")
     assert [passage.line_of(offset) for offset, _ in faults_of(passage)] == [11]
 
@@ -318,5 +318,5 @@ def test_prose_is_found_in_every_kind_of_file(suffix: str) -> None:
 
 def test_docstrings_and_comments_of_this_file_are_found() -> None:
     found = [passage.text for passage in passages() if passage.path == CITING]
-    assert any("lead somewhere" in text for text in found)
+    assert any("Markdown pages cite exists" in text for text in found)
     assert any(text.startswith("# -- the checks are checked") for text in found)

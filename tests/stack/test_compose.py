@@ -1,4 +1,4 @@
-"""The container stack, as README has it: up in each mode, orders through its door, what fails and dies, who may do what, down.
+"""The container stack in each mode: orders through its API, failures, killed workers, permissions.
 
 Needs a Docker engine with compose, and images (from a registry or local); the names can be overridden by
 RABBITMQ_IMAGE, MONGO_IMAGE, PYTHON_IMAGE. The modes follow each other on one stack, as `make stack-up` changes them.
@@ -20,8 +20,8 @@ import pytest
 
 from api.sample_orders import sample_order
 from bootstrap.modes import Mode, roles
-from cli import http_orders as via
-from cli.generate_docs import ROOT
+from cli import http_orders
+from cli.docs.generate import ROOT
 from services.vocabulary import Line
 from tests.support import prerequisites, servers
 
@@ -33,19 +33,21 @@ ENV = os.environ | {
     "API_PORT": "0",
     "BOTH_PORT": "0",
 }
-#: Probes and controls at least, on broker, database and door: the issue asks for 80.
+#: The least number of permission probes on broker, database and API.
 PROBES = 1_000
 
 
-def said_by(words: list[str], mode: Mode, *, ok: bool = True) -> str:
-    """What a command prints, run beside compose.yaml. `ok`: it must end well, or must not."""
-    said = subprocess.run(words, cwd=ROOT, env=ENV | {"MODE": mode}, capture_output=True, text=True, timeout=300, check=False)
-    assert (said.returncode == 0) is ok, f"{' '.join(words)}: {said.returncode} {said.stdout[-1000:]} {said.stderr[-3000:]}"
-    return said.stdout
+def output_of(words: list[str], mode: Mode, *, ok: bool = True) -> str:
+    """The output of a command that is run in the folder of compose.yaml. `ok`: whether it must succeed or fail."""
+    result = subprocess.run(words, cwd=ROOT, env=ENV | {"MODE": mode}, capture_output=True, text=True, timeout=300, check=False)
+    assert (result.returncode == 0) is ok, (
+        f"{' '.join(words)}: {result.returncode} {result.stdout[-1000:]} {result.stderr[-3000:]}"
+    )
+    return result.stdout
 
 
 def compose(mode: Mode, *words: str, ok: bool = True) -> str:
-    return said_by(["docker", "compose", *words], mode, ok=ok)
+    return output_of(["docker", "compose", *words], mode, ok=ok)
 
 
 def saga(mode: Mode, *words: str) -> Any:
@@ -53,19 +55,19 @@ def saga(mode: Mode, *words: str) -> Any:
 
 
 def probed(mode: Mode, *, ok: bool = True) -> Any:
-    """What `saga doctor --security` finds. `ok`: whether nothing is wrong."""
+    """The report of `saga doctor --security`. `ok`: whether it must succeed or fail."""
     words = ("doctor", "--security", "/secrets", "--door", "http://api:8080", "--json")
     return json.loads(compose(mode, "run", "--rm", "-T", "security", *words, ok=ok))
 
 
 def restarts(mode: Mode, service: str) -> int:
-    """How often the engine has started a service's container again."""
+    """How often the engine has restarted a service's container."""
     container = compose(mode, "ps", "--quiet", service).strip()
-    return int(said_by(["docker", "inspect", "--format", "{{.RestartCount}}", container], mode))
+    return int(output_of(["docker", "inspect", "--format", "{{.RestartCount}}", container], mode))
 
 
-def rights(mode: Mode, service: str) -> tuple[str, str, str]:
-    """What a service's process may do: its user id, its effective capabilities, and whether it can write beside its own code."""
+def hardening_of(mode: Mode, service: str) -> tuple[str, str, str]:
+    """The user id of a service's process, its effective capabilities, and whether it can write to the folder of its code."""
     look = "id -u; grep CapEff /proc/self/status | cut -f2; touch /app/x 2>/dev/null && echo writes || echo reads"
     user, capabilities, files = compose(mode, "exec", "-T", service, "sh", "-c", look).split()
     return user, capabilities, files
@@ -77,19 +79,21 @@ def published(mode: Mode) -> set[str]:
     return {service["Service"] for service in services if any(port["PublishedPort"] for port in service["Publishers"] or ())}
 
 
-def door_of(mode: Mode) -> str:
-    """The URL of the door from outside of the stack."""
+def api_url_of(mode: Mode) -> str:
+    """The URL of the HTTP API from outside the stack."""
     return f"http://{compose(mode, 'port', 'api', '8080').strip()}"
 
 
 def placed(mode: Mode, *failures: str) -> tuple[str | None, str | None]:
-    """State and reason of an order for one book, placed at the door and followed to its end."""
-    end = asyncio.run(via.place(door_of(mode), sample_order([Line(sku="book", quantity=1)]), list(failures), follow_for_s=60.0))
+    """State and reason of an order for one book, placed through the API and followed to its end."""
+    end = asyncio.run(
+        http_orders.place(api_url_of(mode), sample_order([Line(sku="book", quantity=1)]), list(failures), follow_for_s=60.0)
+    )
     return end["state"], end["reason"]
 
 
-def until_sound(mode: Mode) -> Any:
-    """The audit, when nothing is open any more."""
+def audit_at_rest(mode: Mode) -> Any:
+    """The audit once no order is open, or after 60 s."""
     deadline = time.monotonic() + 60
     while (found := saga(mode, "audit"))["open"] and time.monotonic() < deadline:
         time.sleep(1)
@@ -105,60 +109,60 @@ def engine() -> Iterator[None]:
     except servers.NoServer as reason:
         prerequisites.ENGINE.missing(str(reason))
     yield
-    said_by(["make", "stack-down"], Mode.ORCHESTRATOR)
+    output_of(["make", "stack-down"], Mode.ORCHESTRATOR)
 
 
 @pytest.fixture(scope="module", params=list(Mode), ids=str)
 def mode(request: pytest.FixtureRequest, engine: None) -> Mode:
     """A mode whose stack is up, with books in stock."""
     mode: Mode = request.param
-    said_by(["make", "stack-up", f"MODE={mode}"], mode)
+    output_of(["make", "stack-up", f"MODE={mode}"], mode)
     saga(mode, "stock", "set", "book", "50")
     return mode
 
 
-def test_the_workers_of_the_mode_run_and_the_doors_port_alone_is_published_on_this_machine(mode: Mode) -> None:
+def test_workers_of_the_mode_run_and_only_the_api_is_published(mode: Mode) -> None:
     running = set(compose(mode, "ps", "--services", "--status", "running").split())
     assert running == {"rabbitmq", "mongo", "gateway", "api", "observer", *roles(mode)}
     assert published(mode) == {"api"}
-    assert door_of(mode).startswith("http://127.0.0.1:")
+    assert api_url_of(mode).startswith("http://127.0.0.1:")
 
 
-def test_our_own_processes_are_nobody_have_no_capabilities_and_cannot_write_beside_their_code(mode: Mode) -> None:
+def test_processes_have_no_capabilities_and_a_read_only_file_system(mode: Mode) -> None:
     for service in ("gateway", "api", "observer", *roles(mode)):
-        assert rights(mode, service) == ("10001", "0" * 16, "reads")
+        assert hardening_of(mode, service) == ("10001", "0" * 16, "reads")
 
 
-def test_a_container_finds_its_own_workers_secrets_and_no_others(mode: Mode) -> None:
+def test_container_mounts_only_the_secrets_of_its_own_worker(mode: Mode) -> None:
     for service in ("order", "payment", "api"):
         assert compose(mode, "exec", "-T", service, "ls", "/run/secrets").split() == ["saga_broker_url", "saga_store_url"]
         url = compose(mode, "exec", "-T", service, "cat", "/run/secrets/saga_broker_url")
         assert url.startswith(f"amqp://{mode}.{'door' if service == 'api' else service}:")
 
 
-def test_orders_through_the_door_end_as_their_failures_ask(mode: Mode) -> None:
+def test_orders_through_the_api_end_as_their_failures_require(mode: Mode) -> None:
     assert placed(mode) == ("COMPLETED", None)
     assert placed(mode, "inventory:out_of_stock") == ("REJECTED", "out_of_stock")
     assert placed(mode, "payment:declined") == ("REJECTED", "payment_declined")
     assert placed(mode, "delivery:undeliverable") == ("REJECTED", "undeliverable")
-    assert until_sound(mode) == {"mode": mode, "ok": True, "open": 0, "findings": []}
+    assert audit_at_rest(mode) == {"mode": mode, "ok": True, "open": 0, "findings": []}
 
 
-def test_the_door_serves_the_page_and_what_the_observer_heard(mode: Mode) -> None:
+def test_api_serves_the_dashboard_with_the_observers_records(mode: Mode) -> None:
     assert placed(mode, "payment:declined") == ("REJECTED", "payment_declined")
-    with urlopen(f"{door_of(mode)}/", timeout=10) as page:  # noqa: S310 - our own door
+    with urlopen(f"{api_url_of(mode)}/", timeout=10) as page:  # noqa: S310 - the API of this stack
         assert b"<html" in page.read()
     deadline = time.monotonic() + 30
     told: list[tuple[str, str | None]] = []
     while ("REJECTED", "payment_declined") not in told and time.monotonic() < deadline:
-        with urlopen(f"{door_of(mode)}/watch/orders?mode={mode}&limit=1", timeout=10) as answer:  # noqa: S310
+        with urlopen(f"{api_url_of(mode)}/watch/orders?mode={mode}&limit=1", timeout=10) as answer:  # noqa: S310
             told = [(order["state"], order["reason"]) for order in json.load(answer)["orders"]]
     assert told == [("REJECTED", "payment_declined")]
 
 
-def test_a_worker_that_is_killed_comes_back_and_nothing_is_lost(mode: Mode) -> None:
+def test_killed_worker_is_restarted_and_no_order_is_lost(mode: Mode) -> None:
     before = restarts(mode, "inventory"), restarts(mode, "payment")
-    # Everything in the container but its first process, which only waits for the worker. Its own shell is among them.
+    # Kills every process of the container, this shell included, except the first, which only waits for the worker.
     subprocess.run(
         ["docker", "compose", "exec", "-T", "payment", "sh", "-c", "kill -9 -1"],
         cwd=ROOT,
@@ -170,7 +174,7 @@ def test_a_worker_that_is_killed_comes_back_and_nothing_is_lost(mode: Mode) -> N
     assert placed(mode) == ("COMPLETED", None)
     assert placed(mode, "inventory:crash") == ("COMPLETED", None)
     assert (restarts(mode, "inventory"), restarts(mode, "payment")) == (before[0] + 1, before[1] + 1)
-    assert until_sound(mode) == {"mode": mode, "ok": True, "open": 0, "findings": []}
+    assert audit_at_rest(mode) == {"mode": mode, "ok": True, "open": 0, "findings": []}
 
 
 def test_three_replicas_of_a_worker_share_its_work(mode: Mode) -> None:
@@ -180,7 +184,7 @@ def test_three_replicas_of_a_worker_share_its_work(mode: Mode) -> None:
     assert storm["completed"] == 50
 
 
-def test_every_forbidden_act_is_refused_and_one_that_is_granted_is_found(mode: Mode) -> None:
+def test_forbidden_acts_are_refused_and_a_granted_one_is_found(mode: Mode) -> None:
     found = probed(mode)
     assert (found["ok"], found["unexpectedly_allowed"]) == (True, 0)
     assert found["probes"] >= PROBES
@@ -193,8 +197,8 @@ def test_every_forbidden_act_is_refused_and_one_that_is_granted_is_found(mode: M
     compose(mode, "exec", "-T", "rabbitmq", *grant[:-2], r"^delivery\.", "^$")
 
 
-def test_both_modes_run_at_once_and_one_page_places_each_order_in_both(engine: None) -> None:
-    said_by(["make", "stack-both"], Mode.ORCHESTRATOR)
+def test_one_dashboard_places_an_order_in_both_modes(engine: None) -> None:
+    output_of(["make", "stack-both"], Mode.ORCHESTRATOR)
     for mode in Mode:
         saga(mode, "stock", "set", "book", "50")
     url = f"http://{compose(Mode.ORCHESTRATOR, '--profile', 'both', 'port', 'choreography-api', '8080').strip()}"
@@ -211,16 +215,16 @@ def test_both_modes_run_at_once_and_one_page_places_each_order_in_both(engine: N
             with suppress(HTTPError), urlopen(f"{url}/watch/orders/{mode}/{order_id}", timeout=10) as answer:  # noqa: S310
                 told = json.load(answer)
         assert (told["mode"], told["reason"], told["undone"] != []) == (mode, "undeliverable", True)
-        assert until_sound(mode) == {"mode": mode, "ok": True, "open": 0, "findings": []}
-    said_by(["make", "stack-up"], Mode.ORCHESTRATOR)
+        assert audit_at_rest(mode) == {"mode": mode, "ok": True, "open": 0, "findings": []}
+    output_of(["make", "stack-up"], Mode.ORCHESTRATOR)
     running = set(compose(Mode.ORCHESTRATOR, "--profile", "*", "ps", "--services", "--status", "running").split())
     assert running == {"rabbitmq", "mongo", "gateway", "api", "observer", *roles(Mode.ORCHESTRATOR)}
 
 
-def test_the_commands_of_the_readme_do_what_it_says(engine: None) -> None:
+def test_commands_of_the_readme_print_the_results_it_names(engine: None) -> None:
     page = (ROOT / "docs/how-to/run-in-containers.md").read_text()
     (commands,) = re.findall(r"## One mode\n.*?```text\n(.*?)```", page, re.DOTALL)
-    said = said_by(["bash", "-c", f"set -e\n{commands}"], Mode.ORCHESTRATOR)
-    assert "COMPLETED" in said
-    assert "payment_declined" in said
-    assert "0 unexpectedly allowed" in said
+    result = output_of(["bash", "-c", f"set -e\n{commands}"], Mode.ORCHESTRATOR)
+    assert "COMPLETED" in result
+    assert "payment_declined" in result
+    assert "0 unexpectedly allowed" in result

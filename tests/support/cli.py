@@ -1,4 +1,4 @@
-"""Commands of the CLI, run in this process or in their own, and a running `saga up`."""
+"""Runs commands of the CLI, in this process or in one of their own, and `saga up`."""
 
 import json
 import subprocess
@@ -26,15 +26,15 @@ NOWHERE = {
 
 #: The CLI as a process of its own.
 SAGA = [sys.executable, "-m", "cli"]
-#: An id that nothing has.
-NOBODY = "0190a0a0-0000-7000-8000-000000000000"
+#: An id that no order and no dead letter has.
+UNKNOWN_ID = "0190a0a0-0000-7000-8000-000000000000"
 #: Runs a test once in each mode.
 BOTH = pytest.mark.parametrize("mode", list(Mode))
 
 
 @dataclass
-class Up:
-    """A running `saga up`, its environment, and the file its lines go to."""
+class RunningMode:
+    """A running `saga up`, with its environment and the file of its output."""
 
     mode: Mode
     env: dict[str, str]
@@ -42,73 +42,74 @@ class Up:
     log: Path
 
     def saga(self, *words: str, code: int = 0) -> Any:
-        """Run a command with --json; gives its document."""
-        said = self.run(*words, "--mode", self.mode, "--json")
-        assert said.returncode == code, f"{words}: exit {said.returncode}: {said.stderr}"
-        return json.loads(said.stdout) if said.stdout else None
+        """Run a command with --json; returns its document."""
+        result = self.run(*words, "--mode", self.mode, "--json")
+        assert result.returncode == code, f"{words}: exit {result.returncode}: {result.stderr}"
+        return json.loads(result.stdout) if result.stdout else None
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*SAGA, *words], capture_output=True, text=True, timeout=90, env=self.env, check=False)
 
     def until_ready(self) -> None:
-        eventually(lambda: self.said("ready") or self.process.poll() is not None, "saga up to be ready")
+        eventually(lambda: self.has_logged("ready") or self.process.poll() is not None, "saga up to be ready")
         assert self.process.poll() is None, self.log.read_text()
 
     def events(self) -> list[dict[str, Any]]:
-        """What it has said so far; the last line may still be on its way."""
+        """The events logged so far; an incomplete last line is left out."""
         return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
-    def said(self, name: str) -> bool:
+    def has_logged(self, name: str) -> bool:
         return any(event["event"] == name for event in self.events())
 
     def children(self) -> dict[str, int]:
         """Worker name -> pid."""
         found = {}
         for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
-            with suppress(FileNotFoundError, ProcessLookupError):  # it may go while it is looked at
+            with suppress(FileNotFoundError, ProcessLookupError):  # the process may end meanwhile
                 words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-                if "worker" in words:  # not one that was forked and has not yet begun
+                if "worker" in words:  # not a forked process that has not executed the command yet
                     found[words[words.index("worker") + 1]] = int(pid)
         return found
 
 
-def eventually(condition: Callable[[], bool], what: str, authorize_timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + authorize_timeout_s
+def eventually(condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
+    """Wait until the condition holds. Fails after `timeout_s` and says what it waited for."""
+    deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited {authorize_timeout_s} s for {what}"
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
         time.sleep(0.05)
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one that has ended and was not yet waited for does not."""
+    """Whether the process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):  # the latter when it goes while it is read
+    except (FileNotFoundError, ProcessLookupError):  # the latter when it ends while its file is read
         return False
 
 
 @contextmanager
-def up(mode: Mode, env: dict[str, str], log: Path, *flags: str) -> Iterator[Up]:
-    """`saga up`, ready; ended (if the test has not) and removed at the end."""
-    with begun(mode, env, log, *flags) as running:
+def up(mode: Mode, env: dict[str, str], log: Path, *flags: str) -> Iterator[RunningMode]:
+    """Run `saga up` until it is ready, with empty queues and databases; stop it at the end."""
+    with starting(mode, env, log, *flags) as running:
         running.until_ready()
         running.saga("reset", "--yes")
         yield running
 
 
 @contextmanager
-def begun(mode: Mode, env: dict[str, str], log: Path, *flags: str) -> Iterator[Up]:
-    """`saga up`, just started."""
+def starting(mode: Mode, env: dict[str, str], log: Path, *flags: str) -> Iterator[RunningMode]:
+    """Start `saga up` without waiting for it; stop it at the end."""
     with log.open("wb") as out:
         process = subprocess.Popen([*SAGA, "up", "--mode", mode, *flags], stdout=out, stderr=out, env=env)
     try:
-        yield Up(mode, env, process, log)
+        yield RunningMode(mode, env, process, log)
     finally:
         if process.poll() is None:
             process.terminate()
             process.wait(20)
 
 
-def typed(*words: str, **env: str) -> Any:
-    """A command in this process: starting a Python for each would take most of the time."""
+def invoke(*words: str, **env: str) -> Any:
+    """Run a command in this process, because to start an interpreter for each would take most of the time."""
     return CliRunner().invoke(app, words, env=NOWHERE | {"COLUMNS": "110"} | env)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cli.generate_docs import ROOT
+from cli.docs.generate import ROOT
 
 BLOCK = re.compile(r"^(?:<!-- (?P<mark>[a-z -]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(saga [^`|…]+)`")
@@ -20,19 +20,19 @@ EXAMPLE = re.compile(r"Example: (saga [^,\n]+)(?:, .*?: (saga .+))?")
 EXIT_CODE = re.compile(r"# exit code (\d+)")
 #: What a line of a `text` block begins with when it is a command, after variables that are set for it.
 PROGRAMS = ("saga", ".venv/bin/saga", "make", "docker", "curl", "export")
-#: Other programs of `sh` blocks. They are not run; the shell must be able to read the line.
+#: Other programs of `sh` blocks. They are not run; the shell parses the line.
 READ_ONLY = (".", ".venv/bin/python", "cd", "git", "kill")
 #: Commands of `saga` that need no server and end by themselves.
 IN_MEMORY = ("demo", "simulate", "matrix", "diagram", "--version")
 #: An id that no order and no dead letter has.
 AN_ID = "0190a0a0-0000-7000-8000-000000000000"
-#: What pages write where a reader puts something of their own.
+#: Placeholder on a page -> value for parsing.
 PLACEHOLDERS = {"ID": AN_ID, "LETTER": AN_ID, "MODE": "choreography", "FOLDER": "secrets"}
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One fenced block. `line` is that of its first line of text."""
+    """One fenced block. `line`: the number of its first line of text."""
 
     page: str
     line: int
@@ -43,14 +43,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command. `words` without the variables set for it (`env`), comments and what comes after a pipe."""
+    """One command. `words` is without the variables set for it (`env`), comments, and everything after a pipe."""
 
     page: str
     line: int
     text: str
     words: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict)
-    #: Whether its output stands beside it, where the test of fresh pages runs it.
+    #: Whether the page shows its output, in a generated part that is checked by running the command.
     has_output: bool = False
     long_running: bool = False
     exit_code: int = 0
@@ -61,7 +61,7 @@ class Command:
 
     @property
     def saga(self) -> tuple[str, ...]:
-        """The arguments of `saga`, empty for another program. In a container it is a service of compose."""
+        """The arguments of `saga`, as a program or as a service of compose; empty for another program."""
         program = self.words[0]
         if program == "docker" and "run" in self.words and "saga" in self.words:
             return self.words[self.words.index("saga") + 1 :]
@@ -84,7 +84,7 @@ class Command:
 
     @property
     def needs_servers(self) -> bool:
-        """Whether it talks to servers that run already, and ends by itself."""
+        """Whether it uses running servers, and ends by itself."""
         return bool(self.saga) and self.words[0] != "docker" and not self.in_memory and not self.is_endless
 
 
@@ -120,7 +120,7 @@ def mentions_of(page: str) -> Iterator[Command]:
 
 
 def _command_in(line: str, language: str) -> str | None:
-    """The command that a line of a block of that language is, if it is one."""
+    """The command in a line of a block of that language, or None."""
     if language == "console":
         return line.removeprefix("$ ") if line.startswith("$ ") else None
     if language in ("sh", "bash"):
@@ -150,7 +150,7 @@ def _command(page: str, line: int, text: str, block: Block) -> Command:
 
 
 def filled(words: tuple[str, ...], **own: str) -> list[str]:
-    """The words with something in place of each placeholder. `own`: values known better than those for parsing."""
+    """The words with each placeholder replaced. `own`: values to use in place of those for parsing."""
     return [(PLACEHOLDERS | own).get(word, word) for word in words]
 
 
@@ -166,5 +166,5 @@ def program_of(page: str, mark: str | None = None) -> str:
 def run_program(page: str, mark: str | None = None, names: dict[str, Any] | None = None) -> dict[str, Any]:
     """Run a page's Python, after `names` of an earlier run; gives its names. A traceback shows the page and its line."""
     names = {"__name__": Path(page).stem} if names is None else names
-    exec(compile(program_of(page, mark), str(ROOT / page), "exec"), names)  # noqa: S102 - this repository's own pages
+    exec(compile(program_of(page, mark), str(ROOT / page), "exec"), names)  # noqa: S102 - pages of this repository
     return names

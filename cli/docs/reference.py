@@ -1,7 +1,7 @@
 """Generates the reference pages for settings and log events, and the output and source that other pages show.
 
-Part of `cli.generate_docs` (`make docs`). Settings are read off the pydantic model, log events off the source by `ast`, and
-output is what the command prints now.
+Part of `cli.docs.generate` (`make docs`). Settings are read from the pydantic model, log events from the source by `ast`, and
+outputs from running the command.
 """
 
 import ast
@@ -25,7 +25,7 @@ from typer.main import get_command
 from cli.app import app
 from cli.settings import Settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 #: The methods of a structlog logger that write an event, each named after its level.
 LEVELS = {"debug": "debug", "info": "info", "warning": "warning", "error": "error", "exception": "error", "critical": "critical"}
 #: Packages at the top of the repository that are not part of the product.
@@ -35,7 +35,7 @@ OUTPUT = re.compile(r"<!-- generated: (output of (saga [^,\n]+?)(?:, lines with 
 #: Opens a part that shows a function or class of a file.
 SOURCE = re.compile(r"<!-- generated: (source of (\S+\.py) (\w+)) -->")
 BOUNDS = {Gt: "> {0.gt}", Ge: ">= {0.ge}", Lt: "< {0.lt}", Le: "<= {0.le}"}
-#: What a command must not take over from the terminal that `make docs` runs in.
+#: Environment that keeps output independent of the terminal that `make docs` runs in.
 TERMINAL = {"COLUMNS": "110", "TERM": "dumb", "NO_COLOR": "1"}
 
 
@@ -57,7 +57,7 @@ def _type_of(field: FieldInfo) -> str:
 
 
 def _names_of(annotation: object) -> Iterator[str]:
-    """The names of a type, or of each member of a union but `None`: such a setting has no value by default."""
+    """The name of a type, or of each member of a union except `None`, which means that there is no default."""
     if isinstance(annotation, types.UnionType) or get_origin(annotation) is not None:
         for member in get_args(annotation):
             yield from _names_of(member)
@@ -132,7 +132,7 @@ def _log_calls(module: ast.Module, path: str) -> Iterator[LogCall]:
 
 
 def _chosen_levels(function: ast.AST) -> dict[str, str]:
-    """The names that stand for a logger's method in a function, as in `say = log.error if ... else log.info`: name -> levels."""
+    """Name -> levels, for a local name that is bound to a logger's method, as in `write = log.error if ... else log.info`."""
     found = {}
     for node in ast.walk(function):
         if isinstance(node, ast.Assign):
@@ -152,7 +152,7 @@ def _constant(name: ast.expr, where: str) -> str:
 
 
 def _level_of(call: ast.Call) -> str | None:
-    """The level of a log call: `log.info(...)` has its own, `get_logger().log(level, ...)` any; None for every other call."""
+    """The level of a log call: that of `log.info(...)`, `any` for `get_logger().log(level, ...)`, None for every other call."""
     if not isinstance(call.func, ast.Attribute):
         return None
     target = ast.unparse(call.func.value)
@@ -162,7 +162,7 @@ def _level_of(call: ast.Call) -> str | None:
 
 
 def _fields_of(call: ast.Call, function: ast.AST) -> Iterator[str]:
-    """The names of the fields, those of `**about` included where `about` is a dictionary written out in the same function."""
+    """The names of the fields, including those of `**about` when the same function builds `about` from a dictionary literal."""
     for keyword in call.keywords:
         if keyword.arg:
             yield keyword.arg
@@ -187,11 +187,11 @@ def outputs(path: str) -> dict[str, Callable[[], str]]:
 
 
 def output(command: str, only: str | None) -> str:
-    """A command and what it prints, as a console block. Only commands that print the same every time belong on a page."""
+    """A command and its output as a console block. Suitable for commands whose output is the same every time."""
     run = [sys.executable, "-m", "cli", *command.split()[1:]]
     env = os.environ | TERMINAL
-    said = subprocess.run(run, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=True)  # noqa: S603 - our own
-    lines = [line.rstrip() for line in said.stdout.strip("\n").splitlines() if not only or only in line]
+    done = subprocess.run(run, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=True)  # noqa: S603 - this program
+    lines = [line.rstrip() for line in done.stdout.strip("\n").splitlines() if not only or only in line]
     shown = f'{command} | grep "{only}"' if only else command
     return "\n".join(["```console", f"$ {shown}", *lines, "```"])
 
@@ -206,20 +206,20 @@ def excerpts(path: str) -> dict[str, Callable[[], str]]:
 
 
 def excerpt(file: str, name: str) -> str:
-    """A function or class as it stands in the code, as a Python block. Raises LookupError when the file has none of that name."""
+    """A function or class of a file as a Python block. Raises LookupError when the file has none of that name."""
     source = (ROOT / file).read_text()
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == name:
             return f"```python\n{ast.get_source_segment(source, node)}\n```"
-    raise LookupError(f"{file} has no function or class {name!r} to show")
+    raise LookupError(f"{file} has no function or class {name!r} to show; correct the marker on the page")
 
 
 def parts_of(path: str) -> dict[str, Callable[[], str]]:
-    """Everything on a page that is output of a command or an excerpt of the source."""
+    """Every part of a page that is the output of a command or an excerpt of the source."""
     return outputs(path) | excerpts(path)
 
 
-#: File -> marker -> what stands there, as in `cli.generate_docs`.
+#: File -> marker -> function that writes the part, as in `cli.docs.generate`.
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/reference/settings.md": {"settings": settings, "options": options},
     "docs/reference/events.md": {"events": events},
