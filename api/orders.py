@@ -53,13 +53,13 @@ def api_topology(prefix: str) -> Topology:
     return topology_of(prefix, [api_role()])
 
 
-def door_limits(limits: Limits) -> Limits:
+def api_limits(limits: Limits) -> Limits:
     """The limits of the API's worker: no batch larger than a page of events."""
     return replace(limits, batch_max=min(limits.batch_max, PAGE_SIZE))
 
 
 class Orders:
-    """The orders of one mode. The caller runs `worker`, which has `api_role()`, `api_topology(prefix)` and `door_limits`."""
+    """The orders of one mode. The caller runs `worker`, which has `api_role()`, `api_topology(prefix)` and `api_limits`."""
 
     def __init__(
         self,

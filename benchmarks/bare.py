@@ -86,6 +86,6 @@ async def serve(service: BareService, handle: Callable[[AbstractIncomingMessage]
 async def authorize(gateway: HttpGateway, order: ForwardEvent | AuthorizePayment) -> None:
     """Call the payment gateway as the product's payment step does. Raises RuntimeError unless it authorizes."""
     call = GatewayCall(order.order_id, Verb.AUTHORIZE, order.details.total_cents, order.details.currency)
-    answer = await gateway.ask(call)
+    answer = await gateway.call(call)
     if answer is not Answer.AUTHORIZED:
         raise RuntimeError(f"the gateway answered {answer}, and a bare chain cannot compensate")

@@ -66,7 +66,7 @@ def gateway_caller(gateway: PaymentGateway) -> Caller:
 
     async def call(call: Call, injected: str | None) -> Message:
         assert isinstance(call, GatewayCall)  # noqa: S101 - payment makes calls of this kind only
-        answer = await gateway.ask(call, injected)
+        answer = await gateway.call(call, injected)
         return GatewayAnswered(order_id=call.order_id, verb=call.verb, answer=answer)
 
     return call

@@ -26,7 +26,7 @@ class InProcessGateway:
         self._book = book
         self._timeout_s = timeout_s
 
-    async def ask(self, call: GatewayCall, injected: str | None = None) -> Answer:
+    async def call(self, call: GatewayCall, injected: str | None = None) -> Answer:
         try:
             decision = await self._decide(call, injected)
         except (UnknownFault, StorageFailed) as error:

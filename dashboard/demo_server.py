@@ -18,7 +18,7 @@ from dashboard.queries import LocalQueries
 from dashboard.security_headers import SecurityHeaders
 
 
-async def serve_embedded(listener: socket.socket, *, seed: int, pace_s: float, ready: Callable[[], None]) -> None:
+async def serve_demo(listener: socket.socket, *, seed: int, pace_s: float, ready: Callable[[], None]) -> None:
     """Serve both modes on `listener` until SIGTERM or SIGINT. `ready` is called right before the server accepts requests."""
     async with AsyncExitStack() as stack:
         lanes = [await stack.enter_async_context(DemoLane(mode, seed=seed, pace_s=pace_s)) for mode in Mode]

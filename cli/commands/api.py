@@ -12,7 +12,7 @@ import typer
 
 from api.handlers import api_role
 from api.messages import NAME
-from api.orders import Orders, api_topology, door_limits
+from api.orders import Orders, api_limits, api_topology
 from api.server import serve
 from bootstrap.build_worker import assemble
 from bootstrap.modes import Mode, topology
@@ -55,7 +55,7 @@ def api(
 async def _serve(mode: Mode, settings: Settings, remote_apis: Mapping[Mode, str], listener: socket.socket) -> None:
     backend = settings.backend(mode)
     transport, store = backend.transport(NAME), backend.store(NAME)
-    limits = door_limits(backend.limits)
+    limits = api_limits(backend.limits)
     worker = assemble(api_role(), api_topology(mode), transport, store, environment=backend.environment, limits=limits)
     orders = Orders(mode, worker)
     try:

@@ -220,7 +220,7 @@ def _print_summary(shown: list[tuple[JourneyReport, JourneyReport]]) -> None:
 
 def _serve(host: str, port: int, *, seed: int, pace_s: float) -> None:
     """Serve the dashboard. Stops with exit code 1 when the port is taken."""
-    from dashboard.demo_server import serve_embedded  # noqa: PLC0415 - an HTTP server, which the demo in a terminal does not need
+    from dashboard.demo_server import serve_demo  # noqa: PLC0415 - an HTTP server, which the demo in a terminal does not need
 
     remedy = "Choose another --port, or 0 for a free one."
     listener = listen(host, port, backlog=128, problem="the dashboard cannot be served", remedy=remedy)
@@ -230,4 +230,4 @@ def _serve(host: str, port: int, *, seed: int, pace_s: float) -> None:
         data.print(f"The dashboard is at http://{address}:{bound_port}/  (Ctrl-C stops it)", highlight=False, soft_wrap=True)
 
     with exit_on_error(), listener:
-        asyncio.run(serve_embedded(listener, seed=seed, pace_s=pace_s, ready=print_url))
+        asyncio.run(serve_demo(listener, seed=seed, pace_s=pace_s, ready=print_url))

@@ -47,7 +47,7 @@ class SimulatedGateway:
         self._process = process
         self._is_down = is_down
 
-    async def ask(self, call: GatewayCall, injected: str | None = None) -> Answer:
+    async def call(self, call: GatewayCall, injected: str | None = None) -> Answer:
         await self._process.simulate_latency(Operation.GATEWAY_CALL)
         if self._is_down():
             await asyncio.sleep(TIMEOUT_S)
@@ -65,7 +65,7 @@ class SimulatedGateway:
 
     async def _deliver_call(self, call: GatewayCall, injected: str | None, after_s: float) -> Answer:
         await asyncio.sleep(after_s)
-        return await self._inner.ask(call, injected)
+        return await self._inner.call(call, injected)
 
     async def close(self) -> None:
         await self._inner.close()

@@ -50,7 +50,7 @@ class HttpGateway:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
-    async def ask(self, call: GatewayCall, injected: str | None = None) -> Answer:
+    async def call(self, call: GatewayCall, injected: str | None = None) -> Answer:
         """The gateway's answer. A timeout, an error status, a lost or refused connection and an invalid body are IN_DOUBT."""
         try:
             return await self._ask(call, injected)

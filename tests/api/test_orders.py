@@ -19,7 +19,7 @@ from services.order.messages import PlaceOrder, WithdrawOrder
 from store.protocol import OutcomeUnknown, StoreUnavailable
 from tests.support.api.asgi_client import AN_ORDER, Reply
 from tests.support.api.http_api import RunningApi, running_api, with_api
-from tests.support.system import MODES, UNHURRIED, in_memory, published
+from tests.support.system import LONG_TIMEOUTS, MODES, in_memory, published
 
 BOTH = pytest.mark.parametrize("mode", MODES)
 UNKNOWN_ID = "019b0000-0000-7000-8000-000000000001"
@@ -323,7 +323,7 @@ def test_stuck_order_shows_the_failed_step() -> None:
 
 def unhurried(mode: Mode) -> MemoryBackend:
     """A backend whose deadlines are later than the retry budget of a compensation."""
-    return MemoryBackend(mode, timeouts=UNHURRIED)
+    return MemoryBackend(mode, timeouts=LONG_TIMEOUTS)
 
 
 async def _with_api(system: System, program: Any) -> Any:

@@ -24,7 +24,7 @@ from ops.audit import audit
 from tests.support import servers
 from tests.support.api.asgi_client import AN_ORDER, Reply
 from tests.support.api.http_api import HAPPY_EVENTS, RunningApi, running_api
-from tests.support.system import Servers, on_real_parts
+from tests.support.system import Servers, on_servers
 
 pytestmark = pytest.mark.real
 
@@ -59,7 +59,7 @@ def test_order_is_placed_and_followed_to_its_end(mode: Mode, backend: ServerBack
             health = await api.caller.call("GET", "/health/ready")
             return accepted, events, (await api.caller.show(order_id))["state"], health
 
-    accepted, events, state, health = on_real_parts(mode, backend, program)
+    accepted, events, state, health = on_servers(mode, backend, program)
     assert accepted.status == 202
     assert sorted(events) == sorted(HAPPY_EVENTS)
     assert state == "COMPLETED"
@@ -79,7 +79,7 @@ def test_order_is_withdrawn(mode: Mode, backend: ServerBackend) -> None:
             order = await api.caller.show(order_id)
             return status, order["state"], order["reason"]
 
-    assert on_real_parts(mode, backend, program) == (202, "REJECTED", "withdrawn")
+    assert on_servers(mode, backend, program) == (202, "REJECTED", "withdrawn")
 
 
 async def recorded(api: RunningApi, order_id: str) -> bool:
@@ -115,7 +115,7 @@ def test_many_clients_at_two_replicas_lose_and_double_no_order(mode: Mode, backe
                 assert (known["state"], known["reason"]) == (str(order.state), order.reason)
             assert await system.client.transport.depth(dead_queue(queue_of(backend.prefix, NAME))) == 0
 
-    on_real_parts(mode, backend, program)
+    on_servers(mode, backend, program)
 
 
 def test_flood_of_requests_makes_exactly_the_accepted_orders(mode: Mode, backend: ServerBackend) -> None:
@@ -137,7 +137,7 @@ def test_flood_of_requests_makes_exactly_the_accepted_orders(mode: Mode, backend
             await system.wait_until_idle()
             assert set((await system.snapshot()).orders) == accepted
 
-    on_real_parts(mode, backend, program)
+    on_servers(mode, backend, program)
 
 
 @asynccontextmanager
@@ -167,4 +167,4 @@ def test_outbox_of_a_crashed_api_is_published_by_the_next_one(mode: Mode, backen
             await api.ended(system, order_id)
             return same, (await api.caller.show(order_id))["state"]
 
-    assert on_real_parts(mode, backend, program) == (True, "COMPLETED")
+    assert on_servers(mode, backend, program) == (True, "COMPLETED")

@@ -21,10 +21,10 @@ async def call(injected: str | None, *, slow_s: float = 1.0, first_wait_s: float
     books = Books(MemoryStorage(), now=loop.time, faults=True, settle_after_s=SETTLE_AFTER_S, slow_s=slow_s)
     gateway = InProcessGateway(books, "mode", timeout_s=TIMEOUT_S)
     if first_wait_s:
-        await gateway.ask(AUTHORIZE, injected)
+        await gateway.call(AUTHORIZE, injected)
         await asyncio.sleep(first_wait_s)
     begun = loop.time()
-    answer = await gateway.ask(AUTHORIZE, injected)
+    answer = await gateway.call(AUTHORIZE, injected)
     return answer, loop.time() - begun
 
 

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from lab.system import WorkerCrashed
 from store.protocol import Store, StoreUnavailable
 from tests.support.broker.fault_injection import FailingStore, Fence, fenced_transport
-from tests.support.toy_service import How, Stage, on_stage, type_names
+from tests.support.toy_service import How, Stage, run_scenario, type_names
 
 
 class SlowStore:
@@ -49,7 +49,7 @@ def test_stop_finishes_the_batch_and_returns_other_deliveries() -> None:
         for name in ("till", "ledger", "bell"):
             assert await stage.times(name) == {1: 15}
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_idle_worker_stops_at_once() -> None:
@@ -61,7 +61,7 @@ def test_idle_worker_stops_at_once() -> None:
         await stage.stop(till)
         assert stage.environment.now() == started_at
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_worker_stopped_before_it_runs_handles_nothing() -> None:
@@ -74,7 +74,7 @@ def test_worker_stopped_before_it_runs_handles_nothing() -> None:
         await till.transport.close()
         assert await stage.waiting("till") == 1
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 async def unavailable(_: Store, __: Any) -> Any:
@@ -95,7 +95,7 @@ def test_worker_can_be_stopped_during_a_database_outage() -> None:
         await stage.rest()
         assert await stage.times("till") == {1: 10}
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 # --- background tasks -----------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_idle_worker_stops_when_its_timers_or_relay_fail(call: str) -> None:
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(stage.tasks.pop(till), 5.0)
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize("call", ["due", "pending_outbox"])
@@ -143,7 +143,7 @@ def test_cancelled_background_task_stops_the_worker(call: str) -> None:
         with pytest.raises(RuntimeError, match="cancelled from outside"):
             await asyncio.wait_for(task, 5.0)
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_failed_worker_returns_its_deliveries() -> None:
@@ -156,7 +156,7 @@ def test_failed_worker_returns_its_deliveries() -> None:
         await till.transport.close()
         assert await stage.waiting("till") == 10
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 # --- timers ---------------------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def test_timer_fires_when_it_is_due() -> None:
         await stage.rest()
         assert [till.woken for till in (await stage.tills()).values()] == [1]
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_timer_survives_a_worker_crash() -> None:
@@ -188,7 +188,7 @@ def test_timer_survives_a_worker_crash() -> None:
         await stage.rest()
         assert [till.woken for till in (await stage.tills()).values()] == [1] * 20
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_failed_local_input_is_logged_and_fails_only_itself() -> None:
@@ -207,7 +207,7 @@ def test_failed_local_input_is_logged_and_fails_only_itself() -> None:
         assert logged, "the failure was not logged"
         assert "ArithmeticError" in str(logged[0])
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_events_carry_the_id_of_their_cause() -> None:
@@ -221,4 +221,4 @@ def test_events_carry_the_id_of_their_cause() -> None:
         events = [published for published in stage.published if published.type == "till.WasPutIn"]
         assert [event.headers.get("causation_id") for event in events] == [wire.message_id, wire.message_id]
 
-    on_stage(scenario)
+    run_scenario(scenario)

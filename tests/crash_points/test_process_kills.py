@@ -16,7 +16,7 @@ from bootstrap.modes import Mode
 from lab.journeys.run import JourneyRun
 from lab.simulation.plan import CrashPoint
 from lab.system import System
-from tests.support.system import Servers, all_dead_letters, on_real_parts
+from tests.support.system import Servers, all_dead_letters, on_servers
 
 pytestmark = pytest.mark.real
 
@@ -65,4 +65,4 @@ def test_a_worker_killed_at_a_point_loses_nothing(
         assert result.audit.ok, result.audit.findings
         assert await all_dead_letters(system) == {}
 
-    on_real_parts(mode, real.backend(prefix), play)
+    on_servers(mode, real.backend(prefix), play)

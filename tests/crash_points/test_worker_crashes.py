@@ -19,7 +19,7 @@ from store.protocol import Store
 from tests.support.broker.fault_injection import Fence, When, crash_once, fenced_store, fenced_transport
 from tests.support.journey_checks import Verdict, judge, played
 from tests.support.system import MODES, in_memory
-from tests.support.toy_service import How, Stage, on_stage, type_names
+from tests.support.toy_service import How, Stage, run_scenario, type_names
 
 #: Where a worker crashes -> the call, and whether before or after it.
 POINTS = {
@@ -57,7 +57,7 @@ def test_a_crash_loses_nothing_and_doubles_nothing(point: str) -> None:
             assert await stage.times(name) == {1: 20}
             assert stage.dead(name) == []
 
-    on_stage(scene)
+    run_scenario(scene)
 
 
 def test_a_crash_after_the_commit_redelivers_inputs_to_the_inbox() -> None:
@@ -72,7 +72,7 @@ def test_a_crash_after_the_commit_redelivers_inputs_to_the_inbox() -> None:
         assert type_names(stage.published)["till.WasPutIn"] == 20, "the relay publishes each outbox row once"
         assert await stage.times("till") == {1: 20}
 
-    on_stage(scene)
+    run_scenario(scene)
 
 
 def test_after_the_acknowledgement_the_relay_publishes_the_outbox() -> None:
@@ -89,7 +89,7 @@ def test_after_the_acknowledgement_the_relay_publishes_the_outbox() -> None:
         await stage.rest()
         assert stage.databases["till"].outbox == {}
 
-    on_stage(scene)
+    run_scenario(scene)
 
 
 def test_messages_published_twice_are_dropped_by_their_receivers() -> None:
@@ -103,7 +103,7 @@ def test_messages_published_twice_are_dropped_by_their_receivers() -> None:
         assert await stage.times("ledger") == {1: 20}
         assert await stage.times("bell") == {1: 20}
 
-    on_stage(scene)
+    run_scenario(scene)
 
 
 class HalfPublishingTransport:
@@ -134,7 +134,7 @@ def test_a_half_published_batch_arrives_completely() -> None:
         assert await stage.times("ledger") == {1: 20}
         assert type_names(stage.published)["till.WasPutIn"] == 30
 
-    on_stage(scene)
+    run_scenario(scene)
 
 
 def test_a_crash_between_retry_and_acknowledgement_has_one_effect() -> None:
@@ -148,7 +148,7 @@ def test_a_crash_between_retry_and_acknowledgement_has_one_effect() -> None:
         assert await stage.times("till") == {1: 1}
         assert set(stage.dead("till")) == {("attempts_exhausted", 5)}
 
-    on_stage(scene)
+    run_scenario(scene)
 
 
 # --- the whole flow -------------------------------------------------------------------------------------------------------

@@ -18,10 +18,10 @@ from broker.transport import Wire
 from lab.journeys.catalogue import JOURNEYS
 from lab.journeys.run import JourneyRun
 from lab.system import System
-from tests.support.broker.chaotic_transport import MischievousParts
+from tests.support.broker.chaotic_transport import ChaoticBackend
 from tests.support.journey_checks import Verdict, judge, played
 from tests.support.journey_outcomes import COMPLETED, stored_of
-from tests.support.system import MODES, Servers, finish, in_memory, on_real_parts, published
+from tests.support.system import MODES, Servers, finish, in_memory, on_servers, published
 
 SEEDS = range(4)
 #: Journeys without a race: they have one legal end in every schedule.
@@ -30,8 +30,8 @@ STEADY = tuple(name for name in JOURNEYS if "withdraw" not in name and not name.
 RACING = tuple(name for name in JOURNEYS if name not in STEADY)
 
 
-def duplicated(seed: int) -> Callable[[Mode], MischievousParts]:
-    return lambda mode: MischievousParts(MemoryBackend(mode, seed), seed)
+def duplicated(seed: int) -> Callable[[Mode], ChaoticBackend]:
+    return lambda mode: ChaoticBackend(MemoryBackend(mode, seed), seed)
 
 
 def reordered(seed: int) -> Callable[[Mode], MemoryBackend]:
@@ -40,8 +40,8 @@ def reordered(seed: int) -> Callable[[Mode], MemoryBackend]:
     return lambda mode: MemoryBackend(mode, seed, broker=MemoryBroker(choose=rng.randrange))
 
 
-def duplicated_and_reordered(seed: int) -> Callable[[Mode], MischievousParts]:
-    return lambda mode: MischievousParts(reordered(seed)(mode), seed)
+def duplicated_and_reordered(seed: int) -> Callable[[Mode], ChaoticBackend]:
+    return lambda mode: ChaoticBackend(reordered(seed)(mode), seed)
 
 
 CHAOS = {"duplicated": duplicated, "reordered": reordered, "duplicated and reordered": duplicated_and_reordered}
@@ -107,4 +107,4 @@ def test_duplicated_messages_on_servers_do_not_change_the_ends(mode: Mode, real:
         assert result.audit.ok, result.audit.findings
         return run
 
-    on_real_parts(mode, MischievousParts(real.backend(prefix), seed=1), both)
+    on_servers(mode, ChaoticBackend(real.backend(prefix), seed=1), both)

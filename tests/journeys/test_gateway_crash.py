@@ -13,7 +13,7 @@ from lab.journeys.run import JourneyRun
 from lab.system import System, set_up_stock
 from services.payment.domain import PaymentState
 from tests.support.gateway_process import running_gateway
-from tests.support.system import MODES, UNHURRIED, Servers, a_prefix, finish, on_real_parts
+from tests.support.system import LONG_TIMEOUTS, MODES, Servers, finish, on_servers, temporary_prefix
 
 pytestmark = pytest.mark.real
 
@@ -44,8 +44,8 @@ def test_a_gateway_killed_during_a_journey_loses_no_order_and_no_money(
             assert {book_entry.state for book_entry in result.snapshot.books.values()} == {"authorized"}
 
         real = Servers(rabbit_url, mongo_url, gateway.url)
-        with a_prefix(real, mode) as prefix:
-            on_real_parts(mode, real.backend(prefix, UNHURRIED), killed)
+        with temporary_prefix(real, mode) as prefix:
+            on_servers(mode, real.backend(prefix, LONG_TIMEOUTS), killed)
 
 
 async def all_booked(system: System, order_ids: list[str]) -> bool:

@@ -19,14 +19,14 @@ from orchestrator.saga import Phase
 from services.faults import BUSINESS_FAULTS
 from services.message_types import SERVICES
 from tests.support.system import (
+    LONG_TIMEOUTS,
     MODES,
-    UNHURRIED,
     Servers,
     all_dead_letters,
     dead_letters,
     finish,
     in_memory,
-    on_real_parts,
+    on_servers,
     published,
 )
 
@@ -218,4 +218,4 @@ def test_message_faults_at_every_service_at_once_on_servers(mode: Mode, real: Se
         )
         assert await all_dead_letters(system) == {}
 
-    on_real_parts(mode, real.backend(prefix, UNHURRIED), play)
+    on_servers(mode, real.backend(prefix, LONG_TIMEOUTS), play)

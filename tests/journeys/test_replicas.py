@@ -16,13 +16,13 @@ from lab.journeys.run import JourneyRun
 from lab.system import System, set_up_stock
 from tests.support.broker.fault_injection import Fence, fenced_transport
 from tests.support.system import (
+    LONG_TIMEOUTS,
     MODES,
-    UNHURRIED,
     Servers,
     all_dead_letters,
     finish,
     in_memory,
-    on_real_parts,
+    on_servers,
     replica_name,
     start_replica,
 )
@@ -114,9 +114,9 @@ def test_a_replica_takes_over_when_another_stops(mode: Mode) -> None:
 
 @pytest.mark.real
 def test_a_replica_takes_over_when_another_stops_on_servers(mode: Mode, real: Servers, prefix: str) -> None:
-    on_real_parts(mode, real.backend(prefix, UNHURRIED), stop_one_replica_of_each)
+    on_servers(mode, real.backend(prefix, LONG_TIMEOUTS), stop_one_replica_of_each)
 
 
 @pytest.mark.real
 def test_two_replicas_end_every_order_once_on_servers(mode: Mode, real: Servers, prefix: str) -> None:
-    on_real_parts(mode, real.backend(prefix, UNHURRIED), many_orders)
+    on_servers(mode, real.backend(prefix, LONG_TIMEOUTS), many_orders)

@@ -9,7 +9,7 @@ import pytest
 from bootstrap.modes import Mode
 from lab.journeys.catalogue import JOURNEYS, WITHDRAWAL_POINTS
 from tests.support.journey_checks import Verdict, judge, played
-from tests.support.system import Servers, on_real_parts
+from tests.support.system import Servers, on_servers
 
 pytestmark = pytest.mark.real
 
@@ -29,7 +29,7 @@ def verdicts() -> dict[tuple[str, Mode], Verdict]:
 def test_a_journey_ends_as_expected_in_every_database(
     name: str, mode: Mode, real: Servers, prefix: str, verdicts: dict[tuple[str, Mode], Verdict]
 ) -> None:
-    verdict = on_real_parts(mode, real.backend(prefix), lambda system: played(JOURNEYS[name], system))
+    verdict = on_servers(mode, real.backend(prefix), lambda system: played(JOURNEYS[name], system))
     judge(name, mode, verdict)
     verdicts[name, mode] = verdict
     other = verdicts.get((name, Mode.CHOREOGRAPHY if mode is Mode.ORCHESTRATOR else Mode.ORCHESTRATOR))

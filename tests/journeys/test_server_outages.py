@@ -17,7 +17,7 @@ from lab.journeys.run import JourneyRun
 from lab.system import System, set_up_stock
 from store.protocol import Store
 from tests.support.network.tcp_proxy import Proxy
-from tests.support.system import UNHURRIED, Servers, all_dead_letters, finish
+from tests.support.system import LONG_TIMEOUTS, Servers, all_dead_letters, finish
 
 pytestmark = pytest.mark.real
 
@@ -89,7 +89,7 @@ def test_workers_recover_from_broker_and_database_outages(mode: Mode, real: Serv
             Proxy(store_url.host or "", store_url.port or 27017) as database,
         ):
             proxied = Servers(behind(real.broker_url, broker), behind(real.store_url, database), real.gateway_url)
-            backend = ProxiedBackend(real.backend(prefix, UNHURRIED), proxied.backend(prefix, UNHURRIED))
+            backend = ProxiedBackend(real.backend(prefix, LONG_TIMEOUTS), proxied.backend(prefix, LONG_TIMEOUTS))
             async with System(mode, backend, prefix) as system, asyncio.timeout(60):  # type: ignore[arg-type]
                 await faults_under_load(system, broker, database)
             await backend.clear_books()

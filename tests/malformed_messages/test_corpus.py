@@ -18,7 +18,7 @@ from lab.system import System
 from tests.support.broker.raw_messages import GARBAGE, publish_raw
 from tests.support.malformed_messages.corpus import CORPUS, GOOD, Bad, prop
 from tests.support.malformed_messages.sender import CONSUMERS, Sender, alone, backward_kind, forward_kind
-from tests.support.system import MODES, Servers, dead_letters, finish, in_memory, on_real_parts, published
+from tests.support.system import MODES, Servers, dead_letters, finish, in_memory, on_servers, published
 
 
 def test_corpus_names_are_unique_and_cover_every_reason() -> None:
@@ -171,7 +171,7 @@ def test_corpus_at_every_consumer_on_real_servers(mode: Mode, real: Servers, pre
         assert result.audit.ok, result.audit.findings
         assert set(result.snapshot.orders) == set(run.order_ids), "a bad message had an effect"
 
-    on_real_parts(mode, real.backend(prefix), play)
+    on_servers(mode, real.backend(prefix), play)
 
 
 @pytest.mark.real
@@ -197,7 +197,7 @@ def test_malformed_properties_at_every_consumer_on_real_servers(mode: Mode, real
         assert (await run.result()).ends == {"COMPLETED": 2}
         assert (await run.result()).audit.ok
 
-    on_real_parts(mode, real.backend(prefix), play)
+    on_servers(mode, real.backend(prefix), play)
 
 
 async def are_dead(system: System, worker: str, count: int) -> bool:

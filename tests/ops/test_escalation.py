@@ -16,13 +16,13 @@ from ops.dead_letters import DeadLetter, dead_letters, discard, requeue
 from ops.order_status import NEEDS_ATTENTION, order_status, orders_needing_attention
 from services.order.domain import OrderState
 from services.payment.messages import PaymentStepFailed
-from tests.support.system import MODES, UNHURRIED, Program, T
+from tests.support.system import LONG_TIMEOUTS, MODES, Program, T
 from tests.support.system import in_memory as run_in_memory
 
 
 def in_memory(mode: Mode, program: Program[T]) -> T:
     """With a deadline that does not pass before a compensation has exhausted its retries."""
-    return run_in_memory(mode, program, lambda mode: MemoryBackend(mode, timeouts=UNHURRIED))
+    return run_in_memory(mode, program, lambda mode: MemoryBackend(mode, timeouts=LONG_TIMEOUTS))
 
 
 async def stuck_order(system: System) -> tuple[JourneyRun, str]:

@@ -236,7 +236,7 @@ async def test_answered_payments_survive_a_kill(tmp_path: Path) -> None:
             number = 0
             while True:
                 call = GatewayCall(order_id=f"k{name}-{number}", verb=Verb.AUTHORIZE, amount_cents=1, currency="EUR")
-                if await client.ask(call) is not Answer.AUTHORIZED:
+                if await client.call(call) is not Answer.AUTHORIZED:
                     return
                 answered.add(call.order_id)
                 number += 1
@@ -249,7 +249,7 @@ async def test_answered_payments_survive_a_kill(tmp_path: Path) -> None:
         await asyncio.gather(*customers)
         gateway.start()
         assert answered <= await keys_held(gateway, "mode")
-        assert await client.ask(GatewayCall("k0-0", Verb.VOID, 1, "EUR")) is Answer.VOIDED, "the client reconnects by itself"
+        assert await client.call(GatewayCall("k0-0", Verb.VOID, 1, "EUR")) is Answer.VOIDED, "the client reconnects by itself"
         await client.close()
 
 

@@ -15,7 +15,7 @@ from bootstrap.modes import Mode
 from tests.support import prerequisites, servers
 from tests.support.broker.users import lent
 from tests.support.gateway_process import running_gateway
-from tests.support.system import MODES, Servers, a_prefix
+from tests.support.system import MODES, Servers, temporary_prefix
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -75,7 +75,7 @@ def mode(request: pytest.FixtureRequest) -> Mode:
 @pytest.fixture(scope="module")
 def prefix(real: Servers, mode: Mode) -> Iterator[str]:
     """One prefix for each mode in a module: pytest runs all tests of one mode before it removes its queues."""
-    with a_prefix(real, mode) as name:
+    with temporary_prefix(real, mode) as name:
         yield name
 
 

@@ -1,6 +1,6 @@
 """Runs of a whole mode for tests: in memory on virtual time, or on real servers.
 
-`in_memory` and `on_real_parts` run one program to its end and return its result. Runs on servers delete their queues, databases
+`in_memory` and `on_servers` run one program to its end and return its result. Runs on servers delete their queues, databases
 and gateway book in every case, because leftover quorum queues slow a small RabbitMQ down.
 """
 
@@ -31,9 +31,9 @@ T = TypeVar("T")
 Program = Callable[[System], Awaitable[T]]
 
 #: Short timeouts for runs on servers. A payment at the tests' gateways settles after 0.4 s.
-SHORT_TIMES = Timeouts(deadline_s=3.5, payment=PaymentTimeouts(poll_interval_s=0.3, authorize_timeout_s=1.2))
+SHORT_TIMEOUTS = Timeouts(deadline_s=3.5, payment=PaymentTimeouts(poll_interval_s=0.3, authorize_timeout_s=1.2))
 #: A deadline and an authorization timeout that no order of a short test reaches.
-UNHURRIED = Timeouts(deadline_s=60.0, payment=PaymentTimeouts(poll_interval_s=0.5, authorize_timeout_s=30.0))
+LONG_TIMEOUTS = Timeouts(deadline_s=60.0, payment=PaymentTimeouts(poll_interval_s=0.5, authorize_timeout_s=30.0))
 SHORT_LIMITS = Limits(timer_interval_s=0.1)
 GATEWAY_TIMEOUT_S = 0.25
 #: The time limit of one program on servers, in seconds.
@@ -80,7 +80,7 @@ class Servers:
     store_url: str
     gateway_url: str
 
-    def backend(self, prefix: str, timeouts: Timeouts = SHORT_TIMES) -> ServerBackend:
+    def backend(self, prefix: str, timeouts: Timeouts = SHORT_TIMEOUTS) -> ServerBackend:
         return ServerBackend(
             prefix,
             self.broker_url,
@@ -93,7 +93,7 @@ class Servers:
 
 
 @contextmanager
-def a_prefix(real: Servers, mode: Mode) -> Iterator[str]:
+def temporary_prefix(real: Servers, mode: Mode) -> Iterator[str]:
     """A unique prefix for queues, databases and the gateway's book; everything under it is removed at the end."""
     prefix = f"t{uuid.uuid4().hex[:8]}"
     try:
@@ -118,7 +118,7 @@ async def _remove(backend: ServerBackend, mode: Mode, prefix: str) -> None:
     await backend.clear_books()
 
 
-def on_real_parts(mode: Mode, backend: ServerBackend, program: Program[T]) -> T:
+def on_servers(mode: Mode, backend: ServerBackend, program: Program[T]) -> T:
     """Run `program` on the whole mode on servers, with the journeys' initial stock. Leaves no message and no data."""
 
     async def whole() -> T:

@@ -268,7 +268,7 @@ def type_names(wires: Iterable[Wire]) -> Counter[str]:
     return Counter(str(wire.type) for wire in wires)
 
 
-def on_stage(scenario: Callable[[Stage], Awaitable[None]], limits: Limits | None = None) -> None:
+def run_scenario(scenario: Callable[[Stage], Awaitable[None]], limits: Limits | None = None) -> None:
     """Run a scenario on virtual time."""
 
     async def play() -> None:

@@ -10,7 +10,7 @@ from broker.topology import queue_of
 from broker.transport import Outgoing, Receipt
 from tests.support.broker.chaotic_transport import ChaoticTransport
 from tests.support.broker.fault_injection import FailingStore, Fence, fenced_store, fenced_transport
-from tests.support.toy_service import PREFIX, How, Stage, on_stage, type_names
+from tests.support.toy_service import PREFIX, How, Stage, run_scenario, type_names
 
 
 def test_queued_inputs_share_one_commit_ack_and_publish() -> None:
@@ -29,7 +29,7 @@ def test_queued_inputs_share_one_commit_ack_and_publish() -> None:
         handled = [name for name in fence.names if name in ("transact", "ack", "publish")]
         assert handled == ["transact", "ack", "publish"]
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_batch_size_is_limited() -> None:
@@ -42,7 +42,7 @@ def test_batch_size_is_limited() -> None:
         assert await stage.times("till") == {1: 100}
         assert store.transactions == 4
 
-    on_stage(scenario, Limits(batch_max=32, prefetch=200))
+    run_scenario(scenario, Limits(batch_max=32, prefetch=200))
 
 
 def test_published_rows_are_deleted_by_a_later_commit_in_bulk() -> None:
@@ -60,7 +60,7 @@ def test_published_rows_are_deleted_by_a_later_commit_in_bulk() -> None:
         await stage.until(lambda: len(outbox) == 1, "all but the last were removed from the outbox")
         assert fence.calls["delete_published"] == 0, "they were deleted by a separate call"
 
-    on_stage(scenario, Limits(relay_interval_s=60.0))
+    run_scenario(scenario, Limits(relay_interval_s=60.0))
 
 
 BAD = {
@@ -83,7 +83,7 @@ def test_bad_message_fails_only_itself(bad: How) -> None:
         assert ids[50] not in await stage.tills()
         assert stage.dead("till") == [BAD[bad]]
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize("bad", [How.RAISES, How.KEYS_RAISE, How.VIOLATES])
@@ -96,7 +96,7 @@ def test_good_messages_around_a_bad_one_share_one_commit(bad: How) -> None:
         assert len(inbox) == 99
         assert len(set(inbox.values())) == 1, "more than one commit wrote them"
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_refused_batch_is_bisected_until_the_bad_message_is_alone() -> None:
@@ -110,7 +110,7 @@ def test_refused_batch_is_bisected_until_the_bad_message_is_alone() -> None:
         assert store.transactions == 1 + 2 * 7 + 4
         assert len(set(stage.databases["till"].inbox.values())) == 7
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_several_bad_messages_in_a_batch_fail_only_themselves() -> None:
@@ -122,7 +122,7 @@ def test_several_bad_messages_in_a_batch_fail_only_themselves() -> None:
         assert await stage.times("till") == {1: 20}
         assert sorted(map(str, stage.dead("till"))) == sorted(map(str, [BAD[how] for how in kinds * 5 if how in BAD]))
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_protocol_violation_is_dead_lettered_at_once() -> None:
@@ -136,7 +136,7 @@ def test_protocol_violation_is_dead_lettered_at_once() -> None:
         (wire,) = stage.broker.dead_letters("till")
         assert wire.headers["dead_detail"] == "ProtocolViolation: not possible in this state"
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_retry_delays_grow_and_delay_no_other_message() -> None:
@@ -154,7 +154,7 @@ def test_retry_delays_grow_and_delay_no_other_message() -> None:
         assert gaps == sorted(gaps)
         assert 0.05 <= gaps[1] <= 0.1 < gaps[2] <= 0.5 < gaps[3] <= 2.0
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_event_is_handled_by_every_consumer() -> None:
@@ -164,7 +164,7 @@ def test_event_is_handled_by_every_consumer() -> None:
         await stage.rest()
         assert set(await stage.entries("ledger")) == set(await stage.entries("bell")) == set(ids)
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_stopped_consumer_does_not_delay_the_others() -> None:
@@ -178,7 +178,7 @@ def test_stopped_consumer_does_not_delay_the_others() -> None:
         await stage.rest()
         assert await stage.times("bell") == {1: 10}
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_messages_of_one_order_in_a_batch_build_on_each_other() -> None:
@@ -191,7 +191,7 @@ def test_messages_of_one_order_in_a_batch_build_on_each_other() -> None:
         assert (await stage.entries("ledger"))[order_id].total == 55
         assert stage.databases["till"].version(("tills", order_id)) == 1, "one write for each document and batch"
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_duplicate_in_one_batch_takes_effect_once() -> None:
@@ -204,7 +204,7 @@ def test_duplicate_in_one_batch_takes_effect_once() -> None:
         assert await stage.times("till") == {1: 2}
         assert await stage.times("bell") == {1: 2}
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_later_duplicate_is_dropped_by_the_inbox() -> None:
@@ -218,7 +218,7 @@ def test_later_duplicate_is_dropped_by_the_inbox() -> None:
         assert await stage.times("till") == {1: 4}
         assert type_names(stage.published)["till.WasPutIn"] == 4
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_duplicated_delayed_and_shuffled_messages_take_effect_once() -> None:
@@ -232,7 +232,7 @@ def test_duplicated_delayed_and_shuffled_messages_take_effect_once() -> None:
             assert await stage.times(name) == {1: 50}
         assert type_names(stage.published)["till.WasPutIn"] == 100, "the transport duplicated nothing"
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 class UnconfirmedRetries:
@@ -276,7 +276,7 @@ def test_delivery_with_an_unconfirmed_retry_is_requeued_not_acked() -> None:
         assert stage.dead("till") == [("attempts_exhausted", 5)]
         assert await stage.times("till") == {1: 2}
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_duplicate_of_a_requeued_delivery_is_requeued_too() -> None:
@@ -292,7 +292,7 @@ def test_duplicate_of_a_requeued_delivery_is_requeued_too() -> None:
         assert not {2, 3} & set(transport.acknowledged)
         assert stage.dead("till") == [("attempts_exhausted", 5)]
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_handled_messages_leave_their_queues() -> None:
@@ -303,4 +303,4 @@ def test_handled_messages_leave_their_queues() -> None:
         depths = {name: await stage.client.depth(queue_of(PREFIX, name)) for name in ("till", "ledger", "bell")}
         assert depths == {"till": 0, "ledger": 0, "bell": 0}
 
-    on_stage(scenario)
+    run_scenario(scenario)

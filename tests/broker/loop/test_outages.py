@@ -29,7 +29,7 @@ from store.protocol import (
 from tests.support.broker.fault_injection import FailingStore, Fence, fenced_transport
 from tests.support.journey_checks import judge, played
 from tests.support.system import MODES, all_dead_letters, broker_of, in_memory
-from tests.support.toy_service import How, Stage, on_stage, type_names
+from tests.support.toy_service import How, Stage, run_scenario, type_names
 
 Fail = Callable[[Store, Work[Any]], Awaitable[Any]]
 
@@ -89,7 +89,7 @@ def test_failed_commit_is_retried_and_takes_effect_once(fail: Fail, times: int) 
             assert await stage.times(name) == {1: 20}
             assert stage.dead(name) == []
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_messages_of_an_in_doubt_commit_are_published_at_once() -> None:
@@ -107,7 +107,7 @@ def test_messages_of_an_in_doubt_commit_are_published_at_once() -> None:
         await stage.rest()
         assert type_names(stage.published)["till.WasPutIn"] == 20
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_nothing_is_acknowledged_while_the_commit_is_pending() -> None:
@@ -123,7 +123,7 @@ def test_nothing_is_acknowledged_while_the_commit_is_pending() -> None:
         await stage.rest()
         assert await stage.times("till") == {1: 20}
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_commit_applied_late_takes_effect_once() -> None:
@@ -139,7 +139,7 @@ def test_commit_applied_late_takes_effect_once() -> None:
         for name in ("till", "ledger", "bell"):
             assert await stage.times(name) == {1: 20}
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 class SwitchableStore:
@@ -180,7 +180,7 @@ def test_database_outage_pauses_the_worker_and_its_background_tasks() -> None:
         assert await stage.times("till") == {1: 12}
         assert sum(till.woken for till in (await stage.tills()).values()) == 1, "the timer did not survive the outage"
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_worker_waits_for_its_database_at_startup() -> None:
@@ -195,7 +195,7 @@ def test_worker_waits_for_its_database_at_startup() -> None:
         await stage.rest()
         assert await stage.times("till") == {1: 1}
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_worker_waits_for_the_broker_at_startup() -> None:
@@ -208,7 +208,7 @@ def test_worker_waits_for_the_broker_at_startup() -> None:
         await stage.rest()
         assert await stage.times("bell") == {1: 1}
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_worker_waiting_for_its_database_can_be_stopped() -> None:
@@ -222,7 +222,7 @@ def test_worker_waiting_for_its_database_can_be_stopped() -> None:
         await stage.stop(till)
         assert stage.environment.now() == started_at, "it waited for the next attempt"
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 class UnsafeMemoryStore(MemoryStore):
@@ -237,7 +237,7 @@ def test_unsafe_database_is_not_retried() -> None:
         with pytest.raises(UnsafeStore):
             await asyncio.wait_for(stage.tasks.pop(till), 1.0)
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_missing_queue_is_not_retried_and_is_named_in_the_error() -> None:
@@ -248,7 +248,7 @@ def test_missing_queue_is_not_retried_and_is_named_in_the_error() -> None:
         with pytest.raises(UnsafeTopology, match=r"toy\.till does not exist. Declare the topology first"):
             await asyncio.wait_for(stage.tasks.pop(till), 1.0)
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 # --- the whole flow -------------------------------------------------------------------------------------------------------
@@ -382,4 +382,4 @@ def test_relay_publishes_after_an_outage_between_commit_and_publish() -> None:
         assert published in (0, 10)
         assert await stage.times("ledger") == {1: 10}
 
-    on_stage(scenario)
+    run_scenario(scenario)

@@ -10,7 +10,7 @@ from broker.loop.outbox_relay import RELAY_BATCH_ROWS
 from broker.topology import Address, commands_exchange
 from broker.transport import Outgoing, Receipt
 from store.protocol import Changes, OutboxRow, Reader, Store, StoreUnavailable
-from tests.support.toy_service import How, Stage, WasPutIn, on_stage, type_names
+from tests.support.toy_service import How, Stage, WasPutIn, run_scenario, type_names
 
 
 def outbox_rows(stage: Stage, count: int, *, age_s: float = 0.0, to: Address | None = None) -> list[OutboxRow]:
@@ -43,7 +43,7 @@ def test_next_worker_publishes_and_deletes_pending_rows_at_once() -> None:
         assert await stage.times("ledger") == {1: 10}
         assert type_names(stage.published)["till.WasPutIn"] == 10
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_many_pending_rows_are_published_without_a_pause() -> None:
@@ -59,7 +59,7 @@ def test_many_pending_rows_are_published_without_a_pause() -> None:
         await stage.rest()
         assert await stage.times("bell") == {1: 2_000}
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_young_rows_of_another_replica_are_left_alone() -> None:
@@ -73,7 +73,7 @@ def test_young_rows_of_another_replica_are_left_alone() -> None:
         assert limits.relay_after_s < stage.environment.now() - started_at <= limits.relay_after_s + limits.relay_interval_s
         await stage.rest()
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 class UnconfirmedTransport:
@@ -106,7 +106,7 @@ def test_unconfirmed_row_is_republished_until_confirmed() -> None:
         assert type_names(stage.published)["till.WasPutIn"] == 40
         assert await stage.times("ledger") == {1: 10}, "the inbox did not drop the duplicates"
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_unroutable_row_stays_until_a_queue_is_bound() -> None:
@@ -124,7 +124,7 @@ def test_unroutable_row_stays_until_a_queue_is_bound() -> None:
         await stage.rest()
         assert await stage.times("ledger") == {1: 3}
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 class FailingDeletes:
@@ -156,7 +156,7 @@ def test_unroutable_rows_do_not_delay_younger_rows() -> None:
         await stage.until(lambda: len(stage.databases["till"].outbox) == 2 * RELAY_BATCH_ROWS, "the younger rows are deleted")
         assert await stage.times("ledger") == {1: 3}
 
-    on_stage(scenario)
+    run_scenario(scenario)
 
 
 def test_confirmed_rows_are_not_published_again_if_deletion_fails() -> None:
@@ -168,7 +168,7 @@ def test_confirmed_rows_are_not_published_again_if_deletion_fails() -> None:
         assert store.times == 0
         assert type_names(stage.published)["till.WasPutIn"] == 10
 
-    on_stage(scenario, Limits(relay_after_s=0.5))
+    run_scenario(scenario, Limits(relay_after_s=0.5))
 
 
 def test_idle_worker_deletes_confirmed_rows() -> None:
@@ -179,4 +179,4 @@ def test_idle_worker_deletes_confirmed_rows() -> None:
         assert stage.databases["till"].outbox == {}
         assert type_names(stage.published)["till.WasPutIn"] == 1
 
-    on_stage(scenario)
+    run_scenario(scenario)

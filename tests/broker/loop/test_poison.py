@@ -9,7 +9,7 @@ from broker.codec import DeadReason
 from broker.limits import Limits
 from broker.worker import Worker
 from lab.system import WorkerCrashed
-from tests.support.toy_service import How, Stage, Till, on_stage
+from tests.support.toy_service import How, Stage, Till, run_scenario
 
 POISON_RESTARTS = 3
 
@@ -55,7 +55,7 @@ def test_poison_message_costs_three_restarts_and_no_other_message(position: int,
         assert letter.headers["dead_reason"] == DeadReason.POISON_MESSAGE
         assert await handled(stage) == {order: 1 for index, order in enumerate(orders) if index != position}
 
-    on_stage(play, limits=Limits(batch_max=batch_max, prefetch=512))
+    run_scenario(play, limits=Limits(batch_max=batch_max, prefetch=512))
 
 
 def test_two_poison_messages_at_two_replicas_lose_only_themselves() -> None:
@@ -65,7 +65,7 @@ def test_two_poison_messages_at_two_replicas_lose_only_themselves() -> None:
         assert {letter.correlation_id for letter in stage.broker.dead_letters("till")} == {orders[5], orders[11]}
         assert await handled(stage) == {order: 1 for order in orders if order not in (orders[5], orders[11])}
 
-    on_stage(play)
+    run_scenario(play)
 
 
 def test_lost_connections_make_no_message_a_poison_message() -> None:
@@ -82,4 +82,4 @@ def test_lost_connections_make_no_message_a_poison_message() -> None:
         assert stage.broker.dead_letters("till") == []
         assert await handled(stage) == dict.fromkeys(orders, 1)
 
-    on_stage(play)
+    run_scenario(play)

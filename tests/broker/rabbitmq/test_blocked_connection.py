@@ -17,7 +17,7 @@ from lab.journeys.run import JourneyRun
 from lab.system import System, set_up_stock
 from tests.support.broker.alarm import block, unblock
 from tests.support.network.tcp_proxy import Proxy
-from tests.support.system import UNHURRIED, Servers, all_dead_letters, finish, on_real_parts
+from tests.support.system import LONG_TIMEOUTS, Servers, all_dead_letters, finish, on_servers
 
 pytestmark = pytest.mark.real
 
@@ -88,4 +88,4 @@ def test_worker_recovers_from_a_blocked_publishing_connection(mode: Mode, real: 
         assert result.audit.ok, result.audit.findings
         assert await all_dead_letters(system) == {}
 
-    on_real_parts(mode, ProxiedBackend(real.backend(prefix, UNHURRIED)), play)  # type: ignore[arg-type]
+    on_servers(mode, ProxiedBackend(real.backend(prefix, LONG_TIMEOUTS)), play)  # type: ignore[arg-type]

@@ -38,8 +38,8 @@ from store.mongo.preflight import check_user
 from store.protocol import Changes, OutboxRow, Reader, StoreUnavailable
 from tests.support import prerequisites, servers
 from tests.support.gateway_process import running_gateway
-from tests.support.network.mongo_stub import TakesAnything, greeting
-from tests.support.system import MODES, Servers, a_prefix
+from tests.support.network.mongo_stub import NonUniqueCollection, greeting
+from tests.support.system import MODES, Servers, temporary_prefix
 
 real = pytest.mark.real
 MODE = Mode.CHOREOGRAPHY
@@ -83,7 +83,7 @@ def nowhere(**urls: str) -> ServerBackend:
 def own(rabbit_url: str, mongo_url: str, gateway_url: str) -> Iterator[ServerBackend]:
     """Real servers with a prefix of this test's own, nothing declared or stored."""
     there = Servers(rabbit_url, mongo_url, gateway_url)
-    with a_prefix(there, MODE) as prefix:
+    with temporary_prefix(there, MODE) as prefix:
         yield there.backend(prefix)
 
 
@@ -94,7 +94,7 @@ Either = tuple[Mode, ServerBackend]
 def either(request: pytest.FixtureRequest, rabbit_url: str, mongo_url: str, gateway_url: str) -> Iterator[Either]:
     """Each mode with real servers, nothing declared or stored."""
     there = Servers(rabbit_url, mongo_url, gateway_url)
-    with a_prefix(there, request.param) as prefix:
+    with temporary_prefix(there, request.param) as prefix:
         yield request.param, there.backend(prefix)
 
 
@@ -384,7 +384,7 @@ async def test_an_inbox_that_accepts_a_key_twice_is_named(own: ServerBackend) ->
     async with Targets(MODE, own) as targets:
         connection = targets.store("payment").connection
         rows = connection.rows
-        vars(connection)["rows"] = lambda name: TakesAnything(rows(name)) if name == "inbox" else rows(name)
+        vars(connection)["rows"] = lambda name: NonUniqueCollection(rows(name)) if name == "inbox" else rows(name)
         found = await run_checks(targets, only("inbox key"))
     assert failed(found) == {"inbox key"}
     assert f"inbox of {database_name(own.prefix, 'payment')} takes a key twice" in found["inbox key"].why

@@ -122,27 +122,27 @@ async def eventually(answer: Answer, ask: Callable[[], Awaitable[Answer]], withi
 
 
 async def test_a_new_payment_is_authorized_and_held(place: Place, gateway: PaymentGateway, book: str) -> None:
-    assert await gateway.ask(authorization()) is Answer.AUTHORIZED
+    assert await gateway.call(authorization()) is Answer.AUTHORIZED
     assert await place.payments(book) == {"k": ("authorized", 4200)}
     assert await place.acted(book) == {}
 
 
 async def test_a_repeated_authorization_is_the_same_payment(place: Place, gateway: PaymentGateway, book: str) -> None:
-    answers = await asyncio.gather(*(gateway.ask(authorization()) for _ in range(20)))
+    answers = await asyncio.gather(*(gateway.call(authorization()) for _ in range(20)))
     assert set(answers) == {Answer.AUTHORIZED}
     assert await place.payments(book) == {"k": ("authorized", 4200)}
 
 
 async def test_a_declined_payment_stays_declined(place: Place, gateway: PaymentGateway, book: str) -> None:
-    assert await gateway.ask(authorization(), "declined") is Answer.DECLINED
-    assert await gateway.ask(authorization()) is Answer.DECLINED
+    assert await gateway.call(authorization(), "declined") is Answer.DECLINED
+    assert await gateway.call(authorization()) is Answer.DECLINED
     assert await place.payments(book) == {"k": ("declined", 4200)}
     assert await place.acted(book) == {"declined": ["k"]}
 
 
 async def test_a_pending_payment_settles_to_authorized(place: Place, gateway: PaymentGateway, book: str) -> None:
-    assert await gateway.ask(authorization(), "pending") is Answer.PENDING
-    await eventually(Answer.AUTHORIZED, lambda: gateway.ask(authorization(), "pending"))
+    assert await gateway.call(authorization(), "pending") is Answer.PENDING
+    await eventually(Answer.AUTHORIZED, lambda: gateway.call(authorization(), "pending"))
     assert await place.payments(book) == {"k": ("authorized", 4200)}
     assert await place.acted(book) == {"pending": ["k"]}
 
@@ -150,7 +150,7 @@ async def test_a_pending_payment_settles_to_authorized(place: Place, gateway: Pa
 async def test_a_hanging_call_is_in_doubt_and_the_money_is_held(place: Place, book: str) -> None:
     for timeout_s in (1.0, 0.1):
         short_timeout = place.client(book, timeout_s=timeout_s)
-        assert await short_timeout.ask(authorization(), "hang") is Answer.IN_DOUBT
+        assert await short_timeout.call(authorization(), "hang") is Answer.IN_DOUBT
         await short_timeout.close()
     assert await place.payments(book) == {"k": ("authorized", 4200)}
     assert await place.acted(book) == {"hang": ["k"]}
@@ -158,31 +158,31 @@ async def test_a_hanging_call_is_in_doubt_and_the_money_is_held(place: Place, bo
 
 async def test_a_dropped_answer_is_in_doubt_and_the_money_is_held(place: Place, gateway: PaymentGateway, book: str) -> None:
     for _ in range(2):
-        assert await gateway.ask(authorization(), "drop") is Answer.IN_DOUBT
+        assert await gateway.call(authorization(), "drop") is Answer.IN_DOUBT
     assert await place.payments(book) == {"k": ("authorized", 4200)}
-    assert await gateway.ask(authorization()) is Answer.AUTHORIZED
+    assert await gateway.call(authorization()) is Answer.AUTHORIZED
     assert await place.acted(book) == {"drop": ["k"]}
 
 
 async def test_an_error_is_in_doubt_and_nothing_is_held(place: Place, gateway: PaymentGateway, book: str) -> None:
     for _ in range(3):
-        assert await gateway.ask(authorization(), "error") is Answer.IN_DOUBT
+        assert await gateway.call(authorization(), "error") is Answer.IN_DOUBT
     assert await place.payments(book) == {}
     assert await place.acted(book) == {"error": ["k"]}
-    assert await gateway.ask(authorization()) is Answer.AUTHORIZED
+    assert await gateway.call(authorization()) is Answer.AUTHORIZED
 
 
 async def test_a_slow_answer_within_the_timeout_is_right(place: Place, gateway: PaymentGateway, book: str) -> None:
     started_at = time.monotonic()
-    assert await gateway.ask(authorization(), "slow") is Answer.AUTHORIZED
+    assert await gateway.call(authorization(), "slow") is Answer.AUTHORIZED
     assert time.monotonic() - started_at >= SLOW_S * 0.9
     assert await place.acted(book) == {"slow": ["k"]}
 
 
 async def test_a_slow_answer_after_the_timeout_is_in_doubt(place: Place, gateway: PaymentGateway, book: str) -> None:
     short_timeout = place.client(book, timeout_s=SLOW_S / 2)
-    assert await short_timeout.ask(authorization(), "slow") is Answer.IN_DOUBT
-    assert await gateway.ask(authorization(), "slow") is Answer.AUTHORIZED
+    assert await short_timeout.call(authorization(), "slow") is Answer.IN_DOUBT
+    assert await gateway.call(authorization(), "slow") is Answer.AUTHORIZED
     await short_timeout.close()
 
 
@@ -190,25 +190,25 @@ async def test_a_slow_answer_after_the_timeout_is_in_doubt(place: Place, gateway
 async def test_a_void_is_final_after_every_kind_of_authorization(
     place: Place, gateway: PaymentGateway, book: str, first: str | None
 ) -> None:
-    await gateway.ask(authorization(), first)
+    await gateway.call(authorization(), first)
     for _ in range(2):
-        assert await gateway.ask(voiding()) is Answer.VOIDED
-        assert await gateway.ask(authorization()) is Answer.VOIDED
+        assert await gateway.call(voiding()) is Answer.VOIDED
+        assert await gateway.call(authorization()) is Answer.VOIDED
     assert {state for state, _ in (await place.payments(book)).values()} == {"voided"}
 
 
 async def test_a_void_of_an_unknown_key_refuses_a_late_authorization(place: Place, gateway: PaymentGateway, book: str) -> None:
-    assert await gateway.ask(voiding()) is Answer.VOIDED
-    assert await gateway.ask(authorization()) is Answer.VOIDED
+    assert await gateway.call(voiding()) is Answer.VOIDED
+    assert await gateway.call(authorization()) is Answer.VOIDED
     assert await place.payments(book) == {"k": ("voided", None)}
 
 
 async def test_a_pending_payment_that_is_voided_does_not_settle_later(place: Place, gateway: PaymentGateway, book: str) -> None:
-    assert await gateway.ask(authorization(), "pending") is Answer.PENDING
-    assert await gateway.ask(voiding()) is Answer.VOIDED
+    assert await gateway.call(authorization(), "pending") is Answer.PENDING
+    assert await gateway.call(voiding()) is Answer.VOIDED
     # A second payment, pending since later, shows when the first would have settled.
-    assert await gateway.ask(authorization("later"), "pending") is Answer.PENDING
-    await eventually(Answer.AUTHORIZED, lambda: gateway.ask(authorization("later")))
+    assert await gateway.call(authorization("later"), "pending") is Answer.PENDING
+    await eventually(Answer.AUTHORIZED, lambda: gateway.call(authorization("later")))
     assert await place.payments(book) == {"k": ("voided", 4200), "later": ("authorized", 4200)}
 
 
@@ -216,39 +216,39 @@ async def test_a_pending_payment_that_is_voided_does_not_settle_later(place: Pla
 async def test_a_failure_of_authorizations_does_not_act_on_a_void(
     place: Place, gateway: PaymentGateway, book: str, failure: str
 ) -> None:
-    await gateway.ask(authorization())
-    assert await gateway.ask(voiding(), failure) is Answer.VOIDED
+    await gateway.call(authorization())
+    assert await gateway.call(voiding(), failure) is Answer.VOIDED
     assert await place.acted(book) == {}
 
 
 async def test_a_failing_void_is_in_doubt_and_the_money_stays_held(place: Place, gateway: PaymentGateway, book: str) -> None:
-    assert await gateway.ask(authorization(), "void_error") is Answer.AUTHORIZED
+    assert await gateway.call(authorization(), "void_error") is Answer.AUTHORIZED
     for _ in range(2):
-        assert await gateway.ask(voiding(), "void_error") is Answer.IN_DOUBT
+        assert await gateway.call(voiding(), "void_error") is Answer.IN_DOUBT
     assert await place.payments(book) == {"k": ("authorized", 4200)}
     assert await place.acted(book) == {"void_error": ["k"]}
-    assert await gateway.ask(voiding()) is Answer.VOIDED
+    assert await gateway.call(voiding()) is Answer.VOIDED
 
 
 async def test_a_key_reused_for_another_amount_is_in_doubt(place: Place, gateway: PaymentGateway, book: str) -> None:
-    assert await gateway.ask(authorization()) is Answer.AUTHORIZED
-    assert await gateway.ask(authorization(amount_cents=1)) is Answer.IN_DOUBT
+    assert await gateway.call(authorization()) is Answer.AUTHORIZED
+    assert await gateway.call(authorization(amount_cents=1)) is Answer.IN_DOUBT
     assert await place.payments(book) == {"k": ("authorized", 4200)}
 
 
 async def test_an_unknown_failure_is_in_doubt_and_changes_nothing(place: Place, gateway: PaymentGateway, book: str) -> None:
-    assert await gateway.ask(authorization(), "hnag") is Answer.IN_DOUBT
+    assert await gateway.call(authorization(), "hnag") is Answer.IN_DOUBT
     assert await place.payments(book) == {}
 
 
 async def test_two_hundred_hung_calls_do_not_block_another(place: Place, book: str) -> None:
     client = place.client(book, timeout_s=30.0)
-    hung = [asyncio.create_task(client.ask(authorization(f"hung-{number}"), "hang")) for number in range(200)]
+    hung = [asyncio.create_task(client.call(authorization(f"hung-{number}"), "hang")) for number in range(200)]
     deadline = time.monotonic() + 20.0
     while len((await place.acted(book)).get("hang", [])) < 200:
         assert time.monotonic() < deadline, "waited 20 s for 200 calls to hang"
         await asyncio.sleep(0.02)
-    assert await asyncio.wait_for(client.ask(authorization("another")), 5.0) is Answer.AUTHORIZED
+    assert await asyncio.wait_for(client.call(authorization("another")), 5.0) is Answer.AUTHORIZED
     assert not any(task.done() for task in hung)
     for task in hung:
         task.cancel()
@@ -258,11 +258,11 @@ async def test_two_hundred_hung_calls_do_not_block_another(place: Place, book: s
 
 async def test_emptying_one_book_leaves_the_other(place: Place, gateway: PaymentGateway, book: str) -> None:
     other = place.client(f"{book}-other")
-    await gateway.ask(authorization(), "declined")
-    assert await other.ask(authorization(), "slow") is Answer.AUTHORIZED  # the same key: another payment
+    await gateway.call(authorization(), "declined")
+    assert await other.call(authorization(), "slow") is Answer.AUTHORIZED  # the same key: another payment
     await place.empty(book)
     assert (await place.payments(book), await place.acted(book)) == ({}, {})
     assert await place.payments(f"{book}-other") == {"k": ("authorized", 4200)}
     assert await place.acted(f"{book}-other") == {"slow": ["k"]}
-    assert await gateway.ask(authorization()) is Answer.AUTHORIZED
+    assert await gateway.call(authorization()) is Answer.AUTHORIZED
     await other.close()

@@ -57,7 +57,7 @@ async def answer_to(call: GatewayCall, behave: Behaviour, timeout_s: float = 10.
     async with misbehaving_gateway(behave) as url:
         client = HttpGateway(url, "mode", timeout_s=timeout_s)
         try:
-            return await client.ask(call)
+            return await client.call(call)
         finally:
             await client.close()
 
@@ -138,7 +138,7 @@ async def test_a_refused_connection_is_in_doubt() -> None:
     async with misbehaving_gateway(answering(b"")) as url:
         pass
     client = HttpGateway(url, "mode")
-    assert await client.ask(AUTHORIZE) is Answer.IN_DOUBT
+    assert await client.call(AUTHORIZE) is Answer.IN_DOUBT
     await client.close()
 
 
@@ -175,7 +175,7 @@ async def test_calls_above_the_limit_wait_and_may_end_in_doubt() -> None:
 
     async with misbehaving_gateway(hang) as url:
         client = HttpGateway(url, "mode", limit=2, timeout_s=0.5)
-        assert set(await asyncio.gather(*(client.ask(AUTHORIZE) for _ in range(3)))) == {Answer.IN_DOUBT}
+        assert set(await asyncio.gather(*(client.call(AUTHORIZE) for _ in range(3)))) == {Answer.IN_DOUBT}
         assert connections == 2
         await client.close()
 
@@ -187,14 +187,14 @@ async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
 async def test_cancelling_a_call_raises_cancelled_error() -> None:
     async with misbehaving_gateway(hang) as url:
         client = HttpGateway(url, "mode", timeout_s=30.0)
-        call = asyncio.create_task(client.ask(AUTHORIZE))
+        call = asyncio.create_task(client.call(AUTHORIZE))
         await asyncio.sleep(0)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await client.ask(AUTHORIZE)
+                await client.call(AUTHORIZE)
         await client.close()
 
 
@@ -204,7 +204,7 @@ async def test_a_cancellation_from_inside_a_library_is_in_doubt(monkeypatch: pyt
 
     monkeypatch.setattr(aiohttp.ClientSession, "post", post)
     client = HttpGateway("http://127.0.0.1:9", "mode")
-    assert await client.ask(AUTHORIZE) is Answer.IN_DOUBT
+    assert await client.call(AUTHORIZE) is Answer.IN_DOUBT
     await client.close()
 
 
@@ -217,7 +217,7 @@ async def test_calls_in_progress_when_the_client_closes_are_in_doubt() -> None:
 
     async with misbehaving_gateway(arrive_and_hang) as url:
         client = HttpGateway(url, "mode", timeout_s=30.0)
-        call = asyncio.create_task(client.ask(AUTHORIZE))
+        call = asyncio.create_task(client.call(AUTHORIZE))
         await arrived.wait()
         await client.close()
         assert await asyncio.wait_for(call, 5.0) is Answer.IN_DOUBT
@@ -234,8 +234,8 @@ async def test_a_call_has_the_path_key_failure_and_body() -> None:
 
     async with misbehaving_gateway(listen) as url:
         client = HttpGateway(url + "/", "mode")
-        await client.ask(AUTHORIZE, "slow")
-        await client.ask(VOID)
+        await client.call(AUTHORIZE, "slow")
+        await client.call(VOID)
         await client.close()
     authorization, void = requests
     assert authorization.startswith(b"POST /mode/authorizations HTTP/1.1\r\n")

@@ -20,7 +20,7 @@ from store.document import Record
 from store.mongo.store import INBOX_DAYS, MongoStore
 from store.protocol import Changes, OutboxRow, OutcomeUnknown, Reader, StoreError, StoreUnavailable, UnsafeStore, WriteConflict
 from tests.support import prerequisites, servers
-from tests.support.network.mongo_stub import TakesAnything
+from tests.support.network.mongo_stub import NonUniqueCollection
 from tests.support.network.tcp_interceptor import Fault, Interceptor, intercepting
 
 pytestmark = pytest.mark.real
@@ -210,7 +210,7 @@ async def test_an_option_that_is_not_durable_is_refused(option: str) -> None:
 async def test_an_inbox_that_takes_a_key_twice_is_refused_with_a_hint(mongo_url: str, database: str) -> None:
     store = MongoStore(mongo_url, database)
     rows = store.connection.rows
-    vars(store.connection)["rows"] = lambda name: TakesAnything(rows(name)) if name == "inbox" else rows(name)
+    vars(store.connection)["rows"] = lambda name: NonUniqueCollection(rows(name)) if name == "inbox" else rows(name)
     with pytest.raises(UnsafeStore, match=r"inbox of .* takes a key twice.*drop it"):
         await store.open([ORDERS])
     await store.close()

@@ -10,7 +10,7 @@ from api.app import ApiApp
 from api.event_stream import EventStreams
 from api.handlers import api_role
 from api.messages import NAME
-from api.orders import Orders, api_topology, door_limits
+from api.orders import Orders, api_limits, api_topology
 from api.request_limits import RequestLimits
 from bootstrap.backend import Backend
 from bootstrap.build_worker import assemble
@@ -55,7 +55,7 @@ def build_orders(prefix: str, backend: Backend, *, commit_timeout_s: float = 5.0
     worker = assemble(
         *(api_role(), api_topology(prefix), backend.transport(NAME), backend.store(NAME)),
         environment=backend.environment,
-        limits=door_limits(backend.limits),
+        limits=api_limits(backend.limits),
     )
     return Orders(prefix, worker, commit_timeout_s=commit_timeout_s)
 

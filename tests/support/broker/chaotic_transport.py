@@ -43,7 +43,7 @@ class ChaoticTransport:
         return receipt
 
 
-class MischievousParts:
+class ChaoticBackend:
     """A backend whose transports are chaotic, from one seed."""
 
     def __init__(self, backend: Any, seed: int) -> None:

@@ -61,7 +61,7 @@ def _message(code: int, answers: int, rest: bytes) -> bytes:
     return struct.pack("<iiii", 16 + len(rest), 1, answers, code) + rest
 
 
-class TakesAnything:
+class NonUniqueCollection:
     """A collection without unique ids, as in a cluster sharded by another field: each insert gets a new id."""
 
     def __init__(self, rows: Any) -> None:

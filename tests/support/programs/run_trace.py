@@ -17,7 +17,7 @@ from lab.journeys.catalogue import INITIAL_STOCK
 from lab.journeys.run import JourneyRun
 from lab.system import System, set_up_stock
 from lab.virtual_time import run_on_virtual_time
-from tests.support.broker.chaotic_transport import MischievousParts
+from tests.support.broker.chaotic_transport import ChaoticBackend
 from tests.support.system import finish, published
 
 FAILURES = ("payment:declined", "payment:pending", "payment:hang", "delivery:undeliverable", "inventory:late", "delivery:error")
@@ -25,7 +25,7 @@ FAILURES = ("payment:declined", "payment:pending", "payment:hang", "delivery:und
 
 async def busy_run(mode: Mode, seed: int) -> list[str]:
     """Place thirty orders of all kinds, some withdrawn, with every message duplicated and delayed."""
-    backend = MischievousParts(MemoryBackend(mode, seed), seed)
+    backend = ChaoticBackend(MemoryBackend(mode, seed), seed)
     arrivals: list[float] = []
     async with System(mode, backend) as system:
         await set_up_stock(system.stores["inventory"], {**INITIAL_STOCK, "plenty": 20})

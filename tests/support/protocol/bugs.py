@@ -100,7 +100,7 @@ def wrapped(kind: type[Message], wrap: Callable[[Handle], Handle]) -> Change:
     return change
 
 
-def led_by(decide_transition: Callable[[SagaRun | None, Event], Transition | None]) -> Change:
+def with_advance(decide_transition: Callable[[SagaRun | None, Event], Transition | None]) -> Change:
     """Roles whose coordinator uses another function in place of `advance`."""
 
     def follow(event: Event, documents: Documents, _: Context) -> Outcome:

@@ -11,14 +11,14 @@ from services.order.messages import OrderPlaced, OrderWithdrawn
 from services.vocabulary import Reason
 
 
-def silent_step_not_undone(run: SagaRun | None, event: Event) -> Transition | None:
+def unanswered_step_not_undone(run: SagaRun | None, event: Event) -> Transition | None:
     """C7: a withdrawal undoes only the steps before the one that is waited for, as a refusal does."""
     if run and run.phase is Phase.AT and isinstance(event, OrderWithdrawn) and (refused := FULFILMENT.steps[run.step].refused):
         return advance(FULFILMENT, run, refused(order_id=event.order_id, reason=event.reason))
     return advance(FULFILMENT, run, event)
 
 
-def late_success_believed(run: SagaRun | None, event: Event) -> Transition | None:
+def late_success_applied(run: SagaRun | None, event: Event) -> Transition | None:
     """C7: a success that arrives while its step is being undone moves the run forward."""
     if run and run.phase is Phase.UNDO and isinstance(event, FULFILMENT.steps[run.step].success):
         return advance(FULFILMENT, run.copy_with(phase=Phase.AT), event)

@@ -105,7 +105,7 @@ def void_while_voiding_forgotten(real: Handle) -> Handle:
     return void
 
 
-def late_authorization_believed(real: Handle) -> Handle:
+def late_authorization_applied(real: Handle) -> Handle:
     """An "authorized" that arrives while the payment is VOIDING is applied."""
 
     def answered(command: GatewayAnswered, documents: Documents, context: Context) -> Outcome:

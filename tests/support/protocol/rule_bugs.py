@@ -10,14 +10,14 @@ from services.inventory.messages import ReleaseStock, ReserveStock
 from services.order.messages import RejectOrder, WithdrawOrder
 from services.payment.domain import Payment, PaymentState
 from services.payment.messages import AuthorizePayment, GatewayAnswered, PollGateway, VoidPayment
-from tests.support.protocol.bugs import Bug, Change, led_by, no_change, wrapped
+from tests.support.protocol.bugs import Bug, Change, no_change, with_advance, wrapped
 from tests.support.protocol.coordinator_bugs import (
     early_withdrawal_dropped,
     late_beginning_believed,
-    late_success_believed,
+    late_success_applied,
     passed_pivot_ignored,
     pivot_not_awaited,
-    silent_step_not_undone,
+    unanswered_step_not_undone,
 )
 from tests.support.protocol.gateway_model import GatewayModel
 from tests.support.protocol.handler_bugs import (
@@ -25,7 +25,7 @@ from tests.support.protocol.handler_bugs import (
     ForgetsUnknownVoids,
     calls_not_repeated,
     last_withdrawal_counts,
-    late_authorization_believed,
+    late_authorization_applied,
     no_tombstone,
     reason_of_the_message,
     refusal_repeated_by_delivery,
@@ -59,7 +59,7 @@ RULES = (
     _rule("R1 timeout published early", "G1 G2", wrapped(PollGateway, timeout_published_at_once)),
     _rule("R1 calls not repeated", "G3", wrapped(PollGateway, calls_not_repeated)),
     _rule("R2 C4 void while voiding forgotten", "G3", wrapped(VoidPayment, void_while_voiding_forgotten), mode=ORCHESTRATOR),
-    _rule("R2 late authorization believed", "G1 G3 G5", wrapped(GatewayAnswered, late_authorization_believed)),
+    _rule("R2 late authorization believed", "G1 G3 G5", wrapped(GatewayAnswered, late_authorization_applied)),
     _rule("R3 C5 refusal repeated by delivery", "G3", wrapped(CancelDelivery, refusal_repeated_by_delivery), mode=ORCHESTRATOR),
     _rule("R3 C5 refusal repeated by payment", "G3", wrapped(VoidPayment, refusal_repeated_by_payment), mode=ORCHESTRATOR),
     _rule("R3 C5 refusal repeated by inventory", "G3", wrapped(ReleaseStock, refusal_repeated_by_inventory), mode=ORCHESTRATOR),
@@ -77,12 +77,12 @@ RULES = (
     _rule(
         "R3 C11 RELEASED expires", "G1 final", wrapped(ReserveStock, tombstone_expires(Reservation, ReservationState.RELEASED))
     ),
-    _rule("R4 C7 silent step not undone", "G1 G2", led_by(silent_step_not_undone), mode=ORCHESTRATOR),
-    _rule("R4 pivot not awaited", "G1 G2", led_by(pivot_not_awaited), mode=ORCHESTRATOR),
-    _rule("R5 C7 late success believed", "G1 G2", led_by(late_success_believed), mode=ORCHESTRATOR),
-    _rule("R5 C6 early withdrawal dropped", "G3", led_by(early_withdrawal_dropped), mode=ORCHESTRATOR),
-    _rule("R5 late beginning believed", "G1 never", led_by(late_beginning_believed), mode=ORCHESTRATOR),
-    _rule("R5 passed pivot ignored", "G3", led_by(passed_pivot_ignored), mode=ORCHESTRATOR),
+    _rule("R4 C7 silent step not undone", "G1 G2", with_advance(unanswered_step_not_undone), mode=ORCHESTRATOR),
+    _rule("R4 pivot not awaited", "G1 G2", with_advance(pivot_not_awaited), mode=ORCHESTRATOR),
+    _rule("R5 C7 late success believed", "G1 G2", with_advance(late_success_applied), mode=ORCHESTRATOR),
+    _rule("R5 C6 early withdrawal dropped", "G3", with_advance(early_withdrawal_dropped), mode=ORCHESTRATOR),
+    _rule("R5 late beginning believed", "G1 never", with_advance(late_beginning_believed), mode=ORCHESTRATOR),
+    _rule("R5 passed pivot ignored", "G3", with_advance(passed_pivot_ignored), mode=ORCHESTRATOR),
     _rule("R6 withdrawal before the order forgotten", "G3 G5", wrapped(WithdrawOrder, withdrawal_before_the_order_forgotten)),
     _rule("R6 C8 reason of the message", "G5", wrapped(RejectOrder, reason_of_the_message)),
     _rule("R6 last withdrawal counts", "G5", wrapped(WithdrawOrder, last_withdrawal_counts)),

@@ -26,10 +26,10 @@ from services.payment.domain import Payment as PaymentDocument
 from services.payment.domain import PaymentState
 from services.payment.messages import AuthorizePayment, GatewayAnswered, VoidPayment
 from services.registry import Timeouts
-from tests.support.protocol.bugs import SHORT_CUTS, Change, led_by, no_change, wrapped
-from tests.support.protocol.coordinator_bugs import late_success_believed, silent_step_not_undone
+from tests.support.protocol.bugs import SHORT_CUTS, Change, no_change, with_advance, wrapped
+from tests.support.protocol.coordinator_bugs import late_success_applied, unanswered_step_not_undone
 from tests.support.protocol.handler_bugs import (
-    late_authorization_believed,
+    late_authorization_applied,
     no_tombstone,
     reason_of_the_message,
     tombstone_expires,
@@ -179,9 +179,7 @@ PLANTED = (
         STATE,
         change=wrapped(VoidPayment, void_published_before_the_gateway_confirms),
     ),
-    Planted(
-        "a late authorization accepted", ("legal path", *STATE), change=wrapped(GatewayAnswered, late_authorization_believed)
-    ),
+    Planted("a late authorization accepted", ("legal path", *STATE), change=wrapped(GatewayAnswered, late_authorization_applied)),
     Planted("a gateway without tombstones", STATE, rules=forgets_voids),
     Planted(
         "deadline compared with the wrong clock",
@@ -189,8 +187,8 @@ PLANTED = (
         workers.UsesAnotherClockForTimers,
         change=wrapped(DeadlinePassed, early_deadline),
     ),
-    Planted("a late success accepted", STATE, change=led_by(late_success_believed), modes=ORCHESTRATOR),
-    Planted("the unanswered step not compensated", STATE, change=led_by(silent_step_not_undone), modes=ORCHESTRATOR),
+    Planted("a late success accepted", STATE, change=with_advance(late_success_applied), modes=ORCHESTRATOR),
+    Planted("the unanswered step not compensated", STATE, change=with_advance(unanswered_step_not_undone), modes=ORCHESTRATOR),
     Planted(
         "an early withdrawal forgotten",
         ("withdrawals count",),
