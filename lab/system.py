@@ -20,6 +20,7 @@ from broker.worker import Worker
 from observer.recorder import NAME, Observer
 from ops.snapshot import Snapshot, take_snapshot
 from services.inventory.domain import Stock
+from services.message_types import API_NAME
 from services.payment.gateway import PaymentGateway
 from store.document import Record
 from store.protocol import Store
@@ -65,7 +66,7 @@ class System:
 
     async def __aenter__(self) -> Self:
         declared_topology = topology(self.mode, self.prefix)
-        self._client_transport = self.backend.transport("door")
+        self._client_transport = self.backend.transport(API_NAME)
         self.client = BrokerOrderClient(self._client_transport, declared_topology, self.backend.environment)
         await self._client_transport.open()
         await self._client_transport.declare(declared_topology)

@@ -19,7 +19,7 @@ def _messages(module: object) -> Iterable[type[Message]]:
 
 
 #: The name of the HTTP API: as a worker, as the sender of its messages, and of its queue and database.
-API_NAME = "door"
+API_NAME = "api"
 
 #: The commands that the HTTP API sends to the order service: the only ones that come from outside.
 API_COMMANDS: tuple[type[Command], ...] = (order.PlaceOrder, order.WithdrawOrder)

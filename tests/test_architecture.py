@@ -83,7 +83,7 @@ def test_in_choreography_all_messages_but_those_of_the_api_are_events(name: str)
     exchange = {False: events_exchange(Mode.CHOREOGRAPHY), True: commands_exchange(Mode.CHOREOGRAPHY)}
     messages = messages_of(Mode.CHOREOGRAPHY, name)
     events = {kind.type_name for kind in subclasses(Event)}
-    workers = [item for item in messages if item.wire.app_id != "door" and not item.delay_s]
+    workers = [item for item in messages if item.wire.app_id != "api" and not item.delay_s]
     assert workers
     assert {item.address.exchange for item in workers} == {exchange[False]}
     assert {item.wire.type for item in workers} <= events
@@ -96,7 +96,7 @@ def test_in_choreography_all_messages_but_those_of_the_api_are_events(name: str)
 @pytest.mark.parametrize("name", BUSY_JOURNEYS)
 def test_in_choreography_a_service_publishes_only_its_own_events(name: str) -> None:
     for item in messages_of(Mode.CHOREOGRAPHY, name):
-        if item.wire.app_id != "door" and not item.delay_s:
+        if item.wire.app_id != "api" and not item.delay_s:
             assert str(item.wire.type).split(".")[0] == item.wire.app_id
 
 
@@ -151,7 +151,7 @@ def test_in_orchestration_only_the_coordinator_and_the_api_send_commands(name: s
     senders = {
         item.wire.app_id for item in messages_of(Mode.ORCHESTRATOR, name) if item.wire.type in commands and not item.delay_s
     }
-    assert senders <= {COORDINATOR, "door"}
+    assert senders <= {COORDINATOR, "api"}
 
 
 # --- no service reads another's data --------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids as `saga dlq list` shows them.")]
-WorkerFlag = Annotated[str | None, typer.Option("--worker", help="Only the dead letters of this worker; `door` is the HTTP API.")]
+WorkerFlag = Annotated[str | None, typer.Option("--worker", help="Only the dead letters of this worker; `api` is the HTTP API.")]
 ReasonFlag = Annotated[str | None, typer.Option("--reason", help="Only dead letters with this reason.")]
 AllFlag = Annotated[bool, typer.Option("--all", help="All dead letters, instead of ids.")]
 

@@ -41,14 +41,16 @@ def doctor(
         Path | None,
         typer.Option(help="Try every forbidden act as every account, in both modes. The folder has the secrets of all accounts."),
     ] = None,
-    door: Annotated[str | None, typer.Option(help="With --security: the HTTP API to try, such as http://127.0.0.1:8080.")] = None,
+    api_url: Annotated[
+        str | None, typer.Option("--api", help="With --security: the HTTP API to try, such as http://127.0.0.1:8080.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Report what is missing or wrong for a mode, and the next step. Exit 1 when a check fails, 4 when a server is missing.
 
     In the JSON, `ok` is null for a check that was not made because something that it requires failed or does not run yet."""
     if security:
-        _probe_permissions(security, door, as_json=as_json)
+        _probe_permissions(security, api_url, as_json=as_json)
         return
     found = run(_examine(mode))
     failed = {name: finding for name, finding in found.items() if finding.ok is False}
@@ -69,11 +71,11 @@ async def _examine(mode: Mode) -> dict[str, CheckResult]:
         return await run_checks(targets, ALL_CHECKS)
 
 
-def _probe_permissions(folder: Path, door: str | None, *, as_json: bool) -> None:
+def _probe_permissions(folder: Path, api_url: str | None, *, as_json: bool) -> None:
     """Run the permission probes of `--security`; print the refusals for each account and server, then every wrong result."""
     with exit_on_error(), exit_on_api_error():
         try:
-            tried = asyncio.run(_collect(probe_permissions(credentials_in(folder), door)))
+            tried = asyncio.run(_collect(probe_permissions(credentials_in(folder), api_url)))
         except OSError as error:
             stop(Code.FAILED, f"{error.filename}: {error.strerror}. Make the secrets first: saga admin secrets {folder}.")
     probes = [probe for probe in tried if not probe.control]

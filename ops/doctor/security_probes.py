@@ -221,10 +221,10 @@ async def _probe_api(url: str) -> AsyncIterator[ProbeResult]:
                 raise ApiUnreachable(f"the HTTP API at {url} does not answer: {error}") from error
 
         read = partial(succeeds, "GET", "/orders", b"")
-        yield await _outcome("a customer", "door", "read the orders", read, control=True)
+        yield await _outcome("a customer", "api", "read the orders", read, control=True)
         for method, path, body in FORBIDDEN_REQUESTS:
             what = f"{method} {path} with {len(body):,} bytes"
-            yield await _outcome("a customer", "door", what, partial(succeeds, method, path, body))
+            yield await _outcome("a customer", "api", what, partial(succeeds, method, path, body))
 
 
 async def _outcome(who: str, where: str, what: str, attempt: Probe, *, control: bool = False) -> ProbeResult:

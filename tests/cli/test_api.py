@@ -102,13 +102,13 @@ def test_dead_letters_of_the_api_are_listed_requeued_and_discarded(mode: Mode, e
         assert await transport.publish(letters) == [Receipt.CONFIRMED] * count
         await transport.close()
 
-    assert dlq("list", "--worker", "door") == {"dead_letters": []}
+    assert dlq("list", "--worker", "api") == {"dead_letters": []}
     asyncio.run(dead_letter(1))
-    assert [letter["worker"] for letter in dlq("list")["dead_letters"]] == ["door"]
-    assert [letter["worker"] for letter in dlq("requeue", "--all")["requeued"]] == ["door"]
+    assert [letter["worker"] for letter in dlq("list")["dead_letters"]] == ["api"]
+    assert [letter["worker"] for letter in dlq("requeue", "--all")["requeued"]] == ["api"]
     assert dlq("list") == {"dead_letters": []}
     asyncio.run(dead_letter(1))
-    assert [letter["worker"] for letter in dlq("discard", "--all", "--yes")["discarded"]] == ["door"]
+    assert [letter["worker"] for letter in dlq("discard", "--all", "--yes")["discarded"]] == ["api"]
     assert dlq("list") == {"dead_letters": []}
 
 

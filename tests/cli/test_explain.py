@@ -34,7 +34,7 @@ def test_demo_explains_as_json() -> None:
         one = run["explained"]
         assert (one["state"], one["reason"], one["remains"], one["gaps"]) == ("REJECTED", "deadline", [], [])
         assert [undone["command"] for undone in one["undone"]][-2:] == ["VoidPayment", "ReleaseStock"]
-        assert all(entry["cause"] for entry in one["entries"] if entry["sender"] != "door")
+        assert all(entry["cause"] for entry in one["entries"] if entry["sender"] != "api")
 
 
 def test_demo_draws_the_path_of_each_mode() -> None:
@@ -49,7 +49,7 @@ def test_diagram_is_the_same_as_text_and_as_json(mode: Mode) -> None:
     as_text = invoke("diagram", "--mode", mode).stdout
     drawn = json.loads(invoke("diagram", "--mode", mode, "--json").stdout)
     assert as_text == drawn["mermaid"] + "\n"
-    assert {edge["command"] for edge in drawn["edges"] if edge["sender"] != "door"} == (
+    assert {edge["command"] for edge in drawn["edges"] if edge["sender"] != "api"} == (
         {True, False} if mode == "orchestrator" else {False}
     )
 

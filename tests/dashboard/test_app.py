@@ -77,8 +77,8 @@ def description() -> Any:
 
 def test_lanes_are_described_from_the_steps_and_reactions() -> None:
     orchestrator, choreography = description()["lanes"]
-    assert orchestrator["columns"] == ["door", "order", "coordinator", "inventory", "payment", "delivery"]
-    assert choreography["columns"] == ["door", "order", "inventory", "payment", "delivery"]
+    assert orchestrator["columns"] == ["api", "order", "coordinator", "inventory", "payment", "delivery"]
+    assert choreography["columns"] == ["api", "order", "inventory", "payment", "delivery"]
     assert (orchestrator["can_kill"], choreography["can_kill"]) == (True, True)
     assert set(orchestrator["workers"]) == {*choreography["workers"], "coordinator"}
     assert (orchestrator["reactions"], choreography["steps"]) == (None, None)

@@ -43,7 +43,7 @@ def test_order_is_placed_in_each_lane_under_one_id() -> None:
         assert (one["state"], one["wanted"], one["stuck"]) == ("COMPLETED", "book x2", False)
         assert [message["number"] for message in one["messages"]] == [entry["number"] for entry in one["entries"]]
         first = one["messages"][0]
-        assert (first["type"], first["properties"]["app_id"], first["headers"]["version"]) == ("order.PlaceOrder", "door", 1)
+        assert (first["type"], first["properties"]["app_id"], first["headers"]["version"]) == ("order.PlaceOrder", "api", 1)
         assert first["properties"]["message_id"] == one["entries"][0]["message_id"]
         assert first["body"]["details"]["lines"] == AN_ORDER["lines"]
         assert not any(message["cut"] for message in one["messages"])

@@ -158,7 +158,7 @@ def test_commands_of_a_page_run_on_real_servers(
     page: str, env: dict[str, str], rabbit_url: str, mongo_url: str, tmp_path: Path
 ) -> None:
     topologies = [with_api(with_observer(topology(mode))) for mode in Mode]
-    databases = [database_name(mode, worker) for mode in Mode for worker in (*roles(mode), OBSERVER, "door")]
+    databases = [database_name(mode, worker) for mode in Mode for worker in (*roles(mode), OBSERVER, "api")]
     logs = tmp_path / "logs"
     logs.mkdir()
     with deleted_afterwards(rabbit_url, mongo_url, topologies, databases), ExitStack() as stack:

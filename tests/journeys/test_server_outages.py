@@ -38,7 +38,7 @@ class ProxiedBackend:
         return getattr(self._direct, name)
 
     def transport(self, worker: str) -> Transport:
-        return (self._direct if worker == "door" else self._proxied).transport(worker)
+        return (self._direct if worker == "api" else self._proxied).transport(worker)
 
     def store(self, worker: str) -> Store:
         return self._proxied.store(worker)

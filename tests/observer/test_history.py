@@ -149,7 +149,7 @@ def test_choreography_entries_name_the_command_that_was_handled() -> None:
 def test_every_message_but_those_of_the_api_has_an_earlier_cause(mode: Mode) -> None:
     for name in JOURNEYS:
         for entry in told(mode, name).entries:
-            assert (entry.cause is None) == (entry.sender == "door"), (name, entry)
+            assert (entry.cause is None) == (entry.sender == "api"), (name, entry)
             assert entry.cause is None or entry.cause < entry.number
 
 

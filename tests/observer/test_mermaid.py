@@ -62,7 +62,7 @@ def test_forged_message_cannot_break_a_diagram() -> None:
 def test_edges_of_choreography_are_the_reactions_and_the_api_commands() -> None:
     shown = [(edge.sender, edge.message, edge.taker, edge.does) for edge in edges(MESSAGE_FLOWS["choreography"])]
     reactions = [(row.when.service, row.when.__name__, row.by, row.does.__name__) for row in REACTIONS]
-    api = [("door", "PlaceOrder", "order", None), ("door", "WithdrawOrder", "order", None)]
+    api = [("api", "PlaceOrder", "order", None), ("api", "WithdrawOrder", "order", None)]
     assert sorted(map(str, shown)) == sorted(map(str, reactions + api))
 
 

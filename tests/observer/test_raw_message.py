@@ -20,7 +20,7 @@ FIRST = journey(Mode.ORCHESTRATOR, "happy")[0]
 
 
 def raw_message(**headers: object) -> RawMessage:
-    return RawMessage.of(Wire(b'{"order_id":"x"}', message_id="m", app_id="door", timestamp=7, headers=headers))
+    return RawMessage.of(Wire(b'{"order_id":"x"}', message_id="m", app_id="api", timestamp=7, headers=headers))
 
 
 def copy(attempt: int, **headers: object) -> Observation:
@@ -32,7 +32,7 @@ def copy(attempt: int, **headers: object) -> Observation:
 def test_message_is_kept_with_its_headers_properties_and_body() -> None:
     kept = RawMessage.from_text(raw_message(version=1, injected="payment:declined").to_text())
     assert kept.headers == {"version": 1, "injected": "payment:declined"}
-    assert kept.properties == {"message_id": "m", "app_id": "door", "timestamp": 7}
+    assert kept.properties == {"message_id": "m", "app_id": "api", "timestamp": 7}
     assert (kept.body, kept.cut) == ({"order_id": "x"}, False)
 
 

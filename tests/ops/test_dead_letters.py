@@ -39,7 +39,7 @@ def test_a_dead_letter_of_the_api_is_listed_and_requeued(mode: Mode) -> None:
         wire = await dead_letter_of_api(system)
         declared_topology, names = with_api(system.client.topology), [*roles(mode), NAME]
         (letter,) = await dead_letters(system.client.transport, declared_topology, names)
-        assert (letter.worker, letter.id, letter.reason) == ("door", wire.message_id, "attempts_exhausted")
+        assert (letter.worker, letter.id, letter.reason) == ("api", wire.message_id, "attempts_exhausted")
         transport = system.backend.transport("tests")
         await transport.open()
         (back,) = await requeue(transport, declared_topology, NAME, lambda _: True)

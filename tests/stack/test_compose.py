@@ -56,7 +56,7 @@ def saga(mode: Mode, *words: str) -> Any:
 
 def probed(mode: Mode, *, ok: bool = True) -> Any:
     """The report of `saga doctor --security`. `ok`: whether it must succeed or fail."""
-    words = ("doctor", "--security", "/secrets", "--door", "http://api:8080", "--json")
+    words = ("doctor", "--security", "/secrets", "--api", "http://api:8080", "--json")
     return json.loads(compose(mode, "run", "--rm", "-T", "security", *words, ok=ok))
 
 
@@ -137,7 +137,7 @@ def test_container_mounts_only_the_secrets_of_its_own_worker(mode: Mode) -> None
     for service in ("order", "payment", "api"):
         assert compose(mode, "exec", "-T", service, "ls", "/run/secrets").split() == ["saga_broker_url", "saga_store_url"]
         url = compose(mode, "exec", "-T", service, "cat", "/run/secrets/saga_broker_url")
-        assert url.startswith(f"amqp://{mode}.{'door' if service == 'api' else service}:")
+        assert url.startswith(f"amqp://{mode}.{service}:")
 
 
 def test_orders_through_the_api_end_as_their_failures_require(mode: Mode) -> None:
@@ -188,7 +188,7 @@ def test_forbidden_acts_are_refused_and_a_granted_one_is_found(mode: Mode) -> No
     found = probed(mode)
     assert (found["ok"], found["unexpectedly_allowed"]) == (True, 0)
     assert found["probes"] >= PROBES
-    assert {it["where"] for it in found["tried"]} == {"broker", "database", "door"}
+    assert {it["where"] for it in found["tried"]} == {"broker", "database", "api"}
     grant = ["rabbitmqctl", "set_topic_permissions", "-p", "/", f"{mode}.delivery", f"{mode}.events", ".*", "^$"]
     compose(mode, "exec", "-T", "rabbitmq", *grant)
     found = probed(mode, ok=False)

@@ -256,13 +256,13 @@ async def test_a_queue_without_consumers_is_named(own: ServerBackend) -> None:
 async def test_dead_letters_are_counted_and_are_no_failure(own: ServerBackend) -> None:
     await declare(own)
     declared_topology = with_api(topology(MODE, own.prefix))
-    dead = [Outgoing(declared_topology.dead_address(worker), Wire(b"{}")) for worker in ("order", "order", "payment", "door")]
+    dead = [Outgoing(declared_topology.dead_address(worker), Wire(b"{}")) for worker in ("order", "order", "payment", "api")]
     async with transport_of(own) as transport:
         await transport.declare(declared_topology)
         assert await transport.publish(dead) == [Receipt.CONFIRMED] * 4
     found = await examined(own, "dead letters")
     assert found["dead letters"].ok
-    assert found["dead letters"].why == "dead letters: order 2, payment 1, door 1"
+    assert found["dead letters"].why == "dead letters: order 2, payment 1, api 1"
     assert "saga dlq list" in found["dead letters"].next_step
 
 
