@@ -69,32 +69,25 @@ class Worker:
         self.role = role
         self.transport = transport
         self.store = store
-        self.environment = environment or Environment()
-        self.limits = limits or Limits()
+        self.environment = environment = environment or Environment()
+        self.limits = limits = limits or Limits()
         #: Set once the worker consumes its queue.
         self.ready = asyncio.Event()
         self._queue = queue_of(topology.prefix, role.worker)
         self._inputs = InputQueue()
-        self._batch_handler = BatchHandler(role, topology, self.environment)
-        self._republisher = Republisher(transport, topology, role.worker, self.environment)
-        self._decoder = InputDecoder(role, topology, self._republisher, faults=faults)
-        self._fault_injector = (
-            FaultInjector(role.service, store, self._republisher, slow_s=self.limits.slow_s, crash=crash) if faults else None
-        )
+        self._batch_handler = BatchHandler(role, topology, environment)
+        self._republisher = republisher = Republisher(transport, topology, role.worker, environment)
+        self._decoder = InputDecoder(role, topology, republisher, faults=faults)
+        injector = FaultInjector(role.service, store, republisher, slow_s=limits.slow_s, crash=crash)
+        self._fault_injector = injector if faults else None
         self._poison_detector = PoisonDetector(store, self._batch_handler.inbox_key)
-        self._call_pool = CallPool(caller, self._inputs, limit=self.limits.calls_max)
-        self._relay = OutboxRelay(
-            role.worker,
-            transport,
-            store,
-            self.environment,
-            interval_s=self.limits.relay_interval_s,
-            after_s=self.limits.relay_after_s,
-        )
+        self._call_pool = CallPool(caller, self._inputs, limit=limits.calls_max)
+        times = {"interval_s": limits.relay_interval_s, "after_s": limits.relay_after_s}
+        self._relay = OutboxRelay(role.worker, transport, store, environment, **times)
         #: Called with the plan of each batch after its commit. Set it before `run`.
         self.on_commit = on_commit
         self._stopping = asyncio.Event()
-        self._backoff = Backoff(role.worker, self.environment, self._stopping)
+        self._backoff = Backoff(role.worker, environment, self._stopping)
         self._busy = False
 
     async def run(self) -> None:
