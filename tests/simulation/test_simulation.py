@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from lab.simulation.campaign import SEEDS_FOR_EVERY_KIND, CampaignSummary, as_di
 from lab.simulation.plan import CrashPoint, Fault, FaultKind, SimulationPlan, draw_plan
 from lab.simulation.run import RunOutcome, simulate
 from lab.simulation.shrink import shrink
+from tests.support.cli import alive, eventually
 from tests.support.simulation.bugs import PLANTED
 
 MODES = tuple(Mode)
@@ -111,3 +113,14 @@ def test_the_json_summary_has_the_documented_fields() -> None:
     fields = "seeds orders seconds seeds_per_s faults completed rejected needs_attention duplicates_dropped failures"
     assert list(summary) == fields.split()
     json.dumps(summary)
+
+
+def test_a_killed_campaign_leaves_no_process_behind() -> None:
+    command = [sys.executable, "-m", "cli", "simulate", "--seeds", "100000", "--json"]
+    campaign = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    listed = Path(f"/proc/{campaign.pid}/task/{campaign.pid}/children")
+    eventually(lambda: listed.read_text().strip() != "", "the pool to start")
+    pool = [int(pid) for pid in listed.read_text().split()]
+    campaign.kill()
+    campaign.wait()
+    eventually(lambda: not any(alive(pid) for pid in pool), "the pool to end")

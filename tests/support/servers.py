@@ -298,7 +298,7 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = STAR
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
-            msg = f"waited {timeout_s} s in vain until {what}"
+            msg = f"waited {timeout_s} s for this: {what}"
             raise NoServer(msg)
         time.sleep(0.05)
 
