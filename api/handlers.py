@@ -108,7 +108,7 @@ def record_event(event: Event, found: Documents, context: Context) -> Outcome:
 HANDLERS: Mapping[type[Message], Handler] = {
     AcceptOrder: Handler(claim_keys, accept_order),
     RequestWithdrawal: Handler(order_keys, request_withdrawal),
-    **dict.fromkeys(EVENTS, Handler(event_keys, record_event, compensates=True)),
+    **dict.fromkeys(EVENTS, Handler(event_keys, record_event, must_not_fail=True)),
 }
 
 

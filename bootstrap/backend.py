@@ -12,7 +12,7 @@ from broker.message import Message
 from broker.transport import Transport
 from services.payment.gateway import GatewayCall, PaymentGateway
 from services.payment.messages import AuthorizePayment, GatewayAnswered
-from services.registry import Timeouts
+from services.timeouts import Timeouts
 from store.protocol import Store
 
 

@@ -16,7 +16,7 @@ from broker.topology import Topology
 from broker.transport import Transport
 from broker.worker import Worker, no_calls
 from services.payment.gateway import PaymentGateway
-from services.registry import Timeouts
+from services.timeouts import Timeouts
 from store.protocol import Store
 
 #: Returns the roles of a mode by worker name, for given timeouts.

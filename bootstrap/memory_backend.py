@@ -16,7 +16,7 @@ from broker.limits import Limits
 from broker.memory.transport import MemoryBroker, MemoryTransport
 from payment_gateway.books import Books
 from payment_gateway.storage import MemoryStorage
-from services.registry import Timeouts
+from services.timeouts import Timeouts
 from store.memory import MemoryDatabase, MemoryStore
 
 

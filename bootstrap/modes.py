@@ -9,7 +9,8 @@ import choreography.wiring
 import orchestrator.wiring
 from broker.role import Role, topology_of
 from broker.topology import Topology
-from services.registry import Timeouts, all_services
+from services.registry import all_services
+from services.timeouts import Timeouts
 
 
 class Mode(StrEnum):

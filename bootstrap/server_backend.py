@@ -12,7 +12,7 @@ from bootstrap.modes import database_name
 from broker.environment import Environment
 from broker.limits import Limits
 from broker.rabbitmq.transport import RabbitTransport
-from services.registry import Timeouts
+from services.timeouts import Timeouts
 from store.mongo.store import MongoStore
 
 if TYPE_CHECKING:

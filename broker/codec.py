@@ -41,7 +41,7 @@ class DeadReason(StrEnum):
     WRONG_CORRELATION = "wrong_correlation"  # the envelope names another order than the body
     MISROUTED = "misrouted"  # exchange or routing key is not that of its type, so its sender may lack the permission for it
     PROTOCOL_VIOLATION = "protocol_violation"  # well-formed, but impossible in the current state
-    POISON_MESSAGE = "poison_message"  # handled alone when its worker crashed, after two redeliveries in a batch
+    POISON_MESSAGE = "poison_message"  # handled alone when its worker crashed, after it had been redelivered
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"  # its handler raised at every attempt of its retry budget
 
 

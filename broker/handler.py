@@ -105,9 +105,9 @@ class Handler:
     """Handling of one message type.
 
     `required_keys` returns the keys of the documents needed. It is called again after they were read, until it names no new key,
-    because one document may name others (a reservation names its stock lines). `compensates` gives the message the longer retry
+    because one document may name others (a reservation names its stock lines). `must_not_fail` gives the message the longer retry
     budget; set it for compensations and other steps that must not fail."""
 
     required_keys: RequiredKeys
     handle: Handle
-    compensates: bool = False
+    must_not_fail: bool = False

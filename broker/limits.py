@@ -1,4 +1,7 @@
-"""Limits and intervals of the worker loop."""
+"""Limits and intervals of the worker loop.
+
+Retry budgets are in `broker.loop.retry`, the delays between attempts in `broker.topology`.
+"""
 
 from dataclasses import dataclass
 

@@ -31,7 +31,7 @@ def events_exchange(prefix: str) -> str:
 
 def retry_exchange(prefix: str) -> str:
     """Return the exchange to dead-letter queues, and from delay queues to work queues; the routing key is the queue's name."""
-    return f"{prefix}.aside"
+    return f"{prefix}.retry"
 
 
 def queue_of(prefix: str, worker: str) -> str:
@@ -40,7 +40,7 @@ def queue_of(prefix: str, worker: str) -> str:
 
 def delay_queue(prefix: str, level: int) -> str:
     """Return the name of a delay queue and of its exchange; the routing key names the queue that the message returns to."""
-    return f"{prefix}.later.{level}"
+    return f"{prefix}.delay.{level}"
 
 
 def dead_queue(queue: str) -> str:

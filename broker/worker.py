@@ -5,8 +5,9 @@ All queued inputs are handled as one batch and committed in one transaction:
     1. take      all queued inputs, up to batch_max, without waiting for a fuller batch
     2. decode    a delivery that cannot be decoded, or whose route is not that of its type, is dead-lettered
     3. load      the documents that the batch names, one query for each collection
-    4. decide    run the handlers: pure functions, without input or output
-    5. commit    documents, inbox keys, outbox rows and the deletion of published outbox rows, in one transaction
+    4. handle    run the handlers: pure functions, without input or output
+    5. commit    documents, inbox keys, outbox rows and the deletion of published outbox rows, in one transaction;
+                 then start external calls, and confirm the copies that go to delay queues or dead letters
     6. ack       the inputs: their effects are in the database, so the broker can drop them
     7. publish   all messages, and await their confirms together; an unconfirmed message is left to the relay
 

@@ -18,7 +18,7 @@ from broker.limits import Limits
 from broker.loop.retry import RETRY_TOTAL_S
 from cli.output import Code, stop
 from services.payment.domain import PaymentTimeouts
-from services.registry import Timeouts
+from services.timeouts import Timeouts
 from store.mongo.store import DAY_S, INBOX_DAYS
 
 #: The folder of a container's secrets. A file in it is a setting of its name (`saga_broker_url`); the environment wins.

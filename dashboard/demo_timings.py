@@ -5,7 +5,7 @@ Apart from the demo itself, because the fault menu quotes them and `saga api` lo
 
 from broker.limits import Limits
 from services.payment.domain import PaymentTimeouts
-from services.registry import Timeouts
+from services.timeouts import Timeouts
 
 #: Timeouts of the services.
 DEMO_TIMEOUTS = Timeouts(

@@ -1,7 +1,8 @@
 """The invariants: guarantees G1, G2, G3 and G5 of docs/protocol.md#guarantees, as checks of one order's snapshot.
 
-The protocol tests and the simulator apply them to every step of a run. A check raises `InvariantViolated` with the name of the
-guarantee. tests/protocol/test_planted_bugs.py tests the checks themselves.
+The protocol tests apply them to every step of a run; the simulator applies `check_step` after every commit and `check_end` at
+the end. A check raises `InvariantViolated` with the name of the guarantee. tests/protocol/test_planted_bugs.py tests the checks
+themselves.
 """
 
 from collections.abc import Iterable

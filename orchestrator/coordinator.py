@@ -31,4 +31,4 @@ def coordinator(saga: Saga, escalations: Sequence[type[StepFailed]]) -> Service:
         run, command = transition
         return Outcome((run,), (command,) if command else ())
 
-    return Service(NAME, {kind: Handler(run_keys, handle_event, compensates=True) for kind in (*saga.events(), *escalations)})
+    return Service(NAME, {kind: Handler(run_keys, handle_event, must_not_fail=True) for kind in (*saga.events(), *escalations)})

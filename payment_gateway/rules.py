@@ -82,7 +82,7 @@ def authorize(
     if fault is GatewayFault.ERROR:
         return Decision(ResponseMode.FAILED, acted=fault)
     if known is None:
-        record = _decision(amount_cents, currency, fault, now + settle_after_s)
+        record = _decided_payment(amount_cents, currency, fault, now + settle_after_s)
         return Decision(
             _response_mode(fault), record.state, record=record, acted=None if fault is GatewayFault.VOID_ERROR else fault
         )
@@ -105,7 +105,7 @@ def void(known: PaymentRecord | None, fault: GatewayFault | None) -> Decision:
     )
 
 
-def _decision(amount_cents: int, currency: str, fault: GatewayFault | None, settles_at: float) -> PaymentRecord:
+def _decided_payment(amount_cents: int, currency: str, fault: GatewayFault | None, settles_at: float) -> PaymentRecord:
     """The record of a key's first authorization: authorized, unless an injected failure changes that."""
     if fault is GatewayFault.DECLINED:
         return PaymentRecord(AuthorizationState.DECLINED, amount_cents, currency)

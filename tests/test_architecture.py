@@ -28,7 +28,8 @@ from lab.system import System
 from orchestrator.coordinator import NAME as COORDINATOR
 from services.message_types import SERVICES
 from services.order.messages import PlaceOrder, WithdrawOrder
-from services.registry import Timeouts, all_services
+from services.registry import all_services
+from services.timeouts import Timeouts
 from services.vocabulary import ForwardCommand, ForwardEvent
 from store.document import Key
 from store.protocol import Store
@@ -252,7 +253,7 @@ def test_both_modes_run_the_same_services_handlers_and_timers() -> None:
             assert mine.single_active == service.single_active
             for kind, handler in service.handlers.items():
                 assert code_of(mine.handlers[kind].handle) == code_of(handler.handle)
-                assert mine.handlers[kind].compensates == handler.compensates, "another retry budget"
+                assert mine.handlers[kind].must_not_fail == handler.must_not_fail, "another retry budget"
 
 
 def code_of(function: Any) -> Any:
@@ -264,13 +265,13 @@ def test_steps_have_the_small_retry_budget_compensations_the_large_one() -> None
     assert FORWARD_ATTEMPTS < COMPENSATION_ATTEMPTS
     for service in all_services(Timeouts()).values():
         for kind, handler in service.handlers.items():
-            assert handler.compensates != issubclass(kind, ForwardCommand), kind
+            assert handler.must_not_fail != issubclass(kind, ForwardCommand), kind
 
 
 def test_coordinator_has_the_large_retry_budget_for_every_event() -> None:
     """A dead-lettered event would leave its order without an end."""
     handlers = roles(Mode.ORCHESTRATOR)[COORDINATOR].service.handlers
-    assert all(handler.compensates for handler in handlers.values())
+    assert all(handler.must_not_fail for handler in handlers.values())
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -35,7 +35,7 @@ class Job:
     @property
     def is_forward(self) -> bool:
         """Whether this is a forward step, as opposed to a compensation, a reply or a step after the pivot."""
-        return not self.handler.compensates
+        return not self.handler.must_not_fail
 
     def has_fault(self, fault: MessageFault, service: Service) -> bool:
         """Whether `fault` is injected here as a message fault, not as a business fault of the same name."""

@@ -6,7 +6,7 @@ from broker.codec import DeadReason, Envelope, Undecodable, decode, misrouted
 from broker.faults import injected_at
 from broker.loop.batch import Job
 from broker.loop.inputs import Input, LocalInput
-from broker.loop.poison import RESTARTS_MAX, id_of
+from broker.loop.poison import RESTARTS_CAUSED, id_of
 from broker.loop.retry import Republished, Republisher
 from broker.message import Message
 from broker.role import Role
@@ -35,7 +35,7 @@ class InputDecoder:
             try:
                 envelope = self._envelope(item, poison_ids)
             except Undecodable as error:
-                attempts = RESTARTS_MAX if error.reason is DeadReason.POISON_MESSAGE else 1
+                attempts = RESTARTS_CAUSED if error.reason is DeadReason.POISON_MESSAGE else 1
                 dead.append((item, self._republisher.dead_letter_copy(item, error.reason, str(error), attempts)))
                 continue
             jobs.append(self._job(item, envelope, self._role.accepts[type(envelope.message)](envelope.message)))

@@ -1,4 +1,4 @@
-"""The outbox relay: publishes outbox rows until the broker has confirmed them.
+"""The outbox relay: publishes outbox rows until the broker has confirmed them, and says which can be deleted.
 
 Normally the loop publishes right after its commit and the relay finds nothing. It handles the rows that a crash, an outage or a
 commit of unknown outcome left behind. It may publish a message twice; the inbox of each receiver drops the duplicate.

@@ -22,11 +22,11 @@ from broker.transport import Delivery
 from store.protocol import Changes, Reader, Store
 
 #: Suffixes of a message's inbox key: it was redelivered; it was handled alone.
-REDELIVERED_MARK, ISOLATED_MARK = ":came-again", ":was-alone"
+REDELIVERED_MARK, ISOLATED_MARK = ":redelivered", ":isolated"
 #: How many survived messages a worker remembers. The only effect of forgetting one is that it may be marked.
 SURVIVED_MAX = 1024
-#: Restarts after which a poison message is dead-lettered.
-RESTARTS_MAX = 3
+#: The restarts that the two marks amount to, as its dead letter reports them: two until a message is suspected, one in isolation.
+RESTARTS_CAUSED = 3
 
 _UUID = re.compile(UUID_PATTERN)
 

@@ -1,6 +1,6 @@
 """`saga diagram --mode M`: a flowchart of a mode, generated from the table of its saga or of its reactions.
 
-Drawn by observer/mermaid.py. README.md shows both (cli/docs/generate.py).
+Drawn by observer/mermaid.py. docs/design.md shows both (cli/docs/generate.py).
 """
 
 from dataclasses import asdict

@@ -36,7 +36,7 @@ from services.inventory.domain import Stock
 from services.order.domain import Order
 from services.order.messages import PlaceOrder, WithdrawOrder
 from services.payment.domain import PaymentTimeouts
-from services.registry import Timeouts
+from services.timeouts import Timeouts
 from services.vocabulary import Reason
 from store.document import Record
 from store.memory import MemoryDatabase, MemoryStore

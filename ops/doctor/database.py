@@ -1,6 +1,7 @@
 """Checks of the database: reachable, open to this user, transactional, durable, and with a clock that agrees.
 
-They are the checks that a worker makes at its start: a probe is written to outbox and inbox and removed again.
+They are the checks that a worker makes at its start (a probe is written to outbox and inbox and removed again), and the clock
+differences that the workers recorded then.
 """
 
 from contextlib import suppress

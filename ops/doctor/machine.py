@@ -1,4 +1,4 @@
-"""Checks of the payment gateway and of this machine: memory, a Docker engine."""
+"""Checks of the payment gateway and of this machine: memory, a Docker engine. The checks of clocks are in database.py."""
 
 import aiohttp
 from yarl import URL

@@ -66,6 +66,6 @@ def delivery_service() -> Service:
     """Build the delivery service."""
     handlers: Mapping[type[Message], Handler] = {
         ScheduleDelivery: Handler(delivery_keys, schedule_delivery),
-        CancelDelivery: Handler(delivery_keys, cancel_delivery, compensates=True),
+        CancelDelivery: Handler(delivery_keys, cancel_delivery, must_not_fail=True),
     }
     return Service("delivery", handlers, faults=FAULTS, on_exhausted=DeliveryStepFailed.from_command)

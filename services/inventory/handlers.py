@@ -75,6 +75,6 @@ def inventory_service() -> Service:
     """Build the inventory service. One replica at a time is active, because all of them write the same stock documents."""
     handlers: Mapping[type[Message], Handler] = {
         ReserveStock: Handler(reservation_and_stock_keys, reserve_stock),
-        ReleaseStock: Handler(reservation_and_held_stock_keys, release_stock, compensates=True),
+        ReleaseStock: Handler(reservation_and_held_stock_keys, release_stock, must_not_fail=True),
     }
     return Service("inventory", handlers, single_active=True, faults=FAULTS, on_exhausted=InventoryStepFailed.from_command)

@@ -1,4 +1,4 @@
-"""The order: its states, and what a withdrawal does to it.
+"""The order: its states, and how it ends.
 
 PENDING is the semantic lock: it marks an order that is neither COMPLETED nor REJECTED yet.
 """

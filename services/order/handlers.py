@@ -130,10 +130,10 @@ def order_service(*, deadline_s: float) -> Service:
     """Build the order service. `deadline_s`: how long an order may be PENDING before it withdraws itself."""
     handlers: Mapping[type[Message], Handler] = {
         PlaceOrder: Handler(order_keys, partial(place_order, deadline_s=deadline_s)),
-        WithdrawOrder: Handler(order_keys, partial(withdraw_order, deadline_s=deadline_s), compensates=True),
-        DeadlinePassed: Handler(order_keys, partial(deadline_passed, deadline_s=deadline_s), compensates=True),
-        CompleteOrder: Handler(order_keys, complete_order, compensates=True),
-        RejectOrder: Handler(order_keys, reject_order, compensates=True),
-        MarkForAttention: Handler(order_keys, mark_for_attention, compensates=True),
+        WithdrawOrder: Handler(order_keys, partial(withdraw_order, deadline_s=deadline_s), must_not_fail=True),
+        DeadlinePassed: Handler(order_keys, partial(deadline_passed, deadline_s=deadline_s), must_not_fail=True),
+        CompleteOrder: Handler(order_keys, complete_order, must_not_fail=True),
+        RejectOrder: Handler(order_keys, reject_order, must_not_fail=True),
+        MarkForAttention: Handler(order_keys, mark_for_attention, must_not_fail=True),
     }
     return Service("order", handlers, timers=(Timer(Order, fires=DeadlinePassed),), on_exhausted=on_exhausted)

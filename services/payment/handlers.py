@@ -131,9 +131,9 @@ def payment_service(timeouts: PaymentTimeouts) -> Service:
     """Build the payment service."""
     handlers: Mapping[type[Message], Handler] = {
         AuthorizePayment: Handler(payment_keys, partial(authorize_payment, timeouts=timeouts)),
-        VoidPayment: Handler(payment_keys, partial(void_payment, timeouts=timeouts), compensates=True),
-        GatewayAnswered: Handler(payment_keys, gateway_answered, compensates=True),
-        PollGateway: Handler(payment_keys, partial(poll_gateway, timeouts=timeouts), compensates=True),
+        VoidPayment: Handler(payment_keys, partial(void_payment, timeouts=timeouts), must_not_fail=True),
+        GatewayAnswered: Handler(payment_keys, gateway_answered, must_not_fail=True),
+        PollGateway: Handler(payment_keys, partial(poll_gateway, timeouts=timeouts), must_not_fail=True),
     }
     return Service(
         "payment",

@@ -305,7 +305,7 @@ async def test_purge_empties_every_queue(world: World, client: Transport) -> Non
     batch = [world.command("stock"), world.event("order.Placed")]
     batch += [Outgoing(topology.retry_address("stock", 3), message()), Outgoing(topology.dead_address("money"), message())]
     assert await client.publish(batch) == [CONFIRMED] * 4
-    for worker, depth in (("stock", 2), ("money", 1), ("later.3", 1), ("money.dead", 1)):
+    for worker, depth in (("stock", 2), ("money", 1), ("delay.3", 1), ("money.dead", 1)):
         await world.depth(worker, depth)
     await client.purge(topology)
     for name in topology.queue_names():

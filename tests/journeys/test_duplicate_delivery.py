@@ -2,7 +2,7 @@
 
 Two kinds of fault, both from seeds: a transport that publishes everything twice and late
 (tests/support/broker/chaotic_transport.py), and an in-memory broker that delivers any waiting message instead of the oldest.
-Where an order races its own withdrawal, both ends are legal.
+The duplicates also run on real servers, at the end. Where an order races its own withdrawal, both ends are legal.
 """
 
 import random

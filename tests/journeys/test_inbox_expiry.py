@@ -30,7 +30,7 @@ def test_redelivery_after_the_inbox_expired_changes_nothing(name: str, mode: Mod
         assert isinstance(backend, MemoryBackend)
         for database in backend._databases.values():
             database.inbox.clear()
-        again = [item for item in messages if item.delay_s is None and not item.address.exchange.endswith(".aside")]
+        again = [item for item in messages if item.delay_s is None and not item.address.exchange.endswith(".retry")]
         assert len(again) >= len(run.order_ids)
         for item in again:
             broker_of(system).publish(item)

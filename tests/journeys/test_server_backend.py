@@ -1,7 +1,7 @@
 """Journeys in both modes on RabbitMQ, a MongoDB-wire server and a gateway process.
 
 Timeouts are short (tests/support/system.py). Each mode has one set of queues for all of its journeys, emptied after each:
-declaring and deleting thirty quorum queues takes longer than a journey.
+declaring and deleting its quorum queues takes longer than a journey.
 """
 
 import pytest

@@ -24,7 +24,7 @@ from lab.journeys.run import JourneyRun
 from lab.system import RunningWorker, System, set_up_stock
 from lab.virtual_time import run_on_virtual_time
 from services.payment.domain import PaymentTimeouts
-from services.registry import Timeouts
+from services.timeouts import Timeouts
 from tests.support import servers
 
 T = TypeVar("T")

@@ -71,7 +71,7 @@ class Site:
         keys = {commands_exchange(self.prefix): commands, events_exchange(self.prefix): rf"^{worker}\."}
         keys |= {retry_exchange(self.prefix): f"^{dead_queue(queue)}$"}
         keys |= {delay_queue(self.prefix, level): f"^{queue}$" for level in range(len(RETRY_LEVELS_S))}
-        with lent(self.url, read=f"^{queue}$", write=rf"^{self.prefix}\.(commands|events|aside|later\..)$", keys=keys) as url:
+        with lent(self.url, read=f"^{queue}$", write=rf"^{self.prefix}\.(commands|events|retry|delay\..)$", keys=keys) as url:
             yield url
 
     @asynccontextmanager

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from broker.handler import Context, Documents, Handler, Outcome
 from broker.message import Message
 from services.payment.domain import PaymentTimeouts
-from services.registry import Timeouts
+from services.timeouts import Timeouts
 from services.vocabulary import DeliveryAddress, Line, OrderDetails
 from store.document import Document, Key
 

@@ -25,7 +25,7 @@ from services.order.messages import DeadlinePassed, RejectOrder, WithdrawOrder
 from services.payment.domain import Payment as PaymentDocument
 from services.payment.domain import PaymentState
 from services.payment.messages import AuthorizePayment, GatewayAnswered, VoidPayment
-from services.registry import Timeouts
+from services.timeouts import Timeouts
 from tests.support.protocol.bugs import SHORT_CUTS, Change, no_change, with_advance, wrapped
 from tests.support.protocol.coordinator_bugs import late_success_applied, unanswered_step_not_undone
 from tests.support.protocol.handler_bugs import (
