@@ -83,7 +83,7 @@ def test_without_an_engine_no_container_starts_and_nothing_stays_open(
             "no port": f"tcp://127.0.0.1:{servers.free_port()}",
             "no engine": f"tcp://127.0.0.1:{silent.getsockname()[1]}",
         }
-        monkeypatch.setattr(servers, "ENGINE_PATIENCE_S", 0.2)
+        monkeypatch.setattr(servers, "ENGINE_TIMEOUT_S", 0.2)
         monkeypatch.setenv("DOCKER_HOST", hosts[where])
         with nothing_left_open():
             with pytest.raises(servers.NoServer) as caught, container():

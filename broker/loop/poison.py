@@ -1,9 +1,10 @@
-"""Detects poison messages: a message that crashes its worker is dead-lettered after three restarts, and no other message is.
+"""Detects poison messages: a message that crashes its worker is dead-lettered after three restarts; other messages of its batch
+are handled normally.
 
 A redelivered message was unsettled when a worker crashed or lost its connection. The first time, it is handled in its batch and
-marked as redelivered. If it is redelivered again it is a suspect: its batch is handled one message at a time, and the suspect is
-marked as isolated before it is handled. An isolated message that is redelivered without having been handled crashed its worker
-alone: it is a poison message.
+marked as redelivered. If it is redelivered again it is a suspect: its batch is handled one message at a time, and the suspect
+is marked as isolated before it is handled. An isolated message that is redelivered without having been handled crashed its
+worker alone: it is a poison message.
 
 A message that this process survived is never a suspect, even if it is redelivered to it: its retry copy may not have been
 confirmed, or its acknowledgement lost with the connection.

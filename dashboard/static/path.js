@@ -66,7 +66,7 @@ function straight(from, to, y, taker, entry) {
   const [right, line] = [to > from, svg("line", { class: "shaft", x1: from, x2: to, y1: y + 6, y2: y + 6 })];
   const end = taker
     ? head(to, y + 6, right ? 0 : Math.PI, entry.command)
-    : svg("circle", { class: "nobody", cx: to, cy: y + 6, r: 4 });
+    : svg("circle", { class: "no-taker", cx: to, cy: y + 6, r: 4 });
   return { shapes: [line, end], middle: (from + to) / 2 };
 }
 

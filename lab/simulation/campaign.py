@@ -4,6 +4,7 @@ A campaign of some size in which a kind of fault, a completed order or a compens
 is a failure too (the vacuity check).
 """
 
+import multiprocessing
 import os
 import threading
 import time
@@ -21,8 +22,6 @@ from lab.simulation.history import Violation
 from lab.simulation.plan import FaultKind, draw_plan, draw_plan_without_races
 from lab.simulation.run import RunOutcome, simulate
 
-#: Seconds between two looks of a process of the pool whether its parent still runs.
-PARENT_POLL_S = 1.0
 #: Seeds that a process runs before it reports: enough to keep the overhead small, few enough for a smooth progress bar.
 CHUNK = 20
 #: The number of seeds from which on every kind of fault must have occurred.
@@ -80,7 +79,7 @@ def run_campaign(
     summary = CampaignSummary(seeds=seeds)
     started_at = time.monotonic()
     chunks = _chunks(first, seeds)
-    with ProcessPoolExecutor(os.cpu_count(), initializer=_end_with, initargs=(os.getpid(),)) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), initializer=_end_with_parent) as pool:
         for outcomes in pool.map(_run_chunk, chunks, [list(modes)] * len(chunks)):
             for outcome in outcomes:
                 summary.add(outcome)
@@ -96,7 +95,7 @@ def _chunks(first: int, seeds: int) -> list[range]:
 
 
 def _run_chunk(seeds: range, modes: list[Mode]) -> list[RunOutcome]:
-    silence_logs(for_ever=True)
+    silence_logs(permanent=True)
     outcomes = []
     for seed in seeds:
         outcomes += [replace(simulate(draw_plan(seed, mode)), trace=()) for mode in modes]
@@ -105,18 +104,19 @@ def _run_chunk(seeds: range, modes: list[Mode]) -> list[RunOutcome]:
     return outcomes
 
 
-def silence_logs(*, for_ever: bool = False) -> None:
-    """Turn off the logs of this process: the trace takes their place. `for_ever` is faster, and cannot be undone."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=for_ever)
+def silence_logs(*, permanent: bool = False) -> None:
+    """Turn off the logs of this process: the trace takes their place. `permanent`: faster, and cannot be undone."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=permanent)
 
 
-def _end_with(parent_pid: int) -> None:
+def _end_with_parent() -> None:
     """Ends this process of the pool once its parent is gone: a pool whose parent was killed waits for work indefinitely."""
+    parent = multiprocessing.parent_process()
 
     def watch() -> None:
-        while os.getppid() == parent_pid:
-            time.sleep(PARENT_POLL_S)
-        os._exit(1)
+        if parent:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
 

@@ -10,8 +10,10 @@ from ops.doctor.targets import Targets
 
 #: One GB in kB, the unit of /proc/meminfo.
 GB = 1024 * 1024
-#: GB that one mode takes with its servers (five workers 0.4, RabbitMQ 0.4, MongoDB 0.4), and the least that must be free.
-MODE_NEEDS_GB, RESERVE_GB = 1.2, 0.25
+#: GB that one mode takes with its servers (five workers 0.4, RabbitMQ 0.4, MongoDB 0.4).
+MODE_NEEDS_GB = 1.2
+#: Free GB below which the check fails.
+RESERVE_GB = 0.25
 #: Seconds a Docker engine may take to answer a ping.
 PING_S = 3.0
 

@@ -89,6 +89,6 @@ def test_text_has_the_service_as_prefix_and_no_constant_fields() -> None:
 
 @pytest.mark.parametrize("hostile", ["[/x]", "[bold]", "\x1b[2J", "two\nlines"])
 def test_text_from_a_message_is_neither_markup_nor_terminal_control(hostile: str) -> None:
-    text = as_text({"event": "dead_letter", "service": "payment", "detail": hostile}).plain
+    text = as_text({"event": "message_dead_lettered", "service": "payment", "detail": hostile}).plain
     assert text.isprintable()
     assert text.endswith(hostile if hostile.isprintable() else repr(hostile))

@@ -23,9 +23,9 @@ from yarl import URL
 MONGO_PORT, RABBIT_PORT = 27017, 5672
 LOCAL_RABBIT = f"amqp://guest:guest@127.0.0.1:{RABBIT_PORT}/"
 #: How long a server may take to answer once its container or process was started.
-START_PATIENCE_S = 90.0
+START_TIMEOUT_S = 90.0
 #: How long a docker engine may take to answer a ping before we do without it.
-ENGINE_PATIENCE_S = 3
+ENGINE_TIMEOUT_S = 3
 
 
 class NoServer(Exception):  # noqa: N818 - says what is the case
@@ -116,7 +116,7 @@ def container(image: str, port: int, ready_log: str, command: str = "") -> Itera
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy  # noqa: PLC0415
 
     started = DockerContainer(image).with_exposed_ports(port)
-    started.waiting_for(LogMessageWaitStrategy(ready_log).with_startup_timeout(int(START_PATIENCE_S)))
+    started.waiting_for(LogMessageWaitStrategy(ready_log).with_startup_timeout(int(START_TIMEOUT_S)))
     if command:
         started.with_command(command)
     try:
@@ -142,7 +142,7 @@ def engine_answers() -> None:
     try:
         _connects(docker.utils.parse_host(host))
         environment = os.environ | ({"DOCKER_HOST": host} if host else {})
-        with closing(docker.from_env(timeout=ENGINE_PATIENCE_S, environment=environment)) as client:
+        with closing(docker.from_env(timeout=ENGINE_TIMEOUT_S, environment=environment)) as client:
             client.ping()
     except (DockerException, OSError, ValueError) as error:
         msg = f"no Docker engine answers at {host or 'the default socket'} ({_cause(error)})"
@@ -157,7 +157,7 @@ def _connects(address: str) -> None:
     scheme, _, path = address.partition("://")
     if scheme == "http+unix":
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(ENGINE_PATIENCE_S)
+            probe.settimeout(ENGINE_TIMEOUT_S)
             probe.connect(f"/{path.lstrip('/')}")
 
 
@@ -293,7 +293,7 @@ def died(popen: subprocess.Popen[bytes], name: str) -> bool:
     raise NoServer(msg)
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = START_PATIENCE_S) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = START_TIMEOUT_S) -> None:
     """Ask until `condition` holds; raises NoServer that says what was waited for."""
     deadline = time.monotonic() + timeout_s
     while not condition():
