@@ -2,6 +2,8 @@
 MODE ?= orchestrator
 # More arguments for the half of `make test` that runs on real servers.
 REAL ?=
+# The halves that `make test` runs: in memory, on real servers.
+HALVES ?= memory servers
 PYTHON ?= python3
 BIN := .venv/bin
 # The services of the profile `both` in compose.yaml.
@@ -31,12 +33,14 @@ demo: .venv/.ready ## run both modes side by side in one process, without server
 	@$(BIN)/saga demo
 
 test: .venv/.ready ## run every test: in memory on all cores, then on real servers (by URL, container or local process)
-	@in_memory=passed; on_servers=passed; \
-	$(BIN)/python -m pytest -m "not real" -n auto || in_memory="FAILED (exit code $$?)"; \
-	$(BIN)/python -m pytest -m real $(REAL) || on_servers="FAILED (exit code $$?)"; \
-	echo "tests in memory: $$in_memory"; \
-	echo "tests on real servers: $$on_servers"; \
-	test "$$in_memory $$on_servers" = "passed passed"
+	@in_memory=; on_servers=; \
+	case "$(HALVES)" in *memory*) \
+	  $(BIN)/python -m pytest -m "not real" -n auto && in_memory=passed || in_memory="FAILED (exit code $$?)" ;; esac; \
+	case "$(HALVES)" in *servers*) \
+	  $(BIN)/python -m pytest -m real $(REAL) && on_servers=passed || on_servers="FAILED (exit code $$?)" ;; esac; \
+	echo "tests in memory: $${in_memory:-not run}"; \
+	echo "tests on real servers: $${on_servers:-not run}"; \
+	case "$$in_memory $$on_servers" in *FAILED*) exit 1 ;; esac
 
 check: .venv/.ready ## run the linters, the type checker and the import contracts
 	@$(BIN)/ruff check

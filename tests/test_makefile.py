@@ -26,7 +26,7 @@ def test_both_halves_run_and_are_reported_whichever_fails(failing: list[str], tm
     env = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "REAL")
+        if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "REAL", "HALVES")
     }
     said = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=False)
     assert (tmp_path / "calls").read_text().splitlines() == ["-m pytest -m not real -n auto", "-m pytest -m real"]

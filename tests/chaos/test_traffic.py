@@ -85,5 +85,9 @@ async def test_the_seed_determines_lines_and_injected_faults() -> None:
     brokers = [Broker() for _ in range(3)]
     for broker, seed in zip(brokers, (1, 1, 2), strict=True):
         await traffic_of(broker, seed=seed, rate=2000.0).run(0.05)
-    assert orders_of(brokers[0]) == orders_of(brokers[1]) != orders_of(brokers[2])
-    assert any(injected for _, injected in orders_of(brokers[0]))
+    # A loaded machine places fewer orders in that time, so only as many are compared as all three have.
+    shared = min(len(orders_of(broker)) for broker in brokers)
+    first, again, other = (orders_of(broker)[:shared] for broker in brokers)
+    assert shared > 0
+    assert first == again != other
+    assert any(injected for broker in brokers for _, injected in orders_of(broker))

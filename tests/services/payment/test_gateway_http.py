@@ -175,9 +175,12 @@ async def test_calls_above_the_limit_wait_and_may_end_in_doubt() -> None:
 
     async with misbehaving_gateway(hang) as url:
         client = HttpGateway(url, "mode", limit=2, timeout_s=0.5)
-        assert set(await asyncio.gather(*(client.call(AUTHORIZE) for _ in range(3)))) == {Answer.IN_DOUBT}
-        assert connections == 2
-        await client.close()
+        try:
+            assert set(await asyncio.gather(*(client.call(AUTHORIZE) for _ in range(6)))) == {Answer.IN_DOUBT}
+        finally:
+            await client.close()
+        # On a loaded machine a waiting call may get the connection of one that has just timed out.
+        assert 2 <= connections < 6
 
 
 async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
