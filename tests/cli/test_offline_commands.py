@@ -225,21 +225,6 @@ def test_inbox_outlives_the_default_timeouts_and_retries_by_days() -> None:
     assert INBOX_DAYS * DAY_S - waits_s > 6 * DAY_S
 
 
-@pytest.mark.parametrize(
-    ("module", "not_loaded"),
-    [
-        ("cli.app", {"motor", "aio_pika", "aiohttp", "fastapi", "uvicorn"}),
-        ("cli.commands.worker", {"aiohttp", "fastapi", "uvicorn"}),
-        ("cli.commands.order", {"fastapi", "uvicorn"}),
-    ],
-)
-def test_command_does_not_load_large_packages_it_does_not_need(module: str, not_loaded: set[str]) -> None:
-    """A mode starts seven processes, and each again after a crash, so their start must be cheap."""
-    look = f"import {module}, json, sys; print(json.dumps(sorted(sys.modules)))"
-    result = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, timeout=60, check=True)
-    assert not not_loaded & set(json.loads(result.stdout))
-
-
 def test_misspelled_command_is_answered_with_a_suggestion() -> None:
     result = invoke("simulat")
     assert result.exit_code == 2
