@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from api.orders import COMMIT_TIMEOUT_S
+from api.messages import COMMIT_TIMEOUT_S
 from broker.environment import Environment
 from services.vocabulary import OrderDetails
 

@@ -12,6 +12,8 @@ from services.vocabulary import OrderDetails
 
 #: The API's name as a worker.
 NAME = API_NAME
+#: Seconds that a request waits for its commit. After that it is in doubt; the same request with the same key settles it.
+COMMIT_TIMEOUT_S = 5.0
 
 
 class AcceptOrder(Message, service=NAME):

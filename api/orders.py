@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from api.documents import PAGE_SIZE, ApiOrder
 from api.handlers import RequestOutcome, api_role
-from api.messages import NAME, AcceptOrder, RequestWithdrawal, origin_of
+from api.messages import COMMIT_TIMEOUT_S, NAME, AcceptOrder, RequestWithdrawal, origin_of
 from broker.limits import Limits
 from broker.loop.batch import BatchPlan
 from broker.message import Message
@@ -22,8 +22,6 @@ from services.vocabulary import ObservedState, OrderDetails
 from store.document import Key, Record
 from store.protocol import Changes, Reader, StoreUnavailable
 
-#: Seconds that a request waits for its commit. After that it is in doubt; the same request with the same key settles it.
-COMMIT_TIMEOUT_S = 5.0
 #: Requests that wait for their commit at most, including those whose clients have disconnected.
 PENDING_MAX = 1_024
 #: Seconds that a health check of the broker may take.

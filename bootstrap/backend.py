@@ -11,7 +11,7 @@ from broker.loop.external_calls import Caller
 from broker.message import Message
 from broker.transport import Transport
 from services.payment.gateway import GatewayCall, PaymentGateway
-from services.payment.messages import AuthorizePayment, GatewayAnswered
+from services.payment.messages import GatewayAnswered
 from services.timeouts import Timeouts
 from store.protocol import Store
 
@@ -36,8 +36,6 @@ class GatewayUnreachable(Exception):  # noqa: N818 - it names what happened
     """The payment gateway's books cannot be read."""
 
 
-#: The worker that calls the payment gateway.
-PAYMENT = AuthorizePayment.service
 #: Seconds that one call to the payment gateway may take, unless a back end is given another limit.
 GATEWAY_TIMEOUT_S = 2.0
 #: Seconds that the payment gateway leaves a payment pending when that failure is injected, unless it is given another time.

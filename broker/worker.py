@@ -79,12 +79,12 @@ class Worker:
         self._batch_handler = BatchHandler(role, topology, environment)
         self._republisher = republisher = Republisher(transport, topology, role.worker, environment)
         self._decoder = InputDecoder(role, topology, republisher, faults=faults)
-        injector = FaultInjector(role.service, store, republisher, slow_s=limits.slow_s, crash=crash)
-        self._fault_injector = injector if faults else None
+        self._fault_injector = (
+            FaultInjector(role.service, store, republisher, slow_s=limits.slow_s, crash=crash) if faults else None
+        )
         self._poison_detector = PoisonDetector(store, self._batch_handler.inbox_key)
         self._call_pool = CallPool(caller, self._inputs, limit=limits.calls_max)
-        times = {"interval_s": limits.relay_interval_s, "after_s": limits.relay_after_s}
-        self._relay = OutboxRelay(role.worker, transport, store, environment, **times)
+        self._relay = OutboxRelay(role.worker, transport, store, environment, limits)
         #: Called with the plan of each batch after its commit. Set it before `run`.
         self.on_commit = on_commit
         self._stopping = asyncio.Event()

@@ -22,9 +22,9 @@ from broker.transport import Receipt, Transport, Wire, declare_or_check
 from ops.audit import Audit, audit
 from ops.dead_letters import dead_letters
 from ops.order_status import orders_needing_attention
-from ops.snapshot import INVENTORY, ORDER, Snapshot, take_snapshot
+from ops.snapshot import Snapshot, take_snapshot
 from ops.stock import top_up
-from services.message_types import FINAL_EVENTS
+from services.message_types import FINAL_EVENTS, INVENTORY, ORDER
 from services.order.domain import Order, OrderState
 from services.order.messages import PlaceOrder
 from store.protocol import Store

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from api.broker_client import BrokerOrderClient
-from bootstrap.backend import PAYMENT, Backend
+from bootstrap.backend import Backend
 from bootstrap.build_worker import build_worker
 from bootstrap.modes import Mode, roles, topology
 from broker.topology import queue_of
@@ -20,7 +20,7 @@ from broker.worker import Worker
 from observer.recorder import NAME, Observer
 from ops.snapshot import Snapshot, take_snapshot
 from services.inventory.domain import Stock
-from services.message_types import API_NAME
+from services.message_types import API_NAME, PAYMENT
 from services.payment.gateway import PaymentGateway
 from store.document import Record
 from store.protocol import Store

@@ -7,9 +7,10 @@ run in the orchestrated mode, and with the order in choreography.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ops.snapshot import ORDER, Snapshot
+from ops.snapshot import Snapshot
 from orchestrator.coordinator import NAME as COORDINATOR
 from orchestrator.saga import SagaRun
+from services.message_types import ORDER
 from services.order.domain import Order
 from services.vocabulary import NEEDS_ATTENTION, Attention
 from store.protocol import Store

@@ -5,11 +5,12 @@ databases, which no service may read together. That this is needed is a finding 
 """
 
 from bootstrap.modes import Mode
-from ops.snapshot import DELIVERY, INVENTORY, PAYMENT, Snapshot
+from ops.snapshot import Snapshot
 from orchestrator.fulfilment import FULFILMENT
 from orchestrator.saga import Phase, SagaRun
 from services.delivery.domain import DeliveryState
 from services.inventory.domain import ReservationState
+from services.message_types import DELIVERY, INVENTORY, PAYMENT
 from services.order.domain import Order, OrderState
 from services.order.messages import PlaceOrder
 from services.payment.domain import PaymentState

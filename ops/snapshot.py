@@ -12,23 +12,14 @@ from broker.loop.fault_injection import INJECTED_COLLECTION
 from orchestrator.coordinator import NAME as COORDINATOR
 from orchestrator.saga import SagaRun
 from services.delivery.domain import OrderDelivery
-from services.delivery.messages import ScheduleDelivery
 from services.inventory.domain import Reservation, Stock
-from services.inventory.messages import ReserveStock
+from services.message_types import DELIVERY, INVENTORY, ORDER, PAYMENT
 from services.order.domain import Order
-from services.order.messages import PlaceOrder
 from services.payment.domain import Payment
-from services.payment.messages import AuthorizePayment
 from store.document import Document
 from store.protocol import Store
 
 D = TypeVar("D", bound=Document)
-
-#: The services by name, which is also the name of the worker and of the store that keeps its documents.
-ORDER = PlaceOrder.service
-INVENTORY = ReserveStock.service
-PAYMENT = AuthorizePayment.service
-DELIVERY = ScheduleDelivery.service
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ def remaining_steps(event_types: Collection[str], *, withdrawn: bool, pivot_firs
     refused = any(step.refused and step.refused.type_name in event_types for step in FULFILMENT.steps)
     if pivot_passed or not (withdrawn or refused):
         return [step.command.__name__ for step in open_steps]
-    under_way = next(iter(open_steps), None)
+    under_way = open_steps[0]  # the pivot at least is open
 
     def took_effect(step: Step) -> bool:
         """Whether the step holds something to undo, or may hold it."""

@@ -18,6 +18,12 @@ def _messages(module: object) -> Iterable[type[Message]]:
     return (kind for kind in kinds if kind.__module__ == getattr(module, "__name__", ""))
 
 
+#: The services by name, which is also the name of the worker and of the store that keeps its documents.
+ORDER = order.PlaceOrder.service
+INVENTORY = inventory.ReserveStock.service
+PAYMENT = payment.AuthorizePayment.service
+DELIVERY = delivery.ScheduleDelivery.service
+
 #: The name of the HTTP API: as a worker, as the sender of its messages, and of its queue and database.
 API_NAME = "api"
 

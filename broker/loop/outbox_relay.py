@@ -12,6 +12,7 @@ import structlog
 
 from broker.codec import unpack
 from broker.environment import Environment
+from broker.limits import Limits
 from broker.transport import Outgoing, Receipt, Transport
 from store.protocol import Store, StoreError
 
@@ -27,15 +28,13 @@ DELETE_BATCH_ROWS = 64
 class OutboxRelay:
     """Publishes outbox rows and keeps the ids that the broker has confirmed, for a later commit to delete."""
 
-    def __init__(
-        self, worker: str, transport: Transport, store: Store, environment: Environment, *, interval_s: float, after_s: float
-    ) -> None:
+    def __init__(self, worker: str, transport: Transport, store: Store, environment: Environment, limits: Limits) -> None:
         self._worker = worker
         self._transport = transport
         self._store = store
         self._environment = environment
-        self._interval_s = interval_s
-        self._after_s = after_s
+        self._interval_s = limits.relay_interval_s
+        self._after_s = limits.relay_after_s
         self._published: dict[str, None] = {}
         #: Rows that were unroutable at the last attempt: retried at each query, without delaying younger rows.
         self._unroutable: set[str] = set()

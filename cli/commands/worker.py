@@ -8,7 +8,6 @@ from typing import Annotated
 import structlog
 import typer
 
-from bootstrap.backend import PAYMENT
 from bootstrap.build_worker import build_worker
 from bootstrap.modes import Mode, roles, topology
 from bootstrap.server_backend import ServerBackend
@@ -21,7 +20,7 @@ from cli.process import maintain_ready_file, remove_ready_file, run_on_uvloop, s
 from cli.settings import Settings, load
 from observer.recorder import NAME as OBSERVER
 from orchestrator.coordinator import NAME as COORDINATOR
-from services.message_types import SERVICES
+from services.message_types import PAYMENT, SERVICES
 from services.payment.gateway import PaymentGateway
 from store.document import Record
 from store.mongo.preflight import clock_ahead_s

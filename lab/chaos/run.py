@@ -23,8 +23,9 @@ from lab.chaos.schedule import BROKER, ChaosFault, draw_faults
 from lab.chaos.traffic import Traffic
 from lab.chaos.verdict import ChaosVerdict, RunResult, evaluate_run
 from ops.dead_letters import dead_letters
-from ops.snapshot import INVENTORY, ORDER, PAYMENT, Snapshot, take_snapshot
+from ops.snapshot import Snapshot, take_snapshot
 from ops.stock import top_up
+from services.message_types import INVENTORY, ORDER, PAYMENT
 from services.order.domain import Order, OrderState
 from services.payment.domain import Payment
 from store.protocol import Store, StoreError

@@ -10,7 +10,6 @@ from typing import Any
 
 from api.broker_client import BrokerOrderClient
 from api.sample_orders import sample_order
-from bootstrap.backend import PAYMENT
 from bootstrap.build_worker import build_worker
 from bootstrap.memory_backend import seeded_environment
 from bootstrap.modes import Mode, roles
@@ -33,6 +32,7 @@ from ops.dead_letters import requeue
 from orchestrator.saga import SagaRun
 from payment_gateway.books import Books
 from services.inventory.domain import Stock
+from services.message_types import PAYMENT
 from services.order.domain import Order
 from services.order.messages import PlaceOrder, WithdrawOrder
 from services.payment.domain import PaymentTimeouts

@@ -13,7 +13,7 @@ from bootstrap.server_backend import ServerBackend
 from broker.rabbitmq.topology_check import DeclaredObject
 from broker.rabbitmq.transport import RabbitTransport
 from broker.topology import Topology
-from ops.snapshot import ORDER
+from services.message_types import ORDER
 from store.document import Record
 from store.mongo.preflight import check_replica_set
 from store.mongo.store import MongoStore

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from bootstrap.backend import PAYMENT
 from bootstrap.build_worker import build_worker
 from bootstrap.modes import Mode
 from broker.loop.inputs import Input
@@ -20,6 +19,7 @@ from broker.transport import Outgoing, Receipt, Transport
 from broker.worker import Worker
 from lab.simulation.crash_matrix import command_of
 from lab.simulation.plan import CrashPoint
+from services.message_types import PAYMENT
 from store.protocol import Changes, Reader, Store, Work
 from tests.support.system import Servers
 
